@@ -1,0 +1,374 @@
+"""What a run is made of, as frozen dataclasses, and as a TOML file with the same names.
+
+The same fields are the library's arguments, the command line's flags (`lr` is `--lr`) and the keys of the
+file. Each field says its meaning, unit and range in its `help`; `check` holds the range. An unknown key is an
+error that suggests the near name. Off is `None`, which in a file is the absence of the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import tomli_w
+
+from surefoot.errors import ConfigError, nearest
+
+ScheduleKind = Literal[
+    "constant", "step", "cosine", "linear", "polynomial", "exponential", "inverse-sqrt", "one-cycle",
+    "wsd", "sgdr", "plateau", "preset",
+]  # fmt: skip
+
+_T = TypeVar("_T")
+
+
+def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None) -> Any:
+    """A field with its documentation and its range; `ok` judges values that are not None."""
+    return field(default=default, metadata={"help": help, "range": range, "ok": ok})
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _not_negative(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+def _fraction(value: float) -> bool:
+    return 0 <= value < 1
+
+
+def _up_to_one(value: float) -> bool:
+    return 0 <= value <= 1
+
+
+def _rising(values: tuple[float, ...]) -> bool:
+    return len(values) > 0 and values[0] > 0 and all(a < b for a, b in zip(values, values[1:], strict=False))
+
+
+class _Checked:
+    """Base of the configuration dataclasses: checks types and ranges once, at the door."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for item in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = _converted(hints[item.name], getattr(self, item.name), item.name)
+            object.__setattr__(self, item.name, value)
+            ok, allowed = item.metadata.get("ok"), item.metadata.get("range", "")
+            if value is not None and ok is not None and not isinstance(value, str) and not ok(value):
+                default = item.default
+                advice = f"the default is {default}" if default is not None else f"leave {item.name} out to switch it off"
+                raise ConfigError(f"{item.name} = {value!r}", f"{item.name} must be {allowed}", advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(_Checked):
+    """The shape of the learning rate over a run; its peak is `Recipe.lr`.
+
+    A field that the chosen kind does not read must be left out: a value without an effect is an error.
+    """
+
+    kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
+    preset: str | None = _setting(None, "a published schedule, for kind preset; `surefoot schedule --list` names them")
+    warmup_epochs: float = _setting(0.0, "length of the linear warmup", range="at least 0", ok=_not_negative)
+    warmup_start: float = _setting(
+        0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=_up_to_one
+    )
+    decay_from: Literal["warmup-end", "start"] = _setting(
+        "warmup-end", "whether decay is counted from the end of warmup or from step 0 (as BERT and GPT do)"
+    )
+    end: float | None = _setting(
+        None,
+        "last learning rate as a share of the peak: cosine, linear, polynomial, one-cycle, wsd, sgdr (0 if left out)",
+        range="in [0, 1]",
+        ok=_up_to_one,
+    )
+    milestones_epochs: tuple[float, ...] | None = _setting(
+        None, "epochs at which step multiplies the rate by factor", range="a rising list of epochs above 0", ok=_rising
+    )
+    factor: float | None = _setting(
+        None,
+        "multiplier at each milestone (step), each epoch (exponential), each plateau (plateau); 0.1, 0.95, 0.1 if left out",
+        range="in (0, 1]",
+        ok=lambda v: 0 < v <= 1,
+    )
+    power: float | None = _setting(None, "exponent of polynomial (2 if left out)", range="above 0", ok=_positive)
+    cycle_epochs: float | None = _setting(
+        None, "length of the first cycle of sgdr, T_0 (10 if left out)", range="above 0", ok=_positive
+    )
+    cycle_mult: float | None = _setting(
+        None, "each cycle of sgdr is this much longer than the one before, T_mult (2 if left out)",
+        range="at least 1", ok=lambda v: math.isfinite(v) and v >= 1,
+    )  # fmt: skip
+    decay_epochs: float | None = _setting(
+        None, "length of the final decay of wsd (a fifth of the run if left out)", range="above 0", ok=_positive
+    )
+    peak_epochs: float | None = _setting(
+        None, "epochs until the peak of one-cycle (0.3 of the run if left out)", range="above 0", ok=_positive
+    )
+    patience_epochs: int | None = _setting(
+        None, "epochs without a lower validation loss before plateau acts (5 if left out)", range="at least 0",
+        ok=_not_negative,
+    )  # fmt: skip
+
+    _READ_BY = {
+        "end": ("cosine", "linear", "polynomial", "one-cycle", "wsd", "sgdr"),
+        "milestones_epochs": ("step",),
+        "factor": ("step", "exponential", "plateau"),
+        "power": ("polynomial",),
+        "cycle_epochs": ("sgdr",),
+        "cycle_mult": ("sgdr",),
+        "decay_epochs": ("wsd",),
+        "peak_epochs": ("one-cycle",),
+        "patience_epochs": ("plateau",),
+        "preset": ("preset",),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, kinds in self._READ_BY.items():
+            if getattr(self, name) is not None and self.kind not in kinds:
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)!r} with schedule {self.kind}",
+                    f"{name} belongs to {' and '.join(kinds)}",
+                    f"leave {name} out, or choose that schedule",
+                )
+        if self.kind == "step" and self.milestones_epochs is None:
+            raise ConfigError(
+                "schedule step without milestones_epochs", "step needs the epochs of its drops",
+                "give for example milestones_epochs = [30, 60, 90]",
+            )  # fmt: skip
+        if self.kind == "preset" and self.preset is None:
+            raise ConfigError(
+                "schedule preset without a preset's name", "kind preset needs preset = NAME",
+                "list the names with surefoot schedule --list",
+            )  # fmt: skip
+        if self.kind == "preset" and self.warmup_epochs > 0:
+            raise ConfigError(
+                f"warmup_epochs = {self.warmup_epochs} with a preset", "a preset brings its own warmup",
+                "leave warmup_epochs out",
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(_Checked):
+    """The hyperparameters of SGD: all that decides how the weights move, given task and seed.
+
+    >>> Recipe(lr=0.1, epochs=3).momentum
+    0.9
+    >>> Recipe(lr=-1)
+    Traceback (most recent call last):
+    surefoot.errors.ConfigError: lr = -1.0: lr must be above 0. The default is 0.1.
+    """
+
+    lr: float = _setting(0.1, "peak learning rate", range="above 0", ok=_positive)
+    epochs: float | None = _setting(None, "length of the run in passes over the training part (10 if steps is not given either)", range="above 0", ok=_positive)  # fmt: skip
+    steps: int | None = _setting(None, "length of the run in updates, in place of epochs", range="at least 1", ok=_positive)  # fmt: skip
+    batch_size: int | Literal["full"] = _setting(
+        128, 'examples per update; 1 is SGD, "full" is gradient descent', range='at least 1, or "full"', ok=_positive
+    )
+    micro_batch_size: int = _setting(
+        2048, "examples processed at once; larger batches are accumulated from pieces of this size", range="at least 1",
+        ok=_positive,
+    )  # fmt: skip
+    momentum: float = _setting(0.9, "momentum, beta", range="in [0, 1)", ok=_fraction)
+    momentum_form: Literal["pytorch", "sutskever", "nesterov"] = _setting(
+        "pytorch",
+        "pytorch: V <- beta V + g, W <- W - lr V; sutskever: V <- beta V + lr g, W <- W - V; nesterov: PyTorch's Nesterov",
+    )
+    dampening: float = _setting(0.0, "dampening of the gradient inside the velocity", range="in [0, 1]", ok=_up_to_one)
+    weight_decay: float = _setting(5e-4, "weight decay", range="at least 0", ok=_not_negative)
+    weight_decay_form: Literal["coupled", "decoupled"] = _setting(
+        "coupled", "coupled: g <- g + wd W (PyTorch's SGD); decoupled: W <- W - lr wd W (Loshchilov & Hutter 2019)"
+    )
+    decay_on: Literal["all", "weights"] = _setting(
+        "all", "all: every parameter decays; weights: biases and norms (parameters of under two dimensions) do not"
+    )
+    clip_norm: float | None = _setting(None, "gradients longer than this are scaled down to it", range="above 0", ok=_positive)  # fmt: skip
+    label_smoothing: float = _setting(0.0, "label smoothing of the cross-entropy", range="in [0, 1)", ok=_fraction)
+    ema_decay: float | None = _setting(
+        None, "per-step decay of an exponential moving average of the weights, used for validation, test and prediction",
+        range="in (0, 1)", ok=lambda v: 0 < v < 1,
+    )  # fmt: skip
+    schedule: Schedule = field(default_factory=Schedule, metadata={"help": "the learning rate's schedule"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs is not None and self.steps is not None:
+            raise ConfigError(
+                f"epochs = {self.epochs:g} and steps = {self.steps}", "a run has one length", "give epochs or steps, not both"
+            )
+        if self.momentum_form == "nesterov" and (self.momentum == 0 or self.dampening != 0):
+            raise ConfigError(
+                f"nesterov with momentum = {self.momentum} and dampening = {self.dampening}",
+                "Nesterov's form needs momentum above 0 and no dampening", "set momentum = 0.9 and dampening = 0",
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(_Checked):
+    """One training run: data, model, recipe, seed, and the machine it runs on."""
+
+    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or .csv")
+    data_dir: str | None = _setting(None, "folder or archive that already holds the named set")
+    validation: float | None = _setting(
+        None, "share of the training part held out for validation (0.1 if left out, unless the data has its own part; 0: none)",
+        range="in [0, 1)", ok=_fraction,
+    )  # fmt: skip
+    image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", range="at least 1", ok=_positive)  # fmt: skip
+    label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
+    target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
+    augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
+    model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
+    recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})
+    seed: int = _setting(0, "seed of everything random", range="at least 0", ok=_not_negative)
+    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
+    precision: Literal["auto", "fp32", "bf16"] = _setting("auto", "auto: bf16 where this machine computes it natively, else fp32")
+    threads: int | None = _setting(None, "CPU threads (all cores if left out)", range="at least 1", ok=_positive)
+    rows_per_epoch: int = _setting(1, "rows of the record per epoch, each with validation", range="at least 1", ok=_positive)
+    checkpoint_seconds: float = _setting(60.0, "seconds between checkpoints", range="at least 0", ok=_not_negative)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return the settings that a TOML file gives, as nested plain values, names checked against `Config`.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds an unknown name.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}", f"it must be a readable TOML file ({error})", "check the path") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path}", f"it must be valid TOML: {error}", "mend that line") from None
+    check_names(Config, values, str(path))
+    return values
+
+
+def check_names(cls: type, values: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError for the first name in `values` that `cls` does not have, suggesting the near one."""
+    hints = typing.get_type_hints(cls)
+    known = [item.name for item in dataclasses.fields(cls)]
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"{where}: unknown setting '{name}'", "every name must be a known setting", nearest(name, known))
+        if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {name} = {value!r}", f"{name} must be a table of settings", f"write [{name}]")
+            check_names(typing.cast(type, hints[name]), value, f"{where} [{name}]")
+
+
+def from_dict(cls: type[_T], values: Mapping[str, Any]) -> _T:
+    """Return the dataclass that nested plain values describe; the inverse of `to_dict`.
+
+    >>> from_dict(Recipe, {"lr": 0.5, "schedule": {"kind": "linear"}}).schedule.kind
+    'linear'
+    """
+    check_names(cls, values, cls.__name__.lower())
+    hints = typing.get_type_hints(cls)
+    built = {
+        name: from_dict(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+        for name, value in values.items()
+    }
+    return cls(**built)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as nested plain values without those that are None.
+
+    >>> to_dict(Schedule(kind="linear"))["kind"]
+    'linear'
+    """
+    plain: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            plain[item.name] = to_dict(value)
+        elif value is not None:
+            plain[item.name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def to_toml(config: Config | Recipe) -> str:
+    """Return a configuration as TOML that `read_toml` and `--config` take.
+
+    >>> from_dict(Config, tomllib.loads(to_toml(Config(seed=3)))) == Config(seed=3)
+    True
+    """
+    return tomli_w.dumps(to_dict(config))
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings, later layers over earlier ones. The length of a run and the kind of its schedule
+    replace what they exclude: giving `steps` drops an earlier `epochs`, a new `kind` drops the old one's options.
+
+    >>> merged({"recipe": {"lr": 1, "epochs": 5}}, {"recipe": {"steps": 7}})
+    {'recipe': {'lr': 1, 'steps': 7}}
+    """
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            if name in ("epochs", "steps"):
+                result.pop("steps" if name == "epochs" else "epochs", None)
+            if isinstance(value, Mapping):
+                below = result.get(name, {})
+                if name == "schedule" and value.get("kind", below.get("kind")) != below.get("kind"):
+                    below = {}
+                value = merged(below, value)
+            result[name] = value
+    return result
+
+
+def default_settings(data: str, model: str) -> dict[str, Any]:
+    """Return the shipped settings for a named set and a shipped model; an empty dict where there are none.
+
+    They are the TOML files of `surefoot/recipes`, each of which says how its values were found.
+    """
+    file = resources.files("surefoot") / "recipes" / f"{data}-{model}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8")) if "/" not in data and file.is_file() else {}
+
+
+def _converted(hint: Any, value: Any, name: str) -> Any:
+    """Return the value as its annotated type: an int for a float is widened, a list becomes a tuple."""
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):
+            return value
+        raise ConfigError(f"{name} = {value!r}", f"{name} must be a {typing.cast(type, hint).__name__}", f"pass surefoot.{typing.cast(type, hint).__name__}(...)")  # fmt: skip
+    options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if get_origin(option) is Literal and isinstance(value, str) and value in get_args(option):
+            return value
+        if get_origin(option) is tuple and isinstance(value, (list, tuple)):
+            return tuple(_converted(get_args(option)[0], each, name) for each in value)
+        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if option is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if option in (str, bool) and isinstance(value, typing.cast(type, option)):
+            return value
+    raise _type_error(options, value, name)
+
+
+def _type_error(options: tuple[Any, ...], value: Any, name: str) -> ConfigError:
+    choices = [c for option in options if get_origin(option) is Literal for c in get_args(option)]
+    words = [
+        {float: "a number", int: "a whole number", str: "text", bool: "true or false"}.get(option, "a list")
+        for option in options
+        if get_origin(option) is not Literal and option is not type(None)
+    ]
+    allowed = " or ".join([*words, *(["one of " + ", ".join(choices)] if choices else [])])
+    advice = nearest(value, choices) if choices and isinstance(value, str) else f"give {name} {words[0] if words else choices[0]}"
+    return ConfigError(f"{name} = {value!r}", f"{name} must be {allowed}", advice)

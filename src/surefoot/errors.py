@@ -1,0 +1,56 @@
+"""What the user is told when something they gave cannot be used.
+
+Every error of this package says three things: what was given, what is allowed, what to do next. The
+command line prints exactly that text, without a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SurefootError(Exception):
+    """A mistake that the user can mend. Raised only through its children.
+
+    Args:
+        given: what was given, naming the field, file or row, as a clause without a full stop.
+        allowed: what would have been accepted, as a clause without a full stop.
+        do: what to do next, as an imperative clause without a full stop.
+
+    >>> str(ConfigError("lr = -1.0", "lr must be greater than 0", "try lr = 0.1"))
+    'lr = -1.0: lr must be greater than 0. Try lr = 0.1.'
+    """
+
+    exit_code = 1
+
+    def __init__(self, given: str, allowed: str, do: str) -> None:
+        self.given, self.allowed, self.do = given, allowed, do
+        super().__init__(f"{given}: {allowed}. {do[:1].upper()}{do[1:]}" + ("" if do.endswith("?") else "."))
+
+
+class ConfigError(SurefootError):
+    """A setting, flag, name or configuration file cannot be used. Raised before any work starts."""
+
+    exit_code = 2
+
+
+class DataError(SurefootError):
+    """The data cannot be used; the message names the file or the row. Raised before step 1."""
+
+
+class CheckpointError(SurefootError):
+    """A run folder, checkpoint or weights file is missing, damaged, or belongs to something else."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return the phrase "did you mean 'x'?" for the closest choice, or a list of all the choices.
+
+    >>> nearest("cosin", ["cosine", "linear"])
+    "did you mean 'cosine'?"
+    >>> nearest("zzz", ["cosine", "linear"])
+    'choose one of cosine, linear'
+    """
+    known = list(choices)
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(known)}"

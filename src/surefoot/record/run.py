@@ -1,0 +1,95 @@
+"""A row is what was seen at a step, an outcome is how a run ended, a record is the whole run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+CLOCK_FIELDS = ("seconds", "examples_per_second")
+"""The fields of a row that a clock wrote. All others are the same in every repetition of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was seen between the row before and this step.
+
+    Attributes:
+        step: updates done so far, counted from 1.
+        epoch: passes over the training part done so far, step / steps per epoch.
+        examples: training examples processed so far.
+        lr: learning rate of this step's update.
+        train_loss: mean loss over the training batches since the last row, in training mode, as augmented.
+        train_accuracy: share of those examples classified right; None for regression.
+        val_loss: mean loss over the validation part after this step, in evaluation mode; None without one.
+        val_accuracy: share of the validation part classified right; None for regression or without one.
+        grad_norm: mean over the steps since the last row of the L2 norm of the gradient, before clipping.
+        update_ratio: L2 norm of this step's update / L2 norm of the weights before it. About 1e-3 is
+            healthy (CS231n notes, "Ratio of weights:updates").
+        losses: mini-batch losses since the last row, evenly thinned to at most 100.
+        seconds: training time so far: steps and validation, without start-up and the saving of checkpoints.
+        examples_per_second: training examples / seconds of training steps, since the last row.
+    """
+
+    step: int
+    epoch: float
+    examples: int
+    lr: float
+    train_loss: float
+    train_accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    grad_norm: float
+    update_ratio: float
+    losses: tuple[float, ...]
+    seconds: float
+    examples_per_second: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as JSON values. A value that is not finite becomes None, which JSON can hold."""
+        raw = dataclasses.asdict(self)
+        raw["losses"] = [_finite(value) for value in self.losses]
+        return {name: _finite(value) for name, value in raw.items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Row:
+        """Return the row that `to_dict` wrote; a loss that was not finite comes back as NaN."""
+        fields = dict(values)
+        fields["losses"] = tuple(math.nan if v is None else v for v in fields["losses"])
+        for name in ("train_loss", "grad_norm", "update_ratio"):
+            fields[name] = math.nan if fields[name] is None else fields[name]
+        return cls(**fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended, in the sentence that the user reads.
+
+    Attributes:
+        kind: "finished": all steps of the plan were done. "diverged": the loss or the gradient stopped being
+            finite. "interrupted": stopped from outside; it can go on.
+        step: updates done.
+        reason: one sentence.
+    """
+
+    kind: Literal["finished", "diverged", "interrupted"]
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A whole run as plain data: its rows and its outcome."""
+
+    rows: tuple[Row, ...]
+    outcome: Outcome
+
+    @property
+    def last(self) -> Row | None:
+        """The last row, or None when the run ended before its first one."""
+        return self.rows[-1] if self.rows else None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
