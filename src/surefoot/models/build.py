@@ -1,0 +1,120 @@
+"""From a name, `package.module:factory`, a factory or a module to a fresh model."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from surefoot.errors import ConfigError, nearest
+from surefoot.models.cnn import Cnn
+from surefoot.models.linear import Linear
+from surefoot.models.mlp import Mlp
+from surefoot.models.resnet import ResNet20
+from surefoot.seeds import torch_stream
+
+Factory = Callable[..., nn.Module]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A model of this package: its class, what it takes, and one line about it."""
+
+    factory: Factory
+    takes: str
+    summary: str
+    least_side: int = 1
+
+
+SHIPPED: dict[str, Shipped] = {
+    "linear": Shipped(Linear, "anything", "softmax regression (one affine map)"),
+    "mlp": Shipped(Mlp, "anything", "one hidden layer of 128 units with ReLU"),
+    "cnn": Shipped(Cnn, "images", "compact CNN with batch norm: strided stem and three blocks of 64, 128, 256 channels", 2),
+    "resnet20": Shipped(ResNet20, "images", "ResNet-20 for CIFAR-10 (He et al. 2015): 16, 32, 64 channels", 4),
+}
+
+
+def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], outputs: int, seed: int = 0) -> nn.Module:
+    """Return a fresh model; the user's module, if one is given, is copied and left as it is.
+
+    Args:
+        model: a shipped name, "package.module:factory", a factory, or a module. A factory is called with
+            `input_shape` and `outputs` if it names such parameters, else with nothing.
+        input_shape: shape of one example.
+        outputs: number of classes C, or of target values.
+        seed: of the initialisation. A given module keeps its weights.
+
+    Raises:
+        ConfigError: no such model, or it cannot take this input.
+
+    >>> build("linear", (4,), 3, seed=0).head.out_features
+    3
+    """
+    if isinstance(model, nn.Module):
+        return copy.deepcopy(model)
+    name = model if isinstance(model, str) else getattr(model, "__name__", "the factory")
+    if isinstance(model, str) and model in SHIPPED:
+        _check_shape(model, input_shape)
+    factory = _factory(model) if isinstance(model, str) else model
+    with torch_stream(seed, "init"):
+        try:
+            built = factory(**_arguments(factory, input_shape, outputs))
+        except TypeError as error:
+            raise ConfigError(
+                f"model {name}: {error}",
+                "a factory takes no required argument besides input_shape and outputs",
+                "wrap it in a function that fills in the others",
+            ) from error
+    if not isinstance(built, nn.Module):
+        raise ConfigError(f"model {name} returned {type(built).__name__}", "a factory returns an nn.Module", "return the module")
+    return built
+
+
+def _factory(name: str) -> Factory:
+    if name in SHIPPED:
+        return SHIPPED[name].factory
+    if ":" not in name:
+        raise ConfigError(
+            f"model '{name}'", "a model is a shipped name or package.module:factory", nearest(name, SHIPPED)
+        )
+    module_name, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does, so that the user's own file beside them is found
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise ConfigError(f"model '{name}': {error}", "the module must be importable from here", "check the path before ':'") from None
+    except AttributeError:
+        raise ConfigError(f"model '{name}'", f"{module_name} has no '{attribute}'", "check the name after ':'") from None
+    if isinstance(found, nn.Module):
+        return lambda: copy.deepcopy(found)
+    if not callable(found):
+        raise ConfigError(f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory")
+    return found
+
+
+def _arguments(factory: Factory, input_shape: tuple[int, ...], outputs: int) -> dict[str, object]:
+    offered: dict[str, object] = {"input_shape": input_shape, "outputs": outputs}
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {name: value for name, value in offered.items() if name in parameters}
+
+
+def _check_shape(name: str, input_shape: tuple[int, ...]) -> None:
+    shipped = SHIPPED[name]
+    if shipped.takes != "images":
+        return
+    if len(input_shape) != 3 or min(input_shape[1:]) < shipped.least_side:
+        raise ConfigError(
+            f"model {name} with examples of shape {input_shape}",
+            f"{name} takes images of at least {shipped.least_side} x {shipped.least_side} pixels",
+            "use mlp or linear for other data",
+        )
