@@ -1,24 +1,18 @@
-"""What a run is made of, as frozen dataclasses, and as a TOML file with the same names.
+"""What a run is made of, as frozen dataclasses that check themselves once, at the door.
 
-The same fields are the library's arguments, the command line's flags (`lr` is `--lr`) and the keys of the
-file. Each field says its meaning, unit and range in its `help`; `check` holds the range. An unknown key is an
-error that suggests the near name. Off is `None`, which in a file is the absence of the key.
+Each field says its meaning, unit and range in its metadata, which the command line shows as help. Off is
+`None`. How settings are read, layered and written is in `settings`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
-
-import tomli_w
+from typing import Any, Literal, get_args, get_origin
 
 from surefoot.errors import ConfigError, nearest
 
@@ -26,8 +20,6 @@ ScheduleKind = Literal[
     "constant", "step", "cosine", "linear", "polynomial", "exponential", "inverse-sqrt", "one-cycle",
     "wsd", "sgdr", "plateau", "preset",
 ]  # fmt: skip
-
-_T = TypeVar("_T")
 
 
 def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None) -> Any:
@@ -66,7 +58,9 @@ class _Checked:
             ok, allowed = item.metadata.get("ok"), item.metadata.get("range", "")
             if value is not None and ok is not None and not isinstance(value, str) and not ok(value):
                 default = item.default
-                advice = f"the default is {default}" if default is not None else f"leave {item.name} out to switch it off"
+                advice = (
+                    f"the default is {default}" if default is not None else f"leave {item.name} out to switch it off"
+                )
                 raise ConfigError(f"{item.name} = {value!r}", f"{item.name} must be {allowed}", advice)
 
 
@@ -205,7 +199,9 @@ class Recipe(_Checked):
         super().__post_init__()
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(
-                f"epochs = {self.epochs:g} and steps = {self.steps}", "a run has one length", "give epochs or steps, not both"
+                f"epochs = {self.epochs:g} and steps = {self.steps}",
+                "a run has one length",
+                "give epochs or steps, not both",
             )
         if self.momentum_form == "nesterov" and (self.momentum == 0 or self.dampening != 0):
             raise ConfigError(
@@ -232,111 +228,14 @@ class Config(_Checked):
     recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})
     seed: int = _setting(0, "seed of everything random", range="at least 0", ok=_not_negative)
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
-    precision: Literal["auto", "fp32", "bf16"] = _setting("auto", "auto: bf16 where this machine computes it natively, else fp32")
+    precision: Literal["auto", "fp32", "bf16"] = _setting(
+        "auto", "auto: bf16 where this machine computes it natively, else fp32"
+    )
     threads: int | None = _setting(None, "CPU threads (all cores if left out)", range="at least 1", ok=_positive)
-    rows_per_epoch: int = _setting(1, "rows of the record per epoch, each with validation", range="at least 1", ok=_positive)
+    rows_per_epoch: int = _setting(
+        1, "rows of the record per epoch, each with validation", range="at least 1", ok=_positive
+    )
     checkpoint_seconds: float = _setting(60.0, "seconds between checkpoints", range="at least 0", ok=_not_negative)
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """Return the settings that a TOML file gives, as nested plain values, names checked against `Config`.
-
-    Raises:
-        ConfigError: the file is missing, is not TOML, or holds an unknown name.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}", f"it must be a readable TOML file ({error})", "check the path") from None
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"--config {path}", f"it must be valid TOML: {error}", "mend that line") from None
-    check_names(Config, values, str(path))
-    return values
-
-
-def check_names(cls: type, values: Mapping[str, Any], where: str) -> None:
-    """Raise ConfigError for the first name in `values` that `cls` does not have, suggesting the near one."""
-    hints = typing.get_type_hints(cls)
-    known = [item.name for item in dataclasses.fields(cls)]
-    for name, value in values.items():
-        if name not in known:
-            raise ConfigError(f"{where}: unknown setting '{name}'", "every name must be a known setting", nearest(name, known))
-        if dataclasses.is_dataclass(hints[name]):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}: {name} = {value!r}", f"{name} must be a table of settings", f"write [{name}]")
-            check_names(typing.cast(type, hints[name]), value, f"{where} [{name}]")
-
-
-def from_dict(cls: type[_T], values: Mapping[str, Any]) -> _T:
-    """Return the dataclass that nested plain values describe; the inverse of `to_dict`.
-
-    >>> from_dict(Recipe, {"lr": 0.5, "schedule": {"kind": "linear"}}).schedule.kind
-    'linear'
-    """
-    check_names(cls, values, cls.__name__.lower())
-    hints = typing.get_type_hints(cls)
-    built = {
-        name: from_dict(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
-        for name, value in values.items()
-    }
-    return cls(**built)
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration as nested plain values without those that are None.
-
-    >>> to_dict(Schedule(kind="linear"))["kind"]
-    'linear'
-    """
-    plain: dict[str, Any] = {}
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            plain[item.name] = to_dict(value)
-        elif value is not None:
-            plain[item.name] = list(value) if isinstance(value, tuple) else value
-    return plain
-
-
-def to_toml(config: Config | Recipe) -> str:
-    """Return a configuration as TOML that `read_toml` and `--config` take.
-
-    >>> from_dict(Config, tomllib.loads(to_toml(Config(seed=3)))) == Config(seed=3)
-    True
-    """
-    return tomli_w.dumps(to_dict(config))
-
-
-def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings, later layers over earlier ones. The length of a run and the kind of its schedule
-    replace what they exclude: giving `steps` drops an earlier `epochs`, a new `kind` drops the old one's options.
-
-    >>> merged({"recipe": {"lr": 1, "epochs": 5}}, {"recipe": {"steps": 7}})
-    {'recipe': {'lr': 1, 'steps': 7}}
-    """
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            if name in ("epochs", "steps"):
-                result.pop("steps" if name == "epochs" else "epochs", None)
-            if isinstance(value, Mapping):
-                below = result.get(name, {})
-                if name == "schedule" and value.get("kind", below.get("kind")) != below.get("kind"):
-                    below = {}
-                value = merged(below, value)
-            result[name] = value
-    return result
-
-
-def default_settings(data: str, model: str) -> dict[str, Any]:
-    """Return the shipped settings for a named set and a shipped model; an empty dict where there are none.
-
-    They are the TOML files of `surefoot/recipes`, each of which says how its values were found.
-    """
-    file = resources.files("surefoot") / "recipes" / f"{data}-{model}.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8")) if "/" not in data and file.is_file() else {}
 
 
 def _converted(hint: Any, value: Any, name: str) -> Any:
@@ -370,5 +269,9 @@ def _type_error(options: tuple[Any, ...], value: Any, name: str) -> ConfigError:
         if get_origin(option) is not Literal and option is not type(None)
     ]
     allowed = " or ".join([*words, *(["one of " + ", ".join(choices)] if choices else [])])
-    advice = nearest(value, choices) if choices and isinstance(value, str) else f"give {name} {words[0] if words else choices[0]}"
+    advice = (
+        nearest(value, choices)
+        if choices and isinstance(value, str)
+        else f"give {name} {words[0] if words else choices[0]}"
+    )
     return ConfigError(f"{name} = {value!r}", f"{name} must be {allowed}", advice)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -69,3 +70,36 @@ def torch_stream(seed: int, stream: str, *counters: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(torch_seed(seed, stream, *counters))
         yield
+
+
+class StepSeeds:
+    """A context in which torch's default generators can be set to the address (seed, stream, step) at each step.
+
+    The states from before come back at the end. Dropout in step t is so a function of (seed, t) alone.
+
+    >>> with StepSeeds(0, "step") as seeds:
+    ...     seeds.at(7); a = torch.rand(1)
+    ...     seeds.at(7); b = torch.rand(1)
+    >>> bool(a == b)
+    True
+    """
+
+    def __init__(self, seed: int, stream: str) -> None:
+        self.seed, self.stream = seed, stream
+
+    def __enter__(self) -> Self:
+        self._cuda = torch.cuda.is_initialized()
+        devices = list(range(torch.cuda.device_count())) if self._cuda else []
+        self._fork = torch.random.fork_rng(devices=devices)
+        self._fork.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._fork.__exit__(*exception)
+
+    def at(self, step: int) -> None:
+        """Set the generators to this step's address."""
+        value = torch_seed(self.seed, self.stream, step)
+        torch.default_generator.manual_seed(value)
+        if self._cuda:
+            torch.cuda.manual_seed_all(value)

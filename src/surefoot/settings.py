@@ -1,0 +1,199 @@
+"""Settings as plain values: from TOML files, flags and defaults, layered, to a `Config` and back to TOML.
+
+The same names are the library's keyword arguments, the command line's flags (`lr` is `--lr`) and the keys of
+the file. Precedence: flag over file over the shipped settings for this data and model over the defaults of
+`Config`. An unknown name is an error that suggests the near one. Off is `None`, which in a file is the absence
+of the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+
+from surefoot.config import Config, Recipe, Schedule
+from surefoot.errors import ConfigError, nearest
+
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting by its flat name: where it lives in the nested settings, its type and its help."""
+
+    path: tuple[str, ...]
+    type: Any
+    help: str
+
+
+def flat_settings() -> dict[str, Setting]:
+    """Return every setting by its flat name. The flat name of `recipe.schedule.kind` is `schedule`.
+
+    >>> flat_settings()["lr"].path, flat_settings()["schedule"].path
+    (('recipe', 'lr'), ('recipe', 'schedule', 'kind'))
+    """
+    found: dict[str, Setting] = {}
+    for cls, prefix in ((Config, ()), (Recipe, ("recipe",)), (Schedule, ("recipe", "schedule"))):
+        hints = typing.get_type_hints(cls)
+        for item in dataclasses.fields(cls):
+            if not dataclasses.is_dataclass(hints[item.name]):
+                name = "schedule" if (cls, item.name) == (Schedule, "kind") else item.name
+                found[name] = Setting((*prefix, item.name), hints[item.name], item.metadata["help"])
+    return found
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return flat settings as nested ones, without those that are None.
+
+    Raises:
+        ConfigError: an unknown name.
+
+    >>> nested({"lr": 0.2, "schedule": "linear", "seed": None})
+    {'recipe': {'lr': 0.2, 'schedule': {'kind': 'linear'}}}
+    """
+    known = flat_settings()
+    result: dict[str, Any] = {}
+    for name, value in flat.items():
+        if name not in known:
+            raise ConfigError(f"unknown setting '{name}'", "every name must be a known setting", nearest(name, known))
+        if value is None:
+            continue
+        place = result
+        for step in known[name].path[:-1]:
+            place = place.setdefault(step, {})
+        place[known[name].path[-1]] = value
+    return result
+
+
+def differences(old: Config, new: Config, ignore: tuple[str, ...] = ()) -> list[str]:
+    """Return a phrase for each setting in which two configurations differ.
+
+    >>> differences(Config(seed=1), Config(seed=2))
+    ['seed (1 there, 2 here)']
+    """
+    a, b = to_dict(old), to_dict(new)
+    found = []
+    for name, setting in flat_settings().items():
+        was, now = (_at(values, setting.path) for values in (a, b))
+        if was != now and name not in ignore:
+            found.append(f"{name} ({was} there, {now} here)")
+    return found
+
+
+def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    place: Any = values
+    for step in path:
+        place = place.get(step) if isinstance(place, Mapping) else None
+    return place
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return the settings that a TOML file gives, as nested plain values, names checked against `Config`.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds an unknown name.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}", f"it must be a readable TOML file ({error})", "check the path") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path}", f"it must be valid TOML: {error}", "mend that line") from None
+    check_names(Config, values, str(path))
+    return values
+
+
+def check_names(cls: type, values: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError for the first name in `values` that `cls` does not have, suggesting the near one."""
+    hints = typing.get_type_hints(cls)
+    known = [item.name for item in dataclasses.fields(cls)]
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(
+                f"{where}: unknown setting '{name}'", "every name must be a known setting", nearest(name, known)
+            )
+        if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    f"{where}: {name} = {value!r}", f"{name} must be a table of settings", f"write [{name}]"
+                )
+            check_names(typing.cast(type, hints[name]), value, f"{where} [{name}]")
+
+
+def from_dict(cls: type[_T], values: Mapping[str, Any]) -> _T:
+    """Return the dataclass that nested plain values describe; the inverse of `to_dict`.
+
+    >>> from_dict(Recipe, {"lr": 0.5, "schedule": {"kind": "linear"}}).schedule.kind
+    'linear'
+    """
+    check_names(cls, values, cls.__name__.lower())
+    hints = typing.get_type_hints(cls)
+    built = {
+        name: from_dict(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+        for name, value in values.items()
+    }
+    return cls(**built)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as nested plain values without those that are None.
+
+    >>> to_dict(Schedule(kind="linear"))["kind"]
+    'linear'
+    """
+    plain: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            plain[item.name] = to_dict(value)
+        elif value is not None:
+            plain[item.name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def to_toml(config: Config | Recipe) -> str:
+    """Return a configuration as TOML that `read_toml` and `--config` take.
+
+    >>> from_dict(Config, tomllib.loads(to_toml(Config(seed=3)))) == Config(seed=3)
+    True
+    """
+    return tomli_w.dumps(to_dict(config))
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings, later layers over earlier ones. The length of a run and the kind of its schedule
+    replace what they exclude: giving `steps` drops an earlier `epochs`, a new `kind` drops the old one's options.
+
+    >>> merged({"recipe": {"lr": 1, "epochs": 5}}, {"recipe": {"steps": 7}})
+    {'recipe': {'lr': 1, 'steps': 7}}
+    """
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            if name in ("epochs", "steps"):
+                result.pop("steps" if name == "epochs" else "epochs", None)
+            if isinstance(value, Mapping):
+                below = result.get(name, {})
+                if name == "schedule" and value.get("kind", below.get("kind")) != below.get("kind"):
+                    below = {}
+                value = merged(below, value)
+            result[name] = value
+    return result
+
+
+def default_settings(data: str, model: str) -> dict[str, Any]:
+    """Return the shipped settings for a named set and a shipped model; an empty dict where there are none.
+
+    They are the TOML files of `surefoot/recipes`, each of which says how its values were found.
+    """
+    file = resources.files("surefoot") / "recipes" / f"{data}-{model}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8")) if "/" not in data and file.is_file() else {}

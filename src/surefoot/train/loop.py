@@ -1,0 +1,175 @@
+"""The loop: `start` makes a state, `advance` moves it, `fit` goes to the end. Every training is this one.
+
+The caller owns the `for`: the loop gives back rows and calls nobody. To stop early, stop asking.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+from surefoot.errors import ConfigError
+from surefoot.record.run import Outcome, Record, Row
+from surefoot.seeds import StepSeeds
+from surefoot.sgd.plan import Plan
+from surefoot.sgd.schedules import plateau
+from surefoot.train.evaluate import evaluate_part
+from surefoot.train.state import State, Tally
+from surefoot.train.step import Seen, step
+from surefoot.train.task import Task
+
+_LOSSES_PER_ROW = 100
+"""Mini-batch losses kept in a row: enough for a scatter of the raw loss, under 2 kB. Chosen by hand."""
+
+
+def start(task: Task, plan: Plan) -> State:
+    """Return the state before the first step, with a fresh copy of the task's model.
+
+    Raises:
+        ConfigError: the plan's schedule reads a validation loss and the data has no validation part.
+
+    >>> import surefoot
+    >>> digits = surefoot.task(surefoot.load("digits"), "linear")
+    >>> start(digits, surefoot.plan(surefoot.Recipe(epochs=1), digits.data.examples)).step
+    0
+    """
+    if plan.recipe.schedule.kind == "plateau" and task.data.validation is None:
+        raise ConfigError(
+            "schedule plateau without validation data",
+            "plateau reads the validation loss after every epoch",
+            "set validation = 0.1, or choose another schedule",
+        )
+    model = task.fresh_model()
+    model.train()
+    state = State(
+        step=0, model=model, velocity=None, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None
+    )
+    if plan.recipe.ema_decay is not None:
+        state.average = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+    return state
+
+
+def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[State, list[Row]]:
+    """Train until `until_step` updates are done, or the run ends before, and return the state and the new rows.
+
+    The given state is used up; go on with the one that comes back. What is computed does not depend on how
+    the steps are divided into calls.
+
+    Args:
+        task, plan: of this run, the same in every call.
+        state: from `start`, `advance` or a checkpoint.
+        until_step: at most `plan.steps`.
+
+    Raises:
+        ConfigError: the model cannot take a batch of this plan.
+    """
+    rows: list[Row] = []
+    marks = set(plan.row_steps)
+    with StepSeeds(task.seed, "step") as seeds, task.machine.computing():
+        while state.outcome is None and state.step < min(until_step, plan.steps):
+            began = time.perf_counter()
+            seeds.at(state.step)
+            lr = rate(plan, state)
+            seen = _step(task, plan, state, lr, measure_update=state.step + 1 in marks)
+            if not seen.finite:
+                state.outcome = _diverged(seen, state.step, lr)
+                break
+            state.step += 1
+            _remember(task, plan, state, seen)
+            elapsed = time.perf_counter() - began
+            state.seconds += elapsed
+            state.tally.seconds += elapsed
+            if state.step in marks:
+                rows.append(_row(task, plan, state, seen, lr))
+    if state.step == plan.steps and state.outcome is None:
+        state.outcome = Outcome(kind="finished", step=state.step, reason=f"all {plan.steps} steps were done")
+    return state, rows
+
+
+def fit(task: Task, plan: Plan) -> tuple[State, Record]:
+    """Train from the start to the end and return the last state and the record.
+
+    >>> import surefoot
+    >>> digits = surefoot.task(surefoot.load("digits"), "linear")
+    >>> state, record = fit(digits, surefoot.plan(surefoot.Recipe(lr=0.1, epochs=3), digits.data.examples))
+    >>> record.outcome.kind, record.last.val_accuracy > 0.8
+    ('finished', True)
+    """
+    state, rows = advance(task, plan, start(task, plan), plan.steps)
+    assert state.outcome is not None
+    return state, Record(rows=tuple(rows), outcome=state.outcome)
+
+
+def rate(plan: Plan, state: State) -> float:
+    """Return the learning rate of update number `state.step`: the plan's, lowered by plateaus seen so far."""
+    lr = float(plan.lr[state.step])
+    schedule = plan.recipe.schedule
+    if schedule.kind != "plateau":
+        return lr
+    factor = 0.1 if schedule.factor is None else schedule.factor
+    patience = 5 if schedule.patience_epochs is None else schedule.patience_epochs
+    return lr * float(plateau(state.val_losses, factor=factor, patience=patience))
+
+
+def _step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: bool) -> Seen:
+    if state.step > 0:
+        return step(task, plan, state, lr, measure_update=measure_update)
+    try:
+        return step(task, plan, state, lr, measure_update=measure_update)
+    except ValueError as error:
+        # Batch norm over a single value: PyTorch says so only when it happens.
+        raise ConfigError(
+            f"batch_size = {plan.batch_size} with this model: {error}",
+            "batch norm in training needs more than one value per channel",
+            "use a batch_size of at least 2, or a model without batch norm",
+        ) from error
+
+
+def _remember(task: Task, plan: Plan, state: State, seen: Seen) -> None:
+    tally = state.tally
+    tally.loss += seen.loss * plan.batch_size
+    tally.correct += seen.correct
+    tally.examples += plan.batch_size
+    tally.grad_norm += seen.grad_norm
+    tally.losses.append(seen.loss)
+    decay = plan.recipe.ema_decay
+    if decay is not None and state.average is not None:
+        now = state.model.state_dict()
+        for name, value in state.average.items():
+            value.lerp_(now[name], 1 - decay)
+    if plan.recipe.schedule.kind == "plateau" and state.step % plan.steps_per_epoch == 0:
+        assert task.data.validation is not None  # `start` has seen to it
+        state.val_losses.append(evaluate_part(task, state.model, state.weights, task.data.validation).loss)
+
+
+def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
+    began = time.perf_counter()
+    validation = task.data.validation
+    judged = evaluate_part(task, state.model, state.weights, validation) if validation is not None else None
+    state.seconds += time.perf_counter() - began
+    tally, state.tally = state.tally, Tally()
+    return Row(
+        step=state.step,
+        epoch=state.step / plan.steps_per_epoch,
+        examples=state.step * plan.batch_size,
+        lr=lr,
+        train_loss=tally.loss / tally.examples,
+        train_accuracy=tally.correct / tally.examples if task.classifies else None,
+        val_loss=judged.loss if judged else None,
+        val_accuracy=judged.accuracy if judged else None,
+        grad_norm=tally.grad_norm / len(tally.losses),
+        update_ratio=seen.update_ratio if seen.update_ratio is not None else math.nan,
+        losses=tuple(tally.losses[:: math.ceil(len(tally.losses) / _LOSSES_PER_ROW)]),
+        seconds=state.seconds,
+        examples_per_second=tally.examples / tally.seconds if tally.seconds > 0 else 0.0,
+    )
+
+
+def _diverged(seen: Seen, step: int, lr: float) -> Outcome:
+    what = "the loss" if not math.isfinite(seen.loss) else "the gradient"
+    return Outcome(
+        kind="diverged",
+        step=step,
+        reason=f"{what} was no longer finite at step {step + 1}, at learning rate {lr:.4g}; "
+        f"the weights are those before that step",
+    )

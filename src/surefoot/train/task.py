@@ -1,0 +1,167 @@
+"""A task is what is to be learned: data, model and loss, with augmentation, seed and machine."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from surefoot.data.augment import Augment, parse
+from surefoot.data.dataset import DataSet
+from surefoot.errors import ConfigError
+from surefoot.models.build import Factory, build
+from surefoot.train.machine import Machine, machine
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(outputs [B, ...], targets [B, ...]) -> a scalar, the mean over the batch, or one loss per example, [B]."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data + model + loss, ready to be trained by any plan.
+
+    Attributes:
+        data: the parts, checked and on the device.
+        template: the freshly initialised model. Each run trains a copy, so it stays as it is.
+        loss: the user's loss, or None for cross-entropy (classes) or mean squared error (numbers).
+        augment: applied to training batches, or None.
+        seed: of the order of examples, augmentation and dropout.
+        machine: where it runs.
+    """
+
+    data: DataSet
+    template: nn.Module
+    loss: Loss | None
+    augment: Augment | None
+    seed: int
+    machine: Machine
+
+    @property
+    def classifies(self) -> bool:
+        """Whether targets are classes, so that accuracy means something."""
+        return self.data.classes is not None
+
+    def fresh_model(self) -> nn.Module:
+        """Return a new copy of the initialised model."""
+        return copy.deepcopy(self.template)
+
+    def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return the mean loss of a batch in fp32, as a scalar tensor.
+
+        Args:
+            outputs: logits [B, C], or values [B] or [B, D].
+            targets: classes [B], or values of the outputs' shape.
+            label_smoothing: of the built-in cross-entropy (Szegedy et al. 2016, section 7); a user's loss has none.
+        """
+        outputs = outputs.float()
+        if self.loss is not None:
+            return self.loss(outputs, targets).mean()
+        if self.classifies:
+            return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
+        return F.mse_loss(outputs.reshape(targets.shape), targets)
+
+
+def task(
+    data: DataSet,
+    model: str | nn.Module | Factory,
+    *,
+    loss: Loss | None = None,
+    augment: Sequence[str] | Augment = (),
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Task:
+    """Return the task, having tried one small batch through model and loss.
+
+    Args:
+        data: from `surefoot.load`.
+        model: a shipped name, "package.module:factory", a factory, or a module, which is copied.
+        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        augment: names of augmentations, or a callable on a batch of images.
+        seed: of everything random in the task, the initialisation included.
+        device, precision, threads: as in `Config`.
+
+    Raises:
+        ConfigError: model, loss, augmentation or device cannot be used with this data.
+
+    >>> import surefoot
+    >>> digits = surefoot.load("digits")
+    >>> task(digits, "linear").classifies
+    True
+    """
+    template = build(model, data.input_shape, data.outputs, seed)
+    where = machine(device, precision, threads, template, data.input_shape)
+    if isinstance(augment, Sequence):
+        augment = parse(augment) if augment else None
+    if augment is not None and data.kind != "images":
+        raise ConfigError("augmentation of data that is not images", "augmentations move pixels", "leave augment out")
+    placed = dataclasses.replace(
+        data,
+        **{
+            name: dataclasses.replace(part, x=where.place(part.x), y=where.place(part.y))
+            for name in ("train", "validation", "test")
+            if (part := getattr(data, name)) is not None
+        },
+    )
+    built = Task(placed, where.place_model(template), loss, augment, seed, where)
+    _try_one_batch(built)
+    return built
+
+
+def _try_one_batch(task: Task) -> None:
+    """Raise ConfigError where a batch of two does not go through a copy of the model and the loss."""
+    from surefoot.data.batches import fetch
+
+    part = task.data.train
+    rows = torch.arange(min(2, len(part.y))).numpy()
+    x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
+    model = task.fresh_model().eval()
+    shape = tuple(task.data.input_shape)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.no_grad(), task.machine.autocast():
+                outputs = model(x)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            first = str(error).splitlines()[0]
+            raise ConfigError(
+                f"the model cannot take a batch of shape {tuple(x.shape)}: {first}",
+                f"it must accept [batch, {', '.join(map(str, shape))}]",
+                "choose a model for this input, or change the input's shape",
+            ) from error
+        _check_outputs(task, outputs, y)
+        try:
+            loss = task.mean_loss(outputs, y)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise ConfigError(
+                f"the loss cannot take outputs {tuple(outputs.shape)} and targets {tuple(y.shape)}: {error}",
+                "a loss is a function (outputs, targets) -> scalar or [batch]",
+                "check its arguments' shapes and types",
+            ) from error
+    if loss.dim() != 0 or not loss.is_floating_point():
+        raise ConfigError(
+            f"a loss of shape {tuple(loss.shape)}", "a loss is a scalar or one number per example", "reduce it"
+        )
+
+
+def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
+    if not isinstance(outputs, Tensor):
+        raise ConfigError(
+            f"the model returned {type(outputs).__name__}",
+            "it must return one tensor",
+            "wrap it so that it returns the logits",
+        )
+    if task.loss is not None:
+        return
+    wanted = (len(y), task.data.outputs) if task.classifies else tuple(y.shape)
+    if tuple(outputs.shape) != wanted and not (not task.classifies and outputs.numel() == y.numel()):
+        raise ConfigError(
+            f"the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
+            f"this data needs {wanted}",
+            f"give the model's last layer {task.data.outputs} outputs",
+        )

@@ -1,0 +1,97 @@
+"""The finished weights on disk, with what is needed to use them: `model.safetensors` and `model.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surefoot.config import Config
+from surefoot.errors import CheckpointError, ConfigError
+from surefoot.models.build import build
+from surefoot.record import store
+from surefoot.train.checkpoint import load_weights, read_tensors, tensor_bytes
+from surefoot.train.state import State
+from surefoot.train.task import Task
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what it expects.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        input_shape: shape of one example.
+        classes: names of the classes, or None for regression.
+        kind: "images" or "numbers".
+        mean, std: of the training part, for normalising inputs as `data.batches.fetch` does.
+        information: all of model.json.
+    """
+
+    model: nn.Module
+    input_shape: tuple[int, ...]
+    classes: tuple[str, ...] | None
+    kind: str
+    mean: Tensor
+    std: Tensor
+    information: dict[str, Any]
+
+
+def save_weights(folder: Path, config: Config, task: Task, state: State) -> None:
+    """Write `model.safetensors` and then `model.json`, which holds its hash."""
+    content = tensor_bytes(state.weights)
+    store.write_bytes(folder / store.WEIGHTS, content)
+    data = task.data
+    store.write_json(
+        folder / store.MODEL,
+        {
+            "schema": 1,
+            "model": config.model,
+            "input_shape": list(data.input_shape),
+            "outputs": data.outputs,
+            "classes": list(data.classes) if data.classes is not None else None,
+            "kind": data.kind,
+            "mean": data.mean.tolist(),
+            "std": data.std.tolist(),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        },
+    )
+
+
+def load_trained(folder: Path, model: nn.Module | None = None) -> Trained:
+    """Return the finished model of a run.
+
+    Args:
+        folder: the run's folder.
+        model: the architecture, for a run whose model was given as an object; it is copied.
+
+    Raises:
+        CheckpointError: the run is unfinished, or its files are damaged or belong to another model.
+    """
+    if not (folder / store.MODEL).is_file():
+        raise CheckpointError(f"{folder} has no finished weights", "a run has them when its training has ended", f"go on with surefoot resume {folder.name}")  # fmt: skip
+    information = store.read_json(folder / store.MODEL)
+    try:
+        shape, outputs = tuple(information["input_shape"]), int(information["outputs"])
+        mean, std = torch.tensor(information["mean"]), torch.tensor(information["std"])
+        name, sha256, classes = information["model"], information["sha256"], information["classes"]
+        kind = information["kind"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / store.MODEL}: {error!r}", "it must be as the run wrote it", "restore it from a copy") from None  # fmt: skip
+    try:
+        built = build(name if model is None else model, shape, outputs)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder}: {error.given}", "its model must be buildable from here", "run from the folder that holds its module, or load it in Python with load_trained(folder, model)") from None  # fmt: skip
+    load_weights(built, read_tensors(folder / store.WEIGHTS, sha256), str(folder / store.WEIGHTS))
+    return Trained(built.eval(), shape, tuple(classes) if classes else None, kind, mean, std, information)
+
+
+def normalised(trained: Trained, task: Task) -> Task:
+    """Return the task with the normalisation that the weights were trained with."""
+    data = dataclasses.replace(task.data, mean=trained.mean, std=trained.std)
+    return dataclasses.replace(task, data=data)
