@@ -1,0 +1,265 @@
+"""How good predictions are: scores from a model's outputs and the targets, as plain data.
+
+    scores = class_scores(logits, targets, ("cat", "dog"))      numbers: number_scores(values, targets)
+
+All sums are in float64. What is undefined (the precision of a class that was never predicted) is None, not 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from surefoot.errors import DataError
+
+Z_95 = 1.959963984540054
+"""The 0.975 quantile of the normal distribution, for two-sided intervals of 95 %."""
+
+CALIBRATION_BINS = 15
+"""Bins of the calibration error, as in Guo et al. 2017, section 3."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """One class: TP, FP and FN counted as "this class against the others".
+
+    Attributes:
+        name: of the class.
+        precision: TP / (TP + FP); None if it was never predicted.
+        recall: TP / (TP + FN); None if no example has it.
+        f1: 2 TP / (2 TP + FP + FN), the harmonic mean of the two; None if both are.
+        support: examples of this class, TP + FN.
+        predicted: examples predicted to be of it, TP + FP.
+    """
+
+    name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+    predicted: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScores:
+    """What predicted classes are worth, over N examples of C classes.
+
+    Attributes:
+        examples: N.
+        accuracy: share of examples whose largest output is their own class's.
+        interval: its 95 % Wilson score interval, see `wilson`.
+        top5: share of examples whose class is among their five largest outputs; None for C of 5 or less.
+        loss: mean negative log-likelihood -ln p(y), in nats, with p = softmax(outputs).
+        calibration_error: expected calibration error, see `calibration_error`.
+        per_class: one score for each class, in the order of the classes.
+        confusion: [C, C], row: true class, column: predicted class, entry: examples.
+    """
+
+    examples: int
+    accuracy: float
+    interval: tuple[float, float]
+    top5: float | None
+    loss: float
+    calibration_error: float
+    per_class: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores as JSON values."""
+        plain = dataclasses.asdict(self)
+        plain["accuracy_low"], plain["accuracy_high"] = plain.pop("interval")
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberScores:
+    """What predicted numbers are worth, over N examples of D values each; in the unit of the targets.
+
+    Attributes:
+        examples: N.
+        mse: mean squared error, over examples and values.
+        mae: mean absolute error.
+        r2: 1 - sum (y - f)^2 / sum (y - mean y)^2, averaged over the D values; 0 is as good as always
+            answering the mean. None where a value is the same in all examples.
+    """
+
+    examples: int
+    mse: float
+    mae: float
+    r2: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores as JSON values."""
+        return dataclasses.asdict(self)
+
+
+Scores = ClassScores | NumberScores
+"""What `evaluate` returns: `ClassScores` of a model that classifies, `NumberScores` of one that does not."""
+
+
+def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...]) -> ClassScores:
+    """Return the scores of outputs for classes.
+
+    Args:
+        outputs: [N, C], logits or log-probabilities.
+        targets: [N], the true classes, in 0 .. C-1.
+        classes: the C names.
+
+    Raises:
+        DataError: no examples, shapes that do not fit, a target that is no class, or an output that is not finite.
+
+    >>> scores = class_scores([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], [0, 1, 1], ("cat", "dog"))
+    >>> round(scores.accuracy, 4), scores.confusion
+    (0.6667, ((1, 0), (1, 1)))
+    >>> scores.per_class[1].precision, scores.per_class[1].recall
+    (1.0, 0.5)
+    """
+    logits, y = _checked(outputs, targets, len(classes))
+    n, c = logits.shape
+    guessed = logits.argmax(1)
+    log_p = log_softmax(logits)
+    own = logits[np.arange(n), y][:, None]
+    # Of equal outputs the first counts as the larger, as in argmax.
+    rank = ((logits > own) | ((logits == own) & (np.arange(c) < y[:, None]))).sum(1)
+    confusion = np.bincount(y * c + guessed, minlength=c * c).reshape(c, c)
+    right = int(np.trace(confusion))
+    return ClassScores(
+        examples=n,
+        accuracy=right / n,
+        interval=wilson(right, n),
+        top5=float((rank < 5).mean()) if c > 5 else None,
+        loss=float(-log_p[np.arange(n), y].mean()),
+        calibration_error=calibration_error(np.exp(log_p.max(1)), guessed == y),
+        per_class=tuple(_class_score(name, confusion, i) for i, name in enumerate(classes)),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    )
+
+
+def number_scores(outputs: ArrayLike, targets: ArrayLike) -> NumberScores:
+    """Return the scores of predicted numbers.
+
+    Args:
+        outputs: [N] or [N, D], or as many values in another shape.
+        targets: [N] or [N, D].
+
+    Raises:
+        DataError: no examples, or sizes that differ, or an output that is not finite.
+
+    >>> number_scores([1.0, 2.0, 4.0], [1.0, 2.0, 3.0]).r2
+    0.5
+    """
+    y = np.asarray(targets, np.float64)
+    f = np.asarray(outputs, np.float64)
+    if y.size == 0 or f.size != y.size:
+        raise DataError(
+            f"outputs of shape {f.shape} for targets of shape {y.shape}",
+            "scores need at least one example and one output for each value",
+            "give outputs and targets of the same examples",
+        )
+    y = y.reshape(len(y), -1)
+    f = f.reshape(y.shape)
+    _check_finite(f)
+    error = f - y
+    spread = ((y - y.mean(0)) ** 2).sum(0)
+    r2 = float((1 - (error**2).sum(0) / spread).mean()) if (spread > 0).all() else None
+    return NumberScores(examples=len(y), mse=float((error**2).mean()), mae=float(np.abs(error).mean()), r2=r2)
+
+
+def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share: (low, high).
+
+        (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),  p = right / n
+
+    It is never empty and never leaves [0, 1], also at p = 0 and p = 1, where p -+ z s fails. It holds for
+    examples drawn independently; it does not speak of another seed or another data set.
+
+    Args:
+        right: examples that were right.
+        n: examples, at least 1.
+        z: quantile of the normal distribution; the default gives 95 %.
+
+    Reference: E. B. Wilson 1927, "Probable inference, the law of succession, and statistical inference",
+    Journal of the American Statistical Association 22(158), 209-212.
+
+    >>> [round(bound, 4) for bound in wilson(81, 263)]  # 0.2553, 0.3662 in Newcombe 1998, table I, method 3
+    [0.2553, 0.3662]
+    """
+    p = right / n
+    scale = 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / scale
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
+    return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
+
+
+def calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
+    """Return the expected calibration error: how far confidence and accuracy lie apart, on average.
+
+        sum_m |B_m| / N  |accuracy(B_m) - mean confidence(B_m)|,  B_m: confidence in ((m-1)/M, m/M]
+
+    The estimate is biased upwards when bins hold few examples.
+
+    Args:
+        confidence: [N], probability of the predicted class.
+        right: [N], whether the prediction was right.
+        bins: M, of equal width.
+
+    Reference: Guo et al. 2017, "On calibration of modern neural networks", equation 3.
+
+    >>> round(calibration_error([0.9, 0.9, 0.9, 0.9], [True, True, True, False]), 4)
+    0.15
+    """
+    p, hit = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    which = np.clip(np.ceil(p * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(which, weights=hit, minlength=bins) - np.bincount(which, weights=p, minlength=bins)
+    return float(np.abs(gap).sum() / len(p))
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ln softmax over the last axis: z - max z - ln sum exp(z - max z), which cannot overflow."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def _class_score(name: str, confusion: NDArray[np.int64], i: int) -> ClassScore:
+    hits, support, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
+    return ClassScore(
+        name=name,
+        precision=hits / predicted if predicted else None,
+        recall=hits / support if support else None,
+        f1=2 * hits / (support + predicted) if support + predicted else None,
+        support=support,
+        predicted=predicted,
+    )
+
+
+def _checked(outputs: ArrayLike, targets: ArrayLike, c: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    logits, y = np.asarray(outputs, np.float64), np.asarray(targets)
+    if logits.ndim != 2 or logits.shape[1] != c or y.shape != logits.shape[:1] or len(y) == 0:
+        raise DataError(
+            f"outputs of shape {logits.shape} and targets of shape {y.shape}",
+            f"scores of {c} classes need outputs [N, {c}] and targets [N], N at least 1",
+            "give outputs and targets of the same examples",
+        )
+    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= c:
+        raise DataError(
+            f"targets {y.dtype} from {y.min()} to {y.max()}",
+            f"targets must be whole numbers in 0 .. {c - 1}",
+            "give the number of each example's class",
+        )
+    _check_finite(logits)
+    return logits, y.astype(np.int64)
+
+
+def _check_finite(outputs: NDArray[np.float64]) -> None:
+    bad = int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(1).sum())
+    if bad:
+        raise DataError(
+            f"the model's output is not finite for {bad} of {len(outputs)} examples",
+            "scores need finite outputs",
+            "check the range of the inputs, and whether the run diverged",
+        )
