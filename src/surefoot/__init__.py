@@ -1,3 +1,80 @@
-"""Surefoot chooses the settings of SGD by measurement and shows its evidence."""
+"""Surefoot chooses the settings of SGD by measurement and shows its evidence.
+
+Train a model, on data and a model of your own or on what is shipped:
+
+    import surefoot
+    result = surefoot.train("digits", "mlp", lr=0.1, epochs=10)
+
+or hold the loop yourself:
+
+    task = surefoot.task(surefoot.load("digits"), "mlp")
+    plan = surefoot.plan(surefoot.Recipe(lr=0.1, epochs=10), task.data.examples)
+    state = surefoot.start(task, plan)
+    while state.outcome is None:
+        state, rows = surefoot.advance(task, plan, state, state.step + 100)
+
+Names are imported when they are first used, so that the command line need not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CheckpointError": "errors",
+    "Config": "config",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "DataSet": "data.dataset",
+    "Outcome": "record.run",
+    "Part": "data.dataset",
+    "Plan": "sgd.plan",
+    "Recipe": "config",
+    "Record": "record.run",
+    "Row": "record.run",
+    "SGD": "sgd.optimizer",
+    "Schedule": "config",
+    "State": "train.state",
+    "SurefootError": "errors",
+    "Task": "train.task",
+    "advance": "train.loop",
+    "fit": "train.loop",
+    "load": "data.load",
+    "load_trained": "train.weights",
+    "lr_scheduler": "sgd.lr_scheduler",
+    "open_run": "train.opening",
+    "plan": "sgd.plan",
+    "start": "train.loop",
+    "task": "train.task",
+    "train": "train.opening",
+}
+
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+if TYPE_CHECKING:
+    from surefoot.config import Config, Recipe, Schedule
+    from surefoot.data.dataset import DataSet, Part
+    from surefoot.data.load import load
+    from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
+    from surefoot.record.run import Outcome, Record, Row
+    from surefoot.sgd.lr_scheduler import lr_scheduler
+    from surefoot.sgd.optimizer import SGD
+    from surefoot.sgd.plan import Plan, plan
+    from surefoot.train.loop import advance, fit, start
+    from surefoot.train.opening import open_run, train
+    from surefoot.train.state import State
+    from surefoot.train.task import Task, task
+    from surefoot.train.weights import load_trained
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"surefoot.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'surefoot' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

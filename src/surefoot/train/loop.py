@@ -11,8 +11,7 @@ import time
 from surefoot.errors import ConfigError
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
-from surefoot.sgd.plan import Plan
-from surefoot.sgd.schedules import plateau
+from surefoot.sgd.plan import Plan, plateau_factor
 from surefoot.train.evaluate import evaluate_part
 from surefoot.train.state import State, Tally
 from surefoot.train.step import Seen, step
@@ -102,13 +101,7 @@ def fit(task: Task, plan: Plan) -> tuple[State, Record]:
 
 def rate(plan: Plan, state: State) -> float:
     """Return the learning rate of update number `state.step`: the plan's, lowered by plateaus seen so far."""
-    lr = float(plan.lr[state.step])
-    schedule = plan.recipe.schedule
-    if schedule.kind != "plateau":
-        return lr
-    factor = 0.1 if schedule.factor is None else schedule.factor
-    patience = 5 if schedule.patience_epochs is None else schedule.patience_epochs
-    return lr * float(plateau(state.val_losses, factor=factor, patience=patience))
+    return float(plan.lr[state.step]) * plateau_factor(plan.recipe.schedule, state.val_losses)
 
 
 def _step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: bool) -> Seen:

@@ -71,7 +71,7 @@ def task(
     model: str | nn.Module | Factory,
     *,
     loss: Loss | None = None,
-    augment: Sequence[str] | Augment = (),
+    augment: Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -97,10 +97,8 @@ def task(
     """
     template = build(model, data.input_shape, data.outputs, seed)
     where = machine(device, precision, threads, template, data.input_shape)
-    if isinstance(augment, Sequence):
-        augment = parse(augment) if augment else None
-    if augment is not None and data.kind != "images":
-        raise ConfigError("augmentation of data that is not images", "augmentations move pixels", "leave augment out")
+    moves = augment if isinstance(augment, Augment) else parse([augment] if callable(augment) else augment)
+    moves.check(data.kind, data.input_shape)
     placed = dataclasses.replace(
         data,
         **{
@@ -109,7 +107,7 @@ def task(
             if (part := getattr(data, name)) is not None
         },
     )
-    built = Task(placed, where.place_model(template), loss, augment, seed, where)
+    built = Task(placed, where.place_model(template), loss, moves if moves.operations else None, seed, where)
     _try_one_batch(built)
     return built
 

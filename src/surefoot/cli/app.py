@@ -1,0 +1,106 @@
+"""The `surefoot` command: its subcommands, and how every mistake becomes one message and an exit code.
+
+Exit codes: 0 done; 1 failed (bad data, a damaged run, a diverged training); 2 wrong usage; 130 and 143 stopped by
+SIGINT or SIGTERM, after a checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from surefoot import __version__
+from surefoot.cli.signals import Stopped
+from surefoot.errors import SurefootError
+
+_COMMANDS = {
+    "train": ("surefoot.cli.train:train", "Train a model by SGD, or go on with the run of that name."),
+    "resume": ("surefoot.cli.train:resume", "Go on with an unfinished run, bit for bit."),
+    "evaluate": ("surefoot.cli.evaluate:evaluate", "Measure a trained model: accuracy with its interval, per class."),
+    "predict": ("surefoot.cli.predict:predict", "Apply a trained model to images, a folder, an .npz or a .csv."),
+    "show": ("surefoot.cli.show:show", "Show a run, or list the runs here."),
+    "schedule": ("surefoot.cli.schedule:schedule", "Print and draw learning-rate schedules, published ones by name."),
+    "models": ("surefoot.cli.models:models", "List the shipped models."),
+}
+
+
+def build_app() -> App:
+    """Return the application. Its commands are imported when they are called, so that help is quick."""
+    app = App(
+        name="surefoot",
+        help="Train a model by SGD, and choose its settings by measurement.",
+        version=__version__,
+        result_action="return_value",
+    )
+    for name, (target, summary) in _COMMANDS.items():
+        app.command(target, name=name, help=summary)
+    data = App(name="data", help="List the named data sets, or check data of your own.", result_action="return_value")
+    data.default(_data)
+    data.command("surefoot.cli.data:check", name="check", help="Find everything that is wrong with a data set.")
+    app.command(data)
+    return app
+
+
+def _data(*, json: Annotated[bool, Parameter(negative=())] = False) -> int | None:
+    """List the named data sets: what they are, and whether they are on this machine.
+
+    Args:
+        json: Print the list as JSON.
+    """
+    from surefoot.cli.data import listing
+
+    return listing(json=json)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: the words after `surefoot`; those of the process if left out.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = build_app()(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _say(_usage(error), 2)
+    except SurefootError as error:
+        return _say(str(error), error.exit_code)
+    except Stopped as stopped:
+        return _say("stopped before training began; nothing to save", 128 + stopped.number)
+    except KeyboardInterrupt:
+        return _say("stopped", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`surefoot ... | head`). Leave without a second error at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        advice = "use a smaller --micro-batch-size, which bounds what is computed at once"
+        return _say(f"out of memory: {str(error).splitlines()[0]}. {advice.capitalize()}.", 1)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run())
+
+
+def _say(message: str, code: int) -> int:
+    print(f"surefoot: {message}", file=sys.stderr)
+    return code
+
+
+def _usage(error: CycloptsError) -> str:
+    text = " ".join(str(error).split())
+    command = " ".join(error.command_chain) if getattr(error, "command_chain", None) else ""
+    return f"{text} See surefoot {command + ' ' if command else ''}--help."
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words

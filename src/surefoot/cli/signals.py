@@ -1,0 +1,45 @@
+"""SIGINT and SIGTERM: before training they stop at once; while training they are noted, and the loop saves first."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """A signal arrived where there was nothing to save, or a second one while saving.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(f"signal {number}")
+
+
+class StopSignals:
+    """A context that catches SIGINT and SIGTERM and puts the former handlers back at its end.
+
+    Attributes:
+        received: number of the signal noted so far, or None.
+        patient: while true, the first signal is only noted; the second raises `Stopped`.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.patient = False
+
+    def __enter__(self) -> StopSignals:
+        self._former = {number: signal.signal(number, self._arrived) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        if self.patient and self.received is None:
+            self.received = number
+        else:
+            raise Stopped(number)

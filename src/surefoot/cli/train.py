@@ -1,0 +1,163 @@
+"""`surefoot train` and `surefoot resume`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from surefoot.cli.display import Display, header
+from surefoot.cli.flags import with_settings
+from surefoot.cli.signals import StopSignals
+from surefoot.config import Config
+from surefoot.record import store
+from surefoot.record.scores import wilson
+from surefoot.settings import merged, nested, read_toml
+
+if TYPE_CHECKING:
+    from surefoot.train.run import Run
+
+Switch = Parameter(negative=())
+
+
+@with_settings
+def train(
+    data: str | None = None,
+    *,
+    config: Path | None = None,
+    name: str | None = None,
+    runs_dir: Path = Path("runs"),
+    json: Annotated[bool, Switch] = False,
+    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
+    **settings: Any,
+) -> int:
+    """Train a model by SGD.
+
+    The same command with the same --name goes on with an unfinished run and prints the result of a finished one.
+
+    Args:
+        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
+        config: TOML file of settings; flags go before it.
+        name: Name of the run's folder; date, data and model if left out.
+        runs_dir: Folder in which runs lie.
+        json: Print the result as JSON.
+        quiet: Show no progress.
+    """
+    file = read_toml(config) if config else {}
+    from surefoot.train.opening import resolve
+
+    chosen = resolve(merged(file, nested({"data": data, **settings})))
+    return _train(chosen, name, runs_dir, as_json=json, quiet=quiet)
+
+
+def resume(
+    run: str,
+    *,
+    runs_dir: Path = Path("runs"),
+    json: Annotated[bool, Switch] = False,
+    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
+) -> int:
+    """Go on with an unfinished run from its newest checkpoint, bit for bit.
+
+    Args:
+        run: Name of the run, or its folder.
+        runs_dir: Folder in which runs lie.
+        json: Print the result as JSON.
+        quiet: Show no progress.
+    """
+    folder = store.run_folder(run, runs_dir)
+    from surefoot.train.opening import read_config
+
+    return _train(read_config(folder), folder.name, folder.parent, as_json=json, quiet=quiet)
+
+
+def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, quiet: bool) -> int:
+    if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
+        return _finished(config, runs_dir / name, as_json=as_json)
+    from surefoot.train.opening import open_run
+
+    with (
+        StopSignals() as signals,
+        open_run(config, name=name, runs_dir=runs_dir, command=" ".join(["surefoot", *sys.argv[1:]])) as run,
+        Display(run.plan.steps, quiet=quiet) as display,
+    ):
+        for note in run.notes:
+            display.say(f"note: {note}")
+        display.say(_introduction(run))
+        display.say(header())
+        display.show_rows(run.rows)
+        signals.patient = True
+        while not run.done and signals.received is None:
+            before, began = run.state.step, time.perf_counter()
+            display.show_rows(run.advance())
+            moved = (run.state.step - before) * run.plan.batch_size
+            display.show_step(run.state.step, moved / (time.perf_counter() - began))
+        if not run.done:
+            assert signals.received is not None
+            run.save()
+            display.say(f"stopped at step {run.state.step} of {run.plan.steps}, and saved; go on with: surefoot resume {_reference(run.folder)}")  # fmt: skip
+            return 128 + signals.received
+        result = run.finish()
+    _print_result(result.summary, as_json=as_json)
+    return 0 if result.record.outcome.kind == "finished" else 1
+
+
+def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
+    from surefoot.train.opening import agreed_config
+
+    agreed_config(config, folder)
+    summary = store.read_json(folder / store.RESULT)
+    print(f"{folder} is finished; this is its result", file=sys.stderr)
+    _print_result(summary, as_json=as_json)
+    return 0 if summary["outcome"] == "finished" else 1
+
+
+def _introduction(run: Run) -> str:
+    data, recipe, plan = run.task.data, run.config.recipe, run.plan
+    parameters = sum(parameter.numel() for parameter in run.state.model.parameters())
+    parts = ", ".join(
+        f"{len(part.y):,} {name}"
+        for name, part in (("training", data.train), ("validation", data.validation), ("test", data.test))
+        if part is not None
+    )
+    place = run.task.machine
+    return (
+        f"run      {run.folder}\n"
+        f"data     {data.name}: {parts} examples\n"
+        f"model    {run.config.model}, {parameters:,} parameters\n"
+        f"recipe   lr {recipe.lr:g}, batch {plan.batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
+        f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form}), {recipe.schedule.kind} schedule\n"
+        f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
+        f"machine  {place.device}, {place.precision}, {place.threads} threads, seed {run.config.seed}"
+    )
+
+
+def _print_result(summary: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary, indent=2))
+        return
+    lines = [("outcome", f"{summary['outcome']}: {summary['reason']}")]
+    if summary["test_accuracy"] is not None:
+        count = summary["test_examples"]
+        low, high = wilson(round(summary["test_accuracy"] * count), count)
+        lines.append(("test", f"{summary['test_accuracy']:.2%} accuracy (95 % interval {low:.2%} to {high:.2%}), loss {summary['test_loss']:.4f}, {count:,} examples"))  # fmt: skip
+    elif summary["test_loss"] is not None:
+        lines.append(("test", f"loss {summary['test_loss']:.4f}, {summary['test_examples']:,} examples"))
+    if summary["val_accuracy"] is not None:
+        lines.append(("validation", f"{summary['val_accuracy']:.2%} accuracy, loss {summary['val_loss']:.4f}"))
+    elif summary["val_loss"] is not None:
+        lines.append(("validation", f"loss {summary['val_loss']:.4f}"))
+    lines.append(("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s"))  # fmt: skip
+    lines.append(("weights", str(Path(summary["folder"]) / store.WEIGHTS)))
+    reference = _reference(Path(summary["folder"]))
+    lines.append(("next", f"surefoot show {reference}   surefoot evaluate {reference}   surefoot predict {reference} FILE..."))
+    for name, text in lines:
+        print(f"{name:<11}{text}")
+
+
+def _reference(folder: Path) -> str:
+    return folder.name if folder.parent == Path("runs") else str(folder)
