@@ -1,0 +1,197 @@
+"""`surefoot show`: what a run is, how far it got, what came of it and what to do next; or which runs there are.
+
+It reads the run's folder alone, so it answers at once and on a machine without torch.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from surefoot.cli.tables import clean, number, print_json, print_table, share
+from surefoot.errors import ConfigError, SurefootError
+from surefoot.record import store
+from surefoot.record.run import Row
+from surefoot.record.scores import wilson
+from surefoot.record.stored import Stored, changed_settings, read_run, run_folders
+
+_FINGERPRINT_LETTERS = 12
+"""Letters of a SHA-256 that are shown: enough to tell two data sets apart. Chosen by hand."""
+
+
+def show(
+    run: str | None = None,
+    *,
+    runs_dir: Path = Path("runs"),
+    rows: int = 20,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Show a run: settings that differ from the defaults, environment, rows, outcome, result, what to do next.
+
+    Without a run, list the runs here.
+
+    Args:
+        run: Name of the run, or its folder.
+        runs_dir: Folder in which runs lie.
+        rows: Most rows shown, evenly thinned from first to last; JSON has all.
+        json: Print as JSON.
+    """
+    if rows < 2:
+        raise ConfigError(f"rows = {rows}", "rows must be at least 2, the first and the last", "try --rows 20")
+    if run is None:
+        listed = [_listed(folder) for folder in run_folders(runs_dir)]
+        print_json(listed) if json else _print_list(listed, runs_dir)
+        return 0
+    stored = read_run(store.run_folder(run, runs_dir))
+    print_json(_plain(stored)) if json else _print(stored, rows)
+    return 0
+
+
+def next_steps(stored: Stored) -> list[str]:
+    """Return what to do next, as commands or sentences."""
+    name = reference(stored.folder)
+    if stored.state == "training":
+        return [f"watch it: surefoot show {name}"]
+    lr = stored.config.recipe.lr / 10  # chosen by hand: a step so large that the next run is most likely stable
+    if stored.from_python and stored.state == "unfinished":
+        return [f"go on in Python: surefoot.train with the same arguments and name={stored.folder.name!r}"]
+    if stored.from_python:
+        calls = [f"per class: surefoot.evaluate({str(stored.folder)!r}, ...)", f"lower the learning rate: lr={lr:g}"]
+        return calls[:1] if stored.state == "finished" else calls[1:]
+    if stored.state == "unfinished":
+        return [f"go on: surefoot resume {name}"]
+    if stored.state == "finished":
+        return [f"per class: surefoot evaluate {name}", f"use it: surefoot predict {name} FILE..."]
+    again = ["surefoot", "train", "--config", str(stored.folder / store.CONFIG), "--lr", f"{lr:g}"]
+    return [f"lower the learning rate: {shlex.join([*again, '--name', f'{stored.folder.name}-lr{lr:g}'])}"]
+
+
+def reference(folder: Path) -> str:
+    """Return how a command names a run: by its name where it lies in runs/, else by its path."""
+    return shlex.quote(folder.name if folder.parent == Path("runs") else str(folder))
+
+
+def _plain(stored: Stored) -> dict[str, Any]:
+    result = stored.result or {}
+    return {
+        "run": stored.folder.name,
+        "folder": str(stored.folder),
+        "state": stored.state,
+        "reason": result.get("reason"),
+        "command": stored.command,
+        "settings": changed_settings(stored.config),
+        "environment": stored.environment,
+        "rows": [row.to_dict() for row in stored.rows],
+        "result": stored.result,
+        "next": next_steps(stored),
+    }
+
+
+def _print(stored: Stored, most_rows: int) -> None:
+    from surefoot.cli.display import header, line
+
+    _print_entries("run", [("folder", stored.folder), ("command", stored.command), ("state", _state(stored))])
+    settings = changed_settings(stored.config)
+    _print_entries("settings that differ from the defaults", settings.items() or [("none", "")])
+    _print_entries("environment", [(name, _short(name, value)) for name, value in stored.environment.items()])
+    print("\nrows")
+    if stored.rows:
+        shown = thinned(stored.rows, most_rows)
+        print("\n".join([header(), *(line(row) for row in shown)]))
+        if len(shown) < len(stored.rows):
+            print(f"  {len(shown)} of {len(stored.rows)} rows; --rows {len(stored.rows)} shows all")
+    else:
+        print("  none yet")
+    _print_entries("result", _result(stored.result or {}) or [("none yet", "")])
+    _print_entries("next", [(text, "") for text in next_steps(stored)])
+
+
+def thinned(rows: tuple[Row, ...], most: int) -> list[Row]:
+    """Return at most `most` rows at even distances, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
+
+
+def _state(stored: Stored) -> str:
+    if stored.result is not None:
+        return f"{stored.state}: {stored.result.get('reason', '')}"
+    if not stored.rows:
+        return f"{stored.state}, no row yet"
+    return f"{stored.state}, step {stored.rows[-1].step} and epoch {stored.rows[-1].epoch:.2f} recorded"
+
+
+def _result(result: dict[str, Any]) -> list[tuple[str, str]]:
+    entries: list[tuple[str, str | None]] = []
+    accuracy, examples = result.get("test_accuracy"), result.get("test_examples")
+    if accuracy is not None and examples:
+        low, high = wilson(round(accuracy * examples), examples)
+        entries.append(
+            ("test accuracy", f"{accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, {examples:,} examples)")
+        )
+    entries += [
+        ("test loss", number(result.get("test_loss"), ".4f")),
+        ("validation accuracy", share(result.get("val_accuracy"))),
+        ("validation loss", number(result.get("val_loss"), ".4f")),
+        ("training time", number(result.get("train_seconds"), ".1f")),
+        ("epochs", number(result.get("epochs"), "g")),
+        ("parameters", number(result.get("parameters"), ",")),
+    ]
+    return [(name, text + " s" if name == "training time" else text) for name, text in entries if text is not None]
+
+
+def _print_entries(title: str, entries: Any) -> None:
+    print(title if title == "run" else f"\n{title}")
+    for name, value in entries:
+        print(f"  {name:<22}{clean(value)}".rstrip() if value != "" else f"  {clean(name)}")
+
+
+def _short(name: str, value: object) -> object:
+    return str(value)[:_FINGERPRINT_LETTERS] if name == "data_fingerprint" else value if value != "" else "-"
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    """One run of the list. A damaged run is named as such, and the others are listed all the same."""
+    try:
+        stored = read_run(folder)
+    except SurefootError as error:
+        return {"run": folder.name, "state": "damaged", "reason": str(error)}
+    last, result = stored.rows[-1] if stored.rows else None, stored.result or {}
+    return {
+        "run": folder.name,
+        "state": stored.state,
+        "data": stored.config.data,
+        "model": stored.config.model,
+        "lr": stored.config.recipe.lr,
+        "seed": stored.config.seed,
+        "epochs": last.epoch if last else 0.0,
+        "val_accuracy": last.val_accuracy if last else None,
+        "test_accuracy": result.get("test_accuracy"),
+        "test_loss": result.get("test_loss"),
+    }
+
+
+def _print_list(listed: list[dict[str, Any]], runs_dir: Path) -> None:
+    if not listed:
+        print(f"no runs under {clean(runs_dir)}; start one with surefoot train")
+        return
+    columns = ("run", "state", "data", "model", "lr", "seed", "epochs", "val acc", "test acc", "test loss")
+    rows = [
+        (
+            *(each.get(name) for name in ("run", "state", "data", "model")),
+            number(each.get("lr"), "g"),
+            each.get("seed"),
+            number(each.get("epochs"), ".4g"),
+            share(each.get("val_accuracy")),
+            share(each.get("test_accuracy")),
+            number(each.get("test_loss"), ".4f"),
+        )
+        for each in listed
+    ]
+    print_table(columns, rows, left=columns[:4])
+    for each in listed:
+        if each["state"] == "damaged":
+            print(f"damaged: {clean(each['reason'])}")

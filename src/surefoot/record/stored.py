@@ -1,0 +1,136 @@
+"""A run read back from its folder, without torch: what `show` prints and a report is made from."""
+
+from __future__ import annotations
+
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from surefoot.config import Config
+from surefoot.errors import CheckpointError, ConfigError
+from surefoot.record import store
+from surefoot.record.run import Row
+from surefoot.settings import flat_settings, from_dict, read_toml, to_dict
+
+IN_MEMORY = "in-memory"
+"""What a configuration says for data or a model that was given as an object in Python."""
+
+_MACHINE = ("device", "precision", "threads")
+"""Settings that a run writes down as it resolved them; they say where it ran, not what was chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A run on disk at the moment of reading.
+
+    Attributes:
+        folder: where it lies.
+        config: all settings.
+        command: the command line, or "library".
+        environment: versions, machine and data fingerprint; empty if the file is missing.
+        rows: what has been recorded so far.
+        result: the result, or None while the run is not done.
+        training: whether a process is training it now.
+    """
+
+    folder: Path
+    config: Config
+    command: str
+    environment: dict[str, Any]
+    rows: tuple[Row, ...]
+    result: dict[str, Any] | None
+    training: bool
+
+    @property
+    def state(self) -> Literal["finished", "diverged", "training", "unfinished"]:
+        """How it stands: its outcome where it has one, else whether somebody works on it."""
+        if self.result is not None:
+            return "diverged" if self.result.get("outcome") == "diverged" else "finished"
+        return "training" if self.training else "unfinished"
+
+    @property
+    def from_python(self) -> bool:
+        """Whether its data or model was an object, so that no command line can bring it back."""
+        return IN_MEMORY in (self.config.data, self.config.model)
+
+
+def read_run(folder: Path) -> Stored:
+    """Return the run in a folder.
+
+    Raises:
+        CheckpointError: config.toml is missing, or one of its files is damaged.
+    """
+    result = store.read_json(folder / store.RESULT) if (folder / store.RESULT).is_file() else None
+    environment = store.read_json(folder / store.ENVIRONMENT) if (folder / store.ENVIRONMENT).is_file() else {}
+    for name, value in ((store.RESULT, result), (store.ENVIRONMENT, environment)):
+        if value is not None and not isinstance(value, dict):
+            raise CheckpointError(f"{folder / name}", "it must hold a JSON object", "restore it from a copy")
+    return Stored(
+        folder=folder,
+        config=_config(folder),
+        command=_text(folder / store.COMMAND),
+        environment=environment,
+        rows=store.read_rows(folder),
+        result=result,
+        training=result is None and _held(folder),
+    )
+
+
+def run_folders(runs_dir: str | Path) -> list[Path]:
+    """Return the folders of the runs under `runs_dir`, the oldest first."""
+    found = [path for path in Path(runs_dir).glob(f"*/{store.CONFIG}") if path.is_file()]
+    return [path.parent for path in sorted(found, key=lambda path: (path.stat().st_mtime, path.parent.name))]
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that differ from the defaults of `Config`, by their flat names.
+
+    Device, precision and threads are left out: a run resolves them for its machine.
+
+    >>> changed_settings(Config(model="mlp", seed=3, device="cpu"))
+    {'model': 'mlp', 'seed': 3}
+    """
+    given, default = to_dict(config), to_dict(Config())
+    found: dict[str, Any] = {}
+    for name, setting in flat_settings().items():
+        value, usual = given, default
+        for step in setting.path:
+            value = value.get(step) if isinstance(value, dict) else None
+            usual = usual.get(step) if isinstance(usual, dict) else None
+        if value != usual and name not in _MACHINE:
+            found[name] = value
+    return found
+
+
+def _config(folder: Path) -> Config:
+    path = folder / store.CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{path}", "this file must exist", "give the folder of a run that has it")
+    try:
+        return from_dict(Config, read_toml(path))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error.given}", error.allowed, "restore it from a copy") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _held(folder: Path) -> bool:
+    """Return whether a process holds the run, by asking the kernel; the process id in the file may be stale.
+
+    For some microseconds the question is itself a lock, shared, during which a training that starts would see the
+    run in use. So nobody asks it of a run that is done.
+    """
+    try:
+        with (folder / store.LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
