@@ -1,0 +1,121 @@
+"""The order of every epoch and the batch of every step, as pure functions of (seed, epoch, index).
+
+A run that is resumed at step t needs only t: nothing here has a state. Examples that do not fill a batch are
+left out of that epoch; the order is drawn anew for each epoch, so they are others each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surefoot import seeds
+from surefoot.data.augment import Augment, parse
+from surefoot.data.dataset import DataSet, Part
+from surefoot.errors import ConfigError
+
+
+@lru_cache(maxsize=4)  # members of a population may stand in different epochs, each order is 8 bytes an example
+def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of one epoch: a permutation of the examples, int64 [N], read-only.
+
+    >>> epoch_order(5, seed=0, epoch=1).tolist() == epoch_order(5, seed=0, epoch=1).tolist()
+    True
+    >>> sorted(epoch_order(5, seed=0, epoch=1).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    order = seeds.generator(seed, "order", epoch).permutation(examples)
+    order.setflags(write=False)
+    return order
+
+
+def batch_indices(examples: int, batch_size: int, seed: int, step: int) -> tuple[int, np.ndarray]:
+    """Return the epoch and the examples, int64 [B], of update `step`, counted from 0.
+
+    An epoch has examples // batch_size steps.
+
+    Raises:
+        ConfigError: the batch is larger than the training part, or empty.
+
+    >>> [batch_indices(6, 2, seed=0, step=t)[0] for t in range(5)]
+    [0, 0, 0, 1, 1]
+    """
+    if not 1 <= batch_size <= examples:
+        raise ConfigError(
+            f"batch_size = {batch_size} with {examples} training examples",
+            f"a batch has from 1 to {examples} examples",
+            f'set batch_size = {min(128, max(1, examples // 2))}, or "full"',
+        )
+    epoch, batch = divmod(step, examples // batch_size)
+    return epoch, epoch_order(examples, seed, epoch)[batch * batch_size : (batch + 1) * batch_size]
+
+
+def fetch(
+    data: DataSet,
+    part: Part,
+    indices: np.ndarray | Tensor,
+    *,
+    augment: Augment | Callable[[Tensor], Tensor] | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Return one batch, augmented and normalised, on the device on which the part lies.
+
+    Args:
+        data: gives mean and std.
+        part: gives the examples.
+        indices: positions in the part, [B].
+        augment: applied before normalising; None for validation and test.
+        seed, epoch: address of the augmentation's randomness, together with each image's index.
+
+    Returns:
+        x: float32 [B, ...]; images are [B, C, H, W] in channels_last memory format.
+        y: int64 [B], or float32 [B] or [B, D] for a regression.
+
+    Raises:
+        ConfigError: the augmentation does not fit the data.
+    """
+    rows = torch.as_tensor(_writable(indices), device=part.x.device)
+    x = part.x.index_select(0, rows)
+    if augment is not None:
+        recipe = augment if isinstance(augment, Augment) else parse([augment])
+        x = recipe(x, np.asarray(indices), len(part), data.mean, data.kind, seed=seed, epoch=epoch)
+    return normalised(data, x), part.y.index_select(0, rows)
+
+
+def normalised(data: DataSet, x: Tensor) -> Tensor:
+    """Return a batch as float32 with the training part's mean 0 and deviation 1: (x - mean) / std.
+
+    Args:
+        data: gives mean, std and kind.
+        x: images [B, C, H, W] as uint8, or as floating point in [0, 1]; or numbers [B, ...].
+    """
+    mean, std = data.mean.to(x.device), data.std.to(x.device)
+    return normalised_images(x, mean, std) if data.kind == "images" else (x.float() - mean) / std
+
+
+def normalised_images(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return images, uint8 or in [0, 1], [B, C, H, W], as (x - mean) / std, float32, channels_last.
+
+    Scale and shift are laid out once per pixel, so that each pass over memory is one long vector: 2.3 ms for 512
+    CIFAR images on one core, where broadcasting [1, C, 1, 1] over channels_last takes 8.6 ms.
+    """
+    batch, channels, height, width = x.shape
+    unit = 1.0 if x.is_floating_point() else 255.0
+    scale = (1 / (unit * std)).repeat(height * width)
+    shift = (-mean / std).repeat(height * width)
+    flat = x.permute(0, 2, 3, 1).reshape(batch, -1).to(torch.float32)
+    if flat.data_ptr() == x.data_ptr():  # a float batch that already lay so; it may be the caller's
+        flat = flat.clone()
+    return flat.mul_(scale).add_(shift).view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _writable(indices: Any) -> Any:
+    """Orders are read-only, and torch warns of arrays that it cannot write to."""
+    read_only = isinstance(indices, np.ndarray) and not indices.flags.writeable
+    return indices.copy() if read_only else indices

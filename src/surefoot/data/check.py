@@ -1,0 +1,176 @@
+"""What the parts of a data set must satisfy, whatever reader they came from: labels, values, classes, sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from surefoot.data.problems import SHOWN, Problems
+from surefoot.data.raw import Raw, RawPart
+from surefoot.errors import ConfigError
+
+Target = Literal["classes", "numbers"]
+
+_ROWS_AT_ONCE = 4096
+_LISTED = 100
+"""Rows named for one kind of mistake; the rest of the kind are one more problem with their number."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Parts whose y are int64 class indices, or float32 targets where classes is None."""
+
+    raw: Raw
+    classes: tuple[str, ...] | None
+
+
+def examine(raw: Raw, target: Target, problems: Problems) -> Checked:
+    """Note everything that is wrong with the parts in `problems`, and return them with labels as indices.
+
+    Raises:
+        ConfigError: target = "numbers" for data whose labels are classes.
+    """
+    train = raw.parts.get("train")
+    if train is None or not len(train.y):
+        problems.add("train", "has no examples", "there must be a training part", "add examples to it")
+        return Checked(raw, raw.classes)
+    for name, part in raw.parts.items():
+        if not len(part.y):
+            problems.add(name, "has no examples", "a part that is given must have some", "add examples, or remove the part")
+        if part.x.shape[1:] != train.x.shape[1:]:
+            problems.add(name, f"has examples of shape {part.x.shape[1:]}, the training part {train.x.shape[1:]}", "all parts must have one shape", "make them alike")  # fmt: skip
+        _values(name, part, problems)
+    if math.prod(train.x.shape[1:]) == 0:
+        problems.add("train", f"has examples of shape {train.x.shape[1:]}", "an example must hold numbers", "add features")
+    elif len(train.y) > 1 and _constant(train.x):
+        problems.add("train", "every example is the same", "examples must differ", "check how the data was made")
+    if len(train.y) == 1:
+        problems.add("train", "has 1 example", "training needs at least 2", "add examples")
+    return _numbers(raw, problems) if target == "numbers" else _classes(raw, problems)
+
+
+def _values(name: str, part: RawPart, problems: Problems) -> None:
+    """Name every example that holds NaN or infinity."""
+    if part.x.dtype.kind != "f":
+        return
+    bad = [
+        at + np.flatnonzero(~np.isfinite(part.x[at : at + _ROWS_AT_ONCE]).all(axis=tuple(range(1, part.x.ndim))))
+        for at in range(0, len(part.x), _ROWS_AT_ONCE)
+    ]
+    rows = np.concatenate(bad) if bad else np.empty(0, dtype=np.int64)
+    notes = []
+    for row in rows[:_LISTED]:
+        place = np.argwhere(~np.isfinite(part.x[row]))[0]
+        value = part.x[(row, *place)]
+        notes.append(f"holds {value} at {'feature ' if len(place) == 1 else ''}{', '.join(map(str, place))}")
+    _note(problems, part, rows, notes, "all values must be finite in float32", "mend or remove it")
+
+
+def _constant(x: np.ndarray) -> bool:
+    return all(bool((x[at : at + _ROWS_AT_ONCE] == x[:1]).all()) for at in range(0, len(x), _ROWS_AT_ONCE))
+
+
+def _note(problems: Problems, part: RawPart, rows: np.ndarray, notes: Sequence[str], allowed: str, do: str) -> None:
+    """Note one problem per row, up to a hundred, then how many more there are."""
+    for row, note in zip(rows[:_LISTED], notes, strict=False):
+        problems.add(part.source.name_of(int(row)), note, allowed, do)
+    if len(rows) > _LISTED:
+        problems.add(f"{len(rows) - _LISTED} more examples", "have the same fault", allowed, do)
+
+
+def _numbers(raw: Raw, problems: Problems) -> Checked:
+    """Check the targets of a regression."""
+    if raw.classes is not None:
+        raise ConfigError('target = "numbers"', f"the labels of {raw.name} are classes", 'set target = "classes"')
+    parts = {}
+    for name, part in raw.parts.items():
+        try:
+            y = part.y.astype(np.float32)
+        except (TypeError, ValueError):
+            problems.add(name, f"its targets are {part.y.dtype}", "the targets of a regression are numbers", 'mend them, or set target = "classes"')  # fmt: skip
+            continue
+        if y.ndim > 2 or (y.ndim == 2 and not y.shape[1]):
+            problems.add(name, f"its targets have shape {y.shape}", "targets are [N] or [N, D]", "reshape them")
+            continue
+        finite = np.isfinite(y) if y.ndim == 1 else np.isfinite(y).all(axis=1)
+        rows = np.flatnonzero(~finite)
+        _note(problems, part, rows, [f"target {y[row]}" for row in rows[:_LISTED]], "targets must be finite", "mend or remove it")
+        if name == "train" and len(y) > 1 and _constant(y):
+            problems.add(name, f"every target is {y[0]}", "targets must differ", "check how the data was made")
+        parts[name] = replace(part, y=y)
+    if len({part.y.shape[1:] for part in parts.values()}) > 1:
+        problems.add("targets", "have other shapes in other parts", "all parts must have one shape", "make them alike")
+    return Checked(replace(raw, parts=parts), None)
+
+
+def _classes(raw: Raw, problems: Problems) -> Checked:
+    """Turn labels into indices and check every class in every part."""
+    parts = {}
+    for name, part in raw.parts.items():
+        if (y := _indices(name, part, problems, raw.classes)) is not None:
+            parts[name] = replace(part, y=y)
+    if len(parts) < len(raw.parts):
+        return Checked(raw, raw.classes)
+    classes = raw.classes or tuple(str(index) for index in range(max(1, int(parts["train"].y.max(initial=0)) + 1)))
+    coded = Checked(replace(raw, parts=parts), classes)
+    if len(classes) < 2:
+        problems.add("train", f"all examples are of one class, {classes[0]!r}", "classes need to be at least 2", "add another class, or set target to numbers")  # fmt: skip
+        return coded
+    for name, part in parts.items():
+        rows = np.flatnonzero(part.y >= len(classes))
+        notes = [f"label {part.y[row]} is out of range" for row in rows[:_LISTED]]
+        _note(problems, part, rows, notes, f"labels are 0 to {len(classes) - 1}, the classes of the training part", "mend it")
+        _counts(name, part, classes, raw, problems)
+    return coded
+
+
+def _indices(name: str, part: RawPart, problems: Problems, classes: tuple[str, ...] | None) -> np.ndarray | None:
+    """Return labels as int64 [N], or None after noting why that cannot be."""
+    y = part.y
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        problems.add(name, f"its labels have shape {y.shape}", "labels are one class index per example, [N]", "take the index of the class, argmax for one-hot")  # fmt: skip
+        return None
+    if y.dtype.kind not in "iufb":
+        problems.add(name, f"its labels are {y.dtype}", "labels are whole numbers from 0", "number the classes from 0")
+        return None
+    if y.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            rows = np.flatnonzero(~np.isfinite(y) | (y != np.floor(y)))
+        notes = ["label is missing (nan)" if np.isnan(y[row]) else f"label {y[row]} is no whole number" for row in rows[:_LISTED]]
+        _note(problems, part, rows, notes, "labels are whole numbers from 0", 'mend it, or set target = "numbers" to predict a number')  # fmt: skip
+        y = np.where(np.isfinite(y), y, 0)
+    rows = np.flatnonzero(y < 0) if y.dtype.kind in "if" else np.empty(0, dtype=np.int64)
+    notes = [f"label {int(y[row])} is {'the mark of a missing label' if y[row] == -100 else 'out of range'}" for row in rows[:_LISTED]]
+    _note(problems, part, rows, notes, "labels are whole numbers from 0; PyTorch would skip -100 in silence", "label or remove it")
+    if y.dtype.kind in "uf" and len(y) and float(y.max()) > 2**31:
+        row = int(y.argmax())
+        problems.add(part.source.name_of(row), f"label {y[row]} is out of range", "labels number the classes from 0", "mend it")
+        return None
+    return y.astype(np.int64)
+
+
+def _counts(name: str, part: RawPart, classes: tuple[str, ...], raw: Raw, problems: Problems) -> None:
+    """Note classes without examples: wrong in training, and where a folder was made for them."""
+    valid = part.y[(part.y >= 0) & (part.y < len(classes))]
+    counts = np.bincount(valid, minlength=len(classes))
+    missing = np.flatnonzero(counts == 0)
+    if len(missing) and (name == "train" or raw.strict):
+        listed = ", ".join(repr(classes[index]) for index in missing[:SHOWN])
+        listed += f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        largest = int(valid.argmax()) if len(valid) else 0
+        hint = f" (the largest label is {classes[part.y[largest]]!r}, of {part.source.name_of(largest)})" if len(valid) and raw.classes is None else ""  # fmt: skip
+        problems.add(name, f"class {listed} has no example{hint}", "every class needs examples", "add some, or number the classes without gaps")  # fmt: skip
+    elif len(missing) and len(part.y):
+        problems.warn(f"{name}: {len(missing)} of {len(classes)} classes have no example")
+    if name == "train":
+        for index in np.flatnonzero(counts == 1)[:SHOWN]:
+            problems.warn(f"train: class {classes[index]!r} has 1 example, so none can be held out for validation")
+        present = counts[counts > 0]
+        if len(present) > 1 and present.max() >= 100 * present.min():
+            problems.warn(f"train: the largest class has {present.max() // present.min()} times the examples of the smallest")

@@ -1,0 +1,115 @@
+"""A part is examples with their labels and names; a data set is a train, a validation and a test part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the examples of a part came from: enough to name any one of them in a message.
+
+    Attributes:
+        prefix: what stands before the number, such as "test row ".
+        first: number of the first example, counted as the user's own tools count.
+        names: a name for each example, in place of prefix and number; None where they are numbered.
+        index: position in the source of each example of this part; None for all of them in order.
+
+    >>> Source("row ", first=2).name_of(3)
+    'row 5'
+    >>> Source(names=("cats/1.png", "cats/2.png")).taken(np.array([1])).name_of(0)
+    'cats/2.png'
+    """
+
+    prefix: str = "example "
+    first: int = 0
+    names: tuple[str, ...] | None = None
+    index: np.ndarray | None = None
+
+    def name_of(self, i: int) -> str:
+        """Return the name of example i of the part."""
+        at = int(i) if self.index is None else int(self.index[i])
+        return f"{self.prefix}{at + self.first}" if self.names is None else self.names[at]
+
+    def taken(self, index: np.ndarray) -> Source:
+        """Return the source of the examples at `index`, a part of this part."""
+        return Source(self.prefix, self.first, self.names, index if self.index is None else self.index[index])
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a data set: train, validation or test.
+
+    Attributes:
+        x: images as uint8 [N, C, H, W], or numbers as float32 [N, ...]; may lie in a memory map: never write to it.
+        y: classes as int64 [N], or targets of a regression as float32 [N] or [N, D].
+        source: names the examples.
+    """
+
+    x: Tensor
+    y: Tensor
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def name_of(self, i: int) -> str:
+        """Return the name of example i, such as "cats/007.png" or "row 17"."""
+        return self.source.name_of(i)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Checked data, ready to train on.
+
+    Attributes:
+        name: the named set, file or folder; "arrays" for what came from Python.
+        kind: images are uint8 and can be augmented; numbers are float32.
+        train, validation, test: the parts; validation and test may be absent.
+        classes: names of the classes, class i at position i; None for a regression.
+        mean, std: of the training part, float32, for normalising. For images [C], of values scaled to [0, 1];
+            for numbers [D] per feature, or [C, 1, ...] per channel where an example has more than one dimension.
+            std is 1 where it would be 0.
+        target_mean, target_std: of the training targets of a regression, float32, [] or [D], for reporting: targets
+            are never rescaled. None for classes.
+        fingerprint: SHA-256 of parts, labels, class names and split, as hex: equal if and only if the data is.
+    """
+
+    name: str
+    kind: Literal["images", "numbers"]
+    train: Part
+    validation: Part | None
+    test: Part | None
+    classes: tuple[str, ...] | None
+    mean: Tensor
+    std: Tensor
+    fingerprint: str
+    target_mean: Tensor | None = None
+    target_std: Tensor | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example: (C, H, W) for images."""
+        return tuple(self.train.x.shape[1:])
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a model needs: one per class, or one per target."""
+        if self.classes is not None:
+            return len(self.classes)
+        return 1 if self.train.y.dim() == 1 else int(self.train.y.shape[1])
+
+    @property
+    def examples(self) -> int:
+        """Number of training examples."""
+        return len(self.train)
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts that there are, by name."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None}

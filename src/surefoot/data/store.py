@@ -1,0 +1,153 @@
+"""The cache folder, and the memory-mapped store of decoded images in it.
+
+A store is a folder `images/PLACE/CONTENT/` with `images.npy` (uint8 [N, C, H, W]) and `meta.json`. PLACE is the hash
+of where the images come from and how they were decoded, CONTENT of the listing (path, size, time of change of each
+file), so what lies at a path never changes. It is written under a temporary name, synced and renamed, so it is
+whole or absent; of two builders at once the first to rename wins and the second uses its work. A store of the
+same place with another listing is stale and is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from surefoot.errors import DataError
+
+_ROWS_AT_ONCE = 1024
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: $SUREFOOT_CACHE, or the platform's cache folder."""
+    given = os.environ.get("SUREFOOT_CACHE")
+    return Path(given).expanduser() if given else platformdirs.user_cache_path("surefoot", appauthor=False)
+
+
+def writable(folder: Path) -> Path:
+    """Return the folder, made if need be.
+
+    Raises:
+        DataError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{uuid.uuid4().hex}.tmp"
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise DataError(
+            f"cache folder {folder}: {error.strerror or error}",
+            "decoded and downloaded data is kept in a folder that can be written to",
+            "set SUREFOOT_CACHE to such a folder",
+        ) from None
+    return folder
+
+
+def opened(folder: Path) -> tuple[np.ndarray, str] | None:
+    """Return the images, memory-mapped, and their SHA-256; None where the store is absent or torn."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        # Copy on write: torch wants writable memory, and the file stays as it is whatever happens to the array.
+        images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
+        if images.dtype == np.uint8 and list(images.shape) == meta["shape"]:
+            return images, str(meta["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def built(place: str, listing: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> tuple[np.ndarray, str]:
+    """Return the store of these images, building it where it is absent, torn or stale.
+
+    Args:
+        place: where the images come from and how they are decoded.
+        listing: what changes when the files change.
+        shape: [N, C, H, W].
+        fill: writes the images into an array of that shape; what it raises is passed on and leaves no trace.
+
+    Returns:
+        images: uint8 memory map, shared between processes through the page cache.
+        digest: its SHA-256 as hex.
+
+    Raises:
+        DataError: the cache folder cannot be written, or is full.
+    """
+    home = cache_folder() / "images" / _hash(place)
+    folder = home / _hash(listing)
+    if (known := opened(folder)) is not None:
+        return known
+    partial = writable(home) / f"{folder.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        partial.mkdir()
+        images = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        fill(images)
+        images.flush()
+        digest = sha256(images)
+        del images
+        (partial / "meta.json").write_text(json.dumps({"shape": shape, "sha256": digest, "place": place}), encoding="utf-8")
+        for file in (*partial.iterdir(), partial):
+            _sync(file)
+        _put(partial, folder)
+    except OSError as error:
+        raise DataError(
+            f"cache folder {folder}: {error.strerror or error}",
+            "decoded images are kept in a folder that can be written to, with room for them",
+            f"make room for {np.prod(shape, dtype=np.int64) / 1e6:,.0f} MB, or set SUREFOOT_CACHE to another folder",
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    for other in home.iterdir():
+        if other != folder and not other.name.endswith(".tmp"):
+            shutil.rmtree(other, ignore_errors=True)
+    if (made := opened(folder)) is None:
+        raise DataError(f"cache folder {folder}", "the store just written cannot be read back", "check that disk, then run again")
+    return made
+
+
+def sha256(x: np.ndarray) -> str:
+    """Return the SHA-256 of an array's bytes in C order, read in pieces."""
+    total = hashlib.sha256()
+    for at in range(0, len(x), _ROWS_AT_ONCE):
+        total.update(np.ascontiguousarray(x[at : at + _ROWS_AT_ONCE]).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def _put(partial: Path, folder: Path) -> None:
+    """Move a finished store to its place; where a good one has come there meanwhile, leave that."""
+    for _ in range(10):
+        try:
+            os.rename(partial, folder)
+            _sync(folder.parent)
+            return
+        except OSError:
+            if opened(folder) is not None:
+                return
+            if not folder.exists():
+                raise
+            torn = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
+            with contextlib.suppress(OSError):  # another builder may have moved it first
+                os.rename(folder, torn)
+            shutil.rmtree(torn, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # folders cannot be opened there, and renames are journalled
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
