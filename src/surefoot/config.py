@@ -7,12 +7,13 @@ Each field says its meaning, unit and range in its metadata, which the command l
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from surefoot.errors import ConfigError, nearest
 
@@ -43,8 +44,13 @@ def _up_to_one(value: float) -> bool:
     return 0 <= value <= 1
 
 
+_ABOVE_0: Any = {"range": "above 0", "ok": _positive}
+_AT_LEAST_0: Any = {"range": "at least 0", "ok": _not_negative}
+_AT_LEAST_1: Any = {"range": "at least 1", "ok": _positive}
+
+
 def _rising(values: tuple[float, ...]) -> bool:
-    return len(values) > 0 and values[0] > 0 and all(a < b for a, b in zip(values, values[1:], strict=False))
+    return len(values) > 0 and values[0] > 0 and all(a < b for a, b in itertools.pairwise(values))
 
 
 class _Checked:
@@ -73,7 +79,7 @@ class Schedule(_Checked):
 
     kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
     preset: str | None = _setting(None, "a published schedule, for kind preset; `surefoot schedule --list` names them")
-    warmup_epochs: float = _setting(0.0, "length of the linear warmup", range="at least 0", ok=_not_negative)
+    warmup_epochs: float = _setting(0.0, "length of the linear warmup", **_AT_LEAST_0)
     warmup_start: float = _setting(
         0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=_up_to_one
     )
@@ -91,30 +97,29 @@ class Schedule(_Checked):
     )
     factor: float | None = _setting(
         None,
-        "multiplier at each milestone (step), each epoch (exponential), each plateau (plateau); 0.1, 0.95, 0.1 if left out",
+        "multiplier at each milestone (step), epoch (exponential) or plateau; 0.1, 0.95, 0.1 if left out",
         range="in (0, 1]",
         ok=lambda v: 0 < v <= 1,
     )
-    power: float | None = _setting(None, "exponent of polynomial (2 if left out)", range="above 0", ok=_positive)
-    cycle_epochs: float | None = _setting(
-        None, "length of the first cycle of sgdr, T_0 (10 if left out)", range="above 0", ok=_positive
-    )
+    power: float | None = _setting(None, "exponent of polynomial (2 if left out)", **_ABOVE_0)
+    cycle_epochs: float | None = _setting(None, "length of the first cycle of sgdr, T_0 (10 if left out)", **_ABOVE_0)
     cycle_mult: float | None = _setting(
-        None, "each cycle of sgdr is this much longer than the one before, T_mult (2 if left out)",
-        range="at least 1", ok=lambda v: math.isfinite(v) and v >= 1,
-    )  # fmt: skip
+        None,
+        "each cycle of sgdr is this much longer than the one before, T_mult (2 if left out)",
+        range="at least 1",
+        ok=lambda v: math.isfinite(v) and v >= 1,
+    )
     decay_epochs: float | None = _setting(
-        None, "length of the final decay of wsd (a fifth of the run if left out)", range="above 0", ok=_positive
+        None, "length of the final decay of wsd (a fifth of the run if left out)", **_ABOVE_0
     )
     peak_epochs: float | None = _setting(
-        None, "epochs until the peak of one-cycle (0.3 of the run if left out)", range="above 0", ok=_positive
+        None, "epochs until the peak of one-cycle (0.3 of the run if left out)", **_ABOVE_0
     )
     patience_epochs: int | None = _setting(
-        None, "epochs without a lower validation loss before plateau acts (5 if left out)", range="at least 0",
-        ok=_not_negative,
-    )  # fmt: skip
+        None, "epochs without a lower validation loss before plateau acts (5 if left out)", **_AT_LEAST_0
+    )
 
-    _READ_BY = {
+    _READ_BY: ClassVar = {
         "end": ("cosine", "linear", "polynomial", "one-cycle", "wsd", "sgdr"),
         "milestones_epochs": ("step",),
         "factor": ("step", "exponential", "plateau"),
@@ -138,19 +143,22 @@ class Schedule(_Checked):
                 )
         if self.kind == "step" and self.milestones_epochs is None:
             raise ConfigError(
-                "schedule step without milestones_epochs", "step needs the epochs of its drops",
+                "schedule step without milestones_epochs",
+                "step needs the epochs of its drops",
                 "give for example milestones_epochs = [30, 60, 90]",
-            )  # fmt: skip
+            )
         if self.kind == "preset" and self.preset is None:
             raise ConfigError(
-                "schedule preset without a preset's name", "kind preset needs preset = NAME",
+                "schedule preset without a preset's name",
+                "kind preset needs preset = NAME",
                 "list the names with surefoot schedule --list",
-            )  # fmt: skip
+            )
         if self.kind == "preset" and self.warmup_epochs > 0:
             raise ConfigError(
-                f"warmup_epochs = {self.warmup_epochs} with a preset", "a preset brings its own warmup",
+                f"warmup_epochs = {self.warmup_epochs} with a preset",
+                "a preset brings its own warmup",
                 "leave warmup_epochs out",
-            )  # fmt: skip
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,35 +172,38 @@ class Recipe(_Checked):
     surefoot.errors.ConfigError: lr = -1.0: lr must be above 0. The default is 0.1.
     """
 
-    lr: float = _setting(0.1, "peak learning rate", range="above 0", ok=_positive)
-    epochs: float | None = _setting(None, "length of the run in passes over the training part (10 if steps is not given either)", range="above 0", ok=_positive)  # fmt: skip
-    steps: int | None = _setting(None, "length of the run in updates, in place of epochs", range="at least 1", ok=_positive)  # fmt: skip
+    lr: float = _setting(0.1, "peak learning rate", **_ABOVE_0)
+    epochs: float | None = _setting(
+        None, "length of the run in passes over the training part (10 if steps is not given either)", **_ABOVE_0
+    )
+    steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
     batch_size: int | Literal["full"] = _setting(
         128, 'examples per update; 1 is SGD, "full" is gradient descent', range='at least 1, or "full"', ok=_positive
     )
     micro_batch_size: int = _setting(
-        2048, "examples processed at once; larger batches are accumulated from pieces of this size", range="at least 1",
-        ok=_positive,
-    )  # fmt: skip
+        2048, "examples processed at once; larger batches are accumulated from pieces of this size", **_AT_LEAST_1
+    )
     momentum: float = _setting(0.9, "momentum, beta", range="in [0, 1)", ok=_fraction)
     momentum_form: Literal["pytorch", "sutskever", "nesterov"] = _setting(
         "pytorch",
-        "pytorch: V <- beta V + g, W <- W - lr V; sutskever: V <- beta V + lr g, W <- W - V; nesterov: PyTorch's Nesterov",
+        "pytorch: V <- beta V + g, W <- W - lr V; sutskever: V <- beta V + lr g, W <- W - V; nesterov: PyTorch's",
     )
     dampening: float = _setting(0.0, "dampening of the gradient inside the velocity", range="in [0, 1]", ok=_up_to_one)
-    weight_decay: float = _setting(5e-4, "weight decay", range="at least 0", ok=_not_negative)
+    weight_decay: float = _setting(5e-4, "weight decay", **_AT_LEAST_0)
     weight_decay_form: Literal["coupled", "decoupled"] = _setting(
         "coupled", "coupled: g <- g + wd W (PyTorch's SGD); decoupled: W <- W - lr wd W (Loshchilov & Hutter 2019)"
     )
     decay_on: Literal["all", "weights"] = _setting(
         "all", "all: every parameter decays; weights: biases and norms (parameters of under two dimensions) do not"
     )
-    clip_norm: float | None = _setting(None, "gradients longer than this are scaled down to it", range="above 0", ok=_positive)  # fmt: skip
+    clip_norm: float | None = _setting(None, "gradients longer than this are scaled down to it", **_ABOVE_0)
     label_smoothing: float = _setting(0.0, "label smoothing of the cross-entropy", range="in [0, 1)", ok=_fraction)
     ema_decay: float | None = _setting(
-        None, "per-step decay of an exponential moving average of the weights, used for validation, test and prediction",
-        range="in (0, 1)", ok=lambda v: 0 < v < 1,
-    )  # fmt: skip
+        None,
+        "per-step decay of an exponential moving average of the weights, used for validation, test and prediction",
+        range="in (0, 1)",
+        ok=lambda v: 0 < v < 1,
+    )
     schedule: Schedule = field(default_factory=Schedule, metadata={"help": "the learning rate's schedule"})
 
     def __post_init__(self) -> None:
@@ -206,8 +217,9 @@ class Recipe(_Checked):
         if self.momentum_form == "nesterov" and (self.momentum == 0 or self.dampening != 0):
             raise ConfigError(
                 f"nesterov with momentum = {self.momentum} and dampening = {self.dampening}",
-                "Nesterov's form needs momentum above 0 and no dampening", "set momentum = 0.9 and dampening = 0",
-            )  # fmt: skip
+                "Nesterov's form needs momentum above 0 and no dampening",
+                "set momentum = 0.9 and dampening = 0",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,25 +229,25 @@ class Config(_Checked):
     data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or .csv")
     data_dir: str | None = _setting(None, "folder or archive that already holds the named set")
     validation: float | None = _setting(
-        None, "share of the training part held out for validation (0.1 if left out, unless the data has its own part; 0: none)",
-        range="in [0, 1)", ok=_fraction,
-    )  # fmt: skip
-    image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", range="at least 1", ok=_positive)  # fmt: skip
+        None,
+        "share of the training part held out for validation (0.1 if left out, unless the data has its own; 0: none)",
+        range="in [0, 1)",
+        ok=_fraction,
+    )
+    image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
     label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
     target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
     augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
     model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
     recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})
-    seed: int = _setting(0, "seed of everything random", range="at least 0", ok=_not_negative)
+    seed: int = _setting(0, "seed of everything random", **_AT_LEAST_0)
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "fp32", "bf16"] = _setting(
         "auto", "auto: bf16 where this machine computes it natively, else fp32"
     )
-    threads: int | None = _setting(None, "CPU threads (all cores if left out)", range="at least 1", ok=_positive)
-    rows_per_epoch: int = _setting(
-        1, "rows of the record per epoch, each with validation", range="at least 1", ok=_positive
-    )
-    checkpoint_seconds: float = _setting(60.0, "seconds between checkpoints", range="at least 0", ok=_not_negative)
+    threads: int | None = _setting(None, "CPU threads (all cores if left out)", **_AT_LEAST_1)
+    rows_per_epoch: int = _setting(1, "rows of the record per epoch, each with validation", **_AT_LEAST_1)
+    checkpoint_seconds: float = _setting(60.0, "seconds between checkpoints", **_AT_LEAST_0)
 
 
 def _converted(hint: Any, value: Any, name: str) -> Any:
@@ -243,7 +255,11 @@ def _converted(hint: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if isinstance(value, typing.cast(type, hint)):
             return value
-        raise ConfigError(f"{name} = {value!r}", f"{name} must be a {typing.cast(type, hint).__name__}", f"pass surefoot.{typing.cast(type, hint).__name__}(...)")  # fmt: skip
+        raise ConfigError(
+            f"{name} = {value!r}",
+            f"{name} must be a {typing.cast(type, hint).__name__}",
+            f"pass surefoot.{typing.cast(type, hint).__name__}(...)",
+        )
     options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for option in options:
         if option is type(None) and value is None:
