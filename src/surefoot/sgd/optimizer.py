@@ -115,9 +115,7 @@ def _form(group: dict[str, Any]) -> MomentumForm:
     return "nesterov" if group["nesterov"] else group["momentum_form"]
 
 
-def _step_ours(
-    group: dict[str, Any], params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]
-) -> None:
+def _step_ours(group: dict[str, Any], params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]) -> None:
     # A parameter that gets its first gradient later than the others starts its velocity then.
     fresh = [i for i in range(len(params)) if not buffers or buffers[i] is None]
     for part in (fresh, sorted(set(range(len(params))) - set(fresh))):

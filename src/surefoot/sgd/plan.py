@@ -82,7 +82,7 @@ def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
     return Plan(recipe, examples, steps, per_epoch, batch_size, lr, _row_steps(steps, per_epoch, rows_per_epoch))
 
 
-def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch: int) -> ScheduleFn:
+def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch: float) -> ScheduleFn:
     """Return the schedule that the settings describe, as a function of the step.
 
     Milestones are counted from the start of the run; everything else from the end of warmup, or from step 0 with
@@ -92,7 +92,7 @@ def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch
         shape: the settings.
         peak: highest learning rate.
         steps: T.
-        steps_per_epoch: updates per pass, for the lengths that are given in epochs.
+        steps_per_epoch: updates per pass, for the lengths that are given in epochs; need not be whole.
 
     Raises:
         ConfigError: a length does not fit into the run.
@@ -111,7 +111,7 @@ def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch
     return schedules.warmup(curve, warm, shape.warmup_start, "jump" if from_start else "shift")
 
 
-def _curve(shape: config.Schedule, peak: float, steps: int, per_epoch: int, warm: int) -> ScheduleFn:
+def _curve(shape: config.Schedule, peak: float, steps: int, per_epoch: float, warm: int) -> ScheduleFn:
     """The schedule without its warmup, over `steps` steps."""
     end = 0.0 if shape.end is None else shape.end
     factor = DEFAULT_FACTOR.get(shape.kind, 1.0) if shape.factor is None else shape.factor
@@ -148,7 +148,7 @@ def _curve(shape: config.Schedule, peak: float, steps: int, per_epoch: int, warm
             return schedules.constant(peak)
 
 
-def _milestones(shape: config.Schedule, steps: int, per_epoch: int, warm: int) -> list[int]:
+def _milestones(shape: config.Schedule, steps: int, per_epoch: float, warm: int) -> list[int]:
     given = list(shape.milestones_epochs or ())
     found = [round(epoch * per_epoch) for epoch in given]
     for epoch, at in zip(given, found, strict=True):

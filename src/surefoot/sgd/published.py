@@ -84,7 +84,8 @@ class Preset:
             return self, ()
         scaled = tuple((name, max(1, round(position * steps / self.steps))) for name, position in self.lengths)
         positions = [0, *(position for _, position in scaled)]
-        if positions[-1] > steps or any(a >= b for a, b in pairwise(positions)):
+        fits = all((new < steps) == (old < self.steps) for (_, new), (_, old) in zip(scaled, self.lengths, strict=True))
+        if not fits or any(a >= b for a, b in pairwise(positions)):
             raise ConfigError(
                 f"steps = {steps} with preset {self.name}",
                 f"its parts ({', '.join(name for name, _ in self.lengths) or 'its curve'}) need a step each",
@@ -106,7 +107,7 @@ def drops(
 def low_then_drops(
     peak: float, steps: int, lengths: tuple[int, ...], *, start: float, factor: float = 0.1
 ) -> tuple[ScheduleFn, tuple[int, ...]]:
-    """start * peak up to the first length, then drops at the others, all counted from step 0."""
+    """Hold start * peak up to the first length, then drops at the others, all counted from step 0."""
     pieces = [schedules.constant(start * peak), schedules.step(peak, lengths[1:], factor)]
     return schedules.join(pieces, lengths[:1], count="from-start"), lengths
 
@@ -153,7 +154,7 @@ def gpt_linear(
 
 def stairs(peak: float, steps: int, lengths: tuple[int, ...]) -> tuple[ScheduleFn, tuple[int, ...]]:
     """Half a cosine whose rate is set once per epoch, the first length being an epoch."""
-    return schedules.held(schedules.cosine(peak, steps), lengths[0]), lengths
+    return schedules.held(schedules.cosine(peak, steps), lengths[0]), ()
 
 
 def triangle(

@@ -98,18 +98,20 @@ def _parts(count: int, decay: float, decays: Sequence[bool] | None) -> list[tupl
 def _fusible(params: list[Tensor], grads: list[Tensor], velocity: list[Tensor]) -> bool:
     """Whether the fused kernel computes the right thing for these lists.
 
-    On CPU it walks the raw memory of each tensor, so it gives a wrong result, in silence, where a gradient is laid
-    out otherwise than its weight (seen with torch 2.13: channels_last weight, contiguous gradient) or has gaps.
+    PyTorch's CPU kernel is wrong in silence for a gradient that is laid out otherwise than its weight (channels_last
+    against contiguous) or has gaps, since it walks raw memory (seen with torch 2.13); and for bfloat16 and float16, of
+    which it skips whole vectors (pytorch/pytorch#191763, torch 2.12 and 2.13). tests/sgd/test_update.py has both.
     """
     device, dtype = params[0].device, params[0].dtype
-    if device.type not in ("cpu", "cuda") or not dtype.is_floating_point:
+    precise = dtype in (torch.float32, torch.float64)
+    if not (precise if device.type == "cpu" else device.type == "cuda" and dtype.is_floating_point):
         return False
     for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
         same = [grad, velocity[i]] if velocity else [grad]
         for other in same:
             if other.dtype != dtype or other.device != device or other.stride() != param.stride():
                 return False
-        if not torch.ops.aten.is_non_overlapping_and_dense.default(param):
+        if not (param.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense.default(param)):
             return False
     return True
 
