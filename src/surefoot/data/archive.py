@@ -46,7 +46,9 @@ def members(path: Path, limits: Mapping[str, int]) -> dict[str, bytes]:
                     if len(found[name]) != member.size:
                         raise EOFError("it ends early")
     except (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
-        raise DataError(f"{path}: {error}", "it must be a whole .tar.gz or .tar.xz archive", "download it again") from None
+        raise DataError(
+            f"{path}: {error}", "it must be a whole .tar.gz or .tar.xz archive", "download it again"
+        ) from None
     return found
 
 
@@ -64,4 +66,6 @@ def _checked(path: Path, member: tarfile.TarInfo, limits: Mapping[str, int]) -> 
 
 
 def _refused(path: Path, reason: str) -> DataError:
-    return DataError(f"{path}: {reason}", "the archive of a data set holds plain files inside one folder", "download it again")
+    return DataError(
+        f"{path}: {reason}", "the archive of a data set holds plain files inside one folder", "download it again"
+    )

@@ -114,7 +114,9 @@ class Crop(Operation):
     def apply(self, view: View, uniforms: Tensor, first: Tensor, epoch: int, address: tuple[int, int]) -> View:
         shifts = (uniforms * (2 * self.pixels + 1)).long() - self.pixels
         rows, cols = (
-            old.gather(1, _reflected(torch.arange(old.shape[1], device=old.device) + shifts[:, axis, None], old.shape[1]))
+            old.gather(
+                1, _reflected(torch.arange(old.shape[1], device=old.device) + shifts[:, axis, None], old.shape[1])
+            )
             for axis, old in enumerate(view.maps())
         )
         return View(view.x, view.mean, rows, cols)
@@ -265,7 +267,7 @@ def _operation(name: str) -> Operation:
     return _SIZED[word](int(size))
 
 
-def _callable(given: object) -> Callable[[Tensor], Tensor]:
+def _callable(given: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     if not callable(given):
         raise ConfigError(f"augment {given!r}", "an augmentation is a name or a callable", "write for example flip")
     return given

@@ -40,12 +40,21 @@ def examine(raw: Raw, target: Target, problems: Problems) -> Checked:
         return Checked(raw, raw.classes)
     for name, part in raw.parts.items():
         if not len(part.y):
-            problems.add(name, "has no examples", "a part that is given must have some", "add examples, or remove the part")
+            problems.add(
+                name, "has no examples", "a part that is given must have some", "add examples, or remove the part"
+            )
         if part.x.shape[1:] != train.x.shape[1:]:
-            problems.add(name, f"has examples of shape {part.x.shape[1:]}, the training part {train.x.shape[1:]}", "all parts must have one shape", "make them alike")  # fmt: skip
+            problems.add(
+                name,
+                f"has examples of shape {part.x.shape[1:]}, the training part {train.x.shape[1:]}",
+                "all parts must have one shape",
+                "make them alike",
+            )
         _values(name, part, problems)
     if math.prod(train.x.shape[1:]) == 0:
-        problems.add("train", f"has examples of shape {train.x.shape[1:]}", "an example must hold numbers", "add features")
+        problems.add(
+            "train", f"has examples of shape {train.x.shape[1:]}", "an example must hold numbers", "add features"
+        )
     elif len(train.y) > 1 and _constant(train.x):
         problems.add("train", "every example is the same", "examples must differ", "check how the data was made")
     if len(train.y) == 1:
@@ -91,16 +100,30 @@ def _numbers(raw: Raw, problems: Problems) -> Checked:
         try:
             y = part.y.astype(np.float32)
         except (TypeError, ValueError):
-            problems.add(name, f"its targets are {part.y.dtype}", "the targets of a regression are numbers", 'mend them, or set target = "classes"')  # fmt: skip
+            problems.add(
+                name,
+                f"its targets are {part.y.dtype}",
+                "the targets of a regression are numbers",
+                'mend them, or set target = "classes"',
+            )
             continue
         if y.ndim > 2 or (y.ndim == 2 and not y.shape[1]):
             problems.add(name, f"its targets have shape {y.shape}", "targets are [N] or [N, D]", "reshape them")
             continue
         finite = np.isfinite(y) if y.ndim == 1 else np.isfinite(y).all(axis=1)
         rows = np.flatnonzero(~finite)
-        _note(problems, part, rows, [f"target {y[row]}" for row in rows[:_LISTED]], "targets must be finite", "mend or remove it")
+        _note(
+            problems,
+            part,
+            rows,
+            [f"target {y[row]}" for row in rows[:_LISTED]],
+            "targets must be finite",
+            "mend or remove it",
+        )
         if name == "train" and len(y) > 1 and _constant(y):
-            problems.add(name, f"every target is {y[0]}", "targets must differ", "check how the data was made")
+            problems.add(
+                name, f"every target is {np.array2string(y[0])}", "targets must differ", "check how the data was made"
+            )
         parts[name] = replace(part, y=y)
     if len({part.y.shape[1:] for part in parts.values()}) > 1:
         problems.add("targets", "have other shapes in other parts", "all parts must have one shape", "make them alike")
@@ -118,12 +141,24 @@ def _classes(raw: Raw, problems: Problems) -> Checked:
     classes = raw.classes or tuple(str(index) for index in range(max(1, int(parts["train"].y.max(initial=0)) + 1)))
     coded = Checked(replace(raw, parts=parts), classes)
     if len(classes) < 2:
-        problems.add("train", f"all examples are of one class, {classes[0]!r}", "classes need to be at least 2", "add another class, or set target to numbers")  # fmt: skip
+        problems.add(
+            "train",
+            f"all examples are of one class, {classes[0]!r}",
+            "classes need to be at least 2",
+            "add another class, or set target to numbers",
+        )
         return coded
     for name, part in parts.items():
         rows = np.flatnonzero(part.y >= len(classes))
         notes = [f"label {part.y[row]} is out of range" for row in rows[:_LISTED]]
-        _note(problems, part, rows, notes, f"labels are 0 to {len(classes) - 1}, the classes of the training part", "mend it")
+        _note(
+            problems,
+            part,
+            rows,
+            notes,
+            f"labels are 0 to {len(classes) - 1}, the classes of the training part",
+            "mend it",
+        )
         _counts(name, part, classes, raw, problems)
     return coded
 
@@ -134,7 +169,12 @@ def _indices(name: str, part: RawPart, problems: Problems, classes: tuple[str, .
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
-        problems.add(name, f"its labels have shape {y.shape}", "labels are one class index per example, [N]", "take the index of the class, argmax for one-hot")  # fmt: skip
+        problems.add(
+            name,
+            f"its labels have shape {y.shape}",
+            "labels are one class index per example, [N]",
+            "take the index of the class, argmax for one-hot",
+        )
         return None
     if y.dtype.kind not in "iufb":
         problems.add(name, f"its labels are {y.dtype}", "labels are whole numbers from 0", "number the classes from 0")
@@ -142,15 +182,37 @@ def _indices(name: str, part: RawPart, problems: Problems, classes: tuple[str, .
     if y.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             rows = np.flatnonzero(~np.isfinite(y) | (y != np.floor(y)))
-        notes = ["label is missing (nan)" if np.isnan(y[row]) else f"label {y[row]} is no whole number" for row in rows[:_LISTED]]
-        _note(problems, part, rows, notes, "labels are whole numbers from 0", 'mend it, or set target = "numbers" to predict a number')  # fmt: skip
+        notes = [
+            "label is missing (nan)" if np.isnan(y[row]) else f"label {y[row]} is no whole number"
+            for row in rows[:_LISTED]
+        ]
+        _note(
+            problems,
+            part,
+            rows,
+            notes,
+            "labels are whole numbers from 0",
+            'mend it, or set target = "numbers" to predict a number',
+        )
         y = np.where(np.isfinite(y), y, 0)
     rows = np.flatnonzero(y < 0) if y.dtype.kind in "if" else np.empty(0, dtype=np.int64)
-    notes = [f"label {int(y[row])} is {'the mark of a missing label' if y[row] == -100 else 'out of range'}" for row in rows[:_LISTED]]
-    _note(problems, part, rows, notes, "labels are whole numbers from 0; PyTorch would skip -100 in silence", "label or remove it")
+    notes = [
+        f"label {int(y[row])} is {'the mark of a missing label' if y[row] == -100 else 'out of range'}"
+        for row in rows[:_LISTED]
+    ]
+    _note(
+        problems,
+        part,
+        rows,
+        notes,
+        "labels are whole numbers from 0; PyTorch would skip -100 in silence",
+        "label or remove it",
+    )
     if y.dtype.kind in "uf" and len(y) and float(y.max()) > 2**31:
         row = int(y.argmax())
-        problems.add(part.source.name_of(row), f"label {y[row]} is out of range", "labels number the classes from 0", "mend it")
+        problems.add(
+            part.source.name_of(row), f"label {y[row]} is out of range", "labels number the classes from 0", "mend it"
+        )
         return None
     return y.astype(np.int64)
 
@@ -164,8 +226,17 @@ def _counts(name: str, part: RawPart, classes: tuple[str, ...], raw: Raw, proble
         listed = ", ".join(repr(classes[index]) for index in missing[:SHOWN])
         listed += f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         largest = int(valid.argmax()) if len(valid) else 0
-        hint = f" (the largest label is {classes[part.y[largest]]!r}, of {part.source.name_of(largest)})" if len(valid) and raw.classes is None else ""  # fmt: skip
-        problems.add(name, f"class {listed} has no example{hint}", "every class needs examples", "add some, or number the classes without gaps")  # fmt: skip
+        hint = (
+            f" (the largest label is {classes[part.y[largest]]!r}, of {part.source.name_of(largest)})"
+            if len(valid) and raw.classes is None
+            else ""
+        )
+        problems.add(
+            name,
+            f"class {listed} has no example{hint}",
+            "every class needs examples",
+            "add some, or number the classes without gaps",
+        )
     elif len(missing) and len(part.y):
         problems.warn(f"{name}: {len(missing)} of {len(classes)} classes have no example")
     if name == "train":
@@ -173,4 +244,6 @@ def _counts(name: str, part: RawPart, classes: tuple[str, ...], raw: Raw, proble
             problems.warn(f"train: class {classes[index]!r} has 1 example, so none can be held out for validation")
         present = counts[counts > 0]
         if len(present) > 1 and present.max() >= 100 * present.min():
-            problems.warn(f"train: the largest class has {present.max() // present.min()} times the examples of the smallest")
+            problems.warn(
+                f"train: the largest class has {present.max() // present.min()} times the examples of the smallest"
+            )

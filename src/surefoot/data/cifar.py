@@ -13,6 +13,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -55,7 +56,13 @@ PYTHON_FILES = {
 }
 """The files of the release for Python and their published md5s (also in torchvision/datasets/cifar.py)."""
 
-ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-binary.tar.xz", f"{FOLDER}.tar.gz", f"{FOLDER}.tar.xz", "cifar-10-python.tar.gz")
+ARCHIVES = (
+    "cifar-10-binary.tar.gz",
+    "cifar-10-binary.tar.xz",
+    f"{FOLDER}.tar.gz",
+    f"{FOLDER}.tar.xz",
+    "cifar-10-python.tar.gz",
+)
 
 Reader = Callable[[str], bytes]
 """From the name of a file to its bytes; raises FileNotFoundError."""
@@ -75,7 +82,11 @@ def read(data_dir: str | Path | None = None) -> Raw:
     home = cache_folder() / FOLDER
     place = Path(data_dir).expanduser() if data_dir is not None else None
     if place is not None and not place.exists():
-        raise DataError(f"data_dir {place}", "it must be a folder or an archive that holds CIFAR-10", "check the path, or leave it out to download")  # fmt: skip
+        raise DataError(
+            f"data_dir {place}",
+            "it must be a folder or an archive that holds CIFAR-10",
+            "check the path, or leave it out to download",
+        )
     if place is not None and (reader := _folder_reader(place)) is not None:
         return parsed(reader, str(place))
     packed = _archive_in(place) if place is not None else None
@@ -108,10 +119,13 @@ def downloaded(folder: Path) -> Path:
     try:
         writable(folder)
         with bar("cifar-10-binary.tar.gz", unit="bytes") as progress:
-            downloader = pooch.HTTPDownloader(progressbar=progress, timeout=30)
+            # pooch takes any bar that can total, update, reset and close; its types say less than its manual.
+            downloader: Any = pooch.HTTPDownloader(progressbar=cast(Any, progress), timeout=30)
             return Path(pooch.retrieve(URL, f"md5:{ARCHIVE_MD5}", fname=name, path=folder, downloader=downloader))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong md5 is a ValueError
-        reason = "the md5 is wrong" if isinstance(error, ValueError) else f"the download failed ({type(error).__name__})"
+        reason = (
+            "the md5 is wrong" if isinstance(error, ValueError) else f"the download failed ({type(error).__name__})"
+        )
         raise DataError(
             f"cifar10: {reason}: {URL}",
             f"CIFAR-10 is downloaded once, 170 MB with md5 {ARCHIVE_MD5}",
@@ -182,7 +196,9 @@ def _classes(reader: Reader, python: bool, problems: Problems) -> tuple[str, ...
         content = reader(name)
         if python:
             meta = pickled.read(content)
-            found = {str(key): value for key, value in meta.items()}.get("label_names") if isinstance(meta, dict) else []
+            found = (
+                {str(key): value for key, value in meta.items()}.get("label_names") if isinstance(meta, dict) else []
+            )
             classes = tuple(map(str, found)) if isinstance(found, list) else ()
         else:
             classes = tuple(content.decode("ascii", "replace").split())

@@ -51,7 +51,11 @@ def read() -> Raw:
     except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: {error}", "it must be scikit-learn's own file", "reinstall scikit-learn") from None
     if table.shape != (1797, 65) or table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:
-        raise DataError(f"{path}: shape {table.shape}", "it must hold 1,797 rows of 64 levels 0..16 and a digit", "reinstall scikit-learn")  # fmt: skip
+        raise DataError(
+            f"{path}: shape {table.shape}",
+            "it must hold 1,797 rows of 64 levels 0..16 and a digit",
+            "reinstall scikit-learn",
+        )
     x = (table[:, :64] * LEVEL).astype(np.uint8).reshape(-1, 1, 8, 8)
     y = table[:, 64].astype(np.int64)
     kept, held = stratified(y, len(y), TEST_SHARE, seed=0, stream="digits-test")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +125,10 @@ def _check_settings(source: str | Path, **settings: object) -> None:
     suffix = Path(source).suffix.lower()
     reads = {
         "data_dir": (source == "cifar10", "only cifar10 is looked for in data_dir"),
-        "image_size": (source not in NAMED and Path(source).expanduser().is_dir(), "only a folder's images are resized"),
+        "image_size": (
+            source not in NAMED and Path(source).expanduser().is_dir(),
+            "only a folder's images are resized",
+        ),
         "label": (source not in NAMED and suffix in (".csv", ".tsv"), "only a .csv has a label column"),
     }
     for name, value in settings.items():
@@ -161,7 +163,9 @@ def _assembled(checked: Checked, validation: float | None, seed: int) -> DataSet
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
     final = {name: Part(_tensor(part.x), _tensor(part.y), part.source) for name, part in parts.items()}
-    mean, std = statistics.of_images(parts["train"].x) if raw.kind == "images" else statistics.of_numbers(parts["train"].x)
+    mean, std = (
+        statistics.of_images(parts["train"].x) if raw.kind == "images" else statistics.of_numbers(parts["train"].x)
+    )
     target_mean, target_std = (None, None) if checked.classes is not None else statistics.of_numbers(parts["train"].y)
     return DataSet(
         raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), checked.classes,

@@ -44,14 +44,14 @@ class _Type:
 
 
 def read(content: bytes) -> object:
-    """Return the plain data that a pickle of the CIFAR-10 release for Python holds.
+    r"""Return the plain data that a pickle of the CIFAR-10 release for Python holds.
 
     Raises:
         ValueError: an instruction or name that this layout has no use for, or a damaged file.
 
-    >>> read(b"\\x80\\x02}U\\x06labelsK\\x07s.")
+    >>> read(b"\x80\x02}U\x06labelsK\x07s.")
     {'labels': 7}
-    >>> read(b"cos\\nsystem\\n(S'true'\\ntR.")
+    >>> read(b"cos\nsystem\n(S'true'\ntR.")
     Traceback (most recent call last):
     ValueError: is a pickle that asks for 'os system', which no data file needs
     """
@@ -61,8 +61,8 @@ def read(content: bytes) -> object:
             if opcode.name == "STOP":
                 return _finished(machine.stack.pop())
             machine.step(opcode.name, argument)
-    except _Refused:
-        raise
+    except _Refused as refused:
+        raise ValueError(str(refused)) from None
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, UnicodeError, OverflowError) as error:
         raise ValueError(f"is not a whole pickle of this layout ({type(error).__name__}: {error})") from None
     raise ValueError("is not a whole pickle of this layout (it ends early)")

@@ -15,7 +15,9 @@ _IN_MEMORY = 2**30
 """Bytes of a memory-mapped part that are copied into memory by a split; larger ones stay on disk. Chosen by hand."""
 
 
-def stratified(labels: np.ndarray | None, examples: int, share: float, seed: int, stream: str = "split") -> tuple[np.ndarray, np.ndarray]:
+def stratified(
+    labels: np.ndarray | None, examples: int, share: float, seed: int, stream: str = "split"
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions to keep and the positions to hold out, each rising.
 
     Of n_c examples of class c, share * n_c are held out, rounded down or up so that the total is
@@ -54,7 +56,9 @@ def taken(x: np.ndarray, index: np.ndarray) -> np.ndarray:
     if not isinstance(x, np.memmap) or len(index) * x[:1].nbytes <= _IN_MEMORY:
         return np.asarray(x)[index]
     (cache_folder() / "images").mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cache_folder() / "images", prefix="split.", suffix=".tmp", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        dir=cache_folder() / "images", prefix="split.", suffix=".tmp", delete=False
+    ) as file:
         copy = np.memmap(file.name, dtype=x.dtype, mode="w+", shape=(len(index), *x.shape[1:]))
         for at in range(0, len(index), 1024):
             copy[at : at + 1024] = x[index[at : at + 1024]]

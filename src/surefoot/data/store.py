@@ -65,8 +65,15 @@ def opened(folder: Path) -> tuple[np.ndarray, str] | None:
     return None
 
 
-def built(place: str, listing: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> tuple[np.ndarray, str]:
-    """Return the store of these images, building it where it is absent, torn or stale.
+def found(place: str, listing: str) -> tuple[np.ndarray, str] | None:
+    """Return the store of these images and its SHA-256, or None where there is none."""
+    return opened(cache_folder() / "images" / _hash(place) / _hash(listing))
+
+
+def built(
+    place: str, listing: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
+) -> tuple[np.ndarray, str]:
+    """Return the store of these images, having built it: for where `found` found none.
 
     Args:
         place: where the images come from and how they are decoded.
@@ -83,8 +90,6 @@ def built(place: str, listing: str, shape: tuple[int, ...], fill: Callable[[np.n
     """
     home = cache_folder() / "images" / _hash(place)
     folder = home / _hash(listing)
-    if (known := opened(folder)) is not None:
-        return known
     partial = writable(home) / f"{folder.name}.{uuid.uuid4().hex}.tmp"
     try:
         partial.mkdir()
@@ -93,7 +98,9 @@ def built(place: str, listing: str, shape: tuple[int, ...], fill: Callable[[np.n
         images.flush()
         digest = sha256(images)
         del images
-        (partial / "meta.json").write_text(json.dumps({"shape": shape, "sha256": digest, "place": place}), encoding="utf-8")
+        (partial / "meta.json").write_text(
+            json.dumps({"shape": shape, "sha256": digest, "place": place}), encoding="utf-8"
+        )
         for file in (*partial.iterdir(), partial):
             _sync(file)
         _put(partial, folder)
@@ -109,7 +116,9 @@ def built(place: str, listing: str, shape: tuple[int, ...], fill: Callable[[np.n
         if other != folder and not other.name.endswith(".tmp"):
             shutil.rmtree(other, ignore_errors=True)
     if (made := opened(folder)) is None:
-        raise DataError(f"cache folder {folder}", "the store just written cannot be read back", "check that disk, then run again")
+        raise DataError(
+            f"cache folder {folder}", "the store just written cannot be read back", "check that disk, then run again"
+        )
     return made
 
 

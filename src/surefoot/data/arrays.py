@@ -1,0 +1,236 @@
+"""Data that is in memory: arrays, tensors, mappings of them, .npz files."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from surefoot.data import datasets
+from surefoot.data.dataset import Source
+from surefoot.data.labels import coded
+from surefoot.data.problems import Problems
+from surefoot.data.raw import Raw, RawPart
+from surefoot.errors import ConfigError, DataError
+
+PARTS = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""The names by which people call the parts."""
+
+_LEVEL_TOLERANCE = 1e-3
+"""How far, in grey levels, float pixels may be from whole levels to be taken for images. Rounding of k/255 to
+float16 moves 255 levels by at most 0.06; to float32, by 1e-5. Chosen by hand between the latter and real fractions."""
+
+
+def read(source: Any, problems: Problems, target: str = "classes") -> Raw:
+    """Return the parts of Python objects.
+
+    Args:
+        source: (x, y); a Dataset; (train, test) of Datasets; or a mapping from names of parts to (x, y) or Datasets.
+            x is images, uint8 [N, H, W], [N, C, H, W] or [N, H, W, C], or float in whole 255ths [N, C, H, W]; or
+            numbers [N, ...]. y is [N] (or [N, D] for a regression).
+        problems: takes what is wrong.
+        target: "classes" or "numbers".
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    parts: dict[str, tuple[Any, Any]] = {}
+    classes: tuple[str, ...] | None = None
+    for name, each in _by_part(source).items():
+        prefix = f"{name} row " if isinstance(source, (Mapping, tuple)) and not _is_pair(source) else "row "
+        if _is_pair(each):
+            parts[name] = (each[0], each[1])
+        elif datasets.is_dataset(each):
+            parts[name] = datasets.read(each, prefix, problems)
+            classes = classes or datasets.classes_of(each)
+        else:
+            raise _unusable(f"data of type {type(each).__name__} for {name}")
+    many = len(parts) > 1 or isinstance(source, Mapping)
+    return _raw("arrays", parts, problems, target, classes, many)
+
+
+def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
+    """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test; and, if it has
+    them, the names of the classes in `classes`. Nothing pickled is read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            keys, arrays = list(file.files), {}
+            for key in keys:
+                try:
+                    arrays[key] = file[key]
+                except ValueError as error:
+                    what = "holds Python objects" if "pickle" in str(error) else f"cannot be read ({error})"
+                    problems.add(f"array {key}", what, "arrays hold numbers or text", "save it with a plain dtype")
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        MemoryError,
+        KeyError,
+        zipfile.BadZipFile,
+        zlib.error,
+        AttributeError,
+    ) as error:
+        raise DataError(
+            f"{path}: {str(error).splitlines()[0] if str(error) else 'is damaged'}",
+            "it must be a whole .npz file",
+            "write it again with numpy.savez",
+        ) from None
+    parts, known = {}, {key: _key(key) for key in keys}
+    for name in dict.fromkeys(part for _, part in filter(None, known.values())):
+        pair = {known_as[0]: key for key, known_as in known.items() if known_as is not None and known_as[1] == name}
+        if len(pair) < 2:
+            only = next(iter(pair.values()))
+            problems.add(
+                f"array {only}",
+                f"has no {'y' if 'x' in pair else 'x'} beside it",
+                "x and y come in pairs",
+                "add the other array",
+            )
+        elif all(key in arrays for key in pair.values()):
+            parts[name] = (arrays[pair["x"]], arrays[pair["y"]])
+    if not any(known.values()):
+        problems.add(
+            "arrays",
+            f"are named {', '.join(keys[:10]) or 'nothing'}",
+            "they must be x and y, or x_train, y_train, x_val, ...",
+            "rename them",
+        )
+    names = arrays.get("classes")
+    classes = tuple(map(str, names)) if names is not None and names.ndim == 1 else None
+    return _raw(str(path), parts, problems, target, classes, len(parts) > 1)
+
+
+def _key(key: str) -> tuple[str, str] | None:
+    """Return ("x" or "y", part) for the name of an array, or None."""
+    letter, _, part = key.lower().partition("_")
+    name = "train" if not part else PARTS.get(part)
+    return (letter, name) if letter in ("x", "y") and name is not None else None
+
+
+def _by_part(source: Any) -> dict[str, Any]:
+    if isinstance(source, Mapping):
+        unknown = [name for name in source if PARTS.get(str(name).lower()) is None]
+        if unknown:
+            raise ConfigError(f"data with a part {unknown[0]!r}", "parts are train, validation and test", "rename it")
+        return {PARTS[str(name).lower()]: each for name, each in source.items() if each is not None}
+    if isinstance(source, tuple) and not _is_pair(source):
+        if len(source) != 2:
+            raise _unusable(f"a tuple of {len(source)}")
+        return {"train": source[0], "test": source[1]}
+    return {"train": source}
+
+
+def _is_pair(source: Any) -> bool:
+    """Return whether this is (x, y): a tuple or list of two arrays, tensors, tables or flat lists."""
+    if not isinstance(source, (tuple, list)) or len(source) != 2:
+        return False
+    return all(
+        isinstance(each, (np.ndarray, torch.Tensor)) or hasattr(each, "to_numpy") or _is_numbers(each)
+        for each in source
+    )
+
+
+def _is_numbers(each: Any) -> bool:
+    """Return whether this is a list of numbers, text, or lists of numbers, and not of examples with labels."""
+    if not isinstance(each, list) or not each:
+        return False
+    return all(isinstance(value, (int, float, str, list, np.generic)) for value in each[:100])
+
+
+def _unusable(given: str) -> ConfigError:
+    return ConfigError(
+        given,
+        "data is a name, a path, (x, y), a Dataset, (train, test) Datasets, or a mapping of parts to these",
+        'give for example {"train": (x, y), "test": (x_test, y_test)}',
+    )
+
+
+def _raw(
+    name: str,
+    pairs: dict[str, tuple[Any, Any]],
+    problems: Problems,
+    target: str,
+    classes: tuple[str, ...] | None,
+    many: bool,
+) -> Raw:
+    parts, kinds = {}, set()
+    for part, (x, y) in pairs.items():
+        x, y = _array(x, f"{part} x" if many else "x", problems), _array(y, f"{part} y" if many else "y", problems)
+        if x is None or y is None:
+            continue
+        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+            problems.add(
+                part, f"x has shape {x.shape}, y {y.shape}", "x and y have one entry per example", "make them alike"
+            )
+            continue
+        parts[part] = RawPart(x, y, Source(f"{part} row " if many else "row "))
+        kinds.add(_kind(x))
+    kind = "images" if kinds == {"images"} else "numbers"
+    parts = {part: RawPart(_standard(each.x, kind), each.y, each.source) for part, each in parts.items()}
+    if target == "classes" and classes is None:
+        parts, classes = coded(parts, problems)
+    return Raw(name, parts, classes if target == "classes" else None, kind)
+
+
+def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
+    """Return a NumPy array of numbers or text, or None after noting what is wrong."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        array = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    else:
+        try:
+            array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)
+        except (TypeError, ValueError) as error:
+            problems.add(
+                name, f"is no array ({str(error).splitlines()[0]})", "rows must have one length", "make them alike"
+            )
+            return None
+    letter = name[-1]
+    if array.dtype.kind not in ("biufUS" if letter == "y" else "biuf"):
+        problems.add(
+            name,
+            f"has the type {array.dtype}",
+            "arrays hold numbers" + (", or names of classes as text" if letter == "y" else ""),
+            "convert it with .astype",
+        )
+        return None
+    return array
+
+
+def _kind(x: np.ndarray) -> Literal["images", "numbers"]:
+    if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and min(x.shape[1], x.shape[3]) <= 4)):
+        return "images"
+    if x.dtype.kind == "f" and x.ndim == 4 and x.shape[1] in (1, 3):  # what torchvision's ToTensor makes of an image
+        return "images" if all(_whole_levels(x[at : at + 256]) for at in range(0, len(x), 256)) else "numbers"
+    return "numbers"
+
+
+def _whole_levels(x: np.ndarray) -> bool:
+    levels = x.astype(np.float32) * 255
+    with np.errstate(invalid="ignore"):
+        return bool(np.all((levels >= 0) & (levels <= 255.5) & (np.abs(levels - np.round(levels)) < _LEVEL_TOLERANCE)))
+
+
+def _standard(x: np.ndarray, kind: str) -> np.ndarray:
+    """Return images as uint8 [N, C, H, W] and numbers as float32 [N, ...]."""
+    if kind == "numbers":
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named by the check
+            return np.ascontiguousarray(x.reshape(-1, 1) if x.ndim == 1 else x, dtype=np.float32)
+    if x.dtype.kind == "f":
+        x = np.concatenate(
+            [np.round(x[at : at + 256].astype(np.float32) * 255).astype(np.uint8) for at in range(0, len(x), 256)]
+        )
+    if x.ndim == 3:
+        return x[:, None]
+    return x if x.shape[1] <= 4 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
