@@ -179,8 +179,9 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
-            if name in ("epochs", "steps"):
-                result.pop("steps" if name == "epochs" else "epochs", None)
+            other = {"epochs": "steps", "steps": "epochs"}.get(name)
+            if other is not None and other not in layer:  # both in one layer is a mistake, which `Recipe` names
+                result.pop(other, None)
             if isinstance(value, Mapping):
                 below = result.get(name, {})
                 if name == "schedule" and value.get("kind", below.get("kind")) != below.get("kind"):

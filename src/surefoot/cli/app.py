@@ -70,13 +70,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SurefootError as error:
         return _say(str(error), error.exit_code)
     except Stopped as stopped:
-        return _say("stopped before training began; nothing to save", 128 + stopped.number)
+        what = "at once; the last checkpoint stays" if stopped.again else "before training began; nothing to save"
+        return _say(f"stopped {what}", 128 + stopped.number)
     except KeyboardInterrupt:
         return _say("stopped", 130)
     except BrokenPipeError:
         # The reader of our output has gone (`surefoot ... | head`). Leave without a second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # What is wrong with data or a run is named where it is read; here is the rest: a full disk, a folder that went.
+        place = f"{error.filename}: " if error.filename else ""
+        advice = "What was saved before stays. Make room or mend it, then run the same command again."
+        return _say(f"{place}{error.strerror or error}. {advice}", 1)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise

@@ -28,9 +28,9 @@ def header() -> str:
 def line(row: Row) -> str:
     """Return a row as a line of the table; a value that does not exist is a dash."""
     values = (
-        f"{row.epoch:.2f}", f"{row.step}", f"{row.lr:.3g}", _number(row.train_loss, ".4f"), _percent(row.train_accuracy),
-        _number(row.val_loss, ".4f"), _percent(row.val_accuracy), _number(row.grad_norm, ".3g"),
-        _number(row.update_ratio, ".1e"), f"{row.examples_per_second:.0f}", f"{row.seconds:.1f}",
+        f"{row.epoch:.2f}", f"{row.step}", f"{row.lr:.3g}", _number(row.train_loss, ".4f"),
+        _percent(row.train_accuracy), _number(row.val_loss, ".4f"), _percent(row.val_accuracy),
+        _number(row.grad_norm, ".3g"), _number(row.update_ratio, ".1e"), f"{row.examples_per_second:.0f}", f"{row.seconds:.1f}",
     )  # fmt: skip
     return " ".join(value.rjust(width) for value, (_, width) in zip(values, _COLUMNS, strict=True))
 

@@ -11,10 +11,11 @@ class Stopped(BaseException):
 
     Args:
         number: of the signal.
+        again: whether it was a second one.
     """
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, *, again: bool = False) -> None:
+        self.number, self.again = number, again
         super().__init__(f"signal {number}")
 
 
@@ -42,4 +43,4 @@ class StopSignals:
         if self.patient and self.received is None:
             self.received = number
         else:
-            raise Stopped(number)
+            raise Stopped(number, again=self.received is not None)

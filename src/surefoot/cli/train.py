@@ -70,6 +70,7 @@ def resume(
         quiet: Show no progress.
     """
     folder = store.run_folder(run, runs_dir)
+    folder = folder if folder.name else folder.resolve()  # "." has no name
     from surefoot.train.opening import read_config
 
     return _train(read_config(folder), folder.name, folder.parent, as_json=json, quiet=quiet)
@@ -99,7 +100,9 @@ def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, q
         if not run.done:
             assert signals.received is not None
             run.save()
-            display.say(f"stopped at step {run.state.step} of {run.plan.steps}, and saved; go on with: surefoot resume {_reference(run.folder)}")  # fmt: skip
+            reference = _reference(run.folder)
+            display.say(f"stopped at step {run.state.step} of {run.plan.steps}, and saved")
+            display.say(f"go on with: surefoot resume {reference}")
             return 128 + signals.received
         result = run.finish()
     _print_result(result.summary, as_json=as_json)
@@ -144,17 +147,22 @@ def _print_result(summary: dict[str, Any], *, as_json: bool) -> None:
     if summary["test_accuracy"] is not None:
         count = summary["test_examples"]
         low, high = wilson(round(summary["test_accuracy"] * count), count)
-        lines.append(("test", f"{summary['test_accuracy']:.2%} accuracy (95 % interval {low:.2%} to {high:.2%}), loss {summary['test_loss']:.4f}, {count:,} examples"))  # fmt: skip
+        accuracy = f"{summary['test_accuracy']:.2%} accuracy (95 % interval {low:.2%} to {high:.2%})"
+        lines.append(("test", f"{accuracy}, loss {summary['test_loss']:.4f}, {count:,} examples"))
     elif summary["test_loss"] is not None:
         lines.append(("test", f"loss {summary['test_loss']:.4f}, {summary['test_examples']:,} examples"))
     if summary["val_accuracy"] is not None:
         lines.append(("validation", f"{summary['val_accuracy']:.2%} accuracy, loss {summary['val_loss']:.4f}"))
     elif summary["val_loss"] is not None:
         lines.append(("validation", f"loss {summary['val_loss']:.4f}"))
-    lines.append(("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s"))  # fmt: skip
+    lines.append(
+        ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
+    )
     lines.append(("weights", str(Path(summary["folder"]) / store.WEIGHTS)))
     reference = _reference(Path(summary["folder"]))
-    lines.append(("next", f"surefoot show {reference}   surefoot evaluate {reference}   surefoot predict {reference} FILE..."))
+    lines.append(
+        ("next", f"surefoot show {reference}   surefoot evaluate {reference}   surefoot predict {reference} FILE...")
+    )
     for name, text in lines:
         print(f"{name:<11}{text}")
 

@@ -35,7 +35,9 @@ class Shipped:
 SHIPPED: dict[str, Shipped] = {
     "linear": Shipped(Linear, "anything", "softmax regression (one affine map)"),
     "mlp": Shipped(Mlp, "anything", "one hidden layer of 128 units with ReLU"),
-    "cnn": Shipped(Cnn, "images", "compact CNN with batch norm: strided stem and three blocks of 64, 128, 256 channels", 2),
+    "cnn": Shipped(
+        Cnn, "images", "compact CNN with batch norm: strided stem and three residual blocks of 64, 128, 128 channels", 2
+    ),
     "resnet20": Shipped(ResNet20, "images", "ResNet-20 for CIFAR-10 (He et al. 2015): 16, 32, 64 channels", 4),
 }
 
@@ -72,7 +74,9 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
                 "wrap it in a function that fills in the others",
             ) from error
     if not isinstance(built, nn.Module):
-        raise ConfigError(f"model {name} returned {type(built).__name__}", "a factory returns an nn.Module", "return the module")
+        raise ConfigError(
+            f"model {name} returned {type(built).__name__}", "a factory returns an nn.Module", "return the module"
+        )
     return built
 
 
@@ -87,15 +91,24 @@ def _factory(name: str) -> Factory:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does, so that the user's own file beside them is found
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        if not all(word.isidentifier() for word in module_name.split(".")):
+            raise ImportError(f"'{module_name}' is not a module's name")
+        module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(f"model '{name}': {error}", "the module must be importable from here", "check the path before ':'") from None
-    except AttributeError:
-        raise ConfigError(f"model '{name}'", f"{module_name} has no '{attribute}'", "check the name after ':'") from None
+        raise ConfigError(
+            f"model '{name}': {error}", "the module must be importable from here", "check the path before ':'"
+        ) from None
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise ConfigError(
+            f"model '{name}'", f"{module_name} has no '{attribute}'", "check the name after ':'"
+        ) from None
     if isinstance(found, nn.Module):
         return lambda: copy.deepcopy(found)
     if not callable(found):
-        raise ConfigError(f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory")
+        raise ConfigError(
+            f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory"
+        )
     return found
 
 

@@ -73,7 +73,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise CheckpointError(f"{path}", "this file must exist", "give the folder of a run that has it") from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}", f"it must be readable JSON ({error})", "restore it, or train again under another name") from None  # fmt: skip
+        raise CheckpointError(
+            f"{path}", f"it must be readable JSON ({error})", "restore it, or train again under another name"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -86,7 +88,9 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(folder / LOCK)):
+                raise BlockingIOError  # the file was removed by a holder that left no run, and made anew by another
+        except (BlockingIOError, FileNotFoundError):
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise CheckpointError(
@@ -99,6 +103,21 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed while writing left in a run's folder. For the holder of its lock."""
+    for left in folder.glob(".*.tmp-*"):
+        left.unlink(missing_ok=True)
+
+
+def discard_if_empty(folder: Path) -> None:
+    """Remove a folder in which no run has begun. For the holder of its lock."""
+    if not (folder / CONFIG).exists():
+        with contextlib.suppress(OSError):
+            for name in (ENVIRONMENT, COMMAND, LOCK):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def append_rows(folder: Path, rows: Iterable[Row]) -> None:
@@ -135,7 +154,9 @@ def read_rows(folder: Path) -> tuple[Row, ...]:
             rows.append(Row.from_dict(json.loads(line)))
         except (ValueError, TypeError, KeyError) as error:
             if number < len(lines):
-                raise CheckpointError(f"{path}, line {number}", f"it must be a row of metrics ({error})", "restore it from a copy") from None  # fmt: skip
+                raise CheckpointError(
+                    f"{path}, line {number}", f"it must be a row of metrics ({error})", "restore it from a copy"
+                ) from None
     return tuple(rows)
 
 
@@ -186,7 +207,11 @@ def check_name(name: str) -> str:
         ConfigError: it cannot.
     """
     if not name or name != _plain(name) or name.startswith("."):
-        raise ConfigError(f"name = {name!r}", "a run's name holds letters, digits, '.', '_' and '-'", f"try {_plain(name).strip('.') or 'first'}")  # fmt: skip
+        raise ConfigError(
+            f"name = {name!r}",
+            "a run's name holds letters, digits, '.', '_' and '-'",
+            f"try {_plain(name).strip('.') or 'first'}",
+        )
     return name
 
 

@@ -76,23 +76,26 @@ def load_newest(run_folder: Path, task: Task) -> tuple[State | None, list[str]]:
 
     The state is None where the run has no checkpoint yet.
 
+    Where it was written by another version of PyTorch or another machine, a sentence says what may differ.
+
     Raises:
-        CheckpointError: there are checkpoints and none verifies, or they belong to another model.
+        CheckpointError: there are checkpoints and none verifies, or they belong to another model, data or seed.
     """
-    notes: list[str] = []
-    folders = _folders(run_folder / CHECKPOINTS)
-    for folder in reversed(folders):
+    damaged: list[str] = []
+    for folder in reversed(_folders(run_folder / CHECKPOINTS)):
         damage = _damage(folder)
         if damage is None:
-            return _load(folder, task), notes
-        notes.append(f"{folder.name} is damaged ({damage}); the checkpoint before it is used")
-    if notes:
+            notes = [f"{each}; {folder.name}, before it, is used" for each in damaged]
+            scalars = json.loads((folder / _STATE).read_bytes())
+            return _load(folder, scalars, task), notes + _changed(scalars, task)
+        damaged.append(f"{folder.name} is damaged ({damage})")
+    if damaged:
         raise CheckpointError(
-            f"{run_folder / CHECKPOINTS}: {'; '.join(notes)}",
-            "at least one checkpoint must verify against its MANIFEST.json",
+            f"{run_folder / CHECKPOINTS}: {'; '.join(damaged)}",
+            f"at least one checkpoint must verify against its {_MANIFEST}",
             "restore the folder from a copy, or train again under another name",
         )
-    return None, notes
+    return None, []
 
 
 def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
@@ -115,11 +118,17 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     except OSError as error:
         raise CheckpointError(f"{path}", f"the file must be readable ({error.strerror})", "check the path") from None
     if sha256 is not None and _sha256(content) != sha256:
-        raise CheckpointError(f"{path}", "its SHA-256 must be the one that was recorded: it is damaged", "restore it from a copy, or train again")  # fmt: skip
+        raise CheckpointError(
+            f"{path}",
+            "its SHA-256 must be the one that was recorded: it is damaged",
+            "restore it from a copy, or train again",
+        )
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path}", f"it must be a safetensors file ({error})", "check the file; pickles are never loaded") from None  # fmt: skip
+        raise CheckpointError(
+            f"{path}", f"it must be a safetensors file ({error})", "check the file; pickles are never loaded"
+        ) from None
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
@@ -128,12 +137,18 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> No
     Raises:
         CheckpointError: names or shapes differ.
     """
-    own = model.state_dict()
-    wrong = sorted(set(own) ^ set(tensors)) or sorted(n for n in own if own[n].shape != tensors[n].shape)
+    _fill(model.state_dict(), tensors, where)
+
+
+def _fill(own: dict[str, Tensor], tensors: dict[str, Tensor], where: str) -> None:
+    def kind(tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
+        return tensor.dtype, tensor.shape
+
+    wrong = sorted(set(own) ^ set(tensors)) or sorted(n for n in own if kind(own[n]) != kind(tensors[n]))
     if wrong:
         raise CheckpointError(
             f"{where} does not fit the model at {', '.join(wrong[:3])}{' and others' if len(wrong) > 3 else ''}",
-            "weights must have the model's own names and shapes",
+            "weights must have the model's own names, shapes and types",
             "use the model that the run was trained with",
         )
     with torch.no_grad():
@@ -153,12 +168,9 @@ def fingerprint(task: Task) -> dict[str, Any]:
     }
 
 
-def changed_since(run_folder: Path, task: Task) -> list[str]:
-    """Return a sentence for each thing that has changed since the newest checkpoint and may change its bits."""
-    folders = _folders(run_folder / CHECKPOINTS)
-    if not folders:
-        return []
-    saved = json.loads((folders[-1] / _STATE).read_bytes()).get("fingerprint", {})
+def _changed(scalars: dict[str, Any], task: Task) -> list[str]:
+    """Return a sentence for each thing that has changed since a checkpoint and may change the bits."""
+    saved = scalars["fingerprint"]
     return [
         f"{name} was {saved.get(name)!r} and is {value!r}: the order of the data is the same, the last bits may differ"
         for name, value in fingerprint(task).items()
@@ -172,12 +184,20 @@ def _tensors(state: State) -> dict[str, Tensor]:
         tensors |= {f"velocity/{i}": value for i, value in enumerate(state.velocity)}
     if state.average is not None:
         tensors |= {f"average/{name}": value for name, value in state.average.items()}
-    return tensors
+    return tensors | _unsaved_buffers(state.model)
+
+
+def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers that a model leaves out of its state_dict: a run may change them nonetheless."""
+    saved = model.state_dict()
+    return {f"buffer/{name}": value for name, value in model.named_buffers() if name not in saved}
 
 
 def _scalars(task: Task, state: State) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
+        "data": task.data.fingerprint,
+        "seed": task.seed,
         "step": state.step,
         "has_velocity": state.velocity is not None,
         "has_average": state.average is not None,
@@ -189,35 +209,38 @@ def _scalars(task: Task, state: State) -> dict[str, Any]:
     }
 
 
-def _load(folder: Path, task: Task) -> State:
-    scalars = json.loads((folder / _STATE).read_bytes())
+def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
     if scalars.get("schema") != SCHEMA:
-        raise CheckpointError(f"{folder}: schema {scalars.get('schema')}", f"this version reads schema {SCHEMA}", "use the version that wrote it")  # fmt: skip
+        raise CheckpointError(
+            f"{folder}: schema {scalars.get('schema')}",
+            f"this version reads schema {SCHEMA}",
+            "use the version that wrote it",
+        )
+    if (scalars["data"], scalars["seed"]) != (task.data.fingerprint, task.seed):
+        raise CheckpointError(
+            f"{folder} was trained on other data or with another seed",
+            "a checkpoint belongs to one run",
+            "move it back to its own run",
+        )
     model = task.fresh_model()
     model.train()
     load_weights(model, read_tensors(folder / _MODEL), str(folder))
-    tensors = read_tensors(folder / _TENSORS)
-    velocity = None
-    if scalars["has_velocity"]:
-        velocity = [torch.empty_like(parameter.data) for parameter in trainable(model).values()]
-        for i, value in enumerate(velocity):
-            value.copy_(tensors[f"velocity/{i}"])
-    average = None
-    if scalars["has_average"]:
-        average = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
-        for name, value in average.items():
-            value.copy_(tensors[f"average/{name}"])
-    outcome = scalars["outcome"]
-    return State(
+    state = State(
         step=scalars["step"],
         model=model,
-        velocity=velocity,
-        average=average,
+        velocity=None,
+        average=None,
         tally=Tally(**scalars["tally"]),
         val_losses=scalars["val_losses"],
         seconds=scalars["seconds"],
-        outcome=Outcome(**outcome) if outcome else None,
+        outcome=Outcome(**scalars["outcome"]) if scalars["outcome"] else None,
     )
+    if scalars["has_velocity"]:
+        state.velocity = [torch.empty_like(parameter.data) for parameter in trainable(model).values()]
+    if scalars["has_average"]:
+        state.average = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+    _fill(_tensors(state), read_tensors(folder / _TENSORS), str(folder))
+    return state
 
 
 def _damage(folder: Path) -> str | None:
@@ -230,24 +253,27 @@ def _damage(folder: Path) -> str | None:
             content = (folder / name).read_bytes()
             if len(content) != said["bytes"] or _sha256(content) != said["sha256"]:
                 return f"{name} differs from {_MANIFEST}"
+        if json.loads((folder / _STATE).read_bytes())["step"] != int(folder.name.removeprefix("step-")):
+            return "its name is that of another step"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.glob("step-*") if path.is_dir())
+    return sorted(
+        (path for path in parent.glob("step-*") if path.is_dir()), key=lambda path: (len(path.name), path.name)
+    )
 
 
 def _prune(parent: Path) -> None:
-    """Remove what is beyond the newest `KEEP`, and what a killed process left half written."""
-    sound = [folder for folder in _folders(parent) if _damage(folder) is None] if len(_folders(parent)) > KEEP else []
-    for folder in sound[:-KEEP]:
-        doomed = folder.rename(parent / f".{folder.name}.old-{secrets.token_hex(4)}")
-        shutil.rmtree(doomed)
-    for left in parent.glob(".step-*.tmp-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for left in parent.glob(".step-*.old-*"):
+    """Remove what is beyond the newest `KEEP` sound ones, and what killed processes left."""
+    folders = _folders(parent)
+    sound = [folder for folder in folders if _damage(folder) is None] if len(folders) > KEEP else []
+    if len(sound) >= KEEP:
+        for folder in set(folders) - set(sound[-KEEP:]):
+            folder.rename(parent / f".{folder.name}.old-{secrets.token_hex(4)}")
+    for left in parent.glob(".step-*"):
         shutil.rmtree(left, ignore_errors=True)
 
 

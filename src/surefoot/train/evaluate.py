@@ -49,7 +49,8 @@ def outputs_of(
             rows = np.arange(first, min(first + _BATCH_EXAMPLES, len(part.y)))
             x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
             with task.machine.autocast():
-                outputs = functional_call(model, dict(weights), (x,))
+                # Tied weights come under both of their names, with one value.
+                outputs = functional_call(model, dict(weights), (x,), tie_weights=False)
             yield outputs.float(), y
 
 

@@ -81,7 +81,7 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
             if state.step in marks:
                 rows.append(_row(task, plan, state, seen, lr))
     if state.step == plan.steps and state.outcome is None:
-        state.outcome = Outcome(kind="finished", step=state.step, reason=f"all {plan.steps} steps were done")
+        state.outcome = _end(task, plan, state)
     return state, rows
 
 
@@ -111,6 +111,8 @@ def _step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: bo
         return step(task, plan, state, lr, measure_update=measure_update)
     except ValueError as error:
         # Batch norm over a single value: PyTorch says so only when it happens.
+        if "more than 1 value per channel" not in str(error):
+            raise
         raise ConfigError(
             f"batch_size = {plan.batch_size} with this model: {error}",
             "batch norm in training needs more than one value per channel",
@@ -156,6 +158,13 @@ def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
         seconds=state.seconds,
         examples_per_second=tally.examples / tally.seconds if tally.seconds > 0 else 0.0,
     )
+
+
+def _end(task: Task, plan: Plan, state: State) -> Outcome:
+    if not state.is_finite(task.template):
+        reason = f"the weights were no longer finite after the last step, {plan.steps}"
+        return Outcome(kind="diverged", step=state.step, reason=reason)
+    return Outcome(kind="finished", step=state.step, reason=f"all {plan.steps} steps were done")
 
 
 def _diverged(seen: Seen, step: int, lr: float) -> Outcome:

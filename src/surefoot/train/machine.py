@@ -33,8 +33,12 @@ class Machine:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Choose reproducible kernels for the block, and put PyTorch's switches back afterwards."""
+        """Set threads and reproducible kernels for the block, and put PyTorch's switches back afterwards."""
         with ExitStack() as stack:
+            former = torch.get_num_threads()
+            if former != self.threads:
+                torch.set_num_threads(self.threads)
+                stack.callback(torch.set_num_threads, former)
             if self.device.type == "cuda":
                 stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
             yield
@@ -63,9 +67,13 @@ def machine(
     rule and not a timing, so that the same machine always answers the same.
 
     Raises:
-        ConfigError: the device is unknown or absent.
+        ConfigError: the device is unknown or absent, or precision or threads are not what `Config` takes.
     """
     place = _device(device)
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"precision = {precision!r}", "a precision is auto, fp32 or bf16", "leave precision out")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads = {threads}", "threads must be at least 1", "leave threads out to use all cores")
     if precision == "auto":
         large = len(input_shape) == 3 and min(input_shape[1:]) >= _LEAST_SIDE_FOR_BF16
         precision = "bf16" if large and _has_convolution(model) and native_bf16(place) else "fp32"

@@ -27,18 +27,16 @@ from torch import nn
 
 from surefoot.config import Config
 from surefoot.data.load import load
-from surefoot.errors import CheckpointError, ConfigError
+from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.record import store
+from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_toml
 from surefoot.sgd.plan import plan
 from surefoot.train import checkpoint
 from surefoot.train.loop import start
 from surefoot.train.run import Result, Run
 from surefoot.train.task import Loss, Task, task
-
-IN_MEMORY = "in-memory"
-"""What a configuration says for data or a model that was given as an object."""
 
 
 @dataclass(frozen=True)
@@ -138,45 +136,29 @@ def open_run(
 
     Raises:
         ConfigError: settings cannot be used, or differ from those of the run of that name.
-        CheckpointError: the run is held by another process, is finished, or cannot be loaded.
+        CheckpointError: the run is held by another process, or cannot be loaded.
         DataError: the data cannot be used.
     """
     given = given or Given()
-    runs = Path(runs_dir)
-    if name is None:
-        name = store.new_name(config.data, config.model, runs, datetime.now().strftime("%Y%m%d-%H%M%S"))
-    folder = runs / store.check_name(name)
-    exists = (folder / store.CONFIG).is_file()
-    if folder.exists() and not exists and any(folder.iterdir()) and not _abandoned(folder):
-        raise ConfigError(f"{folder} holds other files", "a run has a folder of its own", "choose another name")
-    if exists:
-        config = _agreed(config, read_config(folder), folder)
+    folder = _folder(config, name, Path(runs_dir))
     with contextlib.ExitStack() as cleaner:
-        _make(folder)
         cleaner.enter_context(store.locked(folder))
+        cleaner.callback(store.discard_if_empty, folder)
+        store.sweep(folder)
+        if (folder / store.CONFIG).is_file():
+            config = _agreed(config, read_config(folder), folder)
         work = _task(config, given)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
         config = _resolved(config, work)
         notes = _identify(folder, config, work, command)
-        state, damage = checkpoint.load_newest(folder, work)
-        notes += damage + checkpoint.changed_since(folder, work)
+        state, found = checkpoint.load_newest(folder, work)
+        notes += found
         state = start(work, plan_) if state is None else state
         rows = list(store.keep_rows(folder, state.step))
+        lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
+        if lost:
+            notes.append(f"{store.METRICS} has lost {len(lost)} of its rows; the weights are not touched by it")
         return Run(folder, config, work, plan_, state, rows, notes, cleaner.pop_all())
-
-
-def read_config(folder: Path) -> Config:
-    """Return the settings of a run on disk.
-
-    Raises:
-        CheckpointError: its config.toml is missing or damaged.
-    """
-    try:
-        return from_dict(Config, read_toml(folder / store.CONFIG))
-    except ConfigError as error:
-        raise CheckpointError(
-            f"{folder / store.CONFIG}: {error.given}", error.allowed, "restore it from a copy"
-        ) from None
 
 
 def agreed_config(config: Config, folder: Path) -> Config:
@@ -207,11 +189,32 @@ def _agreed(config: Config, there: Config, folder: Path) -> Config:
     return asked
 
 
-def _make(folder: Path) -> None:
+def _folder(config: Config, name: str | None, runs: Path) -> Path:
+    """Return the folder of the run of that name, or one that no other process has, made if missing."""
+    if name is not None:
+        folder = runs / store.check_name(name)
+        if folder.is_dir() and not (folder / store.CONFIG).is_file() and not _abandoned(folder):
+            raise ConfigError(f"{folder} holds other files", "a run has a folder of its own", "choose another name")
+        _make(folder, exist_ok=True)
+        return folder
+    while True:
+        moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+        folder = runs / store.new_name(config.data, config.model, runs, moment)
+        try:
+            _make(folder, exist_ok=False)
+            return folder
+        except FileExistsError:  # another process was quicker
+            continue
+
+
+def _make(folder: Path, *, exist_ok: bool) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=exist_ok)
         (folder / store.LOCK).touch()
     except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok and folder.is_dir():
+            raise
         raise ConfigError(
             f"the run's folder {folder}", f"it must be writable ({error.strerror})", "choose another --runs-dir"
         ) from None
@@ -219,7 +222,8 @@ def _make(folder: Path) -> None:
 
 def _abandoned(folder: Path) -> bool:
     """Whether a folder holds only what a run killed in its first moment leaves."""
-    return all(path.name == store.LOCK or path.name.startswith(".") for path in folder.iterdir())
+    first = {store.LOCK, store.ENVIRONMENT, store.COMMAND}  # the configuration is written after them
+    return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
 def _task(config: Config, given: Given) -> Task:

@@ -15,6 +15,7 @@ from torch import nn
 from surefoot.config import Config
 from surefoot.record import store
 from surefoot.record.run import Outcome, Record, Row
+from surefoot.seeds import torch_stream
 from surefoot.sgd.plan import Plan
 from surefoot.train import checkpoint
 from surefoot.train.evaluate import Evaluation, evaluate_part
@@ -59,12 +60,17 @@ class Run:
         """Whether there is nothing left to train."""
         return self.state.outcome is not None
 
-    def advance(self) -> list[Row]:
-        """Train for about a quarter of a second, or to the next row; record the new rows; checkpoint when due."""
+    def advance(self, steps: int | None = None) -> list[Row]:
+        """Train a little, record the new rows, checkpoint when due, and return the rows.
+
+        Args:
+            steps: updates to do; None for about a quarter of a second's worth, but not past the next row.
+        """
         next_row = next((step for step in self.plan.row_steps if step > self.state.step), self.plan.steps)
-        steps = max(1, int(_SLICE_SECONDS / self._step_seconds)) if self._step_seconds else 1
+        slice_steps = max(1, int(_SLICE_SECONDS / self._step_seconds)) if self._step_seconds else 1
         before, began = self.state.step, time.perf_counter()
-        self.state, rows = advance(self.task, self.plan, self.state, min(next_row, before + steps))
+        until = min(next_row, before + slice_steps) if steps is None else before + steps
+        self.state, rows = advance(self.task, self.plan, self.state, until)
         taken = self.state.step - before
         self._step_seconds = (time.perf_counter() - began) / taken if taken else self._step_seconds
         self.rows += rows
@@ -74,9 +80,10 @@ class Run:
         return rows
 
     def save(self) -> Path | None:
-        """Write a checkpoint, unless the run diverged: the last finite one is then kept."""
+        """Write a checkpoint, unless the run diverges: the last finite one is then kept."""
         self._saved_at = time.monotonic()
-        if self.state.outcome is not None and self.state.outcome.kind == "diverged":
+        diverged = self.state.outcome is not None and self.state.outcome.kind == "diverged"
+        if diverged or not self.state.is_finite(self.task.template):
             return None
         store.flush_rows(self.folder)
         return checkpoint.save(self.folder, self.task, self.state)
@@ -92,7 +99,8 @@ class Run:
             self.notes += notes
             kept = earlier or start(self.task, self.plan)
         test = self.task.data.test
-        judged = evaluate_part(self.task, kept.model, kept.weights, test) if test is not None else None
+        with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
+            judged = evaluate_part(self.task, kept.model, kept.weights, test) if test is not None else None
         save_weights(self.folder, self.config, self.task, kept)
         summary = _summary(self, outcome, kept, judged)
         store.write_json(self.folder / store.RESULT, summary)

@@ -57,6 +57,15 @@ class State:
         """Return an independent copy."""
         return copy.deepcopy(self)
 
+    def is_finite(self, template: nn.Module) -> bool:
+        """Return whether weights, buffers and velocity are finite, apart from what is not so in the template.
+
+        A buffer may hold an infinity on purpose, as attention masks do.
+        """
+        start = template.state_dict()
+        moved = [value for name, value in self.model.state_dict().items() if bool(start[name].isfinite().all())]
+        return all(bool(value.isfinite().all()) for value in [*moved, *(self.velocity or [])])
+
     @property
     def weights(self) -> dict[str, Tensor]:
         """The weights and buffers that validation and prediction use: the average where one is kept."""

@@ -41,6 +41,7 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     """
     recipe = plan.recipe
     named = trainable(state.model)
+    buffers = [buffer.clone() for buffer in state.model.buffers()]
     loss, correct, grads = gradient(task, plan, state)
     active = [
         (name, parameter, grad)
@@ -53,6 +54,8 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     grad_norm = float(norm)
     seen = Seen(loss, correct, grad_norm, None)
     if not seen.finite:
+        for buffer, value in zip(state.model.buffers(), buffers, strict=True):
+            buffer.copy_(value)  # batch norm has already put what it saw into its statistics
         return seen
     if recipe.clip_norm is not None:
         clip_(gradients, norm, recipe.clip_norm)

@@ -123,10 +123,10 @@ def _try_one_batch(task: Task) -> None:
     shape = tuple(task.data.input_shape)
     with torch.random.fork_rng(devices=[]):
         try:
-            with torch.no_grad(), task.machine.autocast():
+            with task.machine.autocast():
                 outputs = model(x)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            first = str(error).splitlines()[0]
+        except Exception as error:  # the model may be anyone's, and raise anything
+            first = (str(error) or repr(error)).splitlines()[0]
             raise ConfigError(
                 f"the model cannot take a batch of shape {tuple(x.shape)}: {first}",
                 f"it must accept [batch, {', '.join(map(str, shape))}]",
@@ -135,7 +135,7 @@ def _try_one_batch(task: Task) -> None:
         _check_outputs(task, outputs, y)
         try:
             loss = task.mean_loss(outputs, y)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except Exception as error:
             raise ConfigError(
                 f"the loss cannot take outputs {tuple(outputs.shape)} and targets {tuple(y.shape)}: {error}",
                 "a loss is a function (outputs, targets) -> scalar or [batch]",
@@ -144,6 +144,12 @@ def _try_one_batch(task: Task) -> None:
     if loss.dim() != 0 or not loss.is_floating_point():
         raise ConfigError(
             f"a loss of shape {tuple(loss.shape)}", "a loss is a scalar or one number per example", "reduce it"
+        )
+    if not loss.requires_grad:
+        raise ConfigError(
+            "a loss that no trainable parameter of the model acts on",
+            "at least one parameter with requires_grad must lead to the loss",
+            "unfreeze a part of the model, and compute the loss with torch's own functions",
         )
 
 
@@ -154,10 +160,11 @@ def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
             "it must return one tensor",
             "wrap it so that it returns the logits",
         )
-    if task.loss is not None:
+    if task.loss is not None and not task.classifies:
         return
     wanted = (len(y), task.data.outputs) if task.classifies else tuple(y.shape)
-    if tuple(outputs.shape) != wanted and not (not task.classifies and outputs.numel() == y.numel()):
+    column = not task.classifies and y.dim() == 1 and tuple(outputs.shape) == (len(y), 1)
+    if tuple(outputs.shape) != wanted and not column:
         raise ConfigError(
             f"the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
             f"this data needs {wanted}",

@@ -74,7 +74,11 @@ def load_trained(folder: Path, model: nn.Module | None = None) -> Trained:
         CheckpointError: the run is unfinished, or its files are damaged or belong to another model.
     """
     if not (folder / store.MODEL).is_file():
-        raise CheckpointError(f"{folder} has no finished weights", "a run has them when its training has ended", f"go on with surefoot resume {folder.name}")  # fmt: skip
+        raise CheckpointError(
+            f"{folder} has no finished weights",
+            "a run has them when its training has ended",
+            f"go on with surefoot resume {folder.name}",
+        )
     information = store.read_json(folder / store.MODEL)
     try:
         shape, outputs = tuple(information["input_shape"]), int(information["outputs"])
@@ -82,11 +86,17 @@ def load_trained(folder: Path, model: nn.Module | None = None) -> Trained:
         name, sha256, classes = information["model"], information["sha256"], information["classes"]
         kind = information["kind"]
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / store.MODEL}: {error!r}", "it must be as the run wrote it", "restore it from a copy") from None  # fmt: skip
+        raise CheckpointError(
+            f"{folder / store.MODEL}: {error!r}", "it must be as the run wrote it", "restore it from a copy"
+        ) from None
     try:
         built = build(name if model is None else model, shape, outputs)
     except ConfigError as error:
-        raise CheckpointError(f"{folder}: {error.given}", "its model must be buildable from here", "run from the folder that holds its module, or load it in Python with load_trained(folder, model)") from None  # fmt: skip
+        raise CheckpointError(
+            f"{folder}: {error.given}",
+            "its model must be buildable from here",
+            "run from the folder that holds its module, or load it in Python with load_trained(folder, model)",
+        ) from None
     load_weights(built, read_tensors(folder / store.WEIGHTS, sha256), str(folder / store.WEIGHTS))
     return Trained(built.eval(), shape, tuple(classes) if classes else None, kind, mean, std, information)
 

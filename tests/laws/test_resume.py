@@ -1,0 +1,191 @@
+"""The law: stop and resume equals never stopping, bit for bit; and each part of the state is needed for it."""
+
+import dataclasses
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from small import bare, contents, differing, plateau_job, reference_job, sign_manifest
+
+from surefoot.record.run import Row
+from surefoot.sgd.plan import Plan
+from surefoot.train import checkpoint
+from surefoot.train.loop import advance, rate, start
+from surefoot.train.state import State
+from surefoot.train.task import Task
+
+JOBS = {"cosine": reference_job, "plateau": plateau_job}
+STEPS = 16
+
+job = cache(lambda kind: JOBS[kind]())
+
+
+@cache
+def undisturbed(kind: str) -> tuple[dict, list[dict]]:
+    work, plan = job(kind)
+    state, rows = advance(work, plan, start(work, plan), plan.steps)
+    assert state.outcome is not None
+    assert state.outcome.kind == "finished"
+    return contents(state), bare(rows)
+
+
+@cache
+def snapshots(kind: str) -> list[tuple[State, list[Row]]]:
+    """The undisturbed run's state and rows after each step; clone before use."""
+    work, plan = job(kind)
+    state, rows = start(work, plan), []
+    found = [(state.clone(), list(rows))]
+    while state.outcome is None:
+        state, new = advance(work, plan, state, state.step + 1)
+        rows += new
+        found.append((state.clone(), list(rows)))
+    return found
+
+
+def through_disk(folder: Path, work: Task, state: State) -> State:
+    checkpoint.save(folder, work, state)
+    loaded, notes = checkpoint.load_newest(folder, work)
+    assert loaded is not None
+    assert not notes
+    return loaded
+
+
+def finish(work: Task, plan: Plan, state: State, rows: list[Row], slice_steps: int = STEPS) -> tuple[dict, list[dict]]:
+    while state.outcome is None:
+        state, new = advance(work, plan, state, state.step + slice_steps)
+        rows = rows + new
+    return contents(state), bare(rows)
+
+
+@pytest.mark.parametrize("kind", JOBS)
+def test_the_job_uses_all_that_a_state_holds(kind):
+    work, plan = job(kind)
+    state, _ = advance(work, plan, start(work, plan), STEPS - 3)
+    assert state.velocity is not None
+    assert state.average is not None
+    assert state.tally.examples > 0
+    assert plan.steps == STEPS
+    assert bool(state.val_losses) == (kind == "plateau")
+    if kind == "plateau":
+        assert rate(plan, state) < plan.recipe.lr, "the plateau must have acted, else its losses prove nothing"
+
+
+@pytest.mark.parametrize("kind", JOBS)
+@pytest.mark.parametrize("stop", range(STEPS + 1))
+def test_stopped_at_any_step_and_resumed_it_ends_the_same(kind, stop, tmp_path):
+    work, plan = job(kind)
+    state, rows = snapshots(kind)[stop]
+    ended = finish(work, plan, through_disk(tmp_path, work, state.clone()), rows, slice_steps=3)
+    assert not differing(ended[0], undisturbed(kind)[0])
+    assert ended[1] == undisturbed(kind)[1]
+
+
+@pytest.mark.parametrize("kind", JOBS)
+def test_resumed_after_every_single_step_it_ends_the_same(kind, tmp_path):
+    work, plan = job(kind)
+    state, rows = start(work, plan), []
+    while state.outcome is None:
+        state, new = advance(work, plan, through_disk(tmp_path, work, state), state.step + 1)
+        rows += new
+    assert not differing(contents(state), undisturbed(kind)[0])
+    assert bare(rows) == undisturbed(kind)[1]
+
+
+def test_a_buffer_that_the_model_keeps_out_of_its_state_dict_is_kept(tmp_path):
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(192, 3)
+            self.register_buffer("seen", torch.zeros(()), persistent=False)
+
+        def forward(self, x):
+            if self.training:
+                self.seen += 1
+            return self.head(x.flatten(1)) / (1 + self.seen)
+
+    from surefoot.train.task import task
+
+    work, plan = reference_job()
+    work = task(work.data, Counting())
+    plain = advance(work, plan, start(work, plan), STEPS)[0]
+    state, _ = advance(work, plan, start(work, plan), 7)
+    state, _ = advance(work, plan, through_disk(tmp_path, work, state), STEPS)
+    assert not differing(contents(plain), contents(state))
+
+
+# Controls. Each item of the saved state, reset on disk under a manifest that verifies, must break the law.
+
+
+def edit_json(folder: Path, **changes: object) -> None:
+    path = folder / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_tensors(folder: Path, file: str, prefix: str, value: float = 0.0) -> None:
+    path = folder / file
+    tensors = safetensors.torch.load(path.read_bytes())
+    hit = [name for name in tensors if name.startswith(prefix) and tensors[name].is_floating_point()]
+    assert hit, f"nothing to reset under {prefix}"
+    safetensors.torch.save_file({n: torch.full_like(t, value) if n in hit else t for n, t in tensors.items()}, path)
+
+
+def drop_velocity(folder: Path) -> None:
+    path = folder / "state.safetensors"
+    tensors = safetensors.torch.load(path.read_bytes())
+    safetensors.torch.save_file({n: t for n, t in tensors.items() if not n.startswith("velocity/")}, path)
+    edit_json(folder, has_velocity=False)
+
+
+def zero_tally(folder: Path) -> None:
+    tally = json.loads((folder / "state.json").read_text())["tally"]
+    edit_json(folder, tally={name: [] if name == "losses" else type(value)() for name, value in tally.items()})
+
+
+def drop_counter(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load(path.read_bytes())
+    tensors["norm.num_batches_tracked"] = torch.tensor(0)
+    safetensors.torch.save_file(tensors, path)
+
+
+DROPS = {
+    "parameters": lambda folder: edit_tensors(folder, "model.safetensors", "head.weight"),
+    "running mean": lambda folder: edit_tensors(folder, "model.safetensors", "norm.running_mean"),
+    "running variance": lambda folder: edit_tensors(folder, "model.safetensors", "norm.running_var", 1.0),
+    "batches tracked": drop_counter,
+    "velocity": drop_velocity,
+    "one velocity": lambda folder: edit_tensors(folder, "state.safetensors", "velocity/0"),
+    "average of a weight": lambda folder: edit_tensors(folder, "state.safetensors", "average/head.weight"),
+    "average of a buffer": lambda folder: edit_tensors(folder, "state.safetensors", "average/norm.running_var", 1.0),
+    "tally": zero_tally,
+    "validation losses": lambda folder: edit_json(folder, val_losses=[]),
+}
+
+
+@pytest.mark.parametrize("item", [*DROPS, "nothing", "step"])
+def test_without_any_one_item_of_the_state_the_law_fails(item, tmp_path):
+    work, plan = job("plateau")
+    state, rows = snapshots("plateau")[13]
+    folder = checkpoint.save(tmp_path, work, state.clone())
+    if item == "step":  # the folder's name agrees, so that only the law can find it
+        edit_json(folder, step=12)
+        folder = folder.rename(folder.with_name("step-00000012"))
+        rows = [row for row in rows if row.step <= 12]
+    elif item != "nothing":
+        DROPS[item](folder)
+    sign_manifest(folder)
+    loaded, notes = checkpoint.load_newest(tmp_path, work)
+    assert loaded is not None
+    assert not notes
+    same = finish(work, plan, loaded, rows) == undisturbed("plateau")
+    assert same == (item == "nothing")
+
+
+def test_every_field_of_the_state_is_saved_or_dropped_above():
+    fields = {field.name for field in dataclasses.fields(State)}
+    assert fields == {"step", "model", "velocity", "average", "tally", "val_losses", "seconds", "outcome"}, (
+        "a new field needs a control above"
+    )
