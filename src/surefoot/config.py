@@ -50,7 +50,8 @@ _AT_LEAST_1: Any = {"range": "at least 1", "ok": _positive}
 
 
 def _rising(values: tuple[float, ...]) -> bool:
-    return len(values) > 0 and values[0] > 0 and all(a < b for a, b in itertools.pairwise(values))
+    rising = all(a < b for a, b in itertools.pairwise(values))
+    return len(values) > 0 and values[0] > 0 and rising and math.isfinite(values[-1])
 
 
 class _Checked:
@@ -75,6 +76,9 @@ class Schedule(_Checked):
     """The shape of the learning rate over a run; its peak is `Recipe.lr`.
 
     A field that the chosen kind does not read must be left out: a value without an effect is an error.
+
+    >>> Schedule(kind="step", milestones_epochs=[30, 60]).milestones_epochs
+    (30.0, 60.0)
     """
 
     kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
@@ -224,7 +228,11 @@ class Recipe(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(_Checked):
-    """One training run: data, model, recipe, seed, and the machine it runs on."""
+    """One training run: data, model, recipe, seed, and the machine it runs on.
+
+    >>> Config(recipe=Recipe(batch_size="full")).model
+    'cnn'
+    """
 
     data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or .csv")
     data_dir: str | None = _setting(None, "folder or archive that already holds the named set")
@@ -255,11 +263,8 @@ def _converted(hint: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if isinstance(value, typing.cast(type, hint)):
             return value
-        raise ConfigError(
-            f"{name} = {value!r}",
-            f"{name} must be a {typing.cast(type, hint).__name__}",
-            f"pass surefoot.{typing.cast(type, hint).__name__}(...)",
-        )
+        wanted = typing.cast(type, hint).__name__
+        raise ConfigError(f"{name} = {value!r}", f"{name} must be a {wanted}", f"pass surefoot.{wanted}(...)")
     options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for option in options:
         if option is type(None) and value is None:

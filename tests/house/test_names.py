@@ -65,6 +65,12 @@ def test_every_setting_says_its_meaning_and_its_range(owner, item):
     assert bool(item.metadata.get("ok")) == bool(item.metadata.get("range")), "a range is said where one is checked"
 
 
+def test_no_public_name_is_also_a_room():
+    """Importing `surefoot.x` sets the package's attribute `x` to the room, over a function of that name."""
+    rooms = {path.stem for path in Path(surefoot.__file__).parent.iterdir()}
+    assert not rooms & set(surefoot.__all__)
+
+
 def test_settings_are_frozen_and_keyword_only():
     for cls in (config.Schedule, config.Recipe, config.Config):
         parameters = inspect.signature(cls).parameters.values()
