@@ -107,7 +107,7 @@ def _numbers(raw: Raw, problems: Problems) -> Checked:
                 'mend them, or set target = "classes"',
             )
             continue
-        if y.ndim > 2 or (y.ndim == 2 and not y.shape[1]):
+        if y.ndim not in (1, 2) or 0 in y.shape[1:]:
             problems.add(name, f"its targets have shape {y.shape}", "targets are [N] or [N, D]", "reshape them")
             continue
         finite = np.isfinite(y) if y.ndim == 1 else np.isfinite(y).all(axis=1)
@@ -143,7 +143,7 @@ def _classes(raw: Raw, problems: Problems) -> Checked:
     if len(classes) < 2:
         problems.add(
             "train",
-            f"all examples are of one class, {classes[0]!r}",
+            f"all examples are of one class, {''.join(classes)!r}",
             "classes need to be at least 2",
             "add another class, or set target to numbers",
         )

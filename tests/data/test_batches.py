@@ -1,0 +1,85 @@
+"""A batch is the images at its indices, normalised by the training part."""
+
+import numpy as np
+import pytest
+import torch
+
+from surefoot.data.batches import batch_indices, epoch_order, fetch, normalised
+from surefoot.data.load import load
+from surefoot.errors import ConfigError
+
+
+def images(n=40, channels=3, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (n, channels, 6, 5), dtype=np.uint8), np.arange(n) % 4
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fetch_equals_the_formula(channels):
+    data = load(images(channels=channels), validation=0)
+    rows = np.array([5, 0, 39])
+    x, y = fetch(data, data.train, rows)
+    expected = (data.train.x[rows].double() / 255 - data.mean.view(1, -1, 1, 1)) / data.std.view(1, -1, 1, 1)
+    torch.testing.assert_close(x, expected.float(), rtol=0, atol=2e-6)  # a few float32 roundings of values up to 4
+    assert x.dtype == torch.float32
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert y.tolist() == [1, 0, 3]
+
+
+def test_the_training_part_has_mean_0_and_deviation_1_after_normalising():
+    data = load(images(n=400), validation=0.25)
+    x, _ = fetch(data, data.train, np.arange(data.examples))
+    for axis_mean, axis_std in zip(x.mean((0, 2, 3)), x.std((0, 2, 3), unbiased=False), strict=True):
+        assert abs(float(axis_mean)) < 1e-5
+        assert abs(float(axis_std) - 1) < 1e-5
+
+
+def test_numbers_are_normalised_per_feature_and_labels_of_a_regression_stay_as_they_are():
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(5, 3, (50, 4)), generator.normal(100, 9, 50)
+    data = load((x, y), target="numbers", validation=0)
+    fetched, targets = fetch(data, data.train, np.arange(50))
+    np.testing.assert_allclose(fetched.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(targets, y.astype(np.float32))
+    assert data.target_mean is not None
+    assert float(data.target_mean) == pytest.approx(y.mean())
+
+
+def test_a_fetch_never_writes_to_the_data():
+    data = load(images(), validation=0)
+    before = data.train.x.clone()
+    x, _ = fetch(data, data.train, np.arange(8), augment=lambda x: x.mul_(0))
+    x.zero_()
+    assert torch.equal(data.train.x, before)
+
+
+def test_a_float_batch_is_not_normalised_in_place():
+    data = load(images(), validation=0)
+    x = torch.rand(4, 3, 6, 5).to(memory_format=torch.channels_last)
+    before = x.clone()
+    normalised(data, x)
+    assert torch.equal(x, before)
+
+
+def test_indices_may_be_a_tensor():
+    data = load(images(), validation=0)
+    a, _ = fetch(data, data.train, torch.tensor([3, 1]))
+    b, _ = fetch(data, data.train, np.array([3, 1]))
+    assert torch.equal(a, b)
+
+
+def test_the_whole_part_is_one_batch():
+    epoch, rows = batch_indices(7, 7, 0, 3)
+    assert epoch == 3
+    assert sorted(rows.tolist()) == list(range(7))
+
+
+@pytest.mark.parametrize("batch_size", [0, 8])
+def test_a_batch_that_no_epoch_holds_is_refused(batch_size):
+    with pytest.raises(ConfigError, match="from 1 to 7 examples"):
+        batch_indices(7, batch_size, 0, 0)
+
+
+def test_an_order_cannot_be_changed_by_who_reads_it():
+    with pytest.raises(ValueError, match="read-only"):
+        epoch_order(5, 0, 0)[0] = 1
