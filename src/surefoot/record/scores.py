@@ -50,6 +50,7 @@ class ClassScores:
     """What predicted classes are worth, over N examples of C classes.
 
     Attributes:
+        of: what was scored, such as "digits, test part".
         examples: N.
         accuracy: share of examples whose largest output is their own class's.
         interval: its 95 % Wilson score interval, see `wilson`.
@@ -60,6 +61,7 @@ class ClassScores:
         confusion: [C, C], row: true class, column: predicted class, entry: examples.
     """
 
+    of: str
     examples: int
     accuracy: float
     interval: tuple[float, float]
@@ -81,6 +83,7 @@ class NumberScores:
     """What predicted numbers are worth, over N examples of D values each; in the unit of the targets.
 
     Attributes:
+        of: what was scored, such as "houses.csv, test part".
         examples: N.
         mse: mean squared error, over examples and values.
         mae: mean absolute error.
@@ -88,6 +91,7 @@ class NumberScores:
             answering the mean. None where a value is the same in all examples.
     """
 
+    of: str
     examples: int
     mse: float
     mae: float
@@ -102,13 +106,14 @@ Scores = ClassScores | NumberScores
 """What `evaluate` returns: `ClassScores` of a model that classifies, `NumberScores` of one that does not."""
 
 
-def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...]) -> ClassScores:
+def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...], of: str = "") -> ClassScores:
     """Return the scores of outputs for classes.
 
     Args:
         outputs: [N, C], logits or log-probabilities.
         targets: [N], the true classes, in 0 .. C-1.
         classes: the C names.
+        of: what is scored.
 
     Raises:
         DataError: no examples, shapes that do not fit, a target that is no class, or an output that is not finite.
@@ -129,6 +134,7 @@ def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...
     confusion = np.bincount(y * c + guessed, minlength=c * c).reshape(c, c)
     right = int(np.trace(confusion))
     return ClassScores(
+        of=of,
         examples=n,
         accuracy=right / n,
         interval=wilson(right, n),
@@ -140,12 +146,13 @@ def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...
     )
 
 
-def number_scores(outputs: ArrayLike, targets: ArrayLike) -> NumberScores:
+def number_scores(outputs: ArrayLike, targets: ArrayLike, of: str = "") -> NumberScores:
     """Return the scores of predicted numbers.
 
     Args:
         outputs: [N] or [N, D], or as many values in another shape.
         targets: [N] or [N, D].
+        of: what is scored.
 
     Raises:
         DataError: no examples, or sizes that differ, or an output that is not finite.
@@ -167,7 +174,7 @@ def number_scores(outputs: ArrayLike, targets: ArrayLike) -> NumberScores:
     error = f - y
     spread = ((y - y.mean(0)) ** 2).sum(0)
     r2 = float((1 - (error**2).sum(0) / spread).mean()) if (spread > 0).all() else None
-    return NumberScores(examples=len(y), mse=float((error**2).mean()), mae=float(np.abs(error).mean()), r2=r2)
+    return NumberScores(of=of, examples=len(y), mse=float((error**2).mean()), mae=float(np.abs(error).mean()), r2=r2)
 
 
 def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:

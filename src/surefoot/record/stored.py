@@ -68,7 +68,7 @@ def read_run(folder: Path) -> Stored:
             raise CheckpointError(f"{folder / name}", "it must hold a JSON object", "restore it from a copy")
     return Stored(
         folder=folder,
-        config=_config(folder),
+        config=read_config(folder),
         command=_text(folder / store.COMMAND),
         environment=environment,
         rows=store.read_rows(folder),
@@ -103,7 +103,12 @@ def changed_settings(config: Config) -> dict[str, Any]:
     return found
 
 
-def _config(folder: Path) -> Config:
+def read_config(folder: Path) -> Config:
+    """Return the settings of a run on disk.
+
+    Raises:
+        CheckpointError: its config.toml is missing or damaged.
+    """
     path = folder / store.CONFIG
     if not path.is_file():
         raise CheckpointError(f"{path}", "this file must exist", "give the folder of a run that has it")

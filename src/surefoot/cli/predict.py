@@ -1,0 +1,163 @@
+"""`surefoot predict`: apply a trained model to images, folders and tables, and give a table, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json as json_format
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from cyclopts import Parameter
+
+from surefoot.cli.tables import clean, print_table
+from surefoot.errors import ConfigError
+from surefoot.record import store
+
+Format = Literal["table", "csv", "json"]
+
+_SHOWN = 5
+"""Unreadable examples that are named on stderr; the output names all."""
+
+
+def predict(
+    run: str,
+    *inputs: str,
+    runs_dir: Path = Path("runs"),
+    format: Format | None = None,
+    out: Path | None = None,
+    top: int | None = None,
+    device: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Apply a trained model to images, folders of images, .npz or .csv files without labels.
+
+    What cannot be read gets a row with its error, and the exit code is then 1.
+
+    Args:
+        run: Name of the run, or its folder.
+        inputs: Files and folders.
+        runs_dir: Folder in which runs lie.
+        format: table, csv or json; by the name of --out, else table.
+        out: File to write in place of stdout.
+        top: How many of the most probable classes to give, 1 if left out.
+        device: auto, cpu, cuda or cuda:N; the run's if left out.
+        json: The same as --format json.
+    """
+    form = _format(format, out, as_json=json)
+    if not inputs:
+        raise ConfigError(
+            "no input named", "give at least one image, folder, .npz or .csv", "see surefoot predict --help"
+        )
+    if top is not None and top < 1:
+        raise ConfigError(f"top = {top}", "top must be at least 1", "leave it out for the most probable class")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise ConfigError(
+            f"out = {out}", "it must be a file in a folder that exists", "make the folder, or choose another"
+        )
+    folder = store.run_folder(run, runs_dir)
+    classes, rows = _predicted(folder, inputs, top, device)
+    if form == "table" and out is None:
+        _print(classes, rows)
+    else:
+        text = _json(folder, classes, rows) if form == "json" else _csv(classes, rows)
+        if out is None:
+            print(text, end="")
+        else:
+            store.write_bytes(out, text.encode("utf-8", errors="backslashreplace"))
+            print(f"wrote {clean(out)}", file=sys.stderr)
+    return _exit_code(rows)
+
+
+def _predicted(
+    folder: Path, inputs: tuple[str, ...], top: int | None, device: str | None
+) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
+    """Return the classes and a row for each example, showing on stderr how far it is."""
+    from surefoot.data.progress import bar
+    from surefoot.train import verbs
+
+    classes: tuple[str, ...] | None = None
+    rows: list[dict[str, Any]] = []
+    with bar("predicting", unit="examples") as progress:
+        for piece in verbs.predict_batches(folder, list(inputs), device=device):
+            classes = piece.classes
+            if classes is None and top is not None:
+                raise ConfigError(
+                    f"top = {top} with a run that predicts numbers", "only classes have a rank", "leave top out"
+                )
+            rows += piece.to_dicts(top or 1)
+            progress.update(len(piece))
+    return classes, rows
+
+
+def _format(format: Format | None, out: Path | None, *, as_json: bool) -> Format:
+    if as_json and format not in (None, "json"):
+        raise ConfigError(f"--json and --format {format}", "they ask for two formats", "give one of them")
+    if as_json or format is not None:
+        if format == "table" and out is not None:
+            raise ConfigError("--format table with --out", "a file is csv or json", "choose --format csv")
+        return "json" if as_json else format or "table"
+    if out is None:
+        return "table"
+    suffix = out.suffix.lower().lstrip(".")
+    if suffix not in get_args(Format)[1:]:
+        raise ConfigError(f"out = {out}", "its name must end in .csv or .json", "rename it, or add --format csv")
+    return "json" if suffix == "json" else "csv"
+
+
+def _columns(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> list[str]:
+    good = next((row for row in rows if "error" not in row), {})
+    if classes is None:
+        width = len(good.get("values", ()))
+        columns = ["value"] if width == 1 else [f"value {i}" for i in range(width)]
+    else:
+        columns = ["label", "probability"]
+        columns += [f"{name} {i}" for i in range(2, len(good.get("top", ())) + 1) for name in ("label", "probability")]
+    return ["name", *columns, *(["error"] if any("error" in row for row in rows) else [])]
+
+
+def _cells(row: dict[str, Any], columns: list[str], digits: str) -> list[str | None]:
+    """Return a row's cells; numbers in the format that `digits` says."""
+    if "error" in row:
+        return [row["name"], *[None] * (len(columns) - 2), row["error"]]
+    if "values" in row:
+        cells = [format(value, digits) for value in row["values"]]
+    else:
+        cells = [text for label, p in row["top"] for text in (label, format(p, digits))]
+    return [row["name"], *cells, *([None] if columns[-1] == "error" else [])]
+
+
+def _print(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> None:
+    columns = _columns(classes, rows)
+    left = [name for name in columns if name.startswith(("name", "label", "error"))]
+    print_table(columns, [_cells(row, columns, ".4g" if classes is None else ".4f") for row in rows], left=left)
+
+
+def _csv(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> str:
+    """Return the rows as CSV, RFC 4180 with plain line ends; control characters are taken out of names."""
+    columns, text = _columns(classes, rows), io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(["" if cell is None else clean(cell) for cell in _cells(row, columns, ".7g")])
+    return text.getvalue()
+
+
+def _json(folder: Path, classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> str:
+    value = {
+        "run": folder.name,
+        "classes": None if classes is None else list(classes),
+        "failed": sum("error" in row for row in rows),
+        "predictions": rows,
+    }
+    return json_format.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def _exit_code(rows: list[dict[str, Any]]) -> int:
+    failed = [row for row in rows if "error" in row]
+    for row in failed[:_SHOWN]:
+        print(f"surefoot: {clean(row['name'])}: {clean(row['error'])}", file=sys.stderr)
+    if failed:
+        print(f"surefoot: {len(failed)} of {len(rows)} could not be predicted", file=sys.stderr)
+    return 1 if failed else 0
