@@ -148,13 +148,13 @@ def _print_result(summary: dict[str, Any], *, as_json: bool) -> None:
         count = summary["test_examples"]
         low, high = wilson(round(summary["test_accuracy"] * count), count)
         accuracy = f"{summary['test_accuracy']:.2%} accuracy (95 % interval {low:.2%} to {high:.2%})"
-        lines.append(("test", f"{accuracy}, loss {summary['test_loss']:.4f}, {count:,} examples"))
+        lines.append(("test", f"{accuracy}, loss {_loss(summary['test_loss'])}, {count:,} examples"))
     elif summary["test_loss"] is not None:
-        lines.append(("test", f"loss {summary['test_loss']:.4f}, {summary['test_examples']:,} examples"))
+        lines.append(("test", f"loss {_loss(summary['test_loss'])}, {summary['test_examples']:,} examples"))
     if summary["val_accuracy"] is not None:
-        lines.append(("validation", f"{summary['val_accuracy']:.2%} accuracy, loss {summary['val_loss']:.4f}"))
+        lines.append(("validation", f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"))
     elif summary["val_loss"] is not None:
-        lines.append(("validation", f"loss {summary['val_loss']:.4f}"))
+        lines.append(("validation", f"loss {_loss(summary['val_loss'])}"))
     lines.append(
         ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
     )
@@ -165,6 +165,10 @@ def _print_result(summary: dict[str, Any], *, as_json: bool) -> None:
     )
     for name, text in lines:
         print(f"{name:<11}{text}")
+
+
+def _loss(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"
 
 
 def _reference(folder: Path) -> str:

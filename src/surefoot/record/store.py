@@ -72,7 +72,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path}", "this file must exist", "give the folder of a run that has it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}", f"it must be readable JSON ({error})", "restore it, or train again under another name"
         ) from None
@@ -152,7 +152,7 @@ def read_rows(folder: Path) -> tuple[Row, ...]:
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(Row.from_dict(json.loads(line)))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             if number < len(lines):
                 raise CheckpointError(
                     f"{path}, line {number}", f"it must be a row of metrics ({error})", "restore it from a copy"

@@ -255,7 +255,7 @@ def _damage(folder: Path) -> str | None:
                 return f"{name} differs from {_MANIFEST}"
         if json.loads((folder / _STATE).read_bytes())["step"] != int(folder.name.removeprefix("step-")):
             return "its name is that of another step"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
