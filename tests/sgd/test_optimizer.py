@@ -127,9 +127,10 @@ def test_deepcopy_and_pickle_keep_everything(kwargs):
         torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_a_state_of_torch_optim_sgd_is_taken_over():
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_a_state_of_torch_optim_sgd_is_taken_over(nesterov):
     def theirs(p):
-        return torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True)
+        return torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=nesterov)
 
     whole, _ = train(theirs, 10)
     model, optimizer = train(theirs, 5)

@@ -54,25 +54,6 @@ def test_the_end_is_a_share_of_the_peak():
     assert s.sgdr(2.0, 10, end=0.1)(10 - 1e-9) == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize(
-    ("seam", "before", "at"),
-    [("shift", 1.0, 1.0), ("jump", 1.0, 0.8), ("meet", 0.8, 0.8), ("multiply", 0.8, 0.8)],
-)
-def test_each_seam_of_warmup_by_hand(seam, before, at):
-    ramp = s.warmup(s.linear(1.0, 50), 10, 0.5, seam)
-    assert ramp(0) == 0.5
-    assert ramp(10 - 1e-9) == pytest.approx(before)
-    assert ramp(10) == pytest.approx(at)
-    assert ramp(20) == pytest.approx(0.8 if seam == "shift" else 0.6)
-    half = {"shift": 0.75, "jump": 0.75, "meet": 0.65, "multiply": 0.75 * 0.9}[seam]
-    assert ramp(5) == pytest.approx(half)
-
-
-def test_warmup_of_no_steps_is_the_schedule_itself():
-    curve = s.cosine(1.0, 10)
-    assert s.warmup(curve, 0) is curve
-
-
 def test_inverse_sqrt_after_a_warmup_of_its_timescale_is_the_curve_of_vaswani():
     curve = s.warmup(s.inverse_sqrt(1.0, 100), 100)
     t = np.arange(1, 1000)
@@ -105,9 +86,6 @@ def test_plateau_counts_only_losses_in_a_row():
         (lambda: s.one_cycle(1, 10, 10), "peak"),
         (lambda: s.wsd(1, 10, 11), "decay"),
         (lambda: s.sgdr(1, 10, 0.5), "cycle"),
-        (lambda: s.warmup(s.constant(1), -1), "length"),
-        (lambda: s.join([s.constant(1)], [3], count="from-seam"), "seams"),
-        (lambda: s.held(s.constant(1), 0), "length"),
     ],
 )
 def test_what_cannot_be_a_schedule_is_refused(make, word):

@@ -9,6 +9,7 @@ from typing import Any
 
 import altair as alt
 import numpy as np
+import vl_convert
 
 from surefoot.errors import ConfigError
 
@@ -69,14 +70,18 @@ def save_chart(chart: Any, path: str | Path) -> Path:
     if kind not in FORMATS:
         raise ConfigError(f"out = {path}", f"the file must end in {', '.join(FORMATS)}", "choose one of these endings")
     try:
-        if kind == ".html":
-            target.write_text(chart.to_html(inline=True), encoding="utf-8")
-        else:
-            chart.save(target, format=kind[1:], scale_factor=2 if kind == ".png" else 1)
+        target.write_bytes(_rendered(chart.to_json(), kind))
     except OSError as error:
         given = f"out = {path} ({error.strerror or error})"
         raise ConfigError(given, "its folder must exist and be writable", "check the path") from None
     return target
+
+
+def _rendered(spec: str, kind: str) -> bytes:
+    if kind == ".png":
+        return vl_convert.vegalite_to_png(spec, scale=2)
+    page = vl_convert.vegalite_to_svg(spec) if kind == ".svg" else vl_convert.vegalite_to_html(spec, bundle=True)
+    return page.encode()
 
 
 def _panel(curves: Sequence[Curve], *, log: bool, title: str, height: int) -> Any:
