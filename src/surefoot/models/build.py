@@ -36,7 +36,7 @@ SHIPPED: dict[str, Shipped] = {
     "linear": Shipped(Linear, "anything", "softmax regression (one affine map)"),
     "mlp": Shipped(Mlp, "anything", "one hidden layer of 128 units with ReLU"),
     "cnn": Shipped(
-        Cnn, "images", "compact CNN with batch norm: strided stem and three residual blocks of 64, 128, 128 channels", 2
+        Cnn, "images", "compact CNN with batch norm: whitening stem, three residual blocks of 32, 128, 128 channels", 3
     ),
     "resnet20": Shipped(ResNet20, "images", "ResNet-20 for CIFAR-10 (He et al. 2015): 16, 32, 64 channels", 4),
 }

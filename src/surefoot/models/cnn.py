@@ -2,58 +2,70 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+_EPSILON = 5e-4
+"""Added to the variances before whitening, against division by almost nothing (airbench's value)."""
+_LOGIT_SCALE = 1 / 9
+"""The scale of airbench's logits, which keeps the first softmaxes soft."""
+_NORM_MOMENTUM = 0.4
+"""Weight of the newest batch in batch norm's running statistics; runs are short (airbench's value)."""
 
 
 class _Block(nn.Module):
-    """conv - max-pool - norm - relu - conv - norm - relu: halves the sides, sets the channels."""
+    """conv - max-pool - norm - relu, then x + relu(norm(conv(x))): halves the sides, sets the channels."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.pool = nn.MaxPool2d(2)
-        self.norm1 = nn.BatchNorm2d(outputs)
+        self.norm1 = nn.BatchNorm2d(outputs, momentum=_NORM_MOMENTUM)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
+        self.norm2 = nn.BatchNorm2d(outputs, momentum=_NORM_MOMENTUM)
+        for norm in (self.norm1, self.norm2):
+            norm.weight.requires_grad_(False)  # a scale of 1: the next layer's norm would undo any other
+        for conv in (self.conv1, self.conv2):
+            if conv.out_channels >= conv.in_channels:
+                # The first channels pass their input on, so signal and gradient reach every layer from step 1.
+                nn.init.dirac_(conv.weight.data[: conv.in_channels])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm1(self.pool(self.conv1(x))).relu()
-        return self.norm2(self.conv2(x)).relu()
+        return x + self.norm2(self.conv2(x)).relu()
 
 
 class Cnn(nn.Module):
-    """A strided stem, three convolutional blocks, a global max-pool and a linear head.
+    """A whitening stem, three residual convolutional blocks, a global max-pool and a linear head.
 
-    The shape of the blocks (convolution, pool, norm; the identity written into the convolutions at the start; a
-    global max-pool; scaled logits) follows airbench (Jordan 2024, arXiv 2404.00498, section 3). The stem reads
-    4 x 4 patches at stride 2, so that no convolution of the blocks runs at full resolution: what a step costs
-    falls by about four.
+    It follows airbench (Jordan 2024, arXiv 2404.00498, section 3), narrower, with ReLU and a shortcut in each block:
+    33 million multiplications and 0.5 million weights for a 3 x 32 x 32 image.
+
+    The stem's 2 x 2 patches are whitened: its filters are the eigenvectors of the patches' covariance over the roots
+    of their eigenvalues, each once with either sign, and stay as they are. They come from the training images by
+    `initialize_from`, which `surefoot.task` calls. On CIFAR-10 this gained 1.5 points of validation accuracy in a run
+    of two epochs over a learned stem (docs/log.md, 2026-11-23).
 
     Args:
-        input_shape: (channels, height, width), each side at least 2. Sides under 24 pixels get a stem of stride 1.
+        input_shape: (channels, height, width), each side at least 3.
         outputs: number of classes C, or of target values.
-        stem: channels of the stem.
         widths: channels of each block; blocks beyond what the sides can be halved for are left out.
 
-    >>> import torch
     >>> Cnn((3, 32, 32), 10)(torch.randn(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        outputs: int,
-        stem: int = 64,
-        widths: tuple[int, ...] = (64, 128, 256),
+        self, input_shape: tuple[int, int, int], outputs: int, widths: tuple[int, ...] = (32, 128, 128)
     ) -> None:
         super().__init__()
         channels, *sides = input_shape
-        strided = min(sides) >= 24
-        kernel, stride = (4, 2) if strided else (3, 1)
-        self.stem = nn.Conv2d(channels, stem, kernel, stride, padding=1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(stem)
-        side = min(sides) // stride
+        stem = 2 * channels * 4
+        self.stem = nn.Conv2d(channels, stem, 2)
+        self.stem.weight.requires_grad_(False)
+        assert self.stem.bias is not None
+        nn.init.zeros_(self.stem.bias)
+        side = min(sides) - 1
         blocks: list[nn.Module] = []
         for width in widths:
             if side < 2:
@@ -62,13 +74,18 @@ class Cnn(nn.Module):
             stem, side = width, side // 2
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.AdaptiveMaxPool2d(1)
-        self.head = nn.Linear(stem, outputs)
-        for module in self.blocks.modules():
-            if isinstance(module, nn.Conv2d) and module.out_channels >= module.in_channels:
-                # The first channels pass their input on, so signal and gradient reach every layer from step 1.
-                nn.init.dirac_(module.weight.data[: module.in_channels])
+        self.head = nn.Linear(stem, outputs, bias=False)
+
+    def initialize_from(self, x: Tensor) -> None:
+        """Set the stem's filters to whiten the patches of these images, [N, channels, height, width], normalised."""
+        channels = x.shape[1]
+        patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * 4).double()
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (vectors / (values + _EPSILON).sqrt()).T.flip(0).reshape(-1, channels, 2, 2).to(x.dtype)
+        with torch.no_grad():
+            self.stem.weight.copy_(torch.cat([filters, -filters]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, C] of a batch [B, channels, height, width]."""
-        x = self.blocks(self.stem_norm(self.stem(x)).relu())
-        return self.head(self.pool(x).flatten(1)) / 9  # the scale of airbench, which keeps early softmaxes soft
+        x = self.blocks(self.stem(x).relu())
+        return self.head(self.pool(x).flatten(1)) * _LOGIT_SCALE

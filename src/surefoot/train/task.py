@@ -12,10 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surefoot.data.augment import Augment, parse
+from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
+from surefoot.seeds import torch_stream
 from surefoot.train.machine import Machine, machine
+
+_INITIAL_EXAMPLES = 1000
+"""Training examples shown to a model that initialises itself from data. Chosen by hand."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs [B, ...], targets [B, ...]) -> a scalar, the mean over the batch, or one loss per example, [B]."""
@@ -81,7 +86,8 @@ def task(
 
     Args:
         data: from `surefoot.load`.
-        model: a shipped name, "package.module:factory", a factory, or a module, which is copied.
+        model: a shipped name, "package.module:factory", a factory, or a module, which is copied. A fresh model with a
+            method `initialize_from(x)` is shown 1,000 normalised training examples by it.
         loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
         augment: names of augmentations, or a callable on a batch of images.
         seed: of everything random in the task, the initialisation included.
@@ -108,14 +114,29 @@ def task(
         },
     )
     built = Task(placed, where.place_model(template), loss, moves if moves.operations else None, seed, where)
+    if not isinstance(model, nn.Module):
+        _initialize_from_data(built)
     _try_one_batch(built)
     return built
 
 
+def _initialize_from_data(task: Task) -> None:
+    """Show a fresh model some training images, if it asks for them by having a method `initialize_from`.
+
+    For initialisations that depend on data (Krahenbuhl et al. 2016, arXiv 1511.06856). A module that was given keeps
+    its weights.
+    """
+    initialize = getattr(task.template, "initialize_from", None)
+    if initialize is None:
+        return
+    rows = epoch_order(len(task.data.train.y), task.seed, 0)[:_INITIAL_EXAMPLES]
+    x, _ = fetch(task.data, task.data.train, rows, augment=None, seed=task.seed, epoch=0)
+    with torch_stream(task.seed, "initialize-from"):
+        initialize(x)
+
+
 def _try_one_batch(task: Task) -> None:
     """Raise ConfigError where a batch of two does not go through a copy of the model and the loss."""
-    from surefoot.data.batches import fetch
-
     part = task.data.train
     rows = torch.arange(min(2, len(part.y))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
