@@ -392,3 +392,9 @@ def test_neither_verb_changes_a_file_a_random_state_or_the_model(digits, test_pa
     assert torch.equal(before[2], after[2])
     assert (before[3] == after[3]).all()
     assert before[4] == after[4]
+
+
+def test_objects_do_not_get_the_settings_shipped_for_other_data(line):
+    config = line[0].config
+    assert (config.data, config.model, config.augment) == ("in-memory", "in-memory", ())
+    assert config.recipe.label_smoothing == 0

@@ -81,25 +81,19 @@ def train(
     >>> result.record.outcome.kind, result.summary["test_accuracy"] > 0.8
     ('finished', True)
     """
-    words = {
-        "data": data if isinstance(data, str | Path) else None,
-        "model": model if isinstance(model, str) else None,
+    words = {  # an object is named before settings are looked up, or it would get those shipped for other data
+        "data": str(data) if isinstance(data, str | Path) else IN_MEMORY,
+        "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": list(augment) if isinstance(augment, Sequence) else None,
     }
     file = read_toml(config) if config else {}
-    chosen = resolve(merged(file, nested({k: str(v) if k == "data" and v else v for k, v in words.items()} | settings)))
+    chosen = resolve(merged(file, nested(words | settings)))
     given = Given(
-        data=None if words["data"] else data,
+        data=None if isinstance(data, str | Path) else data,
         model=None if isinstance(model, str) else model,
         loss=loss,
         augment=augment if callable(augment) else None,
     )
-    if given.data is not None or given.model is not None:
-        chosen = dataclasses.replace(
-            chosen,
-            data=IN_MEMORY if given.data is not None else chosen.data,
-            model=IN_MEMORY if given.model is not None else chosen.model,
-        )
     with open_run(chosen, name=name, runs_dir=runs_dir, given=given) as run:
         while not run.done:
             run.advance()
