@@ -18,6 +18,13 @@ from surefoot.train.verbs import evaluate, predict
 COLOURS = ("red", "green", "blue")
 
 
+class Drawing(torch.nn.Linear):
+    """A model that draws random numbers even in evaluation mode."""
+
+    def forward(self, input):
+        return super().forward(input) + 1e-3 * torch.rand(())
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
@@ -49,7 +56,7 @@ def line(runs):
     x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
     y = (x @ [1.0, -2.0, 0.5]).astype(np.float32)
     data = {"train": (x[:150], y[:150]), "test": (x[150:], y[150:])}
-    model = torch.nn.Linear(3, 1)
+    model = Drawing(3, 1)
     result = train(data, model, target="numbers", epochs=30, lr=0.1, batch_size=16, runs_dir=runs, name="line")
     return result, data, model
 
@@ -370,7 +377,7 @@ def test_an_image_for_a_model_of_numbers_is_an_error_of_that_image(line, tmp_pat
 # neither changes anything
 
 
-def test_neither_verb_changes_a_file_a_random_state_or_the_model(digits, test_part, tmp_path):
+def test_neither_verb_changes_a_file_a_random_state_or_the_model(digits, line, test_part, tmp_path):
     def everything():
         files = {
             path: (path.read_bytes(), path.stat().st_mtime_ns) for path in digits.folder.rglob("*") if path.is_file()
@@ -384,6 +391,8 @@ def test_neither_verb_changes_a_file_a_random_state_or_the_model(digits, test_pa
     evaluate(digits)
     evaluate(digits, tmp_path)
     predict(digits, tmp_path)
+    evaluate(line[0], line[1])
+    predict(line[0], line[1]["test"][0])
     after = everything()
     assert digits.model.training, "the given model keeps its mode"
     digits.model.eval()
