@@ -120,7 +120,12 @@ def trial(number: int, folder: Path, expected: dict[str, str], seconds: float) -
     finish(name, folder)
     found = digests(run)
     shutil.rmtree(run)
-    return {"run": number, "kills": kills, "equal": found == expected, "differs": [k for k in found if found[k] != expected[k]]}
+    return {
+        "run": number,
+        "kills": kills,
+        "equal": found == expected,
+        "differs": [k for k in found if found[k] != expected[k]],
+    }
 
 
 def edit_state(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
@@ -142,7 +147,9 @@ def shift_step(checkpoint: Path) -> None:
     checkpoint.rename(checkpoint.with_name(f"step-{fields['step']:08d}"))
 
 
-def edit_tensors(file: str, chosen: Callable[[str], bool], value: Callable[[str, torch.Tensor, Path], torch.Tensor]) -> Callable[[Path], None]:  # fmt: skip
+def edit_tensors(
+    file: str, chosen: Callable[[str], bool], value: Callable[[str, torch.Tensor, Path], torch.Tensor]
+) -> Callable[[Path], None]:
     """Return a control that replaces some tensors of a checkpoint."""
 
     def control(checkpoint: Path) -> None:
@@ -262,7 +269,8 @@ def _write_fresh(folder: Path) -> None:
     sys.path.insert(0, str(HERE))
     digits = load("digits")
     model = build("reference:Reference", digits.input_shape, digits.outputs, seed=0)
-    safetensors.torch.save_file({key: value.clone() for key, value in model.state_dict().items()}, folder / "fresh.safetensors")
+    tensors = {key: value.clone() for key, value in model.state_dict().items()}
+    safetensors.torch.save_file(tensors, folder / "fresh.safetensors")
 
 
 def _mend_manifest(checkpoint: Path) -> None:

@@ -103,7 +103,7 @@ def _say(message: str, code: int) -> int:
 
 def _usage(error: CycloptsError) -> str:
     text = " ".join(str(error).split())
-    command = " ".join(error.command_chain) if getattr(error, "command_chain", None) else ""
+    command = " ".join(error.command_chain or ())
     return f"{text} See surefoot {command + ' ' if command else ''}--help."
 
 

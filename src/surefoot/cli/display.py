@@ -30,7 +30,8 @@ def line(row: Row) -> str:
     values = (
         f"{row.epoch:.2f}", f"{row.step}", f"{row.lr:.3g}", _number(row.train_loss, ".4f"),
         _percent(row.train_accuracy), _number(row.val_loss, ".4f"), _percent(row.val_accuracy),
-        _number(row.grad_norm, ".3g"), _number(row.update_ratio, ".1e"), f"{row.examples_per_second:.0f}", f"{row.seconds:.1f}",
+        _number(row.grad_norm, ".3g"), _number(row.update_ratio, ".1e"), f"{row.examples_per_second:.0f}",
+        f"{row.seconds:.1f}",
     )  # fmt: skip
     return " ".join(value.rjust(width) for value, (_, width) in zip(values, _COLUMNS, strict=True))
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 
@@ -109,7 +110,7 @@ def _factory(name: str) -> Factory:
         raise ConfigError(
             f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory"
         )
-    return found
+    return cast(Factory, found)
 
 
 def _arguments(factory: Factory, input_shape: tuple[int, ...], outputs: int) -> dict[str, object]:

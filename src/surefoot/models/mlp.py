@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ class Mlp(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], outputs: int, widths: tuple[int, ...] = (128,)) -> None:
         super().__init__()
         sizes = (math.prod(input_shape), *widths)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.head = nn.Linear(sizes[-1], outputs)
         for layer in self.hidden:
             assert isinstance(layer, nn.Linear)

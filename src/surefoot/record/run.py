@@ -80,7 +80,12 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A whole run as plain data: its rows and its outcome."""
+    """A whole run as plain data.
+
+    Attributes:
+        rows: what was seen, oldest first.
+        outcome: how it ended.
+    """
 
     rows: tuple[Row, ...]
     outcome: Outcome

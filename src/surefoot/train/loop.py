@@ -61,6 +61,13 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
 
     Raises:
         ConfigError: the model cannot take a batch of this plan.
+
+    >>> import surefoot
+    >>> digits = surefoot.task(surefoot.load("digits"), "linear")
+    >>> plan = surefoot.plan(surefoot.Recipe(epochs=1), digits.data.examples)
+    >>> state, rows = advance(digits, plan, start(digits, plan), until_step=3)
+    >>> state.step, rows  # the first row comes at the end of the epoch
+    (3, [])
     """
     rows: list[Row] = []
     marks = set(plan.row_steps)

@@ -132,6 +132,15 @@ def open_run(
         ConfigError: settings cannot be used, or differ from those of the run of that name.
         CheckpointError: the run is held by another process, or cannot be loaded.
         DataError: the data cannot be used.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     config = resolve({"data": "digits", "model": "linear", "recipe": {"epochs": 1}})
+    ...     with open_run(config, name="first", runs_dir=folder) as run:
+    ...         while not run.done:
+    ...             rows = run.advance()
+    ...         run.finish().summary["outcome"]
+    'finished'
     """
     given = given or Given()
     folder = _folder(config, name, Path(runs_dir))

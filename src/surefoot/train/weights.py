@@ -72,6 +72,12 @@ def load_trained(folder: Path, model: nn.Module | None = None) -> Trained:
 
     Raises:
         CheckpointError: the run is unfinished, or its files are damaged or belong to another model.
+
+    >>> import surefoot, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = surefoot.train("digits", "linear", epochs=1, runs_dir=folder)
+    ...     load_trained(result.folder).input_shape
+    (1, 8, 8)
     """
     if not (folder / store.MODEL).is_file():
         raise CheckpointError(
