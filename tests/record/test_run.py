@@ -1,0 +1,50 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from surefoot.record.run import CLOCK_FIELDS, Outcome, Record, Row
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+maybe = st.one_of(st.none(), finite)
+rows = st.builds(
+    Row, step=st.integers(1, 10**9), epoch=finite, examples=st.integers(0, 10**12), lr=finite, train_loss=finite,
+    train_accuracy=maybe, val_loss=maybe, val_accuracy=maybe, grad_norm=finite, update_ratio=finite,
+    losses=st.lists(finite, max_size=5).map(tuple), seconds=finite, examples_per_second=finite,
+)  # fmt: skip
+
+
+@given(rows)
+def test_a_row_goes_through_json_unchanged(row):
+    assert Row.from_dict(json.loads(json.dumps(row.to_dict(), allow_nan=False))) == row
+
+
+def test_what_is_not_finite_goes_through_json_as_null_and_comes_back_as_nan():
+    row = Row(
+        step=1, epoch=1, examples=1, lr=0.1, train_loss=math.inf, train_accuracy=None, val_loss=math.nan,
+        val_accuracy=None, grad_norm=math.nan, update_ratio=math.nan, losses=(1.0, math.inf), seconds=1,
+        examples_per_second=1,
+    )  # fmt: skip
+    back = Row.from_dict(json.loads(json.dumps(row.to_dict(), allow_nan=False)))
+    assert math.isnan(back.train_loss)
+    assert math.isnan(back.grad_norm)
+    assert back.losses[0] == 1.0
+    assert math.isnan(back.losses[1])
+    assert back.val_loss is None
+
+
+@pytest.mark.parametrize("values", [{}, {"step": 1}, {"losses": 5}, {"losses": []}])
+def test_what_is_not_a_row_is_not_read_as_one(values):
+    with pytest.raises((KeyError, TypeError)):
+        Row.from_dict(values)
+
+
+def test_the_clock_fields_are_fields():
+    assert set(CLOCK_FIELDS) <= set(Row.__dataclass_fields__)
+
+
+def test_the_last_row_of_a_record():
+    outcome = Outcome(kind="finished", step=0, reason="all 0 steps were done")
+    assert Record(rows=(), outcome=outcome).last is None

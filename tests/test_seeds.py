@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from surefoot import seeds
+
+ADDRESSES = [(0, "order"), (1, "order"), (0, "augment"), (0, "order", 1), (0, "order", 0, 1), (0, "order", 1, 1), (-1, "order")]  # fmt: skip
+
+
+def test_every_address_has_its_own_numbers():
+    drawn = {seeds.generator(*address).bytes(16) for address in ADDRESSES}
+    assert len(drawn) == len(ADDRESSES)
+    assert len({seeds.torch_seed(*address) for address in ADDRESSES}) == len(ADDRESSES)
+
+
+@given(st.integers(-(2**80), 2**80), st.text(max_size=8), st.integers(0, 2**40))
+def test_an_address_is_a_pure_function(seed, stream, counter):
+    first, second = (seeds.generator(seed, stream, counter).bytes(8) for _ in range(2))
+    assert first == second
+    assert 0 <= seeds.torch_seed(seed, stream, counter) < 2**63
+
+
+def test_the_numbers_are_written_down():
+    """These must never change: a run that is resumed under a later version goes on with them."""
+    assert seeds.generator(0, "order", 3).permutation(8).tolist() == [0, 1, 5, 2, 4, 7, 3, 6]
+    assert seeds.torch_seed(0, "init") == 3330654677893223573
+    assert seeds.torch_seed(7, "step", 12) == 4622802816326250099
+
+
+def test_streams_do_not_depend_on_what_was_drawn_before():
+    expected = seeds.generator(5, "order", 9).random(4)
+    other = seeds.generator(5, "order", 8)
+    other.random(10**6)
+    assert np.array_equal(seeds.generator(5, "order", 9).random(4), expected)
+
+
+def test_two_counters_are_the_most():
+    with pytest.raises(ValueError, match="at most 2"):
+        seeds.generator(0, "order", 1, 2, 3)
+
+
+def test_a_stream_of_torch_ends_with_its_block_also_by_an_exception():
+    before = torch.get_rng_state()
+    with pytest.raises(KeyError), seeds.torch_stream(0, "init"):
+        torch.rand(3)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_step_has_its_own_numbers_in_whatever_order_steps_come():
+    with seeds.StepSeeds(3, "step") as each:
+        forward = []
+        for step in range(4):
+            each.at(step)
+            forward.append(torch.rand(2))
+            torch.rand(step)
+        for step in (2, 0, 3, 1):
+            each.at(step)
+            assert torch.equal(torch.rand(2), forward[step])
+    assert len({tuple(draw.tolist()) for draw in forward}) == 4
+
+
+def test_the_steps_state_ends_with_its_block_also_by_an_exception():
+    before = torch.get_rng_state()
+    with pytest.raises(KeyError), seeds.StepSeeds(3, "step") as each:
+        each.at(5)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)
