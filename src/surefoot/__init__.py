@@ -41,12 +41,14 @@ _HOMES = {
     "SurefootError": "errors",
     "Task": "train.task",
     "advance": "train.loop",
+    "evaluate": "train.verbs",
     "fit": "train.loop",
     "load": "data.load",
     "load_trained": "train.weights",
     "lr_scheduler": "sgd.lr_scheduler",
     "open_run": "train.opening",
     "plan": "sgd.plan",
+    "predict": "train.verbs",
     "start": "train.loop",
     "task": "train.task",
     "train": "train.opening",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from surefoot.train.opening import open_run, train
     from surefoot.train.state import State
     from surefoot.train.task import Task, task
+    from surefoot.train.verbs import evaluate, predict
     from surefoot.train.weights import load_trained
 
 

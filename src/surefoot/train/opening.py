@@ -50,7 +50,7 @@ class Given:
 
 
 def train(
-    data: Any = "digits",
+    data: Any = None,
     model: str | nn.Module | Factory | None = None,
     *,
     loss: Loss | None = None,
@@ -63,7 +63,8 @@ def train(
     """Train a model by SGD to the end and return its result; `surefoot train` in Python.
 
     Args:
-        data: whatever `surefoot.load` takes: a named set, a path, arrays, tensors, a PyTorch Dataset.
+        data: whatever `surefoot.load` takes: a named set, a path, arrays, tensors, a PyTorch Dataset. None: what the
+            file says, else the digits.
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied and stays as it is.
         loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
         augment: names of augmentations, or a callable on a batch of images.
@@ -82,7 +83,7 @@ def train(
     ('finished', True)
     """
     words = {  # an object is named before settings are looked up, or it would get those shipped for other data
-        "data": str(data) if isinstance(data, str | Path) else IN_MEMORY,
+        "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": list(augment) if isinstance(augment, Sequence) else None,
     }
