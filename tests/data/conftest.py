@@ -7,7 +7,7 @@ import pytest
 
 from surefoot.data import cifar
 
-CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 RECORDS = 20
 
 

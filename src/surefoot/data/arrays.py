@@ -63,7 +63,7 @@ def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
     them, the names of the classes in `classes`. Nothing pickled is read.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             keys, arrays = list(file.files), {}
             for key in keys:
                 try:
@@ -80,6 +80,7 @@ def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
         zipfile.BadZipFile,
         zlib.error,
         AttributeError,
+        TypeError,
     ) as error:
         raise DataError(
             f"{path}: {str(error).splitlines()[0] if str(error) else 'is damaged'}",
@@ -209,7 +210,7 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
 
 
 def _kind(x: np.ndarray) -> Literal["images", "numbers"]:
-    if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and min(x.shape[1], x.shape[3]) <= 4)):
+    if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and _channel_axis(x.shape) is not None)):
         return "images"
     if x.dtype.kind == "f" and x.ndim == 4 and x.shape[1] in (1, 3):  # what torchvision's ToTensor makes of an image
         return "images" if all(_whole_levels(x[at : at + 256]) for at in range(0, len(x), 256)) else "numbers"
@@ -233,4 +234,13 @@ def _standard(x: np.ndarray, kind: str) -> np.ndarray:
         )
     if x.ndim == 3:
         return x[:, None]
-    return x if x.shape[1] <= 4 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    return x if _channel_axis(x.shape) == 1 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+
+def _channel_axis(shape: tuple[int, ...]) -> int | None:
+    """Return which axis of [N, ., ., .] holds the channels: the one of 1 or 3, else of 2 or 4; the first of two."""
+    for counts in ((1, 3), (2, 4)):
+        for axis in (1, 3):
+            if shape[axis] in counts:
+                return axis
+    return None

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from surefoot import seeds
+from surefoot.data import images
 from surefoot.data.problems import Problems
 
 _FAULTS_SHOWN = 20
@@ -75,4 +77,4 @@ def _plain(value: Any) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    return np.asarray(value)  # numbers, arrays, and images of Pillow's
+    return images.array(value) if isinstance(value, Image.Image) else np.asarray(value)

@@ -47,7 +47,8 @@ def read() -> Raw:
         raise DataError("digits", "its file comes inside scikit-learn, which is missing", "pip install scikit-learn")
     try:
         with gzip.open(path, "rt", encoding="ascii") as text:
-            table = np.loadtxt(text, delimiter=",")
+            lines = text.readlines()
+        table = np.loadtxt(lines, delimiter=",") if lines else np.empty((0, 0))
     except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: {error}", "it must be scikit-learn's own file", "reinstall scikit-learn") from None
     if table.shape != (1797, 65) or table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:

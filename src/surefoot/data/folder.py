@@ -55,9 +55,8 @@ def read(root: Path, problems: Problems, image_size: int | None = None) -> Raw:
     if problems.count or not files:
         _note_unreadable(files, problems, image_size)
         return Raw(str(root), {}, classes)
-    stats = [file.path.stat() for file in files]
     place = f"{root.resolve()}\n{image_size}\n{_DECODER}"
-    listing = "\n".join(f"{f.name}\t{s.st_size}\t{s.st_mtime_ns}" for f, s in zip(files, stats, strict=True))
+    listing = "\n".join(f"{file.name}\t{_state(file.path)}" for file in files)
     known = store.found(place, listing)
     if known is None:
         shape = _examined(files, problems, image_size)
@@ -164,6 +163,14 @@ def _files(folder: Path) -> list[Path]:
 
 def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
+
+
+def _state(path: Path) -> str:
+    """Return what changes when a file does; for a link that leads nowhere, nothing: decoding will name it."""
+    with suppress(OSError):
+        status = path.stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+    return ""
 
 
 def _examined(files: list[_File], problems: Problems, image_size: int | None) -> tuple[int, int, int, int] | None:

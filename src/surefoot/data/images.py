@@ -88,11 +88,21 @@ def pixels(path: Path, channels: int, side: int | None = None) -> np.ndarray:
         if side is not None:
             width, height = plain.size
             short = min(width, height)
-            left, top = (width - short) / 2, (height - short) / 2
-            box = (left, top, left + short, top + short)
-            plain = plain.resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+            left, top = (width - short) // 2, (height - short) // 2
+            # Cropped first: resize(box=...) would blend in what lies outside of the box.
+            square = plain.crop((left, top, left + short, top + short))
+            plain = square.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
         array = np.asarray(plain)
     return array[None] if channels == 1 else array.transpose(2, 0, 1)
+
+
+def array(image: Image.Image) -> np.ndarray:
+    """Return an image that Pillow holds as uint8 [H, W], or [H, W, 3] if it has colour.
+
+    Raises:
+        Unreadable: its pixels have no range that is known.
+    """
+    return np.asarray(_eight_bits(image).convert("L" if image.mode in GREY else "RGB"))
 
 
 @contextmanager
@@ -106,6 +116,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except Unreadable:
         raise
+    except Image.DecompressionBombError:
+        raise Unreadable(f"has more than {MOST_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
         raise Unreadable(f"is no image of the formats {', '.join(FORMATS)}") from None
     except PermissionError:

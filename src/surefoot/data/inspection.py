@@ -63,11 +63,11 @@ def inspect(
     if problems.count and not raw.parts:
         return Inspection(problems, None, raw.classes)
     checked = examine(raw, target, problems)
-    _warn_of_twins(checked.raw, problems)
+    _warn_of_twins(checked.raw, problems, classified=checked.classes is not None)
     return Inspection(problems, checked.raw, checked.classes)
 
 
-def _warn_of_twins(raw: Raw, problems: Problems) -> None:
+def _warn_of_twins(raw: Raw, problems: Problems, *, classified: bool) -> None:
     """Warn of examples that are in two parts, and of equal examples with different labels, by their SHA-256."""
     seen: dict[bytes, tuple[str, int]] = {}
     across: dict[tuple[str, str], list[str]] = {}
@@ -79,7 +79,7 @@ def _warn_of_twins(raw: Raw, problems: Problems) -> None:
             pair = f"{part.source.name_of(row)} = {raw.parts[other].source.name_of(at)}"
             if other != name:
                 across.setdefault((other, name), []).append(pair)
-            elif at != row and raw.classes is not None and not np.array_equal(part.y[row], part.y[at]):
+            elif at != row and classified and not np.array_equal(part.y[row], part.y[at]):
                 torn.append(pair)
     for (first, second), pairs in across.items():
         problems.warn(f"{len(pairs)} examples of {second} are also in {first}: {_listed(pairs)}")

@@ -154,8 +154,9 @@ def _assembled(checked: Checked, validation: float | None, seed: int) -> DataSet
         labels = train.y if checked.classes is not None else None
         kept, held = stratified(labels, len(train.y), share, seed)
         if share > 0 and not len(held):
+            origin = " (the default)" if validation is None else ""
             raise ConfigError(
-                f"validation = {share} of {len(train.y)} training examples",
+                f"validation = {share}{origin} of {len(train.y)} training examples",
                 "that is less than one example",
                 "set validation to a larger share, or to 0",
             )

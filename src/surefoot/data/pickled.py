@@ -111,7 +111,8 @@ class _Machine:
     def group(self) -> list[Any]:
         """Take what lies above the last mark off the stack."""
         bottom = max(place for place, value in enumerate(self.stack) if isinstance(value, _Mark))
-        values, self.stack = self.stack[bottom + 1 :], self.stack[:bottom]
+        values = self.stack[bottom + 1 :]
+        del self.stack[bottom:]
         return values
 
     def name(self, text: str) -> None:

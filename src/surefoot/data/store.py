@@ -60,7 +60,7 @@ def opened(folder: Path) -> tuple[np.ndarray, str] | None:
         images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
         if images.dtype == np.uint8 and list(images.shape) == meta["shape"]:
             return images, str(meta["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         pass
     return None
 

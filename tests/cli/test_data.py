@@ -1,0 +1,116 @@
+"""`surefoot data` and `surefoot data check` at the command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from surefoot.cli.app import run
+
+X = np.random.default_rng(0).normal(size=(30, 4))
+Y = np.arange(30) % 3
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUREFOOT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def good(tmp_path):
+    np.savez(tmp_path / "good.npz", x_train=X, y_train=Y, x_test=X[:9] + 1, y_test=Y[:9])
+    return str(tmp_path / "good.npz")
+
+
+@pytest.fixture
+def bad(tmp_path):
+    x, y = X.copy(), Y.copy()
+    x[4, 1], y[7] = np.nan, -100
+    np.savez(tmp_path / "bad.npz", x=x, y=y)
+    return str(tmp_path / "bad.npz")
+
+
+def test_the_list_names_each_set_where_it_comes_from_and_whether_it_is_here(capsys):
+    assert run(["data"]) == 0
+    text = capsys.readouterr().out
+    for word in ("digits", "cifar10", "cs.toronto.edu", "scikit-learn", "50,000 + 10,000", "no, 170 MB", "yes"):
+        assert word in text
+
+
+def test_the_list_as_json(capsys):
+    assert run(["data", "--json"]) == 0
+    listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)["data"]}
+    assert listed["digits"]["is_here"] is True
+    assert listed["cifar10"]["is_here"] is False
+    assert listed["cifar10"]["shape"] == [3, 32, 32]
+
+
+def test_the_list_imports_no_torch():
+    code = "import sys; from surefoot.cli.app import run; run(['data']); sys.exit('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, check=False).returncode == 0
+    )
+
+
+def test_good_data_is_described_and_exits_0(good, capsys):
+    assert run(["data", "check", good]) == 0
+    text = capsys.readouterr().out
+    assert "numbers of shape 4, 3 classes" in text
+    assert "nothing is wrong" in text
+    assert run(["data", "check", good, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert report["parts"]["test"] == {"examples": 9, "counts": {"0": 3, "1": 3, "2": 3}}
+
+
+def test_bad_data_is_listed_by_row_and_exits_1(bad, capsys):
+    assert run(["data", "check", bad]) == 1
+    text = capsys.readouterr().out
+    assert "row 4: holds nan" in text
+    assert "row 7: label -100" in text
+    assert "2 things are wrong" in text
+    assert run(["data", "check", bad, "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    assert report["problem_count"] == 2
+    assert report["problems"][0]["where"] == "row 4"
+    assert set(report["problems"][0]) == {"where", "what", "allowed", "do"}
+
+
+def test_duplicates_across_parts_are_warned_of_and_do_not_fail(tmp_path, capsys):
+    np.savez(tmp_path / "twins.npz", x_train=X, y_train=Y, x_test=X[:3], y_test=Y[:3])
+    assert run(["data", "check", str(tmp_path / "twins.npz")]) == 0
+    assert "warning: 3 examples of test are also in train: test row 0 = train row 0" in capsys.readouterr().out
+
+
+def test_a_named_set_can_be_checked(capsys):
+    assert run(["data", "check", "digits"]) == 0
+    assert "images of shape 1x8x8, 10 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nowhere.csv"], 1, "no such file"),
+        (["digit"], 2, "Did you mean 'digits'"),
+        (["digits", "--target", "numbers"], 2, "are classes"),
+        (["digits", "--image-size", "8"], 2, "only a folder's images"),
+        ([], 2, "PATH"),
+    ],
+)
+def test_what_cannot_be_checked_is_told_in_one_message(words, code, message, capsys):
+    assert run(["data", "check", *words]) == code
+    output = capsys.readouterr()
+    assert message in output.out + output.err
+    assert "Traceback" not in output.err
+
+
+def test_names_from_outside_cannot_move_the_cursor(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("a,\x1b[31my\n1,\x1b]0;owned\x07x\n2,b\nx,b\n", encoding="utf-8")
+    run(["data", "check", str(tmp_path / "t.csv")])
+    run(["data", "check", str(tmp_path / "t.csv"), "--json"])
+    output = capsys.readouterr()
+    assert "\x1b" not in output.out + output.err

@@ -1,0 +1,113 @@
+"""A store is whole or absent, whatever happens while it is built."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from surefoot.data import store
+from surefoot.errors import DataError
+
+SHAPE = (5, 3, 4, 4)
+IMAGES = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
+
+
+def fill(array):
+    array[:] = IMAGES
+
+
+def files(cache: Path) -> list[Path]:
+    return sorted(path for path in cache.rglob("*") if path.is_file())
+
+
+def test_what_is_built_is_found(cache):
+    assert store.found("place", "listing") is None
+    built, digest = store.built("place", "listing", SHAPE, fill)
+    found, again = store.found("place", "listing")
+    assert np.array_equal(built, IMAGES)
+    assert np.array_equal(found, IMAGES)
+    assert digest == again == store.sha256(IMAGES)
+    assert [path.name for path in files(cache)] == ["images.npy", "meta.json"]
+
+
+def test_writing_to_what_was_found_does_not_reach_the_disk():
+    array, _ = store.built("place", "listing", SHAPE, fill)
+    array[:] = 0
+    assert np.array_equal(store.found("place", "listing")[0], IMAGES)
+
+
+def test_a_stale_store_is_replaced(cache):
+    store.built("place", "old listing", SHAPE, fill)
+    store.built("other place", "listing", SHAPE, fill)
+    store.built("place", "new listing", SHAPE, fill)
+    assert store.found("place", "old listing") is None
+    assert store.found("other place", "listing") is not None
+    assert len(files(cache)) == 4
+
+
+@pytest.mark.parametrize("torn", ["images.npy", "meta.json"])
+@pytest.mark.parametrize("how", ["cut", "gone", "empty", "other"])
+def test_a_torn_store_is_rebuilt(cache, torn, how):
+    store.built("place", "listing", SHAPE, fill)
+    path = next(path for path in files(cache) if path.name == torn)
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": path.read_bytes()[:-20], "empty": b"", "other": b"{}" + b"x" * 500}[how])
+    assert store.found("place", "listing") is None
+    assert np.array_equal(store.built("place", "listing", SHAPE, fill)[0], IMAGES)
+    assert np.array_equal(store.found("place", "listing")[0], IMAGES)
+    assert len(files(cache)) == 2
+
+
+def test_a_failure_leaves_no_trace(cache):
+    def fails(array):
+        array[:2] = 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.built("place", "listing", SHAPE, fails)
+    assert store.found("place", "listing") is None
+    assert files(cache) == []
+
+
+def _build(start):
+    start.wait()
+    for _ in range(5):
+        assert np.array_equal(store.built("place", "listing", SHAPE, fill)[0], IMAGES)
+
+
+def test_builders_at_the_same_time_do_not_harm_each_other(cache):
+    context = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
+    start = context.Event()
+    builders = [context.Process(target=_build, args=(start,)) for _ in range(4)]
+    for builder in builders:
+        builder.start()
+    start.set()
+    for builder in builders:
+        builder.join(60)
+    assert [builder.exitcode for builder in builders] == [0] * 4
+    assert np.array_equal(store.found("place", "listing")[0], IMAGES)
+    assert len(files(cache)) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SUREFOOT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="Set SUREFOOT_CACHE"):
+        store.built("place", "listing", SHAPE, fill)
+
+
+def test_a_full_disk_is_named(monkeypatch):
+    def full(array):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DataError, match=r"No space left on device.*Make room for"):
+        store.built("place", "listing", SHAPE, full)
+
+
+def test_the_cache_is_the_platforms_unless_named(monkeypatch):
+    monkeypatch.delenv("SUREFOOT_CACHE")
+    assert store.cache_folder().name == "surefoot"
