@@ -145,7 +145,7 @@ def _classes(raw: Raw, problems: Problems) -> Checked:
             "train",
             f"all examples are of one class, {''.join(classes)!r}",
             "classes need to be at least 2",
-            "add another class, or set target to numbers",
+            "add examples of another class",
         )
         return coded
     for name, part in parts.items():

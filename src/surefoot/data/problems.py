@@ -59,12 +59,13 @@ class Problems:
             return
         if self.count == 1:
             only = self.items[0]
-            raise DataError(f"{self.source}: {only.where}: {only.what}", only.allowed, only.do)
+            where = "" if only.where == self.source else f"{only.where}: "
+            raise DataError(f"{self.source}: {where}{only.what}", only.allowed, only.do)
         lines = "".join(f"\n  {item}" for item in self.items[:SHOWN])
         more = f"\n  and {self.count - SHOWN} more" if self.count > SHOWN else ""
         path = f" with `surefoot data check {self.source}`" if Path(self.source).exists() else ""
         raise DataError(
-            f"{self.source}: {self.count} problems",
-            f"data is used only when all of it is right{lines}{more}\n",
+            f"{self.source}:{lines}{more}\n{self.count} problems",
+            "data is used only when all of it is right",
             f"mend these, then check again{path}",
         )
