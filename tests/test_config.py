@@ -76,7 +76,7 @@ def test_every_field_says_what_it_means(cls):
         (lambda: Recipe(lr=None), "lr = None"),
         (lambda: Recipe(lr=[0.1]), r"lr = \[0.1\]"),
         (lambda: Recipe(steps=1.5), "steps must be a whole number"),
-        (lambda: Recipe(batch_size="all"), "batch_size must be a whole number or one of full"),
+        (lambda: Recipe(batch_size="all"), "batch_size must be a whole number or full"),
         (lambda: Recipe(momentum_form="nestorov"), "did you mean 'nesterov'|Did you mean 'nesterov'"),
         (lambda: Recipe(momentum_form=3), "momentum_form must be one of pytorch, sutskever, nesterov"),
         (lambda: Recipe(schedule="cosine"), "schedule must be a Schedule"),

@@ -279,20 +279,21 @@ def _converted(hint: Any, value: Any, name: str) -> Any:
             return value
         if option in (str, bool) and isinstance(value, typing.cast(type, option)):
             return value
-    raise _type_error(options, value, name)
+    raise type_error(hint, value, name)
 
 
-def _type_error(options: tuple[Any, ...], value: Any, name: str) -> ConfigError:
+def type_error(hint: Any, value: Any, name: str) -> ConfigError:
+    """Return the error for a setting whose value is not of its annotated type.
+
+    >>> str(type_error(int | None, "two", "steps"))
+    "steps = 'two': steps must be a whole number. Give steps a whole number."
+    """
+    options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     choices = [c for option in options if get_origin(option) is Literal for c in get_args(option)]
-    words = [
-        {float: "a number", int: "a whole number", str: "text", bool: "true or false"}.get(option, "a list")
-        for option in options
-        if get_origin(option) is not Literal and option is not type(None)
-    ]
-    allowed = " or ".join([*words, *(["one of " + ", ".join(choices)] if choices else [])])
-    advice = (
-        nearest(value, choices)
-        if choices and isinstance(value, str)
-        else f"give {name} {words[0] if words else choices[0]}"
-    )
+    kinds = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+    words = [kinds.get(o, "a list") for o in options if get_origin(o) is not Literal and o is not type(None)]
+    words += choices[: len(choices) == 1]
+    allowed = " or ".join(words) or f"one of {', '.join(choices)}"
+    close = nearest(str(value), choices) if choices else ""
+    advice = close if close.endswith("?") else f"give {name} {allowed if words else 'one of these'}"
     return ConfigError(f"{name} = {value!r}", f"{name} must be {allowed}", advice)

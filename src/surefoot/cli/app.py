@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from surefoot import __version__
 from surefoot.cli.signals import Stopped
+from surefoot.cli.usage import converted, usage_error
 from surefoot.errors import SurefootError
 
 _COMMANDS = {
@@ -34,6 +35,7 @@ def build_app() -> App:
         name="surefoot",
         help="Train a model by SGD, and choose its settings by measurement.",
         version=__version__,
+        default_parameter=Parameter(converter=converted),
         result_action="return_value",
     )
     for name, (target, summary) in _COMMANDS.items():
@@ -66,7 +68,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         code = build_app()(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return _say(_usage(error), 2)
+        wrong = usage_error(error, [*_COMMANDS, "data"])
+        return _say(str(wrong), wrong.exit_code)
     except SurefootError as error:
         return _say(str(error), error.exit_code)
     except Stopped as stopped:
@@ -99,12 +102,6 @@ def main() -> None:
 def _say(message: str, code: int) -> int:
     print(f"surefoot: {message}", file=sys.stderr)
     return code
-
-
-def _usage(error: CycloptsError) -> str:
-    text = " ".join(str(error).split())
-    command = " ".join(error.command_chain or ())
-    return f"{text} See surefoot {command + ' ' if command else ''}--help."
 
 
 def _out_of_memory(error: BaseException) -> bool:
