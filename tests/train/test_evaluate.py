@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from small import BatchNormDropoutNet, bits, images, number_arrays
+from torch import nn
+
+import surefoot
+from surefoot.data.batches import fetch
+from surefoot.train import evaluate
+from surefoot.train.evaluate import evaluate_part, evaluation_mode, outputs_of
+from surefoot.train.task import task
+
+
+@pytest.fixture(scope="module")
+def work():
+    return task(images(), BatchNormDropoutNet, seed=1, precision="fp32", augment=["flip"])
+
+
+def test_it_is_mean_loss_and_share_of_right_answers_without_dropout_augmentation_or_smoothing(work):
+    model = work.fresh_model()
+    part = work.data.test
+    x, y = fetch(work.data, part, np.arange(len(part)))
+    reference = work.fresh_model().eval()
+    logits = reference(x).detach()
+    found = evaluate_part(work, model, model.state_dict(), part)
+    assert found.loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-6)
+    assert found.accuracy == int((logits.argmax(1) == y).sum()) / 21
+    assert found.examples == 21
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 20, 21, 1000])
+def test_how_many_are_evaluated_at_once_does_not_matter(at_once, work, monkeypatch):
+    model = work.fresh_model()
+    whole = evaluate_part(work, model, model.state_dict(), work.data.test)
+    monkeypatch.setattr(evaluate, "_BATCH_EXAMPLES", at_once)
+    pieces = evaluate_part(work, model, model.state_dict(), work.data.test)
+    assert pieces.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert (pieces.accuracy, pieces.examples) == (whole.accuracy, whole.examples)
+
+
+def test_it_judges_the_weights_that_it_is_given_and_not_those_of_the_model(work):
+    model = work.fresh_model()
+    weights = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    found = evaluate_part(work, model, weights, work.data.test)
+    assert found.loss == pytest.approx(float(np.log(3)), rel=1e-6)
+    assert bits(model.head.weight) == bits(work.template.head.weight)
+
+
+def test_it_changes_neither_buffers_nor_modes_nor_gradients(work):
+    model = work.fresh_model().train()
+    model.norm.eval()
+    before = {name: bits(value) for name, value in model.state_dict().items()}
+    evaluate_part(work, model, model.state_dict(), work.data.test)
+    assert {name: bits(value) for name, value in model.state_dict().items()} == before
+    assert (model.training, model.norm.training, model.drop.training) == (True, False, True)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_modes_come_back_after_an_exception(work):
+    model = work.fresh_model().train()
+    with pytest.raises(KeyError), evaluation_mode(model):
+        assert not any(module.training for module in model.modules())
+        raise KeyError
+    assert all(module.training for module in model.modules())
+
+
+def test_outputs_come_in_order_and_in_fp32():
+    bf16 = task(images(), BatchNormDropoutNet, precision="bf16")
+    model = bf16.fresh_model()
+    pairs = list(outputs_of(bf16, model, model.state_dict(), bf16.data.test))
+    assert all(outputs.dtype == torch.float32 for outputs, _ in pairs)
+    assert torch.equal(torch.cat([targets for _, targets in pairs]), bf16.data.test.y)
+
+
+def test_a_regression_has_no_accuracy():
+    data = surefoot.load(number_arrays(), target="numbers")
+    work = task(data, "linear")
+    model = work.fresh_model()
+    found = evaluate_part(work, model, model.state_dict(), data.train)
+    assert found.accuracy is None
+    assert found.loss == pytest.approx(data.train.y.square().mean().item(), rel=1e-5)
+
+
+def test_tied_weights_are_judged():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.head = nn.Linear(192, 192), nn.Linear(192, 192), nn.Linear(192, 3)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.head(self.b(self.a(x.flatten(1))))
+
+    work = task(images(), Tied())
+    model = work.fresh_model()
+    x, y = fetch(work.data, work.data.test, np.arange(21))
+    found = evaluate_part(work, model, {k: v.clone() for k, v in model.state_dict().items()}, work.data.test)
+    assert found.loss == pytest.approx(F.cross_entropy(model(x), y).item(), rel=1e-5)

@@ -1,0 +1,181 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small import bare, image_arrays, images, number_arrays, plateau_job, reference_job
+from torch import nn
+
+import surefoot
+from surefoot.config import Recipe, Schedule
+from surefoot.errors import ConfigError
+from surefoot.sgd.plan import plan, plateau_factor
+from surefoot.train.evaluate import evaluate_part
+from surefoot.train.loop import advance, fit, rate, start
+from surefoot.train.task import task
+
+
+def test_the_start_is_the_model_before_any_step():
+    work, made = reference_job()
+    state = start(work, made)
+    assert (state.step, state.velocity, state.val_losses, state.seconds, state.outcome) == (0, None, [], 0.0, None)
+    assert state.model.training
+    assert state.model is not work.template
+    assert all(torch.equal(value, work.template.state_dict()[name]) for name, value in state.average.items())
+
+
+def test_plateau_without_validation_is_refused():
+    data = surefoot.load(image_arrays(60), validation=0)
+    recipe = Recipe(epochs=1, batch_size=10, schedule=Schedule(kind="plateau"))
+    with pytest.raises(ConfigError, match="plateau without validation"):
+        start(task(data, "linear"), plan(recipe, 60))
+
+
+def test_rows_come_at_the_planned_steps_and_say_where_they_are():
+    work, made = reference_job()
+    state, rows = advance(work, made, start(work, made), 100)
+    assert [row.step for row in rows] == list(made.row_steps) == [3, 6, 9, 12, 15, 16]
+    assert [row.epoch for row in rows] == [0.5, 1.0, 1.5, 2.0, 2.5, 16 / 6]
+    assert [row.examples for row in rows] == [10 * row.step for row in rows]
+    assert [len(row.losses) for row in rows] == [3, 3, 3, 3, 3, 1]
+    assert [row.lr for row in rows] == [made.lr[row.step - 1] for row in rows]
+    assert all(row.train_loss == pytest.approx(sum(row.losses) / len(row.losses)) for row in rows)
+    assert all(0 <= row.train_accuracy <= 1 and row.grad_norm > 0 and row.update_ratio > 0 for row in rows)
+    assert all(a.seconds < b.seconds for a, b in zip(rows, rows[1:], strict=False))
+    assert all(row.examples_per_second > 0 for row in rows)
+    assert state.outcome.kind == "finished"
+    assert state.outcome.reason == "all 16 steps were done"
+    assert state.tally.examples == 0
+
+
+def test_the_last_row_is_a_judgement_of_the_last_weights():
+    work, made = reference_job()
+    state, record = fit(work, made)
+    judged = evaluate_part(work, state.model, state.weights, work.data.validation)
+    assert (record.last.val_loss, record.last.val_accuracy) == (judged.loss, judged.accuracy)
+
+
+def test_validation_does_not_change_the_training():
+    _, made = reference_job()
+    data = images()
+    without = dataclasses.replace(data, validation=None)
+    ends = []
+    for each in (data, without):
+        work = task(each, "mlp", seed=1)
+        state, record = fit(work, plan(dataclasses.replace(made.recipe, ema_decay=None), 60))
+        ends.append([value.tolist() for value in state.model.state_dict().values()])
+    assert ends[0] == ends[1]
+    assert record.last.val_loss is None
+    assert record.last.val_accuracy is None
+
+
+def test_how_often_a_row_is_made_does_not_change_the_training():
+    ends = []
+    for per_epoch in (1, 6):
+        work, made = reference_job()
+        state, _ = fit(work, plan(made.recipe, 60, rows_per_epoch=per_epoch))
+        ends.append([value.tolist() for value in state.model.state_dict().values()])
+    assert ends[0] == ends[1]
+
+
+def test_a_row_keeps_at_most_a_hundred_losses_evenly():
+    work = task(images(), "linear")
+    state, rows = advance(work, made := plan(Recipe(steps=60, batch_size=1), 60), start(work, made), 60)
+    assert [len(row.losses) for row in rows] == [60]
+    data = surefoot.load(image_arrays(250), validation=0)
+    work = task(data, "linear")
+    _, record = fit(work, plan(Recipe(epochs=1, batch_size=1), 250))
+    assert len(record.last.losses) == math.ceil(250 / 3)
+    assert record.last.examples == 250
+    assert state.step == 60
+
+
+def test_the_rate_is_the_plans_lowered_by_the_plateaus_seen_so_far():
+    work, made = plateau_job()
+    state = start(work, made)
+    rates, expected = [], []
+    while state.outcome is None:
+        rates.append(rate(made, state))
+        expected.append(float(made.lr[state.step]) * plateau_factor(made.recipe.schedule, state.val_losses))
+        state, rows = advance(work, made, state, state.step + 1)
+        if rows:
+            assert rows[0].lr == rates[-1]
+    assert rates == expected
+    assert rates[0] == 2.0
+    assert len(state.val_losses) == 2
+
+
+def test_asking_for_less_than_was_done_does_nothing():
+    work, made = reference_job()
+    state, _ = advance(work, made, start(work, made), 5)
+    again, rows = advance(work, made, state, 3)
+    assert (again.step, rows, again.outcome) == (5, [], None)
+
+
+def test_batch_norm_over_one_value_is_a_mistake_in_the_batch_size():
+    work = task(images(), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 3)))
+    with pytest.raises(ConfigError, match="batch_size = 1 with this model"):
+        fit(work, plan(Recipe(steps=2, batch_size=1), 60))
+
+
+def test_another_value_error_of_the_model_is_passed_on_as_it_is():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(192, 3)
+
+        def forward(self, x):
+            if self.training:
+                raise ValueError("mine")
+            return self.head(x.flatten(1))
+
+    with pytest.raises(ValueError, match="^mine$"):
+        fit(task(images(), Odd()), plan(Recipe(steps=2, batch_size=10), 60))
+
+
+def test_a_divergence_is_the_outcome_of_that_run_and_keeps_its_rows():
+    work = task(surefoot.load(number_arrays(), target="numbers", validation=0), "linear")
+    state, record = fit(work, made := plan(Recipe(lr=50, epochs=40, batch_size=8), 64))
+    assert record.outcome.kind == "diverged"
+    assert record.outcome.step == state.step
+    assert bare(record.rows)
+    assert [row.step for row in record.rows] == [step for step in made.row_steps if step <= state.step]
+
+
+def test_augmentation_is_of_training_alone_and_of_each_epoch_anew():
+    seen = []
+
+    def watched(x):
+        seen.append(x.clone())
+        return x.flip(3)
+
+    work = task(images(), "linear", augment=watched)
+    state, record = fit(work, plan(Recipe(epochs=2, batch_size=20), 60))
+    assert len(seen) == 6
+    judged = evaluate_part(work, state.model, state.weights, work.data.validation)
+    assert judged.loss == record.last.val_loss
+    assert len(seen) == 6
+
+
+def test_dropout_differs_from_step_to_step_and_not_from_run_to_run():
+    masks: list[list[list[bool]]] = []
+
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(192, 3)
+
+        def forward(self, x):
+            x = F.dropout(x.flatten(1), 0.5, self.training)
+            if self.training:
+                masks[-1].append((x == 0).flatten().tolist())
+            return self.head(x)
+
+    work = task(images(), Watched())
+    made = plan(Recipe(steps=4, batch_size=10), 60)
+    for _ in range(2):
+        masks.append([])
+        fit(work, made)
+    assert masks[0] == masks[1]
+    assert len({tuple(mask) for mask in masks[0]}) == 4

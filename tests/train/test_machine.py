@@ -1,0 +1,76 @@
+import pytest
+import torch
+from torch import nn
+
+from surefoot.errors import ConfigError
+from surefoot.train.machine import Machine, machine, native_bf16
+
+CONVOLVES, AFFINE = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(
+    ("model", "shape", "pays"),
+    [(CONVOLVES, (3, 32, 32), True), (CONVOLVES, (3, 24, 24), True), (CONVOLVES, (3, 8, 8), False), (AFFINE, (3, 32, 32), False), (AFFINE, (4,), False)],
+)  # fmt: skip
+def test_auto_is_bf16_where_it_is_native_and_pays(model, shape, pays, native, monkeypatch):
+    monkeypatch.setattr("surefoot.train.machine.native_bf16", lambda device: native)
+    assert machine("cpu", "auto", 1, model, shape).precision == ("bf16" if pays and native else "fp32")
+    assert machine("cpu", "bf16", 1, model, shape).precision == "bf16"
+    assert machine("cpu", "fp32", 1, model, shape).precision == "fp32"
+
+
+def test_whether_bf16_is_native_is_the_same_each_time():
+    assert native_bf16(torch.device("cpu")) == native_bf16(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "meta", "", "tpu:0", "cuda:-1"])
+def test_an_unknown_device_is_refused(device):
+    with pytest.raises(ConfigError, match="device = "):
+        machine(device, "auto", None, AFFINE, (4,))
+
+
+def test_an_absent_device_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "cuda:0", "cuda:7"):
+        with pytest.raises(ConfigError, match="has 0 CUDA devices"):
+            machine(device, "auto", None, AFFINE, (4,))
+    assert machine("auto", "auto", None, AFFINE, (4,)).device.type == "cpu"
+
+
+@pytest.mark.parametrize("precision", ["fp16", "", "float32"])
+def test_an_unknown_precision_is_refused_and_not_taken_for_fp32(precision):
+    with pytest.raises(ConfigError, match="auto, fp32 or bf16"):
+        machine("cpu", precision, None, AFFINE, (4,))
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_number_of_threads_below_one_is_refused(threads):
+    with pytest.raises(ConfigError, match="at least 1"):
+        machine("cpu", "auto", threads, AFFINE, (4,))
+
+
+def test_threads_are_set_for_the_block_alone():
+    here = machine("cpu", "fp32", 3, AFFINE, (4,))
+    with here.computing():
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 1
+    with pytest.raises(KeyError), here.computing():
+        raise KeyError
+    assert torch.get_num_threads() == 1
+    assert machine("cpu", "fp32", None, AFFINE, (4,)).threads == 1
+
+
+def test_autocast_is_on_for_bf16_alone():
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        here = Machine(torch.device("cpu"), precision, 1)
+        with here.autocast():
+            assert AFFINE(torch.zeros(2, 4)).dtype == dtype
+
+
+def test_models_with_convolutions_are_laid_out_channels_last():
+    here = Machine(torch.device("cpu"), "fp32", 1)
+    placed = here.place_model(nn.Sequential(nn.Conv2d(3, 4, 3)))
+    assert placed[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert here.place_model(nn.Sequential(nn.Linear(4, 3)))[0].weight.is_contiguous()
+    assert here.place(torch.ones(3)).device == torch.device("cpu")

@@ -1,0 +1,130 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from small import bits, image_arrays, images, number_arrays
+from torch import nn
+
+import surefoot
+from surefoot.errors import ConfigError
+from surefoot.train.task import task
+
+
+def numbers(targets: int | None = None):
+    x, y = number_arrays()
+    y = y if targets is None else y[:, None].repeat(targets, 1)
+    return surefoot.load((x, y), target="numbers")
+
+
+def head(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, outputs))
+
+
+def test_a_task_knows_whether_it_classifies():
+    assert task(images(), "linear").classifies
+    assert not task(numbers(), "linear").classifies
+
+
+def test_each_model_is_a_copy_of_the_template_and_the_template_comes_from_the_seed():
+    first, second, other = task(images(), "mlp", seed=1), task(images(), "mlp", seed=1), task(images(), "mlp", seed=2)
+    weight = [bits(each.template.head.weight) for each in (first, second, other)]
+    assert weight[0] == weight[1] != weight[2]
+    with torch.no_grad():
+        first.fresh_model().head.weight.zero_()
+    assert bits(first.template.head.weight) == weight[0]
+
+
+def test_the_loss_is_cross_entropy_or_squared_error_or_the_users():
+    logits, classes = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    work = task(images(), "linear")
+    for smoothing in (0.0, 0.3):
+        expected = F.cross_entropy(logits, classes, label_smoothing=smoothing)
+        assert torch.equal(work.mean_loss(logits, classes, smoothing), expected)
+    values = logits[:, 0]
+    regression = task(numbers(), "linear")
+    assert torch.equal(regression.mean_loss(logits[:, 1:2], values), F.mse_loss(logits[:, 1], values))
+    own = task(images(), "linear", loss=lambda o, t: (o.sum(1) - t).abs())
+    assert torch.equal(own.mean_loss(logits, classes, 0.3), (logits.sum(1) - classes).abs().mean())
+    assert work.mean_loss(logits.bfloat16(), classes).dtype == torch.float32
+
+
+class Returns(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.head, self.what = nn.Linear(192, 3), what
+
+    def forward(self, x):
+        return self.what(self.head(x.flatten(1)))
+
+
+def raises(error):
+    def act(*_):
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (head(2), r"output has shape \(2, 2\) for a batch of 2: this data needs \(2, 3\)"),
+        (nn.Linear(5, 3), "cannot take a batch of shape"),
+        (Returns(lambda y: (y, y)), "the model returned tuple"),
+        (Returns(lambda y: y[:1]), r"output has shape \(1, 3\)"),
+        (Returns(lambda y: y[:, 0]), r"output has shape \(2,\)"),
+        (Returns(lambda y: y.detach()), "no trainable parameter"),
+        (Returns(raises(KeyError("gone"))), "cannot take a batch .* 'gone'"),
+        (Returns(raises(AttributeError())), "cannot take a batch"),
+        (Returns(raises(ZeroDivisionError("division by zero"))), "division by zero"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_before_any_training(model, message):
+    with pytest.raises(ConfigError, match=message):
+        task(images(), model)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda outputs: outputs, "the loss cannot take outputs"),
+        (lambda outputs, targets: 0.5, "the loss cannot take outputs"),
+        (lambda outputs, targets: F.cross_entropy(outputs, targets.float()), "the loss cannot take outputs"),
+        (raises(KeyError("gone")), "the loss cannot take outputs .*gone"),
+        (lambda outputs, targets: outputs.detach().sum(), "no trainable parameter"),
+        (lambda outputs, targets: torch.tensor(float(outputs.detach().sum())), "no trainable parameter"),
+        (lambda outputs, targets: targets, "loss"),
+    ],
+)
+def test_a_loss_that_cannot_be_used_is_refused_before_any_training(loss, message):
+    with pytest.raises(ConfigError, match=message):
+        task(images(), "linear", loss=loss)
+
+
+def test_a_loss_of_ones_own_for_classes_still_needs_an_output_per_class():
+    def binary(outputs, targets):
+        return F.binary_cross_entropy_with_logits(outputs.squeeze(1), targets.float())
+
+    with pytest.raises(ConfigError, match=r"needs \(2, 3\)"):
+        task(images(), head(1), loss=binary)
+
+
+def test_a_regression_takes_a_column_but_no_other_reshaping():
+    assert task(numbers(), "linear")
+    assert task(numbers(3), "linear")
+    turned = nn.Sequential(nn.Linear(5, 3), nn.Flatten(0), nn.Unflatten(0, (3, 2)))
+    with pytest.raises(ConfigError, match=r"shape \(3, 2\) for a batch of 2: this data needs \(2, 3\)"):
+        task(numbers(3), turned)
+
+
+def test_augmentation_is_checked_against_the_data():
+    with pytest.raises(ConfigError, match="data that is not images"):
+        task(numbers(), "linear", augment=["flip"])
+    with pytest.raises(ConfigError, match="flip"):
+        task(images(), "linear", augment=["flop"])
+    assert task(images(), "linear").augment is None
+    assert task(images(), "linear", augment=lambda x: x.flip(3)).augment is not None
+
+
+def test_one_example_is_enough_to_try_a_model():
+    x, y = image_arrays(60)
+    data = surefoot.load((x, y), validation=0)
+    assert task(data, nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, 3)))
