@@ -50,7 +50,8 @@ def command(name: str, folder: Path) -> list[str]:
 
 def begin(name: str, folder: Path) -> subprocess.Popen[bytes]:
     """Start the command in a process group of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     return subprocess.Popen(
         command(name, folder), cwd=HERE, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         start_new_session=True,
