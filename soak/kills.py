@@ -37,6 +37,7 @@ from surefoot import __version__
 from surefoot.record.run import CLOCK_FIELDS
 
 HERE = Path(__file__).parent
+ENDED = "ended"
 
 
 def command(name: str, folder: Path) -> list[str]:
@@ -93,31 +94,36 @@ def kill_inside_save(process: subprocess.Popen[bytes], run: Path, chance: random
                 time.sleep(chance.uniform(0, 0.002))
                 _kill(process)
                 return "inside a save" if list((run / "checkpoints").glob(".step-*.tmp-*")) else "just after a save"
-    return "not killed: it had ended"
+    return ENDED
 
 
 def kill_at_random(process: subprocess.Popen[bytes], run: Path, chance: random.Random, seconds: float) -> str:
-    """Kill after a random time, from 0.4 of an undisturbed run's on: what comes before is the import of torch."""
-    time.sleep(chance.uniform(0.4, 1) * seconds)
+    """Kill after a random part of the time that an undisturbed run takes."""
+    time.sleep(chance.random() * seconds)
     if process.poll() is not None:
-        return "not killed: it had ended"
+        return ENDED
     _kill(process)
     return "while training" if (run / "config.toml").is_file() else "before training"
 
 
 def trial(number: int, folder: Path, expected: dict[str, str], seconds: float) -> dict[str, Any]:
-    """Kill one run one to three times, let it end, and compare."""
+    """Kill one run one to three times, let it end, and compare. A run that ended before its first kill does not count."""
     chance = random.Random(number)
     name = f"killed-{number}"
     run = folder / "runs" / name
-    kills = []
-    for _ in range(chance.choice((1, 1, 2, 3))):
+    wanted = chance.choice((1, 1, 2, 3))
+    kills: list[str] = []
+    while len(kills) < wanted:
         process = begin(name, folder)
-        if chance.random() < 0.3:
-            kills.append(kill_inside_save(process, run, chance))
-        else:
-            kills.append(kill_at_random(process, run, chance, seconds))
+        inside = chance.random() < 0.3
+        kill = kill_inside_save(process, run, chance) if inside else kill_at_random(process, run, chance, seconds)
         process.communicate()
+        if kill != ENDED:
+            kills.append(kill)
+        elif kills:
+            break
+        else:
+            shutil.rmtree(run)
     finish(name, folder)
     found = digests(run)
     shutil.rmtree(run)
@@ -125,7 +131,7 @@ def trial(number: int, folder: Path, expected: dict[str, str], seconds: float) -
         "run": number,
         "kills": kills,
         "equal": found == expected,
-        "differs": [k for k in found if found[k] != expected[k]],
+        "differs": [key for key in found if found[key] != expected[key]],
     }
 
 

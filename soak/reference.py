@@ -11,7 +11,7 @@ checkpoint_seconds = 0.0
 
 [recipe]
 lr = 0.4
-epochs = 12
+epochs = 24
 batch_size = 64
 momentum = 0.9
 weight_decay = 0.0005
