@@ -107,7 +107,7 @@ def kill_at_random(process: subprocess.Popen[bytes], run: Path, chance: random.R
 
 
 def trial(number: int, folder: Path, expected: dict[str, str], seconds: float) -> dict[str, Any]:
-    """Kill one run one to three times, let it end, and compare. A run that ended before its first kill does not count."""
+    """Kill one run one to three times, let it end, and compare; one that ended before its first kill is repeated."""
     chance = random.Random(number)
     name = f"killed-{number}"
     run = folder / "runs" / name
