@@ -22,7 +22,11 @@ def test_only_the_first_letter_of_the_advice_changes():
 
 @pytest.mark.parametrize(
     ("word", "expected"),
-    [("momentun", "did you mean 'momentum'?"), ("zzz", "choose one of lr, momentum"), (5, "choose one of lr, momentum")],
+    [
+        ("momentun", "did you mean 'momentum'?"),
+        ("zzz", "choose one of lr, momentum"),
+        (5, "choose one of lr, momentum"),
+    ],
 )
 def test_the_near_name_is_suggested(word, expected):
     assert nearest(word, ["lr", "momentum"]) == expected

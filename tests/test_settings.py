@@ -73,7 +73,9 @@ def test_an_unknown_name_suggests_the_near_one(name, near, tmp_path):
         read_toml(tmp_path / "c.toml")
 
 
-@pytest.mark.parametrize("content", [b"lr = ", b"[recipe", b"\xff\xfe", b"x = 1\nx = 2\n", b"recipe = 3", b"[recipe]\nschedule = 'cosine'"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content", [b"lr = ", b"[recipe", b"\xff\xfe", b"x = 1\nx = 2\n", b"recipe = 3", b"[recipe]\nschedule = 'cosine'"]
+)
 def test_a_file_that_is_no_configuration_is_named(content, tmp_path):
     (tmp_path / "c.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"c\.toml"):
@@ -100,11 +102,20 @@ def test_a_table_in_place_of_a_value_is_a_type_error_of_that_setting():
         ([{"steps": 7}, {"epochs": 5}], {"epochs": 5}),
         ([{"epochs": 5, "steps": 7}], {"epochs": 5, "steps": 7}),
         ([{"steps": 1}, {"epochs": 5, "steps": 7}], {"epochs": 5, "steps": 7}),
-        ([{"schedule": {"kind": "step", "factor": 0.5}}, {"schedule": {"kind": "cosine"}}], {"schedule": {"kind": "cosine"}}),
-        ([{"schedule": {"kind": "step", "factor": 0.5}}, {"schedule": {"factor": 0.1}}], {"schedule": {"kind": "step", "factor": 0.1}}),
-        ([{"schedule": {"kind": "step", "factor": 0.5}}, {"schedule": {"kind": "step"}}], {"schedule": {"kind": "step", "factor": 0.5}}),
+        (
+            [{"schedule": {"kind": "step", "factor": 0.5}}, {"schedule": {"kind": "cosine"}}],
+            {"schedule": {"kind": "cosine"}},
+        ),
+        (
+            [{"schedule": {"kind": "step", "factor": 0.5}}, {"schedule": {"factor": 0.1}}],
+            {"schedule": {"kind": "step", "factor": 0.1}},
+        ),
+        (
+            [{"schedule": {"kind": "step", "factor": 0.5}}, {"schedule": {"kind": "step"}}],
+            {"schedule": {"kind": "step", "factor": 0.5}},
+        ),
     ],
-)  # fmt: skip
+)
 def test_later_layers_lie_over_earlier_ones(layers, expected):
     assert merged(*layers) == expected
 

@@ -56,7 +56,9 @@ def undisturbed(place) -> Path:
 def begin(place: Path, name: str) -> subprocess.Popen[str]:
     environment = os.environ | {"SLOW": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
     command = [sys.executable, "-m", "surefoot", *COMMAND, "--name", name]
-    return subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for_rows(run: Path, count: int, process: subprocess.Popen[str]) -> None:

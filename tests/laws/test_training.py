@@ -32,7 +32,7 @@ RECIPES = {
     "label smoothing": Recipe(lr=0.05, label_smoothing=0.2, schedule=CONSTANT),
     "schedule": Recipe(lr=0.1, schedule=Schedule(kind="cosine", warmup_epochs=1)),
 }
-MODELS = {"mlp": "mlp", "batch norm": lambda input_shape, outputs: Cnn(input_shape, outputs, 8, (8, 12))}
+MODELS = {"mlp": "mlp", "batch norm": lambda input_shape, outputs: Cnn(input_shape, outputs, widths=(8, 12))}
 TOLERANCE = 2e-5
 """Largest difference of a weight after 18 steps. The fused kernel adds in another order than torch.optim's loop, and
 torch's clipping divides by norm + 1e-6 where ours divides by norm; each is about 1e-6 of an update."""
@@ -66,7 +66,7 @@ def test_the_loop_equals_the_loop_that_one_would_write_by_hand(recipe, model):
     theirs = net.state_dict()
     for name, ours in state.model.state_dict().items():
         torch.testing.assert_close(ours, theirs[name], rtol=TOLERANCE, atol=TOLERANCE)
-    assert state.velocity is None or len(state.velocity) == len(list(net.parameters()))
+    assert state.velocity is None or len(state.velocity) == len(trainable(net))
     for row in record.rows:
         seen = slice(row.step - 6, row.step)
         assert row.losses == pytest.approx(losses[seen], rel=1e-4)

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -42,7 +43,7 @@ def test_rows_come_at_the_planned_steps_and_say_where_they_are():
     assert [row.lr for row in rows] == [made.lr[row.step - 1] for row in rows]
     assert all(row.train_loss == pytest.approx(sum(row.losses) / len(row.losses)) for row in rows)
     assert all(0 <= row.train_accuracy <= 1 and row.grad_norm > 0 and row.update_ratio > 0 for row in rows)
-    assert all(a.seconds < b.seconds for a, b in zip(rows, rows[1:], strict=False))
+    assert all(a.seconds < b.seconds for a, b in itertools.pairwise(rows))
     assert all(row.examples_per_second > 0 for row in rows)
     assert state.outcome.kind == "finished"
     assert state.outcome.reason == "all 16 steps were done"
@@ -130,7 +131,7 @@ def test_another_value_error_of_the_model_is_passed_on_as_it_is():
                 raise ValueError("mine")
             return self.head(x.flatten(1))
 
-    with pytest.raises(ValueError, match="^mine$"):
+    with pytest.raises(ValueError, match=r"^mine$"):
         fit(task(images(), Odd()), plan(Recipe(steps=2, batch_size=10), 60))
 
 

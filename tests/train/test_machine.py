@@ -11,8 +11,14 @@ CONVOLVES, AFFINE = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(nn.Linear(4
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize(
     ("model", "shape", "pays"),
-    [(CONVOLVES, (3, 32, 32), True), (CONVOLVES, (3, 24, 24), True), (CONVOLVES, (3, 8, 8), False), (AFFINE, (3, 32, 32), False), (AFFINE, (4,), False)],
-)  # fmt: skip
+    [
+        (CONVOLVES, (3, 32, 32), True),
+        (CONVOLVES, (3, 24, 24), True),
+        (CONVOLVES, (3, 8, 8), False),
+        (AFFINE, (3, 32, 32), False),
+        (AFFINE, (4,), False),
+    ],
+)
 def test_auto_is_bf16_where_it_is_native_and_pays(model, shape, pays, native, monkeypatch):
     monkeypatch.setattr("surefoot.train.machine.native_bf16", lambda device: native)
     assert machine("cpu", "auto", 1, model, shape).precision == ("bf16" if pays and native else "fp32")

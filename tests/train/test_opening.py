@@ -87,7 +87,7 @@ def test_other_settings_are_refused_and_every_difference_is_named(tmp_path):
 def test_other_data_under_the_same_settings_is_refused(tmp_path):
     short = {"epochs": 1, "batch_size": 10, "name": "a", "runs_dir": tmp_path}
     train_to_the_end(image_arrays(60), "linear", **short)
-    with pytest.raises(ConfigError, match="data of .* has changed"):
+    with pytest.raises(ConfigError, match=r"data of .* has changed"):
         train_to_the_end(image_arrays(60, seed=9), "linear", **short)
 
 
@@ -245,7 +245,9 @@ def test_settings_lie_over_the_file_and_the_file_over_the_defaults(tmp_path):
     assert (recipe.lr, recipe.momentum, recipe.steps, recipe.epochs, result.config.seed) == (0.5, 0.5, 3, None, 7)
 
 
-@pytest.mark.parametrize(("settings", "message"), [({"learn_rate": 1}, "learn_rate"), ({"epochs": 1, "steps": 2}, "one length")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"learn_rate": 1}, "learn_rate"), ({"epochs": 1, "steps": 2}, "one length")]
+)
 def test_settings_that_cannot_be_used_are_refused_before_anything_is_made(settings, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         train_to_the_end(images(), "linear", runs_dir=tmp_path, **settings)

@@ -18,10 +18,16 @@ from surefoot.train.weights import load_trained
 CONSTANT = Schedule(kind="constant")
 
 
-def opened(tmp_path, *, name: str = "a", data=None, model: str = "mlp", checkpoint_seconds: float = 60.0, **recipe) -> Run:
+def opened(
+    tmp_path, *, name: str = "a", data=None, model: str = "mlp", checkpoint_seconds: float = 60.0, **recipe
+) -> Run:
     settings = {"epochs": 3, "batch_size": 10, "schedule": CONSTANT} | recipe
     config = Config(
-        data="in-memory", model=model, precision="fp32", checkpoint_seconds=checkpoint_seconds, recipe=Recipe(**settings)
+        data="in-memory",
+        model=model,
+        precision="fp32",
+        checkpoint_seconds=checkpoint_seconds,
+        recipe=Recipe(**settings),
     )
     return open_run(config, name=name, runs_dir=tmp_path, given=Given(data=data or images()))
 

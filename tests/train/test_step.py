@@ -96,7 +96,16 @@ def test_a_step_that_is_not_finite_changes_nothing(poison):
     assert state.velocity is None
 
 
-@pytest.mark.parametrize(("loss", "norm", "finite"), [(1, 1, True), (float("nan"), 1, False), (float("inf"), 1, False), (1, float("inf"), False), (1, float("nan"), False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "norm", "finite"),
+    [
+        (1, 1, True),
+        (float("nan"), 1, False),
+        (float("inf"), 1, False),
+        (1, float("inf"), False),
+        (1, float("nan"), False),
+    ],
+)
 def test_finite_means_loss_and_gradient(loss, norm, finite):
     assert Seen(loss, 0, norm, None).finite is finite
 

@@ -90,7 +90,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not _out_of_memory(error):
             raise
         advice = "use a smaller --micro-batch-size, which bounds what is computed at once"
-        return _say(f"out of memory: {str(error).splitlines()[0]}. {advice.capitalize()}.", 1)
+        what = (str(error) or "it is full").splitlines()[0]
+        return _say(f"out of memory: {what}. {advice.capitalize()}.", 1)
     return code if isinstance(code, int) else 0
 
 

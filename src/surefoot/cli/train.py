@@ -14,6 +14,7 @@ from surefoot.cli.display import Display, header
 from surefoot.cli.flags import with_settings
 from surefoot.cli.signals import StopSignals
 from surefoot.config import Config
+from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.scores import wilson
 from surefoot.settings import merged, nested, read_toml
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from surefoot.train.run import Run
 
 Switch = Parameter(negative=())
+
+
+_SHOWN = {
+    "outcome", "reason", "test_accuracy", "test_loss", "test_examples", "val_accuracy", "val_loss", "epochs", "steps",
+    "train_seconds", "folder",
+}  # fmt: skip
+"""What is read from a finished run's result."""
 
 
 @with_settings
@@ -114,6 +122,13 @@ def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
 
     agreed_config(config, folder)
     summary = store.read_json(folder / store.RESULT)
+    lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())
+    if lacking:
+        raise CheckpointError(
+            f"{folder / store.RESULT} lacks {', '.join(sorted(lacking))}",
+            "it must be as the run wrote it",
+            "restore it from a copy, or remove it: the same command then writes it again",
+        )
     print(f"{folder} is finished; this is its result", file=sys.stderr)
     _print_result(summary, as_json=as_json)
     return 0 if summary["outcome"] == "finished" else 1

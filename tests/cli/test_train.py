@@ -1,0 +1,185 @@
+import json
+import os
+
+import pytest
+import safetensors.torch
+
+from surefoot.cli.app import run
+from surefoot.record import store
+
+SHORT = ["train", "digits", "--model", "linear", "--epochs", "2", "--lr", "0.1"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_train_shows_its_progress_on_stderr_and_its_result_on_stdout(tmp_path, capsys):
+    assert run([*SHORT, "--name", "a"]) == 0
+    out, err = capsys.readouterr()
+    assert "digits: 1,294 training, 144 validation, 359 test examples" in err
+    assert "train loss" in err
+    assert "outcome    finished" in out
+    assert "95 % interval" in out
+    assert "surefoot show a" in out
+    assert (tmp_path / "runs" / "a" / "model.safetensors").is_file()
+    assert (tmp_path / "runs" / "a" / "command.txt").read_text().startswith("surefoot ")
+
+
+def test_json_is_the_result_and_alone_on_stdout(tmp_path, capsys):
+    assert run([*SHORT, "--name", "a", "--json", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    result = json.loads(out)
+    assert result == json.loads((tmp_path / "runs" / "a" / "result.json").read_text())
+    assert {"run", "test_accuracy", "test_loss", "train_seconds", "epochs", "outcome"} <= set(result)
+    assert result["epochs"] == 2.0
+    assert result["test_accuracy"] > 0.8
+
+
+def test_the_files_settings_are_under_the_flags(tmp_path, capsys):
+    (tmp_path / "c.toml").write_text('data = "digits"\nmodel = "linear"\nseed = 5\n[recipe]\nlr = 0.3\nepochs = 1.0\n')
+    assert run(["train", "--config", "c.toml", "--lr", "0.2", "--name", "a", "-q"]) == 0
+    written = (tmp_path / "runs" / "a" / "config.toml").read_text()
+    assert "lr = 0.2" in written
+    assert "seed = 5" in written
+    assert run(["train", "--config", "runs/a/config.toml", "--name", "b", "-q"]) == 0
+    weights = [(tmp_path / "runs" / name / "model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1], "the file of a run makes the run again"
+
+
+def test_a_diverged_run_says_so_and_exits_with_1(tmp_path, capsys):
+    words = [*SHORT[:-1], "1e30", "--name", "a", "--momentum", "0"]
+    assert run(words) == 1
+    out, err = capsys.readouterr()
+    assert "outcome    diverged: " in out
+    assert "no longer finite" in out
+    assert "Traceback" not in err
+    assert json.loads((tmp_path / "runs" / "a" / "result.json").read_text())["outcome"] == "diverged"
+    tensors = safetensors.torch.load((tmp_path / "runs" / "a" / "model.safetensors").read_bytes())
+    assert all(value.isfinite().all() for value in tensors.values())
+    assert run(words) == 1, "and again, from its result"
+    assert "outcome    diverged: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["test_loss", "val_loss", "train_loss"])
+def test_a_loss_that_is_not_finite_is_shown_as_such(key, tmp_path, capsys):
+    assert run([*SHORT, "--name", "a", "-q"]) == 0
+    path = tmp_path / "runs" / "a" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: None, "outcome": "diverged"}))
+    capsys.readouterr()
+    assert run([*SHORT, "--name", "a"]) == 1
+    assert ("not finite" in capsys.readouterr().out) == (key != "train_loss")
+
+
+def test_resume_takes_a_name_and_a_path_and_the_folder_itself(tmp_path, monkeypatch, capsys):
+    assert run([*SHORT, "--name", "a", "--json", "-q"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for word in ("a", "runs/a", str(tmp_path / "runs" / "a")):
+        assert run(["resume", word, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == result
+    monkeypatch.chdir(tmp_path / "runs" / "a")
+    assert run(["resume", ".", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == result
+
+
+def test_resume_names_the_runs_that_there_are(capsys):
+    assert run(["resume", "a"]) == 1
+    assert "Start one with surefoot train" in capsys.readouterr().err
+    assert run([*SHORT, "--name", "b", "-q"]) == 0
+    capsys.readouterr()
+    assert run(["resume", "a"]) == 1
+    assert "Runs here: b" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--lr", "-1"], "lr must be above 0"),
+        (["--epochs", "1", "--steps", "3"], "a run has one length"),
+        (["--batch-size", "999999"], "no larger than the training part"),
+        (["--name", "a/b"], "run's name"),
+        (["--name", ""], "run's name"),
+        (["--config", "absent.toml"], "absent.toml"),
+        (["--model", "cn"], "did you mean 'cnn'"),
+        (["--model", "nosuch.module:make"], "importable"),
+        (["--model", ".x:y"], "not a module's name"),
+        (["--model", ":y"], "not a module's name"),
+        (["--model", "os:nosuch"], "no 'nosuch'"),
+        (["--model", "os:sep"], "must be a function or class"),
+        (["--schedule", "step"], "needs the epochs of its drops"),
+        (["--milestones-epochs", "1"], "belongs to step"),
+        (["--schedule", "step", "--milestones-epochs", "inf"], "milestones_epochs must be"),
+        (["--warmup-epochs", "99"], "fit into the run"),
+        (["--device", "quantum"], "a device is"),
+        (["--augment", "flop"], "flip"),
+        (["--threads", "0"], "threads must be at least 1"),
+        (["--rows-per-epoch", "500"], "rows_per_epoch"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_one_message_and_leave_nothing(words, message, tmp_path, capsys):
+    given = ["train", "digits", "--model", "linear"]
+    if words[0] == "--model":
+        given = given[:2]
+    assert run([*given, *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message.lower() in err.lower()
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.parametrize("name", ["config.toml", "environment.json", "metrics.jsonl", "checkpoints"])
+def test_a_damaged_run_is_one_message_that_names_the_file(name, tmp_path, capsys):
+    assert run([*SHORT, "--name", "a", "-q"]) == 0
+    folder = tmp_path / "runs" / "a"
+    os.unlink(folder / store.RESULT)
+    if name == "checkpoints":
+        for path in folder.glob("checkpoints/*/state.json"):
+            path.write_text("")
+    else:
+        content = (folder / name).read_text()
+        (folder / name).write_text("?" + content)
+    capsys.readouterr()
+    assert run([*SHORT, "--name", "a"]) == 1
+    err = capsys.readouterr().err
+    assert name in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"outcome": "finished"}', "null"])
+def test_a_damaged_result_is_one_message(content, tmp_path, capsys):
+    assert run([*SHORT, "--name", "a", "-q"]) == 0
+    (tmp_path / "runs" / "a" / "result.json").write_text(content)
+    capsys.readouterr()
+    for words in ([*SHORT, "--name", "a"], ["resume", "a"]):
+        assert run(words) == 1
+        err = capsys.readouterr().err
+        assert "result.json" in err
+        assert "Traceback" not in err
+
+
+def test_a_run_that_lost_its_newest_checkpoint_says_so_and_goes_on(tmp_path, capsys):
+    assert run([*SHORT, "--name", "a", "-q", "--checkpoint-seconds", "0"]) == 0
+    folder = tmp_path / "runs" / "a"
+    weights = (folder / "model.safetensors").read_bytes()
+    os.unlink(folder / store.RESULT)
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    (newest / "model.safetensors").write_bytes(b"")
+    capsys.readouterr()
+    assert run([*SHORT, "--name", "a"]) == 0
+    assert f"note: {newest.name} is damaged" in capsys.readouterr().err
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_a_model_of_ones_own_is_found_beside_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "mine_for_cli.py").write_text(
+        "from torch import nn\n\n\n"
+        "def make(input_shape, outputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[1] * input_shape[2], outputs))\n"
+    )
+    words = ["train", "digits", "--model", "mine_for_cli:make", "--epochs", "1", "--name", "a", "--json", "-q"]
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == 650
