@@ -110,7 +110,8 @@ def test_whole_numbers_are_numbers_and_lists_are_tuples():
     [
         ("end", 0.1, "constant"), ("milestones_epochs", (1,), "cosine"), ("factor", 0.1, "cosine"),
         ("power", 2, "linear"), ("cycle_epochs", 5, "cosine"), ("cycle_mult", 2, "cosine"),
-        ("decay_epochs", 1, "cosine"), ("peak_epochs", 1, "cosine"), ("patience_epochs", 1, "step"), ("preset", "bert", "cosine"),
+        ("decay_epochs", 1, "cosine"), ("peak_epochs", 1, "cosine"),
+        ("patience_epochs", 1, "step"), ("preset", "bert", "cosine"),
     ],
 )  # fmt: skip
 def test_a_value_without_an_effect_is_refused(name, value, kind):

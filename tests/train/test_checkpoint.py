@@ -423,6 +423,18 @@ def test_the_kill_above_would_find_a_save_that_removes_the_old_one_first(job, tm
     assert lost > 5
 
 
+def test_files_and_folder_are_flushed_before_the_rename_and_the_parent_after(job, tmp_path, monkeypatch):
+    """What a power failure would show: a rename that reaches the disk before the bytes does not survive it."""
+    work, _, states = job
+    order: list[object] = []
+    fsync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(os.fstat(fd).st_ino), fsync(fd))[1])
+    monkeypatch.setattr(os, "rename", lambda a, b: (order.append("rename"), rename(a, b))[1])
+    folder = checkpoint.save(tmp_path, work, states[2])
+    files = [(folder / name).stat().st_ino for name in FILES]
+    assert order == [*files, folder.stat().st_ino, "rename", folder.parent.stat().st_ino]
+
+
 def test_a_disk_that_is_full_keeps_the_old_checkpoint(job, tmp_path, monkeypatch):
     work, _, states = job
     checkpoint.save(tmp_path, work, states[2])
