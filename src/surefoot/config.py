@@ -66,7 +66,7 @@ class _Checked:
             if value is not None and ok is not None and not isinstance(value, str) and not ok(value):
                 default = item.default
                 advice = (
-                    f"the default is {default}" if default is not None else f"leave {item.name} out to switch it off"
+                    f"the default is {default}" if default is not None else f"leave {item.name} out for the default"
                 )
                 raise ConfigError(f"{item.name} = {value!r}", f"{item.name} must be {allowed}", advice)
 

@@ -103,11 +103,12 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}", f"it must be a readable TOML file ({error})", "check the path") from None
+        reason = error.strerror if isinstance(error, OSError) else f"byte {error.start} is not UTF-8"
+        raise ConfigError(f"{path} ({reason})", "settings are a TOML file in UTF-8", "check the path") from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"--config {path}", f"it must be valid TOML: {error}", "mend that line") from None
+        raise ConfigError(f"{path}: {error}", "settings are a TOML file", "mend that line") from None
     check_names(Config, values, str(path))
     return values
 
@@ -118,9 +119,9 @@ def check_names(cls: type, values: Mapping[str, Any], where: str) -> None:
     known = [item.name for item in dataclasses.fields(cls)]
     for name, value in values.items():
         if name not in known:
-            raise ConfigError(
-                f"{where}: unknown setting '{name}'", "every name must be a known setting", nearest(name, known)
-            )
+            home = ".".join(flat_settings()[name].path[:-1]) if name in flat_settings() else ""
+            advice = f"write it below [{home}]" if home else nearest(name, known)
+            raise ConfigError(f"{where}: unknown setting '{name}'", "every name must be a known setting", advice)
         if dataclasses.is_dataclass(hints[name]):
             if not isinstance(value, Mapping):
                 raise ConfigError(

@@ -90,7 +90,7 @@ def test_resume_names_the_runs_that_there_are(capsys):
     assert run([*SHORT, "--name", "b", "-q"]) == 0
     capsys.readouterr()
     assert run(["resume", "a"]) == 1
-    assert "Runs here: b" in capsys.readouterr().err
+    assert "Choose one of b" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,10 @@ def test_a_name_that_leads_nowhere_is_refused(name, message, package):
         build(name.format(package), (4,), 3)
 
 
-def test_a_bug_in_the_users_module_is_shown_as_it_is(package):
-    with pytest.raises(AttributeError, match="'int' object has no attribute 'attribute'"):
+def test_a_bug_in_the_users_module_is_named_with_its_place(package):
+    with pytest.raises(
+        ConfigError, match=r"AttributeError: 'int' object has no attribute 'attribute' \(buggy.py, line 1"
+    ):
         build(f"{package}.buggy:x", (4,), 3)
 
 

@@ -164,7 +164,7 @@ def test_a_run_is_found_by_its_name_and_by_its_path(tmp_path):
     (run / "config.toml").touch()
     assert store.run_folder("a", tmp_path / "runs") == run
     assert store.run_folder(run, tmp_path / "elsewhere") == run
-    with pytest.raises(CheckpointError, match="Runs here: a"):
+    with pytest.raises(CheckpointError, match="Choose one of a"):
         store.run_folder("b", tmp_path / "runs")
     with pytest.raises(CheckpointError, match="Start one"):
         store.run_folder("b", tmp_path / "elsewhere")

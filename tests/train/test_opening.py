@@ -142,7 +142,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder(config, error, tmp_path):
 def test_a_runs_dir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     for name in ("a", None):
-        with pytest.raises(ConfigError, match="must be writable"):
+        with pytest.raises(ConfigError, match="must be a folder that can be written to"):
             open_run(DIGITS, name=name, runs_dir=tmp_path / "file")
 
 

@@ -159,5 +159,9 @@ def _exit_code(rows: list[dict[str, Any]]) -> int:
     for row in failed[:_SHOWN]:
         print(f"surefoot: {clean(row['name'])}: {clean(row['error'])}", file=sys.stderr)
     if failed:
-        print(f"surefoot: {len(failed)} of {len(rows)} could not be predicted", file=sys.stderr)
+        print(
+            f"surefoot: {len(failed)} of {len(rows)} could not be predicted: an input must be readable and fit the model. "
+            "Mend or leave out what is named.",
+            file=sys.stderr,
+        )
     return 1 if failed else 0

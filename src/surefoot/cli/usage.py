@@ -52,8 +52,9 @@ def usage_error(error: CycloptsError, commands: Sequence[str]) -> ConfigError:
             flag = token.keyword or token.value
             close = nearest(flag, [name for each in known for name in each.names])
             return ConfigError(f"{flag}", f"{command} has no such flag", close if close.endswith("?") else look)
-        case UnknownCommandError(unused_tokens=[word, *_]) | UnusedCliTokensError(
-            unused_tokens=[word, *_], command_chain=["data"]
+        case (
+            UnknownCommandError(unused_tokens=[word, *_])
+            | UnusedCliTokensError(unused_tokens=[word, *_], command_chain=["data"])
         ):
             known = ["check"] if error.command_chain else commands
             return ConfigError(f"{word!r}", f"{command} has no such command", nearest(word, known))

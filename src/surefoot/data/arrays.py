@@ -104,7 +104,7 @@ def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
         problems.add(
             "arrays",
             f"are named {', '.join(keys[:10]) or 'nothing'}",
-            "they must be x and y, or x_train, y_train, x_val, ...",
+            "they must be x and y, or x_train, y_train, x_val and so on",
             "rename them",
         )
     names = arrays.get("classes")

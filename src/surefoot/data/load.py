@@ -113,7 +113,7 @@ def _path(source: str | Path) -> Path:
         name = str(source)
         looks_like_path = isinstance(source, Path) or "/" in name or "." in name
         raise (
-            DataError(f"{path}", "there is no such file or folder", "check the path")
+            DataError(f"{path}: there is no such file or folder", "data is a named set or a path", "check the path")
             if looks_like_path
             else ConfigError(f"data {name!r}", "this is neither a named set nor an existing path", nearest(name, NAMED))
         )

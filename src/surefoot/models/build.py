@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -68,11 +69,17 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
     with torch_stream(seed, "init"):
         try:
             built = factory(**_arguments(factory, input_shape, outputs))
-        except TypeError as error:
+        except ConfigError:
+            raise
+        except Exception as error:  # the factory may be anyone's, and raise anything
+            required = isinstance(error, TypeError) and "required" in str(error)
+            allowed = "a factory takes no required argument besides input_shape and outputs"
             raise ConfigError(
-                f"model {name}: {error}",
-                "a factory takes no required argument besides input_shape and outputs",
-                "wrap it in a function that fills in the others",
+                f"model {name}: {error}" if required else f"model {name} raised {_words(error)}",
+                allowed
+                if required
+                else f"it must make a model for input_shape = {input_shape} and outputs = {outputs}",
+                "wrap it in a function that fills in the others" if required else "mend it, or choose another model",
             ) from error
     if not isinstance(built, nn.Module):
         raise ConfigError(
@@ -99,6 +106,10 @@ def _factory(name: str) -> Factory:
         raise ConfigError(
             f"model '{name}': {error}", "the module must be importable from here", "check the path before ':'"
         ) from None
+    except Exception as error:  # the module may be anyone's, and raise anything
+        raise ConfigError(
+            f"model '{name}': {_words(error)}", "the module must be importable without an error", f"mend {module_name}"
+        ) from error
     found = getattr(module, attribute, None)
     if found is None:
         raise ConfigError(
@@ -111,6 +122,21 @@ def _factory(name: str) -> Factory:
             f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory"
         )
     return cast(Factory, found)
+
+
+def _words(error: Exception) -> str:
+    """Return an error of the user's code in one line, with the place where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = "" if isinstance(error, SyntaxError) or not frames else f" ({_place(frames[-1])})"
+    return (
+        f"{type(error).__name__}: {str(error).splitlines()[0]}{place}"
+        if str(error)
+        else f"{type(error).__name__}{place}"
+    )
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{os.path.basename(frame.filename)}, line {frame.lineno}"
 
 
 def _arguments(factory: Factory, input_shape: tuple[int, ...], outputs: int) -> dict[str, object]:

@@ -22,12 +22,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from surefoot.errors import CheckpointError, ConfigError
+from surefoot.errors import CheckpointError, ConfigError, nearest
 from surefoot.record.run import Row
 
 CONFIG, COMMAND, ENVIRONMENT = "config.toml", "command.txt", "environment.json"
 METRICS, RESULT, CHECKPOINTS = "metrics.jsonl", "result.json", "checkpoints"
 WEIGHTS, MODEL, LOCK = "model.safetensors", "model.json", "lock"
+_NAMED = 8
+"""Most runs that a message names. Chosen by hand."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -178,9 +180,11 @@ def run_folder(run: str | Path, runs_dir: str | Path = "runs") -> Path:
         if (folder / CONFIG).is_file():
             return folder
     known = sorted(path.parent.name for path in Path(runs_dir).glob(f"*/{CONFIG}"))
-    shown = f"runs here: {', '.join(known[-8:])}" if known else "start one with surefoot train"
+    advice = nearest(Path(run).name, known) if known else "start one with surefoot train"
+    if not advice.endswith("?") and len(known) > _NAMED:
+        advice = f"list the {len(known)} runs with surefoot show"
     raise CheckpointError(
-        f"'{run}' is not a run", f"a run is a folder with a {CONFIG}, or its name under {runs_dir}/", shown
+        f"'{run}' is not a run", f"a run is a folder with a {CONFIG}, or its name under {runs_dir}/", advice
     )
 
 

@@ -115,7 +115,8 @@ def read_config(folder: Path) -> Config:
     try:
         return from_dict(Config, read_toml(path))
     except ConfigError as error:
-        raise CheckpointError(f"{path}: {error.given}", error.allowed, "restore it from a copy") from None
+        given = error.given if error.given.startswith(str(path)) else f"{path}: {error.given}"
+        raise CheckpointError(given, error.allowed, "restore it from a copy") from None
 
 
 def _text(path: Path) -> str:

@@ -8,6 +8,10 @@ from __future__ import annotations
 import math
 import time
 
+import numpy as np
+import torch
+
+from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
@@ -25,7 +29,8 @@ def start(task: Task, plan: Plan) -> State:
     """Return the state before the first step, with a fresh copy of the task's model.
 
     Raises:
-        ConfigError: the plan's schedule reads a validation loss and the data has no validation part.
+        ConfigError: the plan's schedule reads a validation loss and the data has no validation part; the model cannot
+            train on a single example, and the plan has pieces of a batch that are one.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -38,6 +43,8 @@ def start(task: Task, plan: Plan) -> State:
             "plateau reads the validation loss after every epoch",
             "set validation = 0.1, or choose another schedule",
         )
+    if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
+        _try_one_example(task, plan)
     model = task.fresh_model()
     model.train()
     state = State(
@@ -59,9 +66,6 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
         state: from `start`, `advance` or a checkpoint.
         until_step: at most `plan.steps`.
 
-    Raises:
-        ConfigError: the model cannot take a batch of this plan.
-
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
     >>> plan = surefoot.plan(surefoot.Recipe(epochs=1), digits.data.examples)
@@ -76,7 +80,7 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
             began = time.perf_counter()
             seeds.at(state.step)
             lr = rate(plan, state)
-            seen = _step(task, plan, state, lr, measure_update=state.step + 1 in marks)
+            seen = step(task, plan, state, lr, measure_update=state.step + 1 in marks)
             if not seen.finite:
                 state.outcome = _diverged(seen, state.step, lr)
                 break
@@ -111,18 +115,19 @@ def rate(plan: Plan, state: State) -> float:
     return float(plan.lr[state.step]) * plateau_factor(plan.recipe.schedule, state.val_losses)
 
 
-def _step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: bool) -> Seen:
-    if state.step > 0:
-        return step(task, plan, state, lr, measure_update=measure_update)
+def _try_one_example(task: Task, plan: Plan) -> None:
+    """Raise ConfigError where a copy of the model cannot train on one example alone, as batch norm often cannot."""
+    x, _ = fetch(task.data, task.data.train, np.arange(1), augment=None, seed=task.seed, epoch=0)
+    model = task.fresh_model().train()
     try:
-        return step(task, plan, state, lr, measure_update=measure_update)
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.autocast():
+            model(x)
     except ValueError as error:
-        # Batch norm over a single value: PyTorch says so only when it happens.
         if "more than 1 value per channel" not in str(error):
             raise
         raise ConfigError(
-            f"batch_size = {plan.batch_size} with this model: {error}",
-            "batch norm in training needs more than one value per channel",
+            f"batch_size = {plan.batch_size} with this model, in pieces of at most {plan.recipe.micro_batch_size}",
+            "batch norm in training needs more than one value per channel, and some pieces of a batch are one example",
             "use a batch_size of at least 2, or a model without batch norm",
         ) from error
 

@@ -149,15 +149,17 @@ def open_run(
         cleaner.enter_context(store.locked(folder))
         cleaner.callback(store.discard_if_empty, folder)
         store.sweep(folder)
-        if (folder / store.CONFIG).is_file():
+        begun = (folder / store.CONFIG).is_file()
+        if begun:
             config = _agreed(config, read_config(folder), folder)
         work = _task(config, given)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
         config = _resolved(config, work)
+        first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
         notes = _identify(folder, config, work, command)
         state, found = checkpoint.load_newest(folder, work)
         notes += found
-        state = start(work, plan_) if state is None else state
+        state = state or first or start(work, plan_)
         rows = list(store.keep_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
         if lost:
@@ -220,7 +222,9 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
         if isinstance(error, FileExistsError) and not exist_ok and folder.is_dir():
             raise
         raise ConfigError(
-            f"the run's folder {folder}", f"it must be writable ({error.strerror})", "choose another --runs-dir"
+            f"the run's folder {folder} ({error.strerror})",
+            "it must be a folder that can be written to",
+            "choose another --runs-dir",
         ) from None
 
 

@@ -92,8 +92,9 @@ def load_trained(folder: Path, model: nn.Module | None = None) -> Trained:
         name, sha256, classes = information["model"], information["sha256"], information["classes"]
         kind = information["kind"]
     except (KeyError, TypeError, ValueError) as error:
+        fault = f"lacks {error}" if isinstance(error, KeyError) else f"holds something else ({error})"
         raise CheckpointError(
-            f"{folder / store.MODEL}: {error!r}", "it must be as the run wrote it", "restore it from a copy"
+            f"{folder / store.MODEL} {fault}", "it must be as the run wrote it", "restore it from a copy"
         ) from None
     try:
         built = build(name if model is None else model, shape, outputs)
