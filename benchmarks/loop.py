@@ -36,7 +36,7 @@ from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.sgd.plan import Plan
 from surefoot.sgd.update import decays, sgd_
-from surefoot.train.task import Task
+from surefoot.training.task import Task
 
 PIXELS = 4
 

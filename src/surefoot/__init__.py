@@ -37,21 +37,21 @@ _HOMES = {
     "Row": "record.run",
     "SGD": "sgd.optimizer",
     "Schedule": "config",
-    "State": "train.state",
+    "State": "training.state",
     "SurefootError": "errors",
-    "Task": "train.task",
-    "advance": "train.loop",
-    "evaluate": "train.verbs",
-    "fit": "train.loop",
+    "Task": "training.task",
+    "advance": "training.loop",
+    "evaluate": "training.verbs",
+    "fit": "training.loop",
     "load": "data.load",
-    "load_trained": "train.weights",
+    "load_trained": "training.weights",
     "lr_scheduler": "sgd.lr_scheduler",
-    "open_run": "train.opening",
+    "open_run": "training.opening",
     "plan": "sgd.plan",
-    "predict": "train.verbs",
-    "start": "train.loop",
-    "task": "train.task",
-    "train": "train.opening",
+    "predict": "training.verbs",
+    "start": "training.loop",
+    "task": "training.task",
+    "train": "training.opening",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
@@ -65,12 +65,12 @@ if TYPE_CHECKING:
     from surefoot.sgd.lr_scheduler import lr_scheduler
     from surefoot.sgd.optimizer import SGD
     from surefoot.sgd.plan import Plan, plan
-    from surefoot.train.loop import advance, fit, start
-    from surefoot.train.opening import open_run, train
-    from surefoot.train.state import State
-    from surefoot.train.task import Task, task
-    from surefoot.train.verbs import evaluate, predict
-    from surefoot.train.weights import load_trained
+    from surefoot.training.loop import advance, fit, start
+    from surefoot.training.opening import open_run, train
+    from surefoot.training.state import State
+    from surefoot.training.task import Task, task
+    from surefoot.training.verbs import evaluate, predict
+    from surefoot.training.weights import load_trained
 
 
 def __getattr__(name: str) -> Any:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from surefoot import load
 from surefoot.cli.app import run
-from surefoot.train.opening import train
-from surefoot.train.verbs import predict
+from surefoot.training.opening import train
+from surefoot.training.verbs import predict
 
 
 @pytest.fixture(scope="module")

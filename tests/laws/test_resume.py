@@ -12,10 +12,10 @@ from small import bare, contents, differing, plateau_job, reference_job, sign_ma
 
 from surefoot.record.run import Row
 from surefoot.sgd.plan import Plan
-from surefoot.train import checkpoint
-from surefoot.train.loop import advance, rate, start
-from surefoot.train.state import State
-from surefoot.train.task import Task
+from surefoot.training import checkpoint
+from surefoot.training.loop import advance, rate, start
+from surefoot.training.state import State
+from surefoot.training.task import Task
 
 JOBS = {"cosine": reference_job, "plateau": plateau_job}
 STEPS = 16
@@ -106,7 +106,7 @@ def test_a_buffer_that_the_model_keeps_out_of_its_state_dict_is_kept(tmp_path):
                 self.seen += 1
             return self.head(x.flatten(1)) / (1 + self.seen)
 
-    from surefoot.train.task import task
+    from surefoot.training.task import task
 
     work, plan = reference_job()
     work = task(work.data, Counting())

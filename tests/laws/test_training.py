@@ -17,10 +17,10 @@ from surefoot.data.batches import batch_indices, fetch
 from surefoot.errors import ConfigError
 from surefoot.models.cnn import Cnn
 from surefoot.sgd.plan import plan
-from surefoot.train.loop import advance, fit, start
-from surefoot.train.state import trainable
-from surefoot.train.step import gradient
-from surefoot.train.task import task
+from surefoot.training.loop import advance, fit, start
+from surefoot.training.state import trainable
+from surefoot.training.step import gradient
+from surefoot.training.task import task
 
 CONSTANT = Schedule(kind="constant")
 RECIPES = {

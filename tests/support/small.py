@@ -17,8 +17,8 @@ from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet
 from surefoot.record.run import CLOCK_FIELDS, Row
 from surefoot.sgd.plan import Plan, plan
-from surefoot.train.state import State
-from surefoot.train.task import Task, task
+from surefoot.training.state import State
+from surefoot.training.task import Task, task
 
 
 def image_arrays(examples: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

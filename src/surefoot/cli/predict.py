@@ -75,7 +75,7 @@ def _predicted(
 ) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
     """Return the classes and a row for each example, showing on stderr how far it is."""
     from surefoot.data.progress import bar
-    from surefoot.train import verbs
+    from surefoot.training import verbs
 
     classes: tuple[str, ...] | None = None
     rows: list[dict[str, Any]] = []
@@ -160,8 +160,8 @@ def _exit_code(rows: list[dict[str, Any]]) -> int:
         print(f"surefoot: {clean(row['name'])}: {clean(row['error'])}", file=sys.stderr)
     if failed:
         print(
-            f"surefoot: {len(failed)} of {len(rows)} could not be predicted: an input must be readable and fit the model. "
-            "Mend or leave out what is named.",
+            f"surefoot: {len(failed)} of {len(rows)} could not be predicted: an input must be readable and fit the "
+            "model. Mend or leave out what is named.",
             file=sys.stderr,
         )
     return 1 if failed else 0

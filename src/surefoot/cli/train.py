@@ -20,7 +20,7 @@ from surefoot.record.scores import wilson
 from surefoot.settings import merged, nested, read_toml
 
 if TYPE_CHECKING:
-    from surefoot.train.run import Run
+    from surefoot.training.run import Run
 
 Switch = Parameter(negative=())
 
@@ -56,7 +56,7 @@ def train(
         quiet: Show no progress.
     """
     file = read_toml(config) if config else {}
-    from surefoot.train.opening import resolve
+    from surefoot.training.opening import resolve
 
     chosen = resolve(merged(file, nested({"data": data, **settings})))
     return _train(chosen, name, runs_dir, as_json=json, quiet=quiet)
@@ -79,7 +79,7 @@ def resume(
     """
     folder = store.run_folder(run, runs_dir)
     folder = folder if folder.name else folder.resolve()  # "." has no name
-    from surefoot.train.opening import read_config
+    from surefoot.training.opening import read_config
 
     return _train(read_config(folder), folder.name, folder.parent, as_json=json, quiet=quiet)
 
@@ -87,7 +87,7 @@ def resume(
 def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, quiet: bool) -> int:
     if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
         return _finished(config, runs_dir / name, as_json=as_json)
-    from surefoot.train.opening import open_run
+    from surefoot.training.opening import open_run
 
     with (
         StopSignals() as signals,
@@ -118,7 +118,7 @@ def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, q
 
 
 def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
-    from surefoot.train.opening import agreed_config
+    from surefoot.training.opening import agreed_config
 
     agreed_config(config, folder)
     summary = store.read_json(folder / store.RESULT)

@@ -5,7 +5,7 @@ runs/NAME/
   command.txt        the command line, or "library"
   environment.json   versions, machine, data fingerprint
   metrics.jsonl      one row a line
-  checkpoints/       step-00000180/, ...: see `train.checkpoint`
+  checkpoints/       step-00000180/, ...: see `training.checkpoint`
   model.safetensors  the finished weights; model.json: what is needed to use them
   result.json        the result; its presence says that the run is done
   lock               held by the process that writes here

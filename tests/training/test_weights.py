@@ -8,10 +8,10 @@ from torch import nn
 
 import surefoot
 from surefoot.errors import CheckpointError
-from surefoot.train.opening import open_run, resolve
-from surefoot.train.opening import train as train_to_the_end
-from surefoot.train.task import task
-from surefoot.train.weights import load_trained, normalised
+from surefoot.training.opening import open_run, resolve
+from surefoot.training.opening import train as train_to_the_end
+from surefoot.training.task import task
+from surefoot.training.weights import load_trained, normalised
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from torch import nn
 from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.sgd.plan import plan
-from surefoot.train.loop import start
-from surefoot.train.step import Seen, gradient, step
-from surefoot.train.task import task
+from surefoot.training.loop import start
+from surefoot.training.step import Seen, gradient, step
+from surefoot.training.task import task
 
 
 def begun(**recipe):

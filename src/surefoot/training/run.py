@@ -17,12 +17,12 @@ from surefoot.record import store
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import torch_stream
 from surefoot.sgd.plan import Plan
-from surefoot.train import checkpoint
-from surefoot.train.evaluate import Evaluation, evaluate_part
-from surefoot.train.loop import advance, start
-from surefoot.train.state import State
-from surefoot.train.task import Task
-from surefoot.train.weights import save_weights
+from surefoot.training import checkpoint
+from surefoot.training.evaluate import Evaluation, evaluate_part
+from surefoot.training.loop import advance, start
+from surefoot.training.state import State
+from surefoot.training.task import Task
+from surefoot.training.weights import save_weights
 
 SCHEMA = 1
 _SLICE_SECONDS = 0.25

@@ -6,7 +6,7 @@ from torch import nn
 
 import surefoot
 from surefoot.errors import ConfigError
-from surefoot.train.task import task
+from surefoot.training.task import task
 
 
 def numbers(targets: int | None = None):

@@ -33,10 +33,10 @@ from surefoot.record import store
 from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_toml
 from surefoot.sgd.plan import plan
-from surefoot.train import checkpoint
-from surefoot.train.loop import start
-from surefoot.train.run import Result, Run
-from surefoot.train.task import Loss, Task, task
+from surefoot.training import checkpoint
+from surefoot.training.loop import start
+from surefoot.training.run import Result, Run
+from surefoot.training.task import Loss, Task, task
 
 
 @dataclass(frozen=True)

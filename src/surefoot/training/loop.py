@@ -16,10 +16,10 @@ from surefoot.errors import ConfigError
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
 from surefoot.sgd.plan import Plan, plateau_factor
-from surefoot.train.evaluate import evaluate_part
-from surefoot.train.state import State, Tally
-from surefoot.train.step import Seen, step
-from surefoot.train.task import Task
+from surefoot.training.evaluate import evaluate_part
+from surefoot.training.state import State, Tally
+from surefoot.training.step import Seen, step
+from surefoot.training.task import Task
 
 _LOSSES_PER_ROW = 100
 """Mini-batch losses kept in a row: enough for a scatter of the raw loss, under 2 kB. Chosen by hand."""

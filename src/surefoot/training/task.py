@@ -17,7 +17,7 @@ from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
 from surefoot.seeds import torch_stream
-from surefoot.train.machine import Machine, machine
+from surefoot.training.machine import Machine, machine
 
 _INITIAL_EXAMPLES = 1000
 """Training examples shown to a model that initialises itself from data. Chosen by hand."""

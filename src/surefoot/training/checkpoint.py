@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, flush_folder
-from surefoot.train.state import State, Tally, trainable
-from surefoot.train.task import Task
+from surefoot.training.state import State, Tally, trainable
+from surefoot.training.task import Task
 
 SCHEMA = 1
 KEEP = 2

@@ -11,9 +11,9 @@ from surefoot import load
 from surefoot.data import images
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.record import store
-from surefoot.train.inputs import as_channels
-from surefoot.train.opening import open_run, resolve, train
-from surefoot.train.verbs import evaluate, predict
+from surefoot.training.inputs import as_channels
+from surefoot.training.opening import open_run, resolve, train
+from surefoot.training.verbs import evaluate, predict
 
 COLOURS = ("red", "green", "blue")
 

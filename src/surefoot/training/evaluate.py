@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
-from surefoot.train.task import Task
+from surefoot.training.task import Task
 
 _BATCH_EXAMPLES = 1000
 """Examples evaluated at once. Larger was not faster on a CPU, and this bounds memory. Chosen by hand."""

@@ -9,9 +9,9 @@ from torch import nn
 
 import surefoot
 from surefoot.data.batches import fetch
-from surefoot.train import evaluate
-from surefoot.train.evaluate import evaluate_part, evaluation_mode, outputs_of
-from surefoot.train.task import task
+from surefoot.training import evaluate
+from surefoot.training.evaluate import evaluate_part, evaluation_mode, outputs_of
+from surefoot.training.task import task
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from small import contents, differing, images, reference_job, sign_manifest
 
 from surefoot.errors import CheckpointError
 from surefoot.sgd.plan import Plan
-from surefoot.train import checkpoint
-from surefoot.train.loop import advance, start
-from surefoot.train.state import State
-from surefoot.train.task import Task, task
+from surefoot.training import checkpoint
+from surefoot.training.loop import advance, start
+from surefoot.training.state import State
+from surefoot.training.task import Task, task
 
 FILES = ["model.safetensors", "state.safetensors", "state.json", "MANIFEST.json"]
 

@@ -8,12 +8,12 @@ from small import bare, bits, images
 
 from surefoot.config import Config, Recipe, Schedule
 from surefoot.record import store
-from surefoot.train import checkpoint
-from surefoot.train.evaluate import evaluate_part
-from surefoot.train.loop import fit
-from surefoot.train.opening import Given, open_run
-from surefoot.train.run import Result, Run
-from surefoot.train.weights import load_trained
+from surefoot.training import checkpoint
+from surefoot.training.evaluate import evaluate_part
+from surefoot.training.loop import fit
+from surefoot.training.opening import Given, open_run
+from surefoot.training.run import Result, Run
+from surefoot.training.weights import load_trained
 
 CONSTANT = Schedule(kind="constant")
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from surefoot.data import images
 from surefoot.data.folder import SUFFIXES
 from surefoot.errors import DataError
-from surefoot.train.columns import read_columns
+from surefoot.training.columns import read_columns
 
 BATCH_EXAMPLES = 256
 """Examples read and predicted at once: at 224 pixels 38 MB of colour images. Chosen by hand."""

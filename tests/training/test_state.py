@@ -4,9 +4,9 @@ from torch import nn
 
 from surefoot.config import Recipe
 from surefoot.sgd.plan import plan
-from surefoot.train.loop import advance, start
-from surefoot.train.state import trainable
-from surefoot.train.task import task
+from surefoot.training.loop import advance, start
+from surefoot.training.state import trainable
+from surefoot.training.task import task
 
 
 def net() -> nn.Module:

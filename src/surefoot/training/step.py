@@ -12,8 +12,8 @@ from torch import Tensor
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.sgd.plan import Plan
 from surefoot.sgd.update import clip_, decays, global_norm, sgd_
-from surefoot.train.state import State, trainable
-from surefoot.train.task import Task
+from surefoot.training.state import State, trainable
+from surefoot.training.task import Task
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from surefoot.data.problems import Problems
 from surefoot.data.raw import RawPart
 from surefoot.errors import DataError, nearest
 from surefoot.record import store
-from surefoot.train.inputs import as_channels
-from surefoot.train.weights import Trained
+from surefoot.training.inputs import as_channels
+from surefoot.training.weights import Trained
 
 _SHOWN = 5
 

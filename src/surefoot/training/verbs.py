@@ -23,13 +23,13 @@ from surefoot.record.predictions import Predictions, joined
 from surefoot.record.scores import Scores, class_scores, log_softmax, number_scores
 from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.seeds import torch_stream
-from surefoot.train.evaluate import outputs_of
-from surefoot.train.given import given_part, own_part
-from surefoot.train.inputs import Expected, Inputs, batches
-from surefoot.train.machine import machine
-from surefoot.train.run import Result
-from surefoot.train.task import Task
-from surefoot.train.weights import Trained, load_trained
+from surefoot.training.evaluate import outputs_of
+from surefoot.training.given import given_part, own_part
+from surefoot.training.inputs import Expected, Inputs, batches
+from surefoot.training.machine import machine
+from surefoot.training.run import Result
+from surefoot.training.task import Task
+from surefoot.training.weights import Trained, load_trained
 
 PARTS = ("train", "validation", "test")
 _BROKEN = "the model's output is not finite"
@@ -82,7 +82,7 @@ def evaluate(
         CheckpointError: the run does not exist, is unfinished or damaged.
 
     >>> import surefoot, tempfile
-    >>> from surefoot.train.opening import train
+    >>> from surefoot.training.opening import train
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     scores = evaluate(train("digits", "linear", epochs=3, lr=0.1, runs_dir=folder))
     >>> scores.examples, scores.interval[0] < scores.accuracy < scores.interval[1]
@@ -131,7 +131,7 @@ def predict(
         CheckpointError: the run does not exist, is unfinished or damaged.
 
     >>> import surefoot, tempfile
-    >>> from surefoot.train.opening import train
+    >>> from surefoot.training.opening import train
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     result = train("digits", "linear", epochs=3, lr=0.1, runs_dir=folder)
     ...     predictions = predict(result, surefoot.load("digits").test.x[:2])

@@ -15,9 +15,9 @@ from surefoot.config import Config
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import build
 from surefoot.record import store
-from surefoot.train.checkpoint import load_weights, read_tensors, tensor_bytes
-from surefoot.train.state import State
-from surefoot.train.task import Task
+from surefoot.training.checkpoint import load_weights, read_tensors, tensor_bytes
+from surefoot.training.state import State
+from surefoot.training.task import Task
 
 
 @dataclass(frozen=True)

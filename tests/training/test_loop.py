@@ -12,9 +12,9 @@ import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
 from surefoot.sgd.plan import plan, plateau_factor
-from surefoot.train.evaluate import evaluate_part
-from surefoot.train.loop import advance, fit, rate, start
-from surefoot.train.task import task
+from surefoot.training.evaluate import evaluate_part
+from surefoot.training.loop import advance, fit, rate, start
+from surefoot.training.task import task
 
 
 def test_the_start_is_the_model_before_any_step():

@@ -16,8 +16,8 @@ import surefoot
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.record import store
-from surefoot.train.opening import Given, open_run, resolve
-from surefoot.train.opening import train as train_to_the_end
+from surefoot.training.opening import Given, open_run, resolve
+from surefoot.training.opening import train as train_to_the_end
 
 DIGITS = resolve({"data": "digits", "model": "linear", "recipe": {"epochs": 1, "lr": 0.1}})
 
@@ -270,4 +270,4 @@ def test_given_objects_stand_in_for_the_text(tmp_path):
 
 def test_the_public_names_are_these_functions():
     assert surefoot.open_run is open_run
-    assert surefoot.train is not None
+    assert surefoot.train is train_to_the_end
