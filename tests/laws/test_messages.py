@@ -1,0 +1,836 @@
+"""The law of mistakes: whatever is wrong is answered by one message, as written down in docs/messages.md.
+
+Each case makes something wrong in a folder of its own and runs the command there, in this process. Run as a script,
+this prints the page: `python tests/laws/test_messages.py > docs/messages.md`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import functools
+import gzip
+import hashlib
+import importlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pooch
+import pytest
+import torch
+from PIL import Image
+
+import surefoot
+from surefoot.cli.app import run
+from surefoot.data import cifar
+from surefoot.errors import CheckpointError, ConfigError, DataError
+
+PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
+THREE_PARTS = re.compile(r"[^:]+.*?: .+\. [A-Z].*[.?]|wrong: .+: .+ \(.+; .+\)", re.DOTALL)
+"""What was given, what is allowed, what to do: the grammar of `SurefootError`, and that of a list of problems."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a case happens."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+    stack: contextlib.ExitStack
+
+
+Make = Callable[[Place], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mistake.
+
+    Attributes:
+        what: was given, as the page says it.
+        words: after `surefoot`.
+        names: what the message must name of it.
+        code: the exit code.
+        make: writes the files that are wrong.
+    """
+
+    what: str
+    words: str
+    names: str
+    code: int = 2
+    make: Make | None = None
+
+
+# What is wrong
+
+
+def text(name: str, content: str) -> Make:
+    return lambda place: _write(place.folder / name, content.encode())
+
+
+def raw(name: str, content: bytes) -> Make:
+    return lambda place: _write(place.folder / name, content)
+
+
+def nothing(name: str) -> Make:
+    return lambda place: (place.folder / name).mkdir(parents=True)
+
+
+def both(*makes: Make) -> Make:
+    def all_of_them(place: Place) -> None:
+        for make in makes:
+            make(place)
+
+    return all_of_them
+
+
+def pictures(*names: str, side: int = 8) -> Make:
+    """Write grey images that differ; a name that ends in / is a folder without any."""
+
+    def draw(place: Place) -> None:
+        for name in names:
+            if name.endswith("/"):
+                (place.folder / name).mkdir(parents=True)
+                continue
+            (place.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            levels = np.random.default_rng(sum(name.encode())).integers(0, 256, (side, side), dtype=np.uint8)
+            Image.fromarray(levels).save(place.folder / name)
+
+    return draw
+
+
+def npz(**arrays: Any) -> Make:
+    return lambda place: np.savez(place.folder / "data.npz", **arrays)
+
+
+def model(body: str) -> Make:
+    """Write the user's module mine.py."""
+    return text("mine.py", f"import torch\nfrom torch import nn\n\n{body}\n")
+
+
+def runs(*names: str) -> Make:
+    """Copy runs that were made beforehand."""
+
+    def copy(place: Place) -> None:
+        for name in names:
+            shutil.copytree(trained() / "runs" / name, place.folder / "runs" / name)
+
+    return copy
+
+
+def rewritten(name: str, change: Callable[[bytes], bytes]) -> Make:
+    """Change files of a run, found by a pattern."""
+
+    def rewrite(place: Place) -> None:
+        found = sorted(place.folder.glob(f"runs/{name}"))
+        assert found, name
+        for path in found:
+            path.write_bytes(change(path.read_bytes()))
+
+    return rewrite
+
+
+def torn(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def another_hash(place: Place) -> None:
+    """Let model.json agree with whatever lies in model.safetensors."""
+    folder = place.folder / "runs" / "done"
+    information = json.loads((folder / "model.json").read_text())
+    information["sha256"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(information))
+
+
+def removed(name: str) -> Make:
+    return lambda place: (place.folder / name).unlink()
+
+
+def held(place: Place) -> None:
+    """Hold the lock of the unfinished run, as a process that trains it does."""
+    file = place.stack.enter_context((place.folder / "runs" / "half" / "lock").open("r+"))
+    file.truncate(0)
+    file.write("4711")
+    file.flush()
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def small_cifar(place: Place) -> None:
+    """Write CIFAR-10's files with one record each, whose md5s are the right ones."""
+    contents = {name: bytes([at]) + bytes(cifar.PIXELS) for at, name in enumerate(cifar.FILES)}
+    for name, content in contents.items():
+        _write(place.folder / cifar.FOLDER / name, content)
+    words = "airplane automobile bird cat deer dog frog horse ship truck"
+    _write(place.folder / cifar.FOLDER / cifar.META, words.replace(" ", "\n").encode())
+    place.patch.setattr(cifar, "RECORDS", 1)
+    place.patch.setattr(cifar, "FILES", {name: hashlib.md5(content).hexdigest() for name, content in contents.items()})
+
+
+def offline(place: Place) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise ConnectionError("no route to host")
+
+    place.patch.setattr(pooch.HTTPDownloader, "__call__", fail)
+
+
+def no_cache(place: Place) -> None:
+    """Let the cache folder be a file."""
+    place.patch.setenv("SUREFOOT_CACHE", str(_write(place.folder / "cache", b"")))
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+TABLE = "width,height,kind\n" + "".join(f"{i},{i * i % 7},{'ab'[i % 2]}\n" for i in range(20))
+ROWS = np.arange(40, dtype=np.float32).reshape(20, 2)
+PETS = [f"pets/{kind}/{i}.png" for kind in ("cat", "dog") for i in range(4)]
+PARTS = [f"pets/{part}/{kind}/{i}.png" for part in ("train", "test") for kind in ("cat", "dog") for i in range(4)]
+FLAT = "def flat(input_shape, outputs):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, {}))"
+QUICK = "--model linear --epochs 1"
+
+
+@functools.cache
+def trained() -> Path:
+    """Return a folder with runs: one finished, one in its middle, and ones on tables and on a model of one's own."""
+    home = Path(tempfile.mkdtemp(prefix="surefoot-messages-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    with _inside(home, home / "cache"):
+        assert _quiet(f"train digits {QUICK} --name done")[0] == 0
+        _write(home / "table.csv", TABLE.encode())
+        assert _quiet("train table.csv --model linear --epochs 1 --batch-size 4 --name table")[0] == 0
+        _write(home / "slope.csv", "".join(f"{i},{2 * i}\n" for i in range(20)).encode())
+        assert _quiet("train slope.csv --target numbers --model linear --epochs 1 --batch-size 4 --name slope")[0] == 0
+        net = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+        _write(home / "mine.py", net.encode())
+        assert _quiet("train digits --model mine:net --epochs 1 --name own")[0] == 0
+        config = surefoot.Config(data="digits", model="linear", recipe=surefoot.Recipe(epochs=2))
+        with surefoot.open_run(config, name="half") as half:
+            for _ in range(3):
+                half.advance(4)
+                half.save()
+    return home
+
+
+# The cases
+
+CASES: dict[str, list[Case]] = {
+    "The command line": [
+        Case("a command with a typo", "trian digits", "trian"),
+        Case("a command of `data` that there is not", "data chek pets", "chek"),
+        Case("a flag with a typo", "train --lrr 0.1", "--lrr"),
+        Case("a flag that resembles none", "train --zzz", "--zzz"),
+        Case("a flag without its value", "train --lr", "--lr"),
+        Case("a flag given twice", "train --lr 1 --lr 2", "--lr"),
+        Case("one word too many", "train digits again", "again"),
+        Case("a word in place of a number", "train --lr fast", "lr"),
+        Case("a number that is not whole", "train --seed 1.5", "seed"),
+        Case("a word in a list of numbers", "train --milestones-epochs 30 x", "milestones_epochs"),
+        Case("neither a number nor full", "train --batch-size all", "batch_size"),
+        Case("a choice with a typo", "train --schedule cosin", "schedule"),
+        Case("a choice that there is not", "train --precision fp16", "precision"),
+        Case("a switch with a value", "train --quiet=maybe", "quiet"),
+        Case("no run", "resume", "RUN"),
+        Case("a part that there is not", "evaluate done --part tset", "part"),
+        Case("a name with a slash", "train --name a/b", "'a/b'"),
+        Case("a name of dots", "train --name ..", "'..'"),
+        Case(
+            "a file in place of the folder of runs", "train --name x --runs-dir notes", "notes", make=text("notes", "")
+        ),
+        Case("fewer rows than two", "show --rows 1", "rows"),
+        Case("no schedule", "schedule", "schedule"),
+        Case("a schedule with a typo", "schedule resnet-setp", "resnet-setp"),
+        Case("a schedule of no length", "schedule cosine --steps 0", "steps"),
+        Case("a schedule with a negative peak", "schedule cosine --lr=-1", "lr"),
+        Case("a picture of an unknown format", "schedule cosine --out a.jpg", "a.jpg"),
+        Case("a picture in a folder that is not there", "schedule cosine --out no/a.svg", "no/a.svg"),
+        Case("an axis without a picture", "schedule cosine --log", "--log"),
+        Case("a shape with a letter", "models --input-shape 3,a", "3,a"),
+        Case("a model without outputs", "models --outputs 0", "outputs"),
+        Case("nothing to predict", "predict done", "input"),
+        Case("fewer classes than one", "predict done a.png --top 0", "top"),
+        Case("two formats", "predict done a.png --json --format csv", "--format csv"),
+        Case("a table for a file", "predict done a.png --format table --out a.csv", "--format table"),
+        Case("an output file of an unknown format", "predict done a.png --out a.xml", "a.xml"),
+        Case("an output file in a folder that is not there", "predict done a.png --out no/a.csv", "no/a.csv"),
+        Case(
+            "ranks of a regression",
+            "predict slope a.csv --top 2",
+            "top",
+            make=both(runs("slope"), text("a.csv", "1\n2\n")),
+        ),
+    ],
+    "The configuration": [
+        Case("a learning rate of 0", "train --lr 0", "lr"),
+        Case("a learning rate that is no number", "train --lr nan", "lr"),
+        Case("no epochs", "train --epochs 0", "epochs"),
+        Case("no steps", "train --steps 0", "steps"),
+        Case("both lengths", "train --epochs 3 --steps 100", "steps"),
+        Case("an empty batch", "train --batch-size 0", "batch_size"),
+        Case("a batch larger than the data", "train --batch-size 5000", "batch_size"),
+        Case("a batch of one with batch norm", "train --batch-size 1 --model cnn", "batch"),
+        Case("momentum of 1", "train --momentum 1", "momentum"),
+        Case("Nesterov without momentum", "train --momentum-form nesterov --momentum 0", "momentum"),
+        Case("Nesterov with dampening", "train --momentum-form nesterov --dampening 0.1", "dampening"),
+        Case("negative weight decay", "train --weight-decay=-1", "weight_decay"),
+        Case("label smoothing of 1", "train --label-smoothing 1", "label_smoothing"),
+        Case("an average that never moves", "train --ema-decay 1", "ema_decay"),
+        Case("a gradient of no length", "train --clip-norm 0", "clip_norm"),
+        Case("all of the data for validation", "train --validation 1", "validation"),
+        Case("less than one example for validation", "train --validation 0.0001", "validation"),
+        Case("a negative seed", "train --seed=-1", "seed"),
+        Case("no threads", "train --threads 0", "threads"),
+        Case("more rows than updates", "train --rows-per-epoch 100", "rows_per_epoch"),
+        Case("a step schedule without its steps", "train --schedule step", "milestones_epochs"),
+        Case("falling milestones", "train --schedule step --milestones-epochs 60 30", "milestones_epochs"),
+        Case("a milestone after the end", "train --schedule step --milestones-epochs 30", "milestones_epochs"),
+        Case("an option of another schedule", "train --schedule cosine --power 2", "power"),
+        Case("a warmup longer than the run", "train --epochs 3 --warmup-epochs 5", "warmup_epochs"),
+        Case("two warmups", "train --schedule one-cycle --warmup-epochs 1", "warmup_epochs"),
+        Case("a preset without its name", "train --schedule preset", "preset"),
+        Case("a preset that there is not", "train --schedule preset --preset resnet-stp", "resnet-stp"),
+        Case("plateau without validation", "train --schedule plateau --validation 0", "plateau"),
+        Case("an unknown augmentation", "train --augment flp", "flp"),
+        Case("a crop without its size", "train --augment crop", "crop"),
+        Case("a crop larger than the images", "train --augment crop:8", "crop:8"),
+        Case("a flip of numbers", f"train table.csv {QUICK} --augment flip", "flip", make=text("table.csv", TABLE)),
+        Case("images of no size", "train pets --image-size 0", "image_size", make=pictures(*PETS)),
+        Case("a size for what is no folder", "train digits --image-size 8", "image_size"),
+        Case("a label that is no column", "train table.csv --label knd", "knd", make=text("table.csv", TABLE)),
+        Case("a label for what is no table", "train digits --label y", "label"),
+        Case("a regression on classes", "train digits --target numbers", "target"),
+        Case("a device that there is not", "train --device gpu", "gpu"),
+        Case("a device that is absent", "train --device cuda:9", "cuda:9"),
+        Case("a model with a typo", "train --model resnet2", "resnet2"),
+        Case("a module that is not there", "train --model mine:net", "mine"),
+        Case("a module without the factory", "train --model mine:nett", "nett", make=model(FLAT.format(10))),
+        Case("a module that is not Python", "train --model mine:net", "mine", make=text("mine.py", "def net(:\n")),
+        Case("a module that fails", "train --model mine:net", "mine", make=text("mine.py", "1 / 0\n")),
+        Case("a factory that is none", "train --model mine:net", "mine:net", make=model("net = 3")),
+        Case(
+            "a factory that returns no module",
+            "train --model mine:net",
+            "mine:net",
+            make=model("def net():\n    return 3"),
+        ),
+        Case(
+            "a factory that wants more",
+            "train --model mine:net",
+            "width",
+            make=model("def net(width):\n    return nn.Flatten()"),
+        ),
+        Case(
+            "a factory that fails",
+            "train --model mine:net",
+            "mine:net",
+            make=model("def net():\n    return {}['width']"),
+        ),
+        Case("a model with too few outputs", "train --model mine:flat", "output", make=model(FLAT.format(7))),
+        Case(
+            "a model for other inputs",
+            "train --model mine:net",
+            "batch",
+            make=model("def net():\n    return nn.Linear(3, 10)"),
+        ),
+        Case("images' model for a table", "train table.csv --model cnn", "cnn", make=text("table.csv", TABLE)),
+        Case("a file that is not there", "train --config mine.toml", "mine.toml"),
+        Case("a folder in place of the file", "train --config mine", "mine", make=nothing("mine")),
+        Case(
+            "a file that is not TOML", "train --config mine.toml", "mine.toml", make=text("mine.toml", "model = mlp\n")
+        ),
+        Case("a file that is not text", "train --config mine.toml", "mine.toml", make=raw("mine.toml", b"\xff\xfe")),
+        Case(
+            "a key with a typo",
+            "train --config mine.toml",
+            "momentun",
+            make=text("mine.toml", "[recipe]\nmomentun = 0.9\n"),
+        ),
+        Case("a key in the wrong table", "train --config mine.toml", "lr", make=text("mine.toml", "lr = 0.1\n")),
+        Case(
+            "a table that there is not",
+            "train --config mine.toml",
+            "recipes",
+            make=text("mine.toml", "[recipes]\nlr = 1\n"),
+        ),
+        Case(
+            "a value in place of a table", "train --config mine.toml", "recipe", make=text("mine.toml", "recipe = 3\n")
+        ),
+        Case(
+            "text in place of a number",
+            "train --config mine.toml",
+            "lr",
+            make=text("mine.toml", '[recipe]\nlr = "fast"\n'),
+        ),
+    ],
+    "Data": [
+        Case("a named set with a typo", "train cifar1", "cifar1"),
+        Case("a path that is not there", "train no/pets", "no/pets", 1),
+        Case("a file of another kind", "train notes.txt", "notes.txt", 1, text("notes.txt", "")),
+        Case("an empty folder", "train pets", "pets", 1, nothing("pets")),
+        Case("images outside of classes", "train pets", "0.png", 1, pictures("pets/0.png", "pets/1.png")),
+        Case("one class only", "train pets", "cat", 1, pictures(*PETS[:4])),
+        Case("a class without images", "train pets", "ant", 1, pictures(*PETS, "pets/ant/")),
+        Case(
+            "an image that is none",
+            "train pets",
+            "cat/9.png",
+            1,
+            both(pictures(*PETS), text("pets/cat/9.png", "hello")),
+        ),
+        Case("an image that is empty", "train pets", "dog/9.png", 1, both(pictures(*PETS), text("pets/dog/9.png", ""))),
+        Case(
+            "an image of another size",
+            "train pets",
+            "cat/9.png",
+            1,
+            both(pictures(*PETS), pictures("pets/cat/9.png", side=12)),
+        ),
+        Case("a part without a class", "train pets", "dog", 1, pictures(*PARTS[:12])),
+        Case("a part with one class more", "train pets", "ant", 1, pictures(*PARTS, "pets/test/ant/0.png")),
+        Case("a part that is none", "train pets", "spare", 1, pictures(*PARTS, "pets/spare/cat/0.png")),
+        Case("a table that is empty", "train table.csv", "table.csv", 1, text("table.csv", "")),
+        Case("a table of one column", "train table.csv", "table.csv", 1, text("table.csv", "a\n1\n2\n")),
+        Case("a row that is too short", "train table.csv", "row 22", 1, text("table.csv", TABLE + "4,a\n")),
+        Case("a word among numbers", "train table.csv", "row 22", 1, text("table.csv", TABLE + "4,tall,a\n")),
+        Case("nan among numbers", "train table.csv", "row 22", 1, text("table.csv", TABLE + "nan,2,a\n")),
+        Case("a row without a label", "train table.csv", "row 22", 1, text("table.csv", TABLE + "3,4,\n")),
+        Case(
+            "a table that is not UTF-8",
+            "train table.csv",
+            "table.csv",
+            1,
+            raw("table.csv", TABLE.encode() + b"1,2,\xff\n"),
+        ),
+        Case(
+            "text for a regression",
+            "train table.csv --target numbers",
+            "row 2",
+            1,
+            text("table.csv", "width,height,kind\n1,2,a\n2,5,7\n"),
+        ),
+        Case("labels of one class", "train table.csv", "one class", 1, text("table.csv", TABLE.replace(",b", ",a"))),
+        Case("a label below 0", "train data.npz", "row 3", 1, npz(x=ROWS, y=np.array([0, 1, 0, -3] + [1] * 16))),
+        Case("a class that is skipped", "train data.npz", "'1'", 1, npz(x=ROWS, y=np.array([0, 2] * 10))),
+        Case(
+            "a label that the training part lacks",
+            "train data.npz",
+            "test row 1",
+            1,
+            npz(x_train=ROWS, y_train=np.array([0, 1] * 10), x_test=ROWS[:2], y_test=np.array([0, 5])),
+        ),
+        Case(
+            "a label that is no whole number",
+            "train data.npz",
+            "row 1",
+            1,
+            npz(x=ROWS, y=np.array([0, 0.5] + [1] * 18)),
+        ),
+        Case(
+            "infinity in an array",
+            "train data.npz",
+            "row 4",
+            1,
+            npz(x=np.where(ROWS == 9, np.inf, ROWS), y=np.array([0, 1] * 10)),
+        ),
+        Case("an array without its labels", "train data.npz", "array x", 1, npz(x=ROWS)),
+        Case("arrays of other names", "train data.npz", "images, labels", 1, npz(images=ROWS, labels=np.arange(20))),
+        Case("arrays of other lengths", "train data.npz", "(20, 2)", 1, npz(x=ROWS, y=np.arange(19) % 2)),
+        Case(
+            "an array of Python objects",
+            "train data.npz",
+            "array x",
+            1,
+            npz(x=np.array([[1], [1, 2]], dtype=object), y=np.array([0, 1])),
+        ),
+        Case("an .npz that is none", "train data.npz", "data.npz", 1, raw("data.npz", b"PK\3\4 torn")),
+        Case(
+            "examples that are all the same",
+            "train data.npz",
+            "every example",
+            1,
+            npz(x=np.ones_like(ROWS), y=np.arange(20) % 2),
+        ),
+        Case("one example", "train data.npz", "1 example", 1, npz(x=ROWS[:1], y=np.array([0]))),
+        Case("a folder without CIFAR-10", "train cifar10 --data-dir here", "here", 1, nothing("here")),
+        Case("a path without CIFAR-10", "train cifar10 --data-dir here", "here", 1),
+        Case(
+            "an archive that is damaged",
+            "train cifar10 --data-dir c.tar.gz",
+            "c.tar.gz",
+            1,
+            raw("c.tar.gz", torn(gzip.compress(os.urandom(4000)))),
+        ),
+        Case(
+            "a batch file that is missing",
+            f"train cifar10 --data-dir {cifar.FOLDER}",
+            "data_batch_3.bin",
+            1,
+            both(small_cifar, removed(f"{cifar.FOLDER}/data_batch_3.bin")),
+        ),
+        Case(
+            "a batch file that was changed",
+            f"train cifar10 --data-dir {cifar.FOLDER}",
+            "test_batch.bin",
+            1,
+            both(small_cifar, raw(f"{cifar.FOLDER}/test_batch.bin", bytes(1 + cifar.PIXELS))),
+        ),
+        Case("a download without a network", "train cifar10", cifar.URL, 1, offline),
+        Case("a cache folder that cannot be one", "train pets", "cache", 1, both(pictures(*PETS), no_cache)),
+        Case(
+            "a table with faults, checked",
+            "data check table.csv",
+            "row 22",
+            1,
+            text("table.csv", TABLE + "nan,2,a\n4,a\n"),
+        ),
+        Case("a folder with faults, checked", "data check pets", "ant", 1, pictures(*PETS, "pets/ant/")),
+        Case("a path that is not there, checked", "data check no/pets", "no/pets", 1),
+        Case(
+            "classes that the run does not know",
+            "evaluate table --data other.csv",
+            "'c'",
+            1,
+            both(runs("table"), text("other.csv", TABLE.replace(",b", ",c"))),
+        ),
+        Case(
+            "a table of another width",
+            "evaluate table --data other.csv",
+            "(3,)",
+            1,
+            both(runs("table"), text("other.csv", "a,b,c,kind\n1,2,3,a\n2,3,5,b\n")),
+        ),
+        Case(
+            "numbers for a model of images",
+            "evaluate done --data table.csv",
+            "numbers",
+            1,
+            both(runs("done"), text("table.csv", TABLE)),
+        ),
+        Case(
+            "a part that the data lacks",
+            "evaluate table",
+            "table.csv",
+            1,
+            both(runs("table"), text("table.csv", TABLE)),
+        ),
+        Case(
+            "data that has changed since the run",
+            "evaluate table",
+            "table.csv",
+            1,
+            both(runs("table"), text("table.csv", TABLE + "9,9,a\n")),
+        ),
+        Case("an input that is not there", "predict done no.png", "no.png", 1, runs("done")),
+        Case("an input that is no image", "predict done a.png", "a.png", 1, both(runs("done"), text("a.png", "hello"))),
+        Case(
+            "an input of one column more",
+            "predict table a.csv",
+            "a.csv",
+            1,
+            both(runs("table"), text("a.csv", "1,2,3\n4,5,6\n")),
+        ),
+        Case(
+            "an input row with a word",
+            "predict table a.csv",
+            "a.csv:2",
+            1,
+            both(runs("table"), text("a.csv", "1,2\n4,tall\n")),
+        ),
+        Case(
+            "an input array of another shape", "predict done data.npz", "data.npz", 1, both(runs("done"), npz(x=ROWS))
+        ),
+        Case(
+            "a table for a model of images",
+            "predict done a.csv",
+            "a.csv",
+            1,
+            both(runs("done"), text("a.csv", "1,2\n")),
+        ),
+        Case("a folder without images", "predict done pets", "pets", 1, both(runs("done"), nothing("pets"))),
+    ],
+    "Runs and checkpoints": [
+        Case("a run that there is not", "resume dnoe", "dnoe", 1, runs("done")),
+        Case("no runs at all", "show done", "done", 1),
+        Case("a run that is finished, to go on with", "resume done", "done", 0, runs("done")),
+        Case("a run that is not finished, to measure", "evaluate half", "half", 1, runs("half")),
+        Case(
+            "a run that is not finished, to use", "predict half a.png", "half", 1, both(runs("half"), pictures("a.png"))
+        ),
+        Case("the name of a folder of other files", "train --name notes", "notes", 2, text("runs/notes/a.txt", "")),
+        Case(
+            "the name of a run with other settings", f"train digits {QUICK} --lr 0.2 --name done", "lr", 2, runs("done")
+        ),
+        Case(
+            "the name of an unfinished run with other settings",
+            "train digits --model mlp --epochs 2 --name half",
+            "model",
+            2,
+            runs("half"),
+        ),
+        Case("a run that another process trains", "resume half", "4711", 1, both(runs("half"), held)),
+        Case(
+            "checkpoints that are all damaged",
+            "resume half",
+            "checkpoints",
+            1,
+            both(runs("half"), rewritten("half/checkpoints/*/model.safetensors", torn)),
+        ),
+        Case(
+            "checkpoints without their manifest",
+            "resume half",
+            "MANIFEST.json",
+            1,
+            both(runs("half"), rewritten("half/checkpoints/*/MANIFEST.json", lambda content: b"{}")),
+        ),
+        Case(
+            "settings that are damaged",
+            "resume half",
+            "config.toml",
+            1,
+            both(runs("half"), rewritten("half/config.toml", lambda content: b"data = \n" + content)),
+        ),
+        Case(
+            "settings with an unknown key",
+            "show half",
+            "shoes",
+            1,
+            both(runs("half"), rewritten("half/config.toml", lambda content: b"shoes = 2\n" + content)),
+        ),
+        Case(
+            "metrics damaged in the middle",
+            "resume half",
+            "line 1",
+            1,
+            both(runs("half"), rewritten("half/metrics.jsonl", lambda content: b"{torn\n" + content)),
+        ),
+        Case(
+            "metrics damaged in the middle, shown",
+            "show done",
+            "line 1",
+            1,
+            both(runs("done"), rewritten("done/metrics.jsonl", lambda content: b"{torn\n" + content)),
+        ),
+        Case(
+            "an environment that is damaged",
+            "resume half",
+            "environment.json",
+            1,
+            both(runs("half"), rewritten("half/environment.json", lambda content: b'{"torch": ')),
+        ),
+        Case(
+            "a result that is damaged",
+            "resume done",
+            "result.json",
+            1,
+            both(runs("done"), rewritten("done/result.json", lambda content: b'{"run": ')),
+        ),
+        Case(
+            "a result that is no result",
+            "resume done",
+            "result.json",
+            1,
+            both(runs("done"), rewritten("done/result.json", lambda content: b"[]")),
+        ),
+        Case(
+            "a result that is damaged, shown",
+            "show done",
+            "result.json",
+            1,
+            both(runs("done"), rewritten("done/result.json", lambda content: b'{"run": ')),
+        ),
+        Case(
+            "weights that are damaged",
+            "evaluate done",
+            "model.safetensors",
+            1,
+            both(runs("done"), rewritten("done/model.safetensors", torn)),
+        ),
+        Case(
+            "weights that are missing",
+            "evaluate done",
+            "model.safetensors",
+            1,
+            both(runs("done"), removed("runs/done/model.safetensors")),
+        ),
+        Case(
+            "a pickle in place of weights",
+            "evaluate done",
+            "model.safetensors",
+            1,
+            both(
+                runs("done"),
+                rewritten("done/model.safetensors", lambda content: b"\x80\x02cos\nsystem\n."),
+                another_hash,
+            ),
+        ),
+        Case(
+            "weights of another model",
+            "evaluate done",
+            "model.safetensors",
+            1,
+            both(runs("done"), rewritten("done/model.json", lambda content: content.replace(b'"linear"', b'"mlp"'))),
+        ),
+        Case(
+            "a description of the model that is damaged",
+            "predict done a.png",
+            "model.json",
+            1,
+            both(runs("done"), rewritten("done/model.json", lambda content: b'{"schema": '), pictures("a.png")),
+        ),
+        Case(
+            "a description of the model that lacks its shape",
+            "evaluate done",
+            "input_shape",
+            1,
+            both(runs("done"), rewritten("done/model.json", lambda content: content.replace(b"input_shape", b"shape"))),
+        ),
+        Case("a run whose module is gone", "evaluate own", "mine", 1, runs("own")),
+        Case("a run whose data is gone", "evaluate table", "table.csv", 1, runs("table")),
+    ],
+}
+ALL = [case for group in CASES.values() for case in group]
+
+
+# How they are run
+
+
+@contextlib.contextmanager
+def _inside(folder: Path, cache: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Work in a folder, with a cache of its own, and forget the user's modules afterwards."""
+    path, known, compiled = list(sys.path), set(sys.modules), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    importlib.invalidate_caches()
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUREFOOT_CACHE", str(cache))
+        patch.setattr(sys, "argv", ["surefoot"])
+        patch.setattr(torch.cuda, "is_available", lambda: False)  # the page is the same on every machine
+        try:
+            yield patch
+        finally:
+            sys.path[:], sys.dont_write_bytecode = path, compiled
+            for name in set(sys.modules) - known:
+                if getattr(sys.modules[name], "__file__", None) == str(folder / "mine.py"):
+                    del sys.modules[name]
+
+
+def _quiet(words: str) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code = run(shlex.split(words))
+    return code, out.getvalue(), err.getvalue()
+
+
+def _tree(folder: Path) -> dict[str, str]:
+    """Return what a folder holds, without the locks of runs, which name who looked last."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in sorted(folder.rglob("*"))
+        if path.name != "lock"
+    }
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    message: str
+    changed: list[str]
+
+
+def answer(case: Case, home: Path) -> Answer:
+    """Run a case in a folder that is empty."""
+    folder, cache = home / "here", home / "cache"
+    folder.mkdir()
+    trained()
+    with _inside(folder, cache) as patch, contextlib.ExitStack() as stack:
+        if case.make is not None:
+            case.make(Place(folder, patch, stack))
+        before = _tree(folder)
+        code, out, err = _quiet(case.words)
+        after = _tree(folder)
+    if case.words.startswith("data check") and not err:
+        err = "".join(line for line in out.splitlines(keepends=True) if line.startswith("wrong: "))
+    message = re.sub(r"^surefoot: ", "", err.strip(), flags=re.MULTILINE)
+    message = message.replace(str(cache), "CACHE").replace(str(folder), "HERE")
+    message = re.sub(r"(CACHE|HERE/cache)/images/\w+", r"\1/images/...", message)  # a hash of where the images lie
+    return Answer(code, message, sorted({name for name, _ in before.items() ^ after.items()}))
+
+
+# The page
+
+HEAD = """# What is said when something is wrong
+
+Every mistake is answered by one message on stderr and an exit code, never by a traceback (`data check` prints its
+list on stdout). A message says what was given (the field, file or row), what is allowed, and what to do next. Exit
+code 2 means that the command or a setting cannot be used; 1 that data, a checkpoint or a run cannot. All of it is found
+before the first step of training, nothing of yours is changed by it, and no half-made run stays behind. The table is
+made by `python tests/laws/test_messages.py > docs/messages.md`, and the suite holds every line of it. CACHE and HERE
+stand for the cache folder and the working directory.
+"""
+
+
+def line(case: Case, found: Answer) -> str:
+    message = "<br>".join(_code(each) for each in found.message.split("\n"))
+    return f"| {case.what}<br>{_code(f'surefoot {case.words}')} | {message} | {found.code} |"
+
+
+def _code(words: str) -> str:
+    """Return words as code in a table of Markdown."""
+    words = words.strip().replace("|", "\\|")
+    return f"`` {words} ``" if "`" in words else f"`{words}`"
+
+
+def page() -> str:
+    parts = [HEAD]
+    for title, cases in CASES.items():
+        parts += [f"\n## {title}\n\n| what was given | message | exit code |\n|---|---|---|\n"]
+        for case in cases:
+            with tempfile.TemporaryDirectory() as home:
+                parts.append(line(case, answer(case, Path(home))) + "\n")
+    return "".join(parts)
+
+
+# The law
+
+
+@pytest.mark.parametrize("case", ALL, ids=[case.what for case in ALL])
+def test_a_mistake_is_answered_as_the_page_says(case, tmp_path):
+    found = answer(case, tmp_path)
+    assert found.code == case.code
+    assert case.names in found.message
+    assert "Traceback" not in found.message
+    assert str(tmp_path) not in found.message
+    assert case.code == 0 or THREE_PARTS.search(found.message), "given, allowed, do"
+    assert set(found.changed) <= {"runs"}, "nothing was to change, and no run to be left behind"
+    known = PAGE.read_text(encoding="utf-8").splitlines()
+    start = line(case, Answer(0, "", [])).partition(" | ")[0]
+    assert [each for each in known if each.startswith(f"{start} |")] == [line(case, found)], "see the top of this file"
+
+
+def test_the_page_has_these_cases_and_no_others():
+    rows = [row for row in PAGE.read_text(encoding="utf-8").splitlines() if row.startswith("| ") and "`" in row]
+    assert [row.partition("<br>")[0] for row in rows] == [f"| {case.what}" for case in ALL]
+    assert PAGE.read_text(encoding="utf-8").startswith(HEAD)
+
+
+def test_every_kind_of_error_has_its_exit_code():
+    assert (ConfigError.exit_code, DataError.exit_code, CheckpointError.exit_code) == (2, 1, 1)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
