@@ -29,11 +29,11 @@ def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bo
 
 
 def _positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0
+    return 0 < value < math.inf
 
 
 def _not_negative(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
+    return 0 <= value < math.inf
 
 
 def _fraction(value: float) -> bool:

@@ -20,6 +20,12 @@ def test_the_remainder_of_an_epoch_is_left_out():
     assert made(examples=109, epochs=3).steps == 30
 
 
+@pytest.mark.parametrize("length", [{"epochs": 1e300}, {"steps": 10**400}])
+def test_a_run_that_no_memory_holds_is_refused(length):
+    with pytest.raises(ConfigError, match="at most 100,000,000 updates"):
+        made(**length)
+
+
 def test_ten_epochs_are_the_default_and_steps_replace_them():
     assert made().steps == 100
     assert made(steps=7).steps == 7

@@ -19,6 +19,8 @@ from surefoot.sgd.schedules import ScheduleFn
 
 DEFAULT_EPOCHS = 10.0
 """Length of a run whose recipe gives none; chosen by hand."""
+MOST_STEPS = 100_000_000
+"""Longest plan: its table of rates takes 800 MB, and no published run is a hundredth of it. Chosen by hand."""
 DEFAULT_FACTOR = {"step": 0.1, "exponential": 0.95, "plateau": 0.1}
 """Multipliers left out: 0.1 as He et al. 2015 (arXiv 1512.03385), section 4.2; 0.95 per epoch chosen by hand."""
 
@@ -71,7 +73,11 @@ def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
         )  # fmt: skip
     per_epoch = examples // batch_size
     epochs = DEFAULT_EPOCHS if recipe.epochs is None else recipe.epochs
-    steps = recipe.steps if recipe.steps is not None else max(1, round(epochs * per_epoch))
+    length = recipe.steps if recipe.steps is not None else epochs * per_epoch
+    if length > MOST_STEPS:
+        given = f"epochs = {epochs:g}" if recipe.steps is None else f"steps = {recipe.steps}"
+        raise ConfigError(given, f"a run has at most {MOST_STEPS:,} updates", "give fewer epochs or steps")
+    steps = max(1, round(length))
     if not 1 <= rows_per_epoch <= per_epoch:
         raise ConfigError(
             f"rows_per_epoch = {rows_per_epoch} with {per_epoch} updates per epoch",
