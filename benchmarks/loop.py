@@ -77,7 +77,7 @@ def model_arm(task: Task, plan: Plan) -> Callable[[int], float]:
     """Return the same for forward, backward and update alone, on a batch that lies ready."""
     model = task.fresh_model().train()
     recipe = plan.recipe
-    parameters = dict(model.named_parameters())
+    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
     decaying = decays(list(parameters.items()), recipe.decay_on)
     velocity: list[Tensor] | None = None
     _, rows = batch_indices(plan.examples, plan.batch_size, 0, 0)

@@ -24,7 +24,7 @@ def test_train_shows_its_progress_on_stderr_and_its_result_on_stdout(tmp_path, c
     assert "95 % interval" in out
     assert "surefoot show a" in out
     assert (tmp_path / "runs" / "a" / "model.safetensors").is_file()
-    assert (tmp_path / "runs" / "a" / "command.txt").read_text().startswith("surefoot ")
+    assert (tmp_path / "runs" / "a" / "command.txt").read_text().startswith("surefoot")
 
 
 def test_json_is_the_result_and_alone_on_stdout(tmp_path, capsys):

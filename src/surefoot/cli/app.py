@@ -35,6 +35,7 @@ def build_app() -> App:
         name="surefoot",
         help="Train a model by SGD, and choose its settings by measurement.",
         version=__version__,
+        help_format="plaintext",  # the reader of markdown would be a fifth of the time that help takes
         default_parameter=Parameter(converter=converted),
         result_action="return_value",
     )
