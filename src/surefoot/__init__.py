@@ -54,7 +54,7 @@ _HOMES = {
     "train": "training.opening",
 }
 
-__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]  # one list of names, not two
 
 if TYPE_CHECKING:
     from surefoot.config import Config, Recipe, Schedule

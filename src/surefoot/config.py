@@ -59,7 +59,7 @@ class _Checked:
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
-        for item in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+        for item in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]  # only dataclasses inherit this
             value = _converted(hints[item.name], getattr(self, item.name), item.name)
             object.__setattr__(self, item.name, value)
             ok, allowed = item.metadata.get("ok"), item.metadata.get("range", "")

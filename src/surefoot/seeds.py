@@ -100,6 +100,6 @@ class StepSeeds:
     def at(self, step: int) -> None:
         """Set the generators to this step's address."""
         value = torch_seed(self.seed, self.stream, step)
-        torch.default_generator.manual_seed(value)
+        torch.default_generator.manual_seed(value)  # put back as it was by __exit__
         if self._cuda:
             torch.cuda.manual_seed_all(value)

@@ -159,7 +159,7 @@ def test_a_source_or_setting_that_means_nothing_is_refused(source, options, mess
         load(source, **options)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a home folder by environment")
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems take the home folder from HOME")
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     np.savez(tmp_path / "a.npz", x=X, y=Y)

@@ -45,6 +45,7 @@ def with_settings(command: _F) -> _F:
         for name, setting in flat_settings().items()
         if name not in taken
     ]
+    # A function object takes a signature of its own, which the type checker does not know of.
     command.__signature__ = signature.replace(parameters=[*own, *flags])  # pyright: ignore[reportFunctionMemberAccess]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *flags]}
     return command

@@ -101,6 +101,7 @@ def _shown(name: str, steps: int | None, lr: float | None) -> _Shown:
 def _shown_kind(kind: str, steps: int, lr: float) -> _Shown:
     """A kind with its own defaults, a hundredth of the run counting as an epoch; step drops at 30, 60 and 90."""
     drops = (30.0, 60.0, 90.0) if kind == "step" else None
+    # `kind` is one of the literals: the caller looked it up among them, and `Schedule` checks it again.
     shape = Schedule(kind=kind, milestones_epochs=drops)  # pyright: ignore[reportArgumentType]
     curve = schedule_of(shape, lr, steps, steps / 100)
     seams = {

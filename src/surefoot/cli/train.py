@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -91,7 +92,7 @@ def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, q
 
     with (
         StopSignals() as signals,
-        open_run(config, name=name, runs_dir=runs_dir, command=" ".join(["surefoot", *sys.argv[1:]])) as run,
+        open_run(config, name=name, runs_dir=runs_dir, command=shlex.join(["surefoot", *sys.argv[1:]])) as run,
         Display(run.plan.steps, quiet=quiet) as display,
     ):
         for note in run.notes:

@@ -44,7 +44,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must not leave the temporary file; it is raised again
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
