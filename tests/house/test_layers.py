@@ -35,13 +35,13 @@ def test_every_room_imports_only_from_rooms_earlier_on_the_road():
         ("sgd/planted.py", "import surefoot.record"),
         ("sgd/planted.py", "import surefoot.training"),
         ("training/planted.py", "import surefoot.measure"),
-        ("training/planted.py", "import surefoot.tune"),
+        ("training/planted.py", "import surefoot.tuning"),
         ("training/planted.py", "import surefoot.cli"),
         ("measure/planted.py", "import surefoot.diagnose"),
         ("diagnose/planted.py", "import surefoot.training"),
         ("diagnose/planted.py", "import torch.nn"),
         ("report/planted.py", "def late():\n    import torch"),
-        ("report/planted.py", "import surefoot.tune"),
+        ("report/planted.py", "import surefoot.tuning"),
         ("report/planted.py", "import surefoot.seeds"),
         ("record/planted.py", "import torch"),
         ("config.py", "import torch"),
@@ -53,7 +53,7 @@ def test_every_room_imports_only_from_rooms_earlier_on_the_road():
 )
 def test_a_planted_import_against_the_road_is_caught(tmp_path, file, line):
     copy = tmp_path / "src" / "surefoot"
-    for room in ("data", "models", "sgd", "training", "measure", "diagnose", "tune", "report", "cli"):
+    for room in ("data", "models", "sgd", "training", "measure", "diagnose", "tuning", "report", "cli"):
         (copy / room).mkdir(parents=True, exist_ok=True)
         (copy / room / "__init__.py").touch()
     for name in ("__init__.py", "__main__.py", "config.py", "settings.py", "seeds.py", "errors.py"):

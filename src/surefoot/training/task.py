@@ -37,6 +37,7 @@ class Task:
         augment: applied to training batches, or None.
         seed: of the order of examples, augmentation and dropout.
         machine: where it runs.
+        model: what the template was built from, a module excepted: see `reseeded`.
     """
 
     data: DataSet
@@ -45,6 +46,7 @@ class Task:
     augment: Augment | None
     seed: int
     machine: Machine
+    model: str | Factory | None = None
 
     @property
     def classifies(self) -> bool:
@@ -113,11 +115,36 @@ def task(
             if (part := getattr(data, name)) is not None
         },
     )
-    built = Task(placed, where.place_model(template), loss, moves if moves.operations else None, seed, where)
+    own = None if isinstance(model, nn.Module) else model
+    built = Task(placed, where.place_model(template), loss, moves if moves.operations else None, seed, where, own)
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
     _try_one_batch(built)
     return built
+
+
+def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
+    """Return the task with another seed: other initial weights, and another order, augmentation and dropout.
+
+    A task made from a module keeps that module's weights.
+
+    Args:
+        task: the task, which stays as it is.
+        seed: of the new one.
+        same_batches: keep the order, augmentation and dropout, so that runs of both are compared on the same batches.
+
+    >>> import surefoot
+    >>> digits = surefoot.task(surefoot.load("digits"), "mlp")
+    >>> other = reseeded(digits, 1, same_batches=True)
+    >>> other.seed == digits.seed, bool((other.template.head.weight == digits.template.head.weight).all())
+    (True, False)
+    """
+    if task.model is None:
+        return task if same_batches else dataclasses.replace(task, seed=seed)
+    template = task.machine.place_model(build(task.model, task.data.input_shape, task.data.outputs, seed))
+    fresh = dataclasses.replace(task, template=template, seed=seed)
+    _initialize_from_data(fresh)
+    return dataclasses.replace(fresh, seed=task.seed) if same_batches else fresh
 
 
 def _initialize_from_data(task: Task) -> None:

@@ -1,0 +1,1 @@
+"""K runs advanced as one: the only room that knows how."""
