@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Verdict = Literal["pass", "suspect", "fail"]
 """pass: nothing is wrong. suspect: look at it, training may still work. fail: training on is not worth it."""
-_WORST: dict[str, int] = {"pass": 0, "suspect": 1, "fail": 2}
+_BY_GRAVITY: tuple[Verdict, ...] = ("pass", "suspect", "fail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def worst(findings: tuple[Finding, ...] | list[Finding]) -> Verdict:
     >>> worst([Finding(name="a", verdict="pass", reason="ok"), Finding(name="b", verdict="fail", reason="no")])
     'fail'
     """
-    return max((finding.verdict for finding in findings), key=_WORST.__getitem__, default="pass")
+    return max((finding.verdict for finding in findings), key=_BY_GRAVITY.index, default="pass")
 
 
 def _plain(value: Any) -> Any:
