@@ -29,6 +29,8 @@ _HOMES = {
     "ConfigError": "errors",
     "DataError": "errors",
     "DataSet": "data.dataset",
+    "Decision": "record.decision",
+    "Finding": "record.decision",
     "Outcome": "record.run",
     "Part": "data.dataset",
     "Plan": "sgd.plan",
@@ -41,6 +43,8 @@ _HOMES = {
     "SurefootError": "errors",
     "Task": "training.task",
     "advance": "training.loop",
+    "check_initial_loss": "tuning.initial_loss",
+    "check_wiring": "tuning.wiring",
     "evaluate": "training.verbs",
     "fit": "training.loop",
     "load": "data.load",
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from surefoot.data.dataset import DataSet, Part
     from surefoot.data.load import load
     from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
+    from surefoot.record.decision import Decision, Finding
     from surefoot.record.run import Outcome, Record, Row
     from surefoot.sgd.lr_scheduler import lr_scheduler
     from surefoot.sgd.optimizer import SGD
@@ -71,6 +76,8 @@ if TYPE_CHECKING:
     from surefoot.training.task import Task, task
     from surefoot.training.verbs import evaluate, predict
     from surefoot.training.weights import load_trained
+    from surefoot.tuning.initial_loss import check_initial_loss
+    from surefoot.tuning.wiring import check_wiring
 
 
 def __getattr__(name: str) -> Any:
