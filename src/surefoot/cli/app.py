@@ -1,7 +1,7 @@
 """The `surefoot` command: its subcommands, and how every mistake becomes one message and an exit code.
 
-Exit codes: 0 done; 1 failed (bad data, a damaged run, a diverged training); 2 wrong usage; 130 and 143 stopped by
-SIGINT or SIGTERM, after a checkpoint.
+Exit codes: 0 done; 1 failed (bad data, a damaged run, a diverged training); 2 wrong usage; 3 a check fails; 130 and
+143 stopped by SIGINT or SIGTERM, after a checkpoint.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from surefoot.errors import SurefootError
 
 _COMMANDS = {
     "train": ("surefoot.cli.train:train", "Train a model by SGD, or go on with the run of that name."),
+    "check": ("surefoot.cli.check:check", "Check data, model and loss before training: steps 0, 1 and 2."),
     "resume": ("surefoot.cli.train:resume", "Go on with an unfinished run, bit for bit."),
     "evaluate": ("surefoot.cli.evaluate:evaluate", "Measure a trained model: accuracy with its interval, per class."),
     "predict": ("surefoot.cli.predict:predict", "Apply a trained model to images, a folder, an .npz or a .csv."),

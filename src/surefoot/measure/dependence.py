@@ -94,8 +94,8 @@ def matching_z(scores: Tensor, targets: Tensor) -> float:
         targets: classes, int64 [N]; or numbers [N, D].
 
     >>> y = torch.arange(100) % 4
-    >>> matching_z(F.one_hot(y).float(), y) > 9, matching_z(F.one_hot(y).float(), torch.arange(100) // 25)
-    (True, 0.0)
+    >>> [round(matching_z(F.one_hot(y).float(), targets), 1) for targets in (y, torch.arange(100) // 25)]
+    [17.2, 0.7]
     """
     scores = scores.double().cpu()
     against = scores[:, targets.cpu()] if targets.dim() == 1 else scores @ targets.double().cpu().T  # [N, N]

@@ -1,0 +1,108 @@
+"""`surefoot check`: the steps of the procedure that come before any learning rate is looked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from surefoot.cli.flags import with_settings
+from surefoot.cli.tables import clean, print_json, print_table
+from surefoot.config import Config
+from surefoot.errors import DataError
+from surefoot.settings import merged, nested, read_toml
+
+if TYPE_CHECKING:
+    from surefoot.record.decision import Decision
+
+FAILED = 3
+"""Exit code where a step fails: neither a mistake of usage nor an error, but an answer."""
+
+
+@with_settings
+def check(
+    data: str | None = None,
+    *,
+    config: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
+    **settings: Any,
+) -> int:
+    """Check data, model and loss before training: wiring, initial loss, and learning a small sample by heart.
+
+    It takes the flags of `surefoot train`, so that a command is checked by changing one word. Exit code 3: a step
+    fails, and training is not worth it yet.
+
+    Args:
+        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
+        config: TOML file of settings; flags go before it.
+        json: Print the decisions as JSON, with all findings and measurements.
+        quiet: Show no progress.
+    """
+    file = read_toml(config) if config else {}
+    from surefoot.training.opening import resolve
+
+    chosen = resolve(merged(file, nested({"data": data, **settings})))
+    decisions = list(_decisions(chosen, quiet=quiet))
+    if json:
+        print_json([decision.to_dict() for decision in decisions])
+    else:
+        _show(decisions)
+    return FAILED if any(decision.verdict == "fail" for decision in decisions) else 0
+
+
+def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
+    """Yield the decision of each step; step 2 trains, and is left out where one before it fails."""
+    from surefoot.tuning.initial_loss import check_initial_loss
+    from surefoot.tuning.overfit import overfit_sample
+    from surefoot.tuning.wiring import check_wiring
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    place: dict[str, Any] = {
+        "seed": config.seed, "device": config.device, "precision": config.precision, "threads": config.threads
+    }  # fmt: skip
+    say(f"reading {clean(config.data)}")
+    data = _data(config)
+    say(f"step 0, wiring: {clean(config.model)} on {clean(config.data)}")
+    wiring = check_wiring(config.model, data, **place)
+    yield wiring
+    say("step 1, initial loss")
+    initial = check_initial_loss(config.model, data, weight_decay=config.recipe.weight_decay, **place)
+    yield initial
+    if "fail" not in (wiring.verdict, initial.verdict):
+        say("step 2, overfitting a small sample")
+        yield overfit_sample(config.model, data, **place)
+
+
+def _data(config: Config) -> Any:
+    """Return the data, or its path where it cannot be loaded: whether only the labels are off is for step 0 to say."""
+    from surefoot.data.load import load
+
+    settings: dict[str, Any] = {
+        "data_dir": config.data_dir, "image_size": config.image_size, "label": config.label, "target": config.target
+    }  # fmt: skip
+    try:
+        return load(config.data, validation=config.validation, seed=config.seed, **settings)
+    except DataError:
+        if any(value not in (None, "classes") for value in settings.values()):
+            raise
+        return config.data
+
+
+def _show(decisions: list[Decision]) -> None:
+    rows = [(each.step, each.name, each.verdict, f"{each.seconds:.1f} s", each.reason) for each in decisions]
+    print_table(("step", "name", "verdict", "took", "reason"), rows, left=("name", "verdict", "reason"))
+    for decision in decisions:
+        for finding in decision.findings:
+            if finding.verdict != "pass":
+                print(f"\n{decision.name}, {finding.name}: {finding.verdict}\n  {clean(finding.reason)}")
+                if finding.advice is not None:
+                    print(f"  do: {clean(finding.advice)}")
+    if any(decision.verdict == "fail" for decision in decisions):
+        print("\nMend what fails before you train; then check again.")
