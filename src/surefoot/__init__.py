@@ -46,11 +46,13 @@ _HOMES = {
     "check_initial_loss": "tuning.initial_loss",
     "check_wiring": "tuning.wiring",
     "evaluate": "training.verbs",
+    "find_lr": "tuning.find_lr",
     "fit": "training.loop",
     "load": "data.load",
     "load_trained": "training.weights",
     "lr_scheduler": "sgd.lr_scheduler",
     "open_run": "training.opening",
+    "overfit_sample": "tuning.overfit",
     "plan": "sgd.plan",
     "predict": "training.verbs",
     "start": "training.loop",
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from surefoot.training.task import Task, task
     from surefoot.training.verbs import evaluate, predict
     from surefoot.training.weights import load_trained
+    from surefoot.tuning.find_lr import find_lr
+    from surefoot.tuning.overfit import overfit_sample
     from surefoot.tuning.initial_loss import check_initial_loss
     from surefoot.tuning.wiring import check_wiring
 
