@@ -12,6 +12,9 @@ UPHILL = 0.1
 """Cosine between update and gradient from which a step goes up. Weight decay and noise stay under it at the start of
 a training: chosen by hand."""
 
+DOUBLED = 0.5
+"""How far from 2 the ratio of two updates may be to be worth telling. Chosen by hand."""
+
 
 def own_step(
     *,
@@ -46,10 +49,9 @@ def own_step(
         found.append(_failed("own-step", f"the step does not move {listed(still)}, though they have a gradient",
                              "give them to the optimizer"))  # fmt: skip
     if stale > STALE:
-        reason = (
-            f"a second step moves {ratio:.2f} times as far as the first: gradients of the step before are added, "
-            "zero_grad is missing"
-        )
+        doubled = abs(ratio - 2) < DOUBLED  # as plain SGD does; Adam and clipping hide the length
+        seen = f"moves {ratio:.2f} times as far as the first" if doubled else "goes another way than from fresh ones"
+        reason = f"a second step {seen}: gradients of the step before are added, zero_grad is missing"
         found.append(_failed("zero-grad", reason, "call optimizer.zero_grad() before backward()"))
     if fresh and uphill > UPHILL:
         reason = f"the step goes up the loss: cosine {uphill:+.2f} between update and gradient, which should be near -1"

@@ -24,7 +24,8 @@ _CALLS = 8
 """Calls after which a step that accumulates gradients should have moved the weights. Chosen by hand."""
 _EXAMPLES = 64
 _MARK = -3.0
-"""What the gradients that a step left behind are multiplied by: if the next step adds to them, it turns around."""
+"""Length, over that of the gradient, to which the gradients that a step left behind are brought, with the other sign:
+if the next step adds to them, it turns around."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class OwnStepSeen:
         still: trainable parameters with a gradient that was not zero, and that did not move.
         not_held: parameters with requires_grad that are in no group of the optimizer; None where none was given.
         lr: largest rate in the optimizer's groups; None where none was given.
-        stale: relative change of the update when the gradients left by the call before are replaced by their triple
-            with the other sign; 0 for a step that begins by clearing them.
+        stale: relative change of the update when the gradients that the call before left are turned around and made
+            three times as long as the gradient; 0 for a step that begins by clearing them.
         ratio: length of the second update over the first, from the same weights, with the gradients left in place.
         uphill: cosine between the update and the gradient of the loss; above 0 the loss rises.
         fresh: the optimizer had no velocity or other state, so that the update is the gradient's alone.
@@ -100,9 +101,11 @@ def own_step(
         moved = _length(update)
         if not moved > 0:
             return OwnStepSeen(None, moved=moved, calls=None, **known)
-        marked = {name: None if grad is None else grad * _MARK for name, grad in left.items()}
-        again, turned = tried(left, calls)[0], tried(marked, calls)[0]
         gradient = _gradient(task, model, named, x, y)
+        kept = _length({name: grad for name, grad in left.items() if grad is not None})
+        mark = _MARK * max(1.0, _length(gradient) / kept) if kept > 0 else 0.0  # what was clipped would be outweighed
+        marked = {name: None if grad is None else grad * mark for name, grad in left.items()}
+        again, turned = tried(left, calls)[0], tried(marked, calls)[0]
     except Exception as error:  # the step is the user's, and may raise anything
         return OwnStepSeen(f"{type(error).__name__}: {(str(error) or repr(error)).splitlines()[0]}", **known)
     still = [name for name in named if not bool((update[name] != 0).any()) and bool((gradient[name] != 0).any())]
