@@ -30,7 +30,9 @@ _HOMES = {
     "DataError": "errors",
     "DataSet": "data.dataset",
     "Decision": "record.decision",
+    "Engine": "training.population.engine",
     "Finding": "record.decision",
+    "Member": "training.population.member",
     "Outcome": "record.run",
     "Part": "data.dataset",
     "Plan": "sgd.plan",
@@ -43,11 +45,13 @@ _HOMES = {
     "SurefootError": "errors",
     "Task": "training.task",
     "advance": "training.loop",
+    "advance_many": "training.population.many",
     "check_initial_loss": "tuning.initial_loss",
     "check_wiring": "tuning.wiring",
     "evaluate": "training.verbs",
     "find_lr": "tuning.find_lr",
     "fit": "training.loop",
+    "fit_many": "training.population.many",
     "load": "data.load",
     "load_trained": "training.weights",
     "lr_scheduler": "sgd.lr_scheduler",
@@ -55,7 +59,9 @@ _HOMES = {
     "overfit_sample": "tuning.overfit",
     "plan": "sgd.plan",
     "predict": "training.verbs",
+    "reseeded": "training.task",
     "start": "training.loop",
+    "start_many": "training.population.many",
     "task": "training.task",
     "train": "training.opening",
 }
@@ -74,13 +80,16 @@ if TYPE_CHECKING:
     from surefoot.sgd.plan import Plan, plan
     from surefoot.training.loop import advance, fit, start
     from surefoot.training.opening import open_run, train
+    from surefoot.training.population.engine import Engine
+    from surefoot.training.population.many import advance_many, fit_many, start_many
+    from surefoot.training.population.member import Member
     from surefoot.training.state import State
-    from surefoot.training.task import Task, task
+    from surefoot.training.task import Task, reseeded, task
     from surefoot.training.verbs import evaluate, predict
     from surefoot.training.weights import load_trained
     from surefoot.tuning.find_lr import find_lr
-    from surefoot.tuning.overfit import overfit_sample
     from surefoot.tuning.initial_loss import check_initial_loss
+    from surefoot.tuning.overfit import overfit_sample
     from surefoot.tuning.wiring import check_wiring
 
 

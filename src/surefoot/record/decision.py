@@ -81,7 +81,8 @@ def worst(findings: tuple[Finding, ...] | list[Finding]) -> Verdict:
     >>> worst([Finding(name="a", verdict="pass", reason="ok"), Finding(name="b", verdict="fail", reason="no")])
     'fail'
     """
-    return max((finding.verdict for finding in findings), key=_BY_GRAVITY.index, default="pass")
+    verdicts: list[Verdict] = ["pass", *(finding.verdict for finding in findings)]
+    return max(verdicts, key=_BY_GRAVITY.index)
 
 
 def _plain(value: Any) -> Any:

@@ -85,10 +85,12 @@ class Record:
     Attributes:
         rows: what was seen, oldest first.
         outcome: how it ended.
+        computed: how its steps were computed: "loop", or how it shared them with other members of a population.
     """
 
     rows: tuple[Row, ...]
     outcome: Outcome
+    computed: str = "loop"
 
     @property
     def last(self) -> Row | None:

@@ -82,7 +82,7 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
             lr = rate(plan, state)
             seen = step(task, plan, state, lr, measure_update=state.step + 1 in marks)
             if not seen.finite:
-                state.outcome = _diverged(seen, state.step, lr)
+                state.outcome = diverged(seen.loss, state.step, lr)
                 break
             state.step += 1
             _remember(task, plan, state, seen)
@@ -90,9 +90,9 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
             state.seconds += elapsed
             state.tally.seconds += elapsed
             if state.step in marks:
-                rows.append(_row(task, plan, state, seen, lr))
+                rows.append(row_after(task, plan, state, seen.update_ratio, lr))
     if state.step == plan.steps and state.outcome is None:
-        state.outcome = _end(task, plan, state)
+        state.outcome = outcome_at_end(task, plan, state)
     return state, rows
 
 
@@ -144,12 +144,18 @@ def _remember(task: Task, plan: Plan, state: State, seen: Seen) -> None:
         now = state.model.state_dict()
         for name, value in state.average.items():
             value.lerp_(now[name], 1 - decay)
+    watch_plateau(task, plan, state)
+
+
+def watch_plateau(task: Task, plan: Plan, state: State) -> None:
+    """At the end of an epoch, note the validation loss that the plateau schedule reads; no other schedule does."""
     if plan.recipe.schedule.kind == "plateau" and state.step % plan.steps_per_epoch == 0:
         assert task.data.validation is not None  # `start` has seen to it
         state.val_losses.append(evaluate_part(task, state.model, state.weights, task.data.validation).loss)
 
 
-def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
+def row_after(task: Task, plan: Plan, state: State, update_ratio: float | None, lr: float) -> Row:
+    """Return the row of the step that was just done, and begin a new tally; validates, which takes time."""
     began = time.perf_counter()
     validation = task.data.validation
     judged = evaluate_part(task, state.model, state.weights, validation) if validation is not None else None
@@ -165,22 +171,24 @@ def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
         val_loss=judged.loss if judged else None,
         val_accuracy=judged.accuracy if judged else None,
         grad_norm=tally.grad_norm / len(tally.losses),
-        update_ratio=seen.update_ratio if seen.update_ratio is not None else math.nan,
+        update_ratio=update_ratio if update_ratio is not None else math.nan,
         losses=tuple(tally.losses[:: math.ceil(len(tally.losses) / _LOSSES_PER_ROW)]),
         seconds=state.seconds,
         examples_per_second=tally.examples / tally.seconds if tally.seconds > 0 else 0.0,
     )
 
 
-def _end(task: Task, plan: Plan, state: State) -> Outcome:
+def outcome_at_end(task: Task, plan: Plan, state: State) -> Outcome:
+    """Return the outcome of a run whose steps are all done: finished, or diverged by its very last step."""
     if not state.is_finite(task.template):
         reason = f"the weights were no longer finite after the last step, {plan.steps}"
         return Outcome(kind="diverged", step=state.step, reason=reason)
     return Outcome(kind="finished", step=state.step, reason=f"all {plan.steps} steps were done")
 
 
-def _diverged(seen: Seen, step: int, lr: float) -> Outcome:
-    what = "the loss" if not math.isfinite(seen.loss) else "the gradient"
+def diverged(loss: float, step: int, lr: float) -> Outcome:
+    """Return the outcome of a run whose loss or, if that is finite, gradient was not finite after `step` updates."""
+    what = "the loss" if not math.isfinite(loss) else "the gradient"
     return Outcome(
         kind="diverged",
         step=step,

@@ -7,25 +7,12 @@ are computed is the engine's choice. So a member can be dropped, forked, saved o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from surefoot.record.run import Record, Row
-from surefoot.sgd.plan import Plan
-from surefoot.training.loop import advance, start
+from surefoot.training.loop import start
+from surefoot.training.population.engine import Engine
+from surefoot.training.population.member import Member, groups
 from surefoot.training.state import State
-from surefoot.training.task import Task
-
-
-@dataclass(frozen=True)
-class Member:
-    """One of K: a task and the plan that it is trained by.
-
-    Members of one task see the same batches, which makes them a paired comparison; `reseeded` makes a task with other
-    initial weights, and with the same batches or its own.
-    """
-
-    task: Task
-    plan: Plan
 
 
 def start_many(members: Sequence[Member]) -> list[State]:
@@ -34,7 +21,7 @@ def start_many(members: Sequence[Member]) -> list[State]:
 
 
 def advance_many(
-    members: Sequence[Member], states: Sequence[State], until_step: int
+    members: Sequence[Member], states: Sequence[State], until_step: int, engine: Engine | None = None
 ) -> tuple[list[State], list[list[Row]]]:
     """Train every member until `until_step` updates are done, or its run ends before; return states and new rows.
 
@@ -45,6 +32,7 @@ def advance_many(
         members: the tasks and plans, [K].
         states: one for each, from `start_many`, `advance_many`, `advance` or a checkpoint.
         until_step: as in `advance`; a member whose plan is shorter ends at its own end.
+        engine: computes the steps; give the same one to every call, and it need not choose anew. None makes one.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -54,12 +42,23 @@ def advance_many(
     >>> [state.step for state in states]
     [5, 5]
     """
-    moved = [advance(m.task, m.plan, state, until_step) for m, state in zip(members, states, strict=True)]
-    return [state for state, _ in moved], [rows for _, rows in moved]
+    engine = engine or Engine()
+    found: list[list[Row]] = [[] for _ in members]
+    moved = list(states)
+    for positions in groups(members, moved):
+        chosen, own = [members[i] for i in positions], [moved[i] for i in positions]
+        if own[0].outcome is not None or own[0].step >= min(until_step, chosen[0].plan.steps):
+            continue
+        rows = engine.advance(chosen, own, until_step)
+        for i, new in zip(positions, rows, strict=True):
+            found[i] = new
+    return moved, found
 
 
-def fit_many(members: Sequence[Member]) -> tuple[list[State], list[Record]]:
+def fit_many(members: Sequence[Member], engine: Engine | None = None) -> tuple[list[State], list[Record]]:
     """Train every member from its start to its end and return the last states and the records, as `fit` does for one.
+
+    Each record says in `computed` how the engine computed the run.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -68,10 +67,14 @@ def fit_many(members: Sequence[Member]) -> tuple[list[State], list[Record]]:
     >>> [record.outcome.kind for record in records]
     ['finished', 'diverged']
     """
-    longest = max((member.plan.steps for member in members), default=0)
-    states, rows = advance_many(members, start_many(members), longest)
-    return states, [
-        Record(rows=tuple(own), outcome=state.outcome)
-        for state, own in zip(states, rows, strict=True)
-        if state.outcome is not None
-    ]
+    engine = engine or Engine()
+    states = start_many(members)
+    records: list[Record | None] = [None for _ in members]
+    for positions in groups(members, states):
+        chosen, own = [members[i] for i in positions], [states[i] for i in positions]
+        rows = engine.advance(chosen, own, chosen[0].plan.steps)
+        for i, new in zip(positions, rows, strict=True):
+            outcome = states[i].outcome
+            assert outcome is not None  # `advance` to the last step ends every run
+            records[i] = Record(rows=tuple(new), outcome=outcome, computed=str(engine.last))
+    return states, [record for record in records if record is not None]

@@ -1,0 +1,256 @@
+"""How a group of members is computed: the ways are tried on real steps, and the fastest goes on.
+
+The steps of a trial are steps of the runs, so a trial costs no work, only that some steps are not the fastest.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from surefoot.data.batches import batch_indices, fetch
+from surefoot.record.run import Row
+from surefoot.training.loop import advance
+from surefoot.training.population.advance import StepFn, advance_stack, eager_step
+from surefoot.training.population.compiled import CompiledStep
+from surefoot.training.population.member import Member
+from surefoot.training.population.spread import advance_spread, possible
+from surefoot.training.population.stack import has_rules
+from surefoot.training.state import State
+
+Form = Literal["loop", "stacked", "compiled"]
+
+_TRIAL_SECONDS = 0.2
+"""A way is timed for about this long, or for one step if that takes longer. Chosen by hand."""
+_LEAST_SECONDS = 4.0
+"""Where the plain loop would be done sooner, no other way is tried: forks and slow ways would cost what they could
+win. A fork takes 30 to 50 ms here, a trial in two processes three times two. Chosen by hand."""
+_PROMISING = 1.3
+"""A way whose first timed step is this much slower than the best is not timed further. Chosen by hand."""
+_COMPILE_SECONDS = 20.0
+"""What compiling a step takes: 10 to 28 s for linear models and perceptrons on two cores of an AMD EPYC
+(benchmarks/population.py)."""
+_WORTH = 3.0
+"""A compiled step is tried where what is left would take this many times `_COMPILE_SECONDS`. Chosen by hand: it must
+then be only 1.5 times as fast to have paid."""
+_WIDTHS = (8,)
+"""Widths of stacks that are tried besides all members: the best for convolutions was 4 to 8 members (first trials in
+torch 2.13 on an AMD Zen 4)."""
+_MEMORY_SHARE = 0.5
+"""Share of the free memory that a stack may take. Chosen by hand."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How members are computed.
+
+    Attributes:
+        form: "loop": one after the other; "stacked": as one; "compiled": as one, the whole step compiled.
+        width: members in a stack, at most; 1 for a loop.
+        processes: over how many processes the members are spread; 1 is this one alone, with all its threads.
+    """
+
+    form: Form
+    width: int = 1
+    processes: int = 1
+
+    def __str__(self) -> str:
+        where = f" in {self.processes} processes" if self.processes > 1 else ""
+        return (f"{self.form} by {self.width}" if self.width > 1 else self.form) + where
+
+
+LOOP = Way("loop")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a way was seen to cost: seconds of each call, for stacking or forking, and of a step of one member."""
+
+    way: Way
+    call_seconds: float
+    step_seconds: float
+
+    def of(self, member_steps: int) -> float:
+        """Return the seconds that this many steps of single members would take in one call."""
+        return self.call_seconds + self.step_seconds * member_steps
+
+
+@dataclass
+class Engine:
+    """Chooses how groups of members are computed, and remembers what it has chosen and compiled.
+
+    Attributes:
+        way: compute everything so, and try nothing: the same bits every time. None chooses by timing.
+        trials: what was timed.
+        last: the way that the last group went.
+    """
+
+    way: Way | None = None
+    trials: list[Trial] = field(default_factory=list)
+    last: Way = LOOP
+    _compiled: dict[object, CompiledStep] = field(default_factory=dict, repr=False)
+    _failed: set[object] = field(default_factory=set, repr=False)
+
+    def advance(self, members: Sequence[Member], states: Sequence[State], until_step: int) -> list[list[Row]]:
+        """Advance members that `groups` found alike, changing their states, and return the new rows."""
+        rows: list[list[Row]] = [[] for _ in members]
+        last = min(until_step, members[0].plan.steps)
+        if self.way is not None:
+            self.last = self.way
+            return self._go(self.way, members, states, last)
+        best = Trial(LOOP, math.inf, math.inf)
+        for way in self._ways(members):
+            left = [i for i, state in enumerate(states) if state.outcome is None]
+            at = min((states[i].step for i in left), default=last)
+            work = (last - at) * len(left)
+            if at >= last or len(left) < 2 or (way != LOOP and best.of(work) < _LEAST_SECONDS):
+                break
+            if way.form == "compiled" and best.of(work) < _WORTH * _COMPILE_SECONDS:
+                continue
+            trial = self._try(way, members, states, left, last, rows, best.step_seconds)
+            best = min(best, trial, key=lambda each: each.of(work))
+        left = [i for i, state in enumerate(states) if state.outcome is None and state.step < last]
+        if left:
+            _collect(rows, left, self._go(best.way, [members[i] for i in left], [states[i] for i in left], last))
+        self.last = best.way
+        return rows
+
+    def _try(
+        self, way: Way, members: Sequence[Member], states: Sequence[State], left: list[int], last: int,
+        rows: list[list[Row]], best_seconds: float,
+    ) -> Trial:  # fmt: skip
+        """Do a few steps in a way and time them, without those of warming up."""
+        chosen, own = [members[i] for i in left], [states[i] for i in left]
+        at, steps, trial = own[0].step, 1, Trial(way, math.inf, math.inf)
+        if way in self._failed:
+            return trial
+        try:
+            for attempt in range(3):  # warm up; then a step; then as many as make a fair timing
+                until = min(last, at + steps)
+                if until <= at or any(state.outcome is not None for state in own):
+                    break
+                began, before = time.perf_counter(), sum(state.seconds for state in own)
+                _collect(rows, left, self._go(way, chosen, own, until))
+                elapsed = time.perf_counter() - began
+                busy = (sum(state.seconds for state in own) - before) / way.processes
+                if attempt > 0:
+                    trial = Trial(way, max(0.0, elapsed - busy), busy / (until - at) / len(left))
+                at, each = until, busy / (until - at)
+                steps = 1 if attempt == 0 else max(1, min(100, round(_TRIAL_SECONDS / max(each, 1e-6))))
+                if attempt > 0 and (each > _TRIAL_SECONDS / 2 or trial.step_seconds > _PROMISING * best_seconds):
+                    break
+        except Exception:  # the model may be anyone's: vmap and the compiler refuse many, each in its own words
+            if way.form == "loop":
+                raise
+            self._failed.add(way)
+            return Trial(way, math.inf, math.inf)
+        self.trials.append(trial)
+        return trial
+
+    def _ways(self, members: Sequence[Member]) -> list[Way]:
+        """Return what is worth trying, the plain loop first."""
+        count = len(members)
+        most = min(count, most_members(members[0]))
+        processes = min(members[0].task.machine.threads, count, os.cpu_count() or 1) if possible(members[0]) else 1
+        widths = sorted({most, *(width for width in _WIDTHS if width < most)})
+        ways = [LOOP] + [Way("loop", processes=processes)] * (processes > 1)
+        for width in [width for width in widths if width > 1]:
+            ways.append(Way("stacked", width))
+            share = min(width, -(-count // processes))
+            if processes > 1 and share > 1:
+                ways.append(Way("stacked", share, processes))
+        task, recipe = members[0].task, members[0].plan.recipe
+        plain = not any(True for _ in task.template.buffers()) and members[0].plan.batch_size <= recipe.micro_batch_size
+        if plain and not has_rules(task.template) and count // processes > 1:
+            ways.append(Way("compiled", min(most, -(-count // processes)), processes))
+        return list(dict.fromkeys(ways))
+
+    def _go(self, way: Way, members: Sequence[Member], states: Sequence[State], until_step: int) -> list[list[Row]]:
+        alive = [i for i, state in enumerate(states) if state.outcome is None]
+        chosen, own = [members[i] for i in alive], [states[i] for i in alive]
+        rows: list[list[Row]] = [[] for _ in members]
+        if way.form == "compiled":
+            self._warm(chosen, own, way)
+        if way.processes > 1 and len(alive) > 1:
+            found = advance_spread(
+                chosen, own, until_step, min(way.processes, len(alive)),
+                lambda mine, theirs, until: self._here(way, mine, theirs, until),
+            )  # fmt: skip
+        else:
+            found = self._here(way, chosen, own, until_step)
+        _collect(rows, alive, found)
+        return rows
+
+    def _here(self, way: Way, members: Sequence[Member], states: Sequence[State], until_step: int) -> list[list[Row]]:
+        """Advance members in this process."""
+        if way.form == "loop":
+            return [advance(m.task, m.plan, state, until_step)[1] for m, state in zip(members, states, strict=True)]
+        rows: list[list[Row]] = []
+        for first in range(0, len(members), way.width):
+            piece = slice(first, first + way.width)
+            step, compact = self._step(way, members[piece])
+            rows += advance_stack(members[piece], states[piece], until_step, step, compact=compact)
+        return rows
+
+    def _step(self, way: Way, members: Sequence[Member]) -> tuple[StepFn, bool]:
+        if way.form != "compiled":
+            return eager_step, True
+        key = (len(members), members[0].plan.batch_size, id(members[0].task.data.train.x), id(members[0].task.loss))
+        return self._compiled.setdefault(key, CompiledStep()), False
+
+    def _warm(self, members: Sequence[Member], states: Sequence[State], way: Way) -> None:
+        """Compile in this process what the forks will call, on copies: they inherit it."""
+        share = -(-len(members) // way.processes)
+        for size in {min(way.width, share), (len(members) // way.processes) % way.width} - {0}:
+            piece = members[:size]
+            step, _ = self._step(way, piece)
+            if not getattr(step, "ready", False):
+                advance_stack(
+                    piece, [state.clone() for state in states[:size]], states[0].step + 1, step, compact=False
+                )
+                step.ready = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _collect(rows: list[list[Row]], positions: Sequence[int], found: Sequence[list[Row]]) -> None:
+    for i, new in zip(positions, found, strict=True):
+        rows[i] += new
+
+
+def most_members(member: Member) -> int:
+    """Return how many members like this one fit into memory as a stack: what a step keeps for its backward pass,
+    and six times the weights (weights, gradients, velocity, average, two of passage).
+    """
+    task, plan = member.task, member.plan
+    _, indices = batch_indices(plan.examples, plan.batch_size, task.seed, 0)
+    few = indices[: min(len(indices), plan.recipe.micro_batch_size, 8)]
+    x, y = fetch(task.data, task.data.train, few, seed=task.seed)
+    model = task.fresh_model().train() if len(few) > 1 else task.fresh_model().eval()
+    kept: dict[int, int] = {}
+
+    def note(value: torch.Tensor) -> torch.Tensor:
+        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    with torch.random.fork_rng(devices=[]), saved_tensors_hooks(note, lambda value: value), task.machine.autocast():
+        task.mean_loss(model(x), y)
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    piece = min(plan.batch_size, plan.recipe.micro_batch_size)
+    each = 2 * sum(kept.values()) * piece / len(few) + 6 * weights
+    return max(1, int(_MEMORY_SHARE * _free_bytes(task.machine.device) / each))
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

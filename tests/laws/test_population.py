@@ -1,0 +1,267 @@
+"""The law: member k of a population is the run that it would have been alone, whatever its fellows do.
+
+A step is compared from the same state. Rounding differs, because sums are taken in another order: fused and solo
+gradients were mostly 1e-7 to 1e-6 of the largest value apart, 2.5e-5 with batch norm over 7 examples; the tolerance is
+1e-4. Over many steps that difference grows as any perturbation of a training does, so long runs are not compared.
+"""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from small import BatchNormDropoutNet, bare, contents, images, number_arrays
+from torch import Tensor, nn
+
+import surefoot
+from surefoot.config import Recipe, Schedule
+from surefoot.training.loop import advance, fit
+from surefoot.training.population.advance import advance_stack, eager_step
+from surefoot.training.population.compiled import CompiledStep
+from surefoot.training.population.engine import Engine, Way
+from surefoot.training.population.many import advance_many, fit_many, start_many
+from surefoot.training.population.member import Member, groups
+from surefoot.training.state import State
+from surefoot.training.task import Task, reseeded, task
+
+TOLERANCE = 1e-4
+
+
+class OnlyVmap(nn.Module):
+    """Layers that no stacked rule knows: layer norm, attention by einsum, a transposed convolution, a group norm."""
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(input_shape[0], 8, 2, 2)
+        self.group = nn.GroupNorm(2, 8)
+        self.norm = nn.LayerNorm(8)
+        self.key, self.query = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.group(self.up(x)).flatten(2).transpose(1, 2)[:, ::8]
+        scores = torch.einsum("bid,bjd->bij", self.query(x), self.key(x)) / math.sqrt(8)
+        return self.head((x + scores.softmax(-1) @ self.norm(x)).mean(1))
+
+
+class OnlyLoop(nn.Module):
+    """A model that reads a number out of its activations, which neither vmap nor a compiler can follow."""
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(math.prod(input_shape), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        return self.head(x) * (2.0 if float(x.mean()) > 0 else 1.0)
+
+
+DIGITS = surefoot.load("digits")
+SMALL = images()
+MODELS = {
+    "linear": (DIGITS, "linear"),
+    "mlp": (DIGITS, "mlp"),
+    "cnn": (DIGITS, "cnn"),
+    "resnet20": (DIGITS, "resnet20"),
+    "batch norm and dropout": (SMALL, BatchNormDropoutNet),
+    "only vmap": (SMALL, OnlyVmap),
+}
+PLAIN: list[dict] = [
+    {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0},
+    {"lr": 0.05, "momentum": 0.5, "weight_decay": 1e-3, "label_smoothing": 0.1},
+    {"lr": 0.02, "momentum": 0.0, "weight_decay": 1e-2, "schedule": Schedule(kind="linear")},
+]
+RULES = [
+    {},
+    {"momentum_form": "sutskever", "weight_decay_form": "decoupled", "decay_on": "weights", "clip_norm": 0.5},
+    {"momentum_form": "nesterov", "momentum": 0.8, "ema_decay": 0.7, "micro_batch_size": 7},
+]
+
+
+def members_of(work: Task, seeds: tuple[int, ...] = (0, 0, 0), same_batches: bool = False, **changes) -> list[Member]:
+    settings = {"steps": 12, "batch_size": 20} | changes
+    plans = [surefoot.plan(Recipe(**(recipe | settings)), work.data.examples) for recipe in PLAIN]
+    tasks = [reseeded(work, seed, same_batches=same_batches) for seed in seeds]
+    return [Member(own, plan) for own, plan in zip(tasks, plans, strict=True)]
+
+
+def apart(a: State, b: State) -> float:
+    """Return the largest difference between two states' tensors, as a share of the largest value of each tensor."""
+    pairs = list(zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True))
+    pairs += list(zip(a.velocity or [], b.velocity or [], strict=True))
+    pairs += list(zip((a.average or {}).values(), (b.average or {}).values(), strict=True))
+    return max(float((x.double() - y.double()).abs().max() / (x.double().abs().max() + 1e-6)) for x, y in pairs)
+
+
+def check_steps(members: list[Member], steps: int, step=eager_step) -> None:
+    """Hold each of a few steps of the stack against the solo step from the same state."""
+    states = start_many(members)
+    for until in range(1, steps + 1):
+        alone = [advance(m.task, m.plan, state.clone(), until) for m, state in zip(members, states, strict=True)]
+        for positions in groups(members, states):
+            chosen, own = [members[i] for i in positions], [states[i] for i in positions]
+            found = advance_stack(chosen, own, until, step)
+            for i, rows in zip(positions, found, strict=True):
+                lone, lone_rows = alone[i]
+                assert apart(lone, states[i]) < TOLERANCE
+                assert (states[i].velocity is None) == (lone.velocity is None)
+                assert states[i].step == lone.step
+                assert states[i].outcome == lone.outcome
+                assert states[i].tally.correct == lone.tally.correct
+                assert states[i].tally.losses == pytest.approx(lone.tally.losses, rel=1e-5)
+                for ours, theirs in zip(rows, lone_rows, strict=True):
+                    assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-5)
+                    assert ours.val_loss == pytest.approx(theirs.val_loss, rel=1e-4)
+                    assert ours.update_ratio == pytest.approx(theirs.update_ratio, rel=1e-3, abs=1e-7)
+                    assert (ours.lr, ours.step, ours.examples) == (theirs.lr, theirs.step, theirs.examples)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["plain", "sutskever", "nesterov"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_of_each_member_is_the_step_it_would_have_done_alone(name, rule):
+    data, model = MODELS[name]
+    work = task(data, model, precision="fp32", threads=1, augment=["flip"] if data is SMALL else ())
+    members = members_of(work, steps=3, **rule)
+    if "momentum" in rule:
+        members = [Member(m.task, m.plan) for m in members]
+    assert len(groups(members, start_many(members))) == 1
+    check_steps(members, 3)
+
+
+@pytest.mark.parametrize("same_batches", [False, True])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "only vmap"])
+def test_members_with_other_seeds_have_their_own_weights_and_the_batches_that_were_asked_for(name, same_batches):
+    data, model = MODELS[name]
+    work = task(data, model, precision="fp32", threads=1, augment=["flip"] if data is SMALL else ())
+    members = members_of(work, (0, 1, 2), same_batches, steps=3)
+    assert len(groups(members, start_many(members))) == 1
+    check_steps(members, 3)
+
+
+def test_dropout_draws_from_one_generator_for_each_seed_so_seeds_are_computed_apart():
+    work = task(SMALL, BatchNormDropoutNet, precision="fp32", threads=1)
+    members = members_of(work, (0, 1, 0), steps=2)
+    assert groups(members, start_many(members)) == [[0, 2], [1]]
+    check_steps(members, 2)
+
+
+def test_regression_and_a_loss_of_the_users_are_stacked_too():
+    data = surefoot.load(number_arrays(), target="numbers")
+    check_steps(members_of(task(data, "mlp", threads=1), steps=3), 3)
+    huber = task(data, "mlp", loss=lambda outputs, y: (outputs[:, 0] - y).abs(), threads=1)
+    check_steps(members_of(huber, steps=3), 3)
+
+
+def test_the_plateau_schedule_of_each_member_reads_its_own_validation_losses():
+    work = task(SMALL, "mlp", threads=1)
+    shape = Schedule(kind="plateau", patience_epochs=0, factor=0.5)
+    members = members_of(work, steps=24, schedule=shape, lr=1.0)
+    _, records = fit_many(members, Engine(Way("stacked", 3)))
+    for member, record in zip(members, records, strict=True):
+        alone = fit(member.task, member.plan)[1]
+        assert [row.lr for row in record.rows] == pytest.approx([row.lr for row in alone.rows])
+
+
+@pytest.mark.parametrize("form", ["stacked", "compiled"])
+def test_a_member_that_diverges_ends_alone_and_leaves_the_others_their_numbers(form):
+    work = task(DIGITS, "mlp", threads=1)
+    recipes = [Recipe(lr=lr, steps=12, batch_size=20, momentum=0.9) for lr in (0.01, 1e30, 0.05)]
+    members = [Member(work, surefoot.plan(recipe, work.data.examples)) for recipe in recipes]
+    states, records = fit_many(members, Engine(Way(form, 3)))
+    without, _ = fit_many([members[0], members[2]], Engine(Way(form, 2)))
+    assert [record.outcome.kind for record in records] == ["finished", "diverged", "finished"]
+    lone, lone_record = fit(members[1].task, members[1].plan)
+    assert dataclasses.asdict(records[1].outcome) == dataclasses.asdict(lone_record.outcome)
+    assert apart(states[1], lone) < TOLERANCE
+    for survivor, alone in zip((states[0], states[2]), without, strict=True):
+        assert apart(survivor, alone) < TOLERANCE
+
+
+def test_batch_norm_keeps_the_statistics_from_before_the_step_that_was_not_done():
+    work = task(DIGITS, "cnn", precision="fp32", threads=1)
+    recipes = [Recipe(lr=lr, steps=6, batch_size=20) for lr in (0.01, 1e38)]
+    members = [Member(work, surefoot.plan(recipe, work.data.examples)) for recipe in recipes]
+    states, records = fit_many(members, Engine(Way("stacked", 2)))
+    alone, lone_record = fit(members[1].task, members[1].plan)
+    assert records[1].outcome == lone_record.outcome
+    assert lone_record.outcome.kind == "diverged"
+    assert apart(states[1], alone) < TOLERANCE
+
+
+def test_a_compiled_step_is_the_same_step():
+    for recipe, model in itertools.product(({}, RULES[1]), ("mlp",)):
+        members = members_of(task(DIGITS, model, threads=1), steps=3, **recipe)
+        check_steps(members, 3, CompiledStep())
+
+
+def test_what_only_the_plain_loop_can_do_is_done_by_it_bit_for_bit(monkeypatch):
+    monkeypatch.setattr("surefoot.training.population.engine._LEAST_SECONDS", 0.0)
+    work = task(SMALL, OnlyLoop, threads=1)
+    members = members_of(work, steps=12)
+    engine = Engine()
+    states, records = fit_many(members, engine)
+    assert {record.computed for record in records} == {"loop"}
+    assert {trial.way.form for trial in engine.trials} == {"loop"}, "vmap must have refused"
+    for member, state, record in zip(members, states, records, strict=True):
+        lone, lone_record = fit(member.task, member.plan)
+        assert contents(state) == contents(lone)
+        assert bare(record.rows) == bare(lone_record.rows)
+
+
+def test_processes_give_the_bits_of_the_loop_with_one_thread():
+    work = task(SMALL, BatchNormDropoutNet, precision="fp32", threads=1, augment=["crop:1"])
+    members = members_of(work, ema_decay=0.9)
+    states, records = fit_many(members, Engine(Way("loop", processes=2)))
+    for member, state, record in zip(members, states, records, strict=True):
+        lone, lone_record = fit(member.task, member.plan)
+        assert contents(state) == contents(lone)
+        assert bare(record.rows) == bare(lone_record.rows)
+        assert record.outcome == lone_record.outcome
+
+
+def test_members_of_a_process_that_dies_are_computed_here(monkeypatch):
+    monkeypatch.setattr("surefoot.training.population.spread._plain", lambda state: 1 / 0)
+    work = task(SMALL, "mlp", threads=1)
+    members = members_of(work)
+    states, _ = fit_many(members, Engine(Way("loop", processes=2)))
+    for member, state in zip(members, states, strict=True):
+        assert contents(state) == contents(fit(member.task, member.plan)[0])
+
+
+def test_how_the_steps_are_divided_into_calls_changes_nothing():
+    work = task(DIGITS, "mlp", threads=1)
+    members = members_of(work, steps=9)
+    whole, _ = advance_many(members, start_many(members), 9, Engine(Way("stacked", 3)))
+    pieces = start_many(members)
+    for until in (2, 3, 7, 9):
+        pieces, _ = advance_many(members, pieces, until, Engine(Way("stacked", 3)))
+    for a, b in zip(whole, pieces, strict=True):
+        assert apart(a, b) < TOLERANCE
+        assert a.tally.losses == pytest.approx(b.tally.losses)
+
+
+def test_the_engine_tries_the_ways_on_real_steps_and_goes_on_with_the_fastest(monkeypatch):
+    monkeypatch.setattr("surefoot.training.population.engine._LEAST_SECONDS", 0.0)
+    work = task(DIGITS, "mlp", threads=1)
+    members = members_of(work, steps=300)
+    engine = Engine()
+    states, records = fit_many(members, engine)
+    best = min(engine.trials, key=lambda trial: trial.step_seconds)
+    assert len(engine.trials) >= 2
+    assert records[0].computed == str(engine.last)
+    assert engine.last.form == best.way.form
+    assert all(state.step == 300 for state in states)
+    assert all(np.isfinite(record.rows[-1].val_loss) for record in records)
+
+
+def test_members_that_differ_in_length_data_or_batch_are_computed_apart():
+    work, other = task(DIGITS, "linear"), task(SMALL, "linear")
+    plans = [
+        surefoot.plan(Recipe(batch_size=b, steps=s), work.data.examples) for b, s in ((8, 4), (8, 4), (16, 4), (8, 5))
+    ]
+    members = [*(Member(work, plan) for plan in plans), Member(other, surefoot.plan(Recipe(batch_size=8, steps=4), 60))]
+    assert groups(members, start_many(members)) == [[0, 1], [2], [3], [4]]
+    _, records = fit_many(members)
+    assert [record.outcome.step for record in records] == [4, 4, 4, 5, 4]
