@@ -16,7 +16,14 @@ from surefoot.training.state import State
 
 
 def start_many(members: Sequence[Member]) -> list[State]:
-    """Return the state of each member before its first step; raises as `start`."""
+    """Return the state of each member before its first step, [K]; raises as `start`.
+
+    >>> import surefoot
+    >>> digits = surefoot.task(surefoot.load("digits"), "linear")
+    >>> member = Member(digits, surefoot.plan(surefoot.Recipe(epochs=1), digits.data.examples))
+    >>> [state.step for state in start_many([member, member])]
+    [0, 0]
+    """
     return [start(member.task, member.plan) for member in members]
 
 
