@@ -25,6 +25,10 @@ _COMMANDS = {
     "evaluate": ("surefoot.cli.evaluate:evaluate", "Measure a trained model: accuracy with its interval, per class."),
     "predict": ("surefoot.cli.predict:predict", "Apply a trained model to images, a folder, an .npz or a .csv."),
     "show": ("surefoot.cli.show:show", "Show a run, or list the runs here."),
+    "find-lr": (
+        "surefoot.cli.find_lr:find_lr",
+        "Measure at which learning rates the loss drops, and suggest one.",
+    ),
     "schedule": ("surefoot.cli.schedule:schedule", "Print and draw learning-rate schedules, published ones by name."),
     "models": ("surefoot.cli.models:models", "List the shipped models."),
 }

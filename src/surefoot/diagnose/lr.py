@@ -20,6 +20,9 @@ SHARE_OF_BEST = 0.25
 with and without batch norm on CIFAR-10 it marks the last rate before the curve turns up steeply. Chosen by hand."""
 STANDARD_ERRORS = 2.0
 """A drop counts if it exceeds so many standard errors over seeds: the usual 95 %, coarse with few seeds."""
+NO_DROP = 0.01
+"""A best drop under this share of the initial loss is none: two standard errors over 2 or 3 seeds are met by chance too
+often. Chosen by hand."""
 LEAST_DROP = 0.05
 """A best drop under this share of the initial loss is real but too little to read rates from. Chosen by hand."""
 WIDE_DECADES = 1.0
@@ -96,7 +99,7 @@ def scored(lrs: Sequence[float] | np.ndarray, losses: np.ndarray, untrained: np.
     mean = drop.mean(axis=1)
     error = _standard_error(drop, losses[:, :, -window:], untrained)
     best = float(mean.max())
-    enough = mean >= SHARE_OF_BEST * best if best > 0 else np.zeros(len(mean), dtype=bool)
+    enough = mean >= SHARE_OF_BEST * best if best > NO_DROP * abs(initial.mean()) else np.zeros(len(mean), dtype=bool)
     drops = (mean > STANDARD_ERRORS * error) & enough
     return Scores(rates, final, initial, drop, mean, error, drops)
 

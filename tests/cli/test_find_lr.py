@@ -1,0 +1,56 @@
+"""`surefoot find-lr` shows the rates as a table or as JSON, draws them, and says what to do next."""
+
+import json
+import shlex
+
+import pytest
+
+from surefoot.cli.app import run
+
+QUICK = ("--model", "linear", "--steps", "20", "--seeds", "2", "--points-per-decade", "2", "--threads", "1")
+
+
+def answer(capsys, *words):
+    code = run(["find-lr", *map(str, words)])
+    return code, capsys.readouterr()
+
+
+def test_the_table_the_answer_and_the_next_command(capsys, tmp_path):
+    picture = tmp_path / "rates.svg"
+    code, seen = answer(capsys, "digits", *QUICK, "--plot", picture)
+    assert code == 0
+    assert seen.out.splitlines()[0].split()[:2] == ["lr", "loss"]
+    assert "Suggested: lr " in seen.out
+    assert "Wu et al. 2018" in seen.out
+    command = next(line for line in seen.out.splitlines() if line.startswith("  surefoot train"))
+    words = shlex.split(command)
+    assert words[:5] == ["surefoot", "train", "digits", "--model", "linear"]
+    assert float(words[words.index("--lr") + 1]) > 0
+    assert "steps" in seen.err, "progress goes to stderr"
+    assert picture.read_text().startswith("<svg")
+
+
+def test_json_holds_the_decision_and_nothing_else_is_on_stdout(capsys):
+    code, seen = answer(capsys, "digits", *QUICK, "--json", "--quiet")
+    decision = json.loads(seen.out)
+    assert code == 0
+    assert seen.err == ""
+    assert decision["step"] == 3
+    assert decision["value"]["low"] <= decision["value"]["lr"] <= decision["value"]["high"]
+
+
+def test_labels_without_any_meaning_fail_with_exit_code_3(capsys, tmp_path):
+    table = tmp_path / "flat.csv"
+    table.write_text("a,label\n" + "".join(f"{i // 2 % 5},{i % 2}\n" for i in range(200)))
+    code, seen = answer(capsys, table, *QUICK, "--quiet")
+    assert code == 3
+    assert "at none of" in seen.out.lower() or "little" in seen.out
+
+
+@pytest.mark.parametrize(
+    "words", [("--lr", "0.1"), ("--epochs", "3"), ("--schedule", "cosine"), ("--plot", "x.pdf"), ("--low", "1")]
+)
+def test_what_has_no_effect_or_no_meaning_is_refused(capsys, words):
+    code, seen = answer(capsys, "digits", *words)
+    assert code == 2
+    assert words[0][2:] in seen.err
