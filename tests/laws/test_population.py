@@ -265,3 +265,15 @@ def test_members_that_differ_in_length_data_or_batch_are_computed_apart():
     assert groups(members, start_many(members)) == [[0, 1], [2], [3], [4]]
     _, records = fit_many(members)
     assert [record.outcome.step for record in records] == [4, 4, 4, 5, 4]
+
+
+def test_the_engine_remembers_what_it_chose_for_members_alike(monkeypatch):
+    monkeypatch.setattr("surefoot.training.population.engine._LEAST_SECONDS", 0.0)
+    work = task(DIGITS, "mlp", threads=1)
+    engine = Engine()
+    fit_many(members_of(work, steps=300), engine)
+    trials = len(engine.trials)
+    fit_many(members_of(work, steps=20), engine)
+    assert len(engine.trials) == trials
+    fit_many(members_of(task(DIGITS, "linear", threads=1), steps=300), engine)
+    assert len(engine.trials) > trials

@@ -95,6 +95,7 @@ class Engine:
     way: Way | None = None
     trials: list[Trial] = field(default_factory=list)
     last: Way = LOOP
+    _choices: dict[object, tuple[int, Way]] = field(default_factory=dict, repr=False)
     _compiled: dict[object, CompiledStep] = field(default_factory=dict, repr=False)
     _failed: set[object] = field(default_factory=set, repr=False)
 
@@ -105,22 +106,35 @@ class Engine:
         if self.way is not None:
             self.last = self.way
             return self._go(self.way, members, states, last)
+        best = self._remembered(members) or self._chosen_by_trial(members, states, last, rows)
+        left = [i for i, state in enumerate(states) if state.outcome is None and state.step < last]
+        if left:
+            _collect(rows, left, self._go(best, [members[i] for i in left], [states[i] for i in left], last))
+        self.last = best
+        return rows
+
+    def _remembered(self, members: Sequence[Member]) -> Way | None:
+        """Return what was chosen for as many members like these, within a factor of two."""
+        count, way = self._choices.get(_kind(members[0]), (0, LOOP))
+        return way if count and count / 2 <= len(members) <= 2 * count else None
+
+    def _chosen_by_trial(
+        self, members: Sequence[Member], states: Sequence[State], last: int, rows: list[list[Row]]
+    ) -> Way:
+        """Do steps in each way that is worth trying, and return the way that would be done first with all the rest."""
         best = Trial(LOOP, math.inf, math.inf)
         for way in self._ways(members):
             left = [i for i, state in enumerate(states) if state.outcome is None]
             at = min((states[i].step for i in left), default=last)
-            work = (last - at) * len(left)
+            work = (members[0].plan.steps - at) * len(left)
             if at >= last or len(left) < 2 or (way != LOOP and best.of(work) < _LEAST_SECONDS):
-                break
+                return best.way  # too little to do for a trial to pay; what was not tried is not remembered
             if way.form == "compiled" and best.of(work) < _WORTH * _COMPILE_SECONDS:
                 continue
             trial = self._try(way, members, states, left, last, rows, best.step_seconds)
             best = min(best, trial, key=lambda each: each.of(work))
-        left = [i for i, state in enumerate(states) if state.outcome is None and state.step < last]
-        if left:
-            _collect(rows, left, self._go(best.way, [members[i] for i in left], [states[i] for i in left], last))
-        self.last = best.way
-        return rows
+        self._choices[_kind(members[0])] = (len(members), best.way)
+        return best.way
 
     def _try(
         self, way: Way, members: Sequence[Member], states: Sequence[State], left: list[int], last: int,
@@ -129,7 +143,7 @@ class Engine:
         """Do a few steps in a way and time them, without those of warming up."""
         chosen, own = [members[i] for i in left], [states[i] for i in left]
         at, steps, trial = own[0].step, 1, Trial(way, math.inf, math.inf)
-        if way in self._failed:
+        if (way.form, _kind(members[0])) in self._failed:
             return trial
         try:
             for attempt in range(3):  # warm up; then a step; then as many as make a fair timing
@@ -149,7 +163,7 @@ class Engine:
         except Exception:  # the model may be anyone's: vmap and the compiler refuse many, each in its own words
             if way.form == "loop":
                 raise
-            self._failed.add(way)
+            self._failed.add((way.form, _kind(members[0])))
             return Trial(way, math.inf, math.inf)
         self.trials.append(trial)
         return trial
@@ -216,6 +230,13 @@ class Engine:
                     piece, [state.clone() for state in states[:size]], states[0].step + 1, step, compact=False
                 )
                 step.ready = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _kind(member: Member) -> object:
+    """What decides the speed of a member's step: model, data, batch and machine."""
+    task, plan = member.task, member.plan
+    origin = task.model if isinstance(task.model, str) else id(task.template if task.model is None else task.model)
+    return origin, task.data.input_shape, plan.batch_size, plan.recipe.micro_batch_size, task.machine
 
 
 def _collect(rows: list[list[Row]], positions: Sequence[int], found: Sequence[list[Row]]) -> None:
