@@ -19,7 +19,9 @@ from surefoot.measure.rates import rate_plan
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.loop import advance, start
-from surefoot.training.population.many import Member, advance_many, start_many
+from surefoot.training.population.engine import Engine
+from surefoot.training.population.many import advance_many, start_many
+from surefoot.training.population.member import Member
 from surefoot.training.task import Task
 
 EPOCHS_AT_ONCE = 5
@@ -170,10 +172,10 @@ def overfitting(
     marks = tuple(range(examples // batch, steps + 1, examples // batch))
     plans = [rate_plan(recipe, examples, np.full(steps, lr)) for lr in lrs]
     members = [Member(task, dataclasses.replace(each, row_steps=marks)) for each in plans]
-    states, rows = start_many(members), [[] for _ in members]
+    states, rows, engine = start_many(members), [[] for _ in members], Engine()
     for until in [*marks[EPOCHS_AT_ONCE - 1 : -1 : EPOCHS_AT_ONCE], steps]:
         before = sum(state.step for state in states)
-        states, new = advance_many(members, states, until)
+        states, new = advance_many(members, states, until, engine)
         rows = [old + more for old, more in zip(rows, new, strict=True)]
         yield max(0, sum(state.step for state in states) - before)
         if any(own and learned(own[-1], enough) for own in rows) or all(state.outcome for state in states):

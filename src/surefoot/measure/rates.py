@@ -11,7 +11,9 @@ from surefoot.config import Recipe, Schedule
 from surefoot.record.run import Row
 from surefoot.sgd.plan import Plan, plan
 from surefoot.training.loop import advance, start
-from surefoot.training.population.many import Member, advance_many, start_many
+from surefoot.training.population.engine import Engine
+from surefoot.training.population.many import advance_many, start_many
+from surefoot.training.population.member import Member
 from surefoot.training.state import State
 from surefoot.training.task import Task
 
@@ -65,7 +67,7 @@ def losses_of(state: State, rows: Sequence[Row], steps: int) -> np.ndarray:
 
 
 def constant_rates(
-    task: Task, recipe: Recipe, lrs: Sequence[float], steps: int
+    task: Task, recipe: Recipe, lrs: Sequence[float], steps: int, engine: Engine | None = None
 ) -> Generator[int, None, list[np.ndarray]]:
     """Train a copy of the task's model at each constant rate, and return the losses of each: [T] for each of R.
 
@@ -76,12 +78,14 @@ def constant_rates(
         recipe: the other hyperparameters.
         lrs: the rates, [R].
         steps: T, of each.
+        engine: computes the steps; the same one for every call need not choose anew.
 
     Yields:
         updates of one member that the last piece of work was worth; R x T in all.
     """
     bare = without_validation(task)
     members = [Member(bare, rate_plan(recipe, bare.data.examples, np.full(steps, lr))) for lr in lrs]
+    engine = engine or Engine()
     size = sum(parameter.numel() for parameter in task.template.parameters())
     at_once = max(1, MOST_NUMBERS // max(1, size))
     losses: list[np.ndarray] = []
@@ -89,7 +93,7 @@ def constant_rates(
         some = members[first : first + at_once]
         states, rows = start_many(some), [[] for _ in some]
         for until in (*range(STEPS_AT_ONCE, steps, STEPS_AT_ONCE), steps):
-            states, new = advance_many(some, states, until)
+            states, new = advance_many(some, states, until, engine)
             rows = [old + more for old, more in zip(rows, new, strict=True)]
             yield len(some) * (until - (until - 1) // STEPS_AT_ONCE * STEPS_AT_ONCE)
         losses += [losses_of(state, own, steps) for state, own in zip(states, rows, strict=True)]

@@ -20,6 +20,7 @@ from surefoot.measure.rates import constant_rates, ramp, untrained_losses
 from surefoot.measure.untouched import untouched
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision, worst
+from surefoot.training.population.engine import Engine
 from surefoot.training.task import Loss, Task, reseeded
 from surefoot.tuning.given import probe_task
 from surefoot.tuning.progress import Progress, finished
@@ -78,6 +79,7 @@ class _Measured:
     tasks: list[Task]
     losses: dict[tuple[int, float], np.ndarray] = field(default_factory=dict)
     untrained: list[np.ndarray] = field(default_factory=list)
+    engine: Engine = field(default_factory=Engine)
 
     def scores(self, lrs: Sequence[float], seeds: int) -> judge.Scores:
         losses = np.stack([[self.losses[seed, lr] for seed in range(seeds)] for lr in lrs])
@@ -209,7 +211,7 @@ def _measure(
     missing = [lr for lr in lrs if (number, lr) not in measured.losses]
     done = len(measured.losses) * steps
     waiting = len({(s, lr) for s in range(seeds) for lr in lrs} - measured.losses.keys()) * steps
-    work, worth = constant_rates(task, recipe, missing, steps), 0
+    work, worth = constant_rates(task, recipe, missing, steps, measured.engine), 0
     text = f"seed {number + 1} of {search.seeds}, rates {lrs[0]:.2g} to {lrs[-1]:.2g}"
     while True:
         yield Progress(done + worth, done + waiting, text)
