@@ -39,6 +39,8 @@ from surefoot.training.task import reseeded
 RULES = ("steep", "minimum/10", "valley", "slide", "lightning")
 CIFAR_EXAMPLES = 3000
 TRUTH_PER_DECADE = 3
+STEP = 10 ** (1 / TRUTH_PER_DECADE)
+"""The truth is known no better than to a step of its grid."""
 
 
 class DeepMlp(nn.Sequential):
@@ -186,6 +188,9 @@ def judged(measured: Mapping[str, Any]) -> dict[str, Any]:
         "best_lr": best, "best_error": float(errors.min()),
         "rates_within_1_percent_of_chance_range": [float(near.min()), float(near.max())],
         "best_inside_bracket": statistics.fmean(v["low"] <= best <= v["high"] for v in values),
+        "best_within_a_grid_step_of_the_bracket": statistics.fmean(
+            v["low"] / STEP <= best <= v["high"] * STEP for v in values
+        ),
         "best_inside_bracket_with_intervals": statistics.fmean(
             v["low_interval"][0] <= best <= v["high_interval"][1] for v in values
         ),

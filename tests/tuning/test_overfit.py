@@ -99,8 +99,13 @@ def test_nothing_is_touched_and_the_same_seed_gives_the_same_decision():
     model = Broken("none")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state, data = torch.get_rng_state(), images()
-    found = [overfit_sample(model, data, seed=1, threads=1).to_dict() | {"seconds": 0} for _ in range(2)]
-    assert found[0] == found[1]
+    found = [overfit_sample(model, data, seed=1, threads=1).to_dict() for _ in range(2)]
+    # Losses up to rounding: how a population is computed may be chosen by timing.
+    first, second = ([(run["lr"], run["fate"], run["steps"]) for run in each["evidence"]["runs"]] for each in found)
+    assert first == second
+    assert [found[0][name] for name in ("verdict", "value", "untouched")] == [
+        found[1][name] for name in ("verdict", "value", "untouched")
+    ]
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
     assert len(found[0]["untouched"]) == 64
