@@ -55,7 +55,8 @@ def test_a_model_that_takes_no_batch_or_gives_no_rows_fails():
 
 
 LOSS = {
-    "cross_entropy": True, "log_likelihood": False, "right": 0.4, "wrong": 3.4, "train_loss": 2.3, "eval_loss": 2.3,
+    "cross_entropy": True, "log_likelihood": False, "binary": False, "ends_in_sigmoid": False,
+    "right": 0.4, "wrong": 3.4, "train_loss": 2.3, "eval_loss": 2.3,
     "train_probabilities": False, "eval_probabilities": False, "train_log_probabilities": False, "classes": 10,
 }  # fmt: skip
 
@@ -74,6 +75,8 @@ LOSS = {
             "pass",
             "",
         ),
+        ({"cross_entropy": False, "binary": True, "ends_in_sigmoid": True}, "outputs", "fail", "0.313"),  # ln(1 + 1/e)
+        ({"cross_entropy": False, "ends_in_sigmoid": True}, "outputs", "pass", ""),
         ({"right": -0.4, "wrong": -3.4}, "loss-sign", "fail", "wrong sign"),
         ({"eval_loss": 9.0}, "modes", "suspect", "9 in evaluation"),
         ({"eval_loss": 2.9}, "modes", "pass", ""),

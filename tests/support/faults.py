@@ -97,11 +97,14 @@ def softmax_first() -> Case:
 
 
 def large_weights() -> Case:
-    model = seeded(plain)
+    return Case(_enlarged(seeded(plain)), digits())
+
+
+def _enlarged(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(100)
-    return Case(model, digits())
+    return model
 
 
 def raw_inputs() -> Case:
@@ -181,6 +184,18 @@ MORE_FAULTS = {
     "a sum for a mean": Fault(
         lambda: Case("mlp", digits(), loss=lambda o, y: F.cross_entropy(o, y, reduction="sum")), 1, "reduction", "a sum"
     ),
+    "sigmoid before its own cross-entropy": Fault(
+        lambda: Case(seeded(lambda: nn.Sequential(plain(inputs=6, outputs=1), nn.Sigmoid())), _imbalanced(), binary),
+        0,
+        "outputs",
+        "sigmoid comes before",
+    ),
+    "one logit, weights times 100": Fault(
+        lambda: Case(_enlarged(seeded(lambda: plain(inputs=6, outputs=1))), _imbalanced(), binary),
+        1,
+        "logit-scale",
+        "logits are too large",
+    ),
     "targets shuffled": Fault(lambda: Case("mlp", _regression(shuffled=True)), 0, "dependence", "do not depend"),
 }
 
@@ -211,11 +226,11 @@ def _regression(shuffled: bool = False) -> DataSet:
     return surefoot.load((x, rng.permutation(y) if shuffled else y), target="numbers")
 
 
-def _colours(examples: int = 300) -> tuple[np.ndarray, np.ndarray]:
-    """Return images like CIFAR's, uint8 [N, 3, 32, 32], of three classes that differ in colour."""
+def _colours(examples: int = 300, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Return images like CIFAR's, uint8 [N, 3, side, side], of three classes that differ in colour."""
     rng = np.random.default_rng(0)
     y = np.arange(examples) % 3
-    x = rng.integers(0, 200, (examples, 3, 32, 32))
+    x = rng.integers(0, 200, (examples, 3, side, side))
     x[np.arange(examples), y] += 40
     return x.astype(np.uint8), y
 
@@ -344,7 +359,7 @@ HEALTHY: dict[str, Callable[[], Case]] = {
     "attention with fixed positions": lambda: Case(seeded(Attention), digits()),
     "batch norm, images": lambda: Case(seeded(conv), _colours()),
     "no batch norm, images": lambda: Case(seeded(lambda: conv(norm=False)), _colours()),
-    "resnet20 on small colour images": lambda: Case("resnet20", tuple(each[:120] for each in _colours())),
+    "resnet20 on small colour images": lambda: Case("resnet20", _colours(120, 16)),
     "imbalanced 20 to 1": lambda: Case("mlp", _imbalanced()),
     "log-priors in the bias": lambda: Case(log_priors(), _imbalanced()),
     "already trained": lambda: Case(_trained("mlp", digits()), digits()),

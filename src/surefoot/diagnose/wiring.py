@@ -96,6 +96,7 @@ def loss_and_outputs(
     *,
     cross_entropy: bool,
     log_likelihood: bool,
+    binary: bool,
     right: float,
     wrong: float,
     train_loss: float,
@@ -103,14 +104,19 @@ def loss_and_outputs(
     train_probabilities: bool,
     eval_probabilities: bool,
     train_log_probabilities: bool,
+    ends_in_sigmoid: bool,
     classes: int | None,
 ) -> list[Finding]:
     """Judge whether the outputs are what the loss takes, whether it has the right sign, and whether modes agree.
 
     The arguments are those of `measure.wiring.LossKind` and `Modes`; `classes` is C, or None for numbers.
     """
-    found = [_outputs(cross_entropy, log_likelihood, train_probabilities, eval_probabilities,
-                      train_log_probabilities, classes or 2)]  # fmt: skip
+    if binary and ends_in_sigmoid:
+        reason = "a sigmoid comes before a loss that applies it again: where it is right it cannot go under 0.313"
+        found = [_fail("outputs", reason, "return the logits: take the sigmoid out of the model")]
+    else:
+        found = [_outputs(cross_entropy, log_likelihood, train_probabilities, eval_probabilities,
+                          train_log_probabilities, classes or 2)]  # fmt: skip
     seen = f"{right:.4g} for outputs that are right, {wrong:.4g} for outputs that are wrong"
     if right > wrong + 1e-4 * max(abs(right), abs(wrong)):
         found.append(_fail("loss-sign", f"the loss has the wrong sign: {seen}", "minimise its negative"))

@@ -23,6 +23,8 @@ from surefoot.training.task import Task
 
 CLEAR = 4.5
 """z above which the targets depend on the inputs: one-sided 3e-6, and at most 36 looks are taken. Chosen by hand."""
+LEAST_HELD_OUT = 60
+"""Examples to test on, below which no dependence is no evidence. Chosen by hand."""
 _RATES = (1e-1, 1e-2, 1e-3)
 """Learning rates, of which one should fit: the three larger ones that the procedure tries in step 3."""
 _LOOKS = (10, 30, 60, 100, 150, 200)
@@ -31,7 +33,7 @@ _MOST_EXAMPLES = 2000
 _HELD_OUT = 0.3
 _BATCH = 64
 _LONGEST_SECONDS = 8.0
-"""No look is begun after this long, once for the given targets and once for planted ones. All chosen by hand."""
+"""No look is begun that would end later, once for the given targets and once for planted ones. All chosen by hand."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Dependence:
     Attributes:
         z: of the test, the largest over rates and looks: 0 is what shuffled targets give, in standard deviations.
         planted_z: the same for targets computed from the inputs, which this network should be able to learn; None
-            where it was not needed, z being clear.
+            where it was not needed, z being clear, or where there are too few examples for any evidence.
         accuracy: held-out share of right answers where z was largest; None for numbers.
         majority: held-out share of the most frequent class; None for numbers.
         examples, held_out: that were trained on, and tested on.
@@ -71,7 +73,7 @@ def dependence(task: Task) -> Dependence:
     small, held = _parts(task)
     z, accuracy, steps = _trained_z(small, held, began)
     planted = None
-    if z < CLEAR:
+    if z < CLEAR and len(held.y) >= LEAST_HELD_OUT:
         planted, _, _ = _trained_z(*_planted(small, held), time.perf_counter())
     counts = torch.bincount(held.y) if task.classifies else None
     return Dependence(
@@ -127,14 +129,18 @@ def _trained_z(task: Task, held: Part, began: float) -> tuple[float, float | Non
     members = [Member(task, plan(recipe, task.data.examples)) for recipe in recipes]
     states = start_many(members)
     best, accuracy, done = -math.inf, None, 0
+    entered = time.perf_counter()
     for look in _LOOKS:
+        a_step = (time.perf_counter() - entered) / done if done else 0.0
+        if done and time.perf_counter() - began + a_step * (look - done) > _LONGEST_SECONDS:
+            break
         states, _ = advance_many(members, states, look)
         done = look
         for state in states:
             if state.outcome is None or state.outcome.kind == "finished":
                 z, share = _held_out_z(task, state.model, held)
                 best, accuracy = (z, share) if z > best else (best, accuracy)
-        if best >= CLEAR or time.perf_counter() - began > _LONGEST_SECONDS:
+        if best >= CLEAR:
             break
     return max(best, -99.0), accuracy, done
 

@@ -28,7 +28,7 @@ class InitialLoss:
         chance: the loss of outputs that are all alike: ln C for the cross-entropy; for numbers, of outputs of zero.
         prior: the loss of the best answer that does not look at the input: the labels' entropy for the cross-entropy,
             the variance for squared error; None where the loss is not one of these.
-        classes: C; None for numbers.
+        classes: C, 2 where the loss is the cross-entropy of one logit; None for numbers.
         output_scale: for classes the deviation of a row's logits, root mean square; for numbers the root mean square.
         target_scale: root mean square of the targets; None for classes.
         input_scale: root mean square of what the model gets.
@@ -81,7 +81,7 @@ def initial_loss(task: Task, weight_decay: float = 5e-4) -> InitialLoss:
         eval_loss=_eval_loss(task, batches),
         chance=chance,
         prior=prior,
-        classes=task.data.outputs if task.classifies else None,
+        classes=task.data.outputs if task.classifies else 2 if kind.binary else None,
         output_scale=_scale(whole - whole.mean(1, keepdim=True)) if task.classifies else _scale(whole),
         target_scale=None if task.classifies else _scale(y.float()),
         input_scale=_scale(x),
@@ -89,7 +89,7 @@ def initial_loss(task: Task, weight_decay: float = 5e-4) -> InitialLoss:
             np.mean([float(task.mean_loss(each, y)) for each, (_, y) in zip(standardised, batches, strict=True)])
         ),
         penalty=weight_decay / 2 * sum(float(each.detach().double().square().sum()) for each in weights),
-        standard_loss=kind.cross_entropy or (task.loss is None and not task.classifies),
+        standard_loss=kind.cross_entropy or kind.binary or (task.loss is None and not task.classifies),
         sums=kind.sums,
         right=kind.right,
         wrong=kind.wrong,

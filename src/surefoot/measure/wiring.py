@@ -20,19 +20,25 @@ from surefoot.training.task import Task
 
 BATCH = 128
 """Examples of a batch. Chosen by hand."""
+_MOST_NUMBERS = 2_000_000
+_LEAST = 16
+"""A batch holds no more input numbers than this, nor fewer examples: 13 images of 224 x 224 would take minutes to
+look at in batches of 128. Chosen by hand."""
 _CLOSE = 1e-4
 """Relative difference below which two float32 losses are one. Chosen by hand, a hundred times their rounding."""
 _STEPS = (1e-1, 1e-2, 1e-3, 1e-4)
 """Step sizes along -g, as the share of the loss that they would take off if it were linear. Chosen by hand."""
 _WARMING = 10
 """Forward passes that fill batch norm's statistics before both modes are compared. Chosen by hand."""
+_RESHAPING = ("View", "UnsafeView", "Squeeze", "Unsqueeze", "Reshape", "Select", "ToCopy")
+"""What may come after a sigmoid without computing anything, as autograd names it."""
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 def batch(task: Task, number: int = 0, examples: int = BATCH) -> tuple[Tensor, Tensor]:
     """Return a batch of training examples, x [B, ...] and y [B]: those of the first epoch's order, going round."""
     order = epoch_order(task.data.examples, task.seed, 0)
-    size = min(examples, len(order))
+    size = min(examples, len(order), max(_LEAST, _MOST_NUMBERS // max(1, math.prod(task.data.input_shape))))
     rows = order[np.arange(number * size, (number + 1) * size) % len(order)]
     return fetch(task.data, task.data.train, rows, augment=None, seed=task.seed, epoch=0)
 
@@ -98,12 +104,14 @@ class LossKind:
     Attributes:
         cross_entropy: it takes logits and is the cross-entropy.
         log_likelihood: it takes log-probabilities and is the negative log-likelihood.
+        binary: it takes one logit for each target of 0 or 1 and is the cross-entropy of two classes.
         sums: it adds up over the batch where it should average.
         right, wrong: its value where the outputs speak for the targets, and where they speak against them.
     """
 
     cross_entropy: bool
     log_likelihood: bool
+    binary: bool
     sums: bool
     right: float
     wrong: float
@@ -120,10 +128,19 @@ def loss_kind(task: Task, outputs: Tensor, y: Tensor) -> LossKind:
     is_kind = {name: task.classifies and _near(value, float(kind(made, y))) for name, kind in kinds.items()}
     return LossKind(
         **is_kind,
+        binary=_is_zero_or_one(task, y, made) and _near(value, _binary(made, y)),
         sums=task.loss is not None and not _near(value, doubled) and _near(2 * value, doubled),
         right=right,
         wrong=wrong,
     )
+
+
+def _is_zero_or_one(task: Task, y: Tensor, outputs: Tensor) -> bool:
+    return not task.classifies and outputs.numel() == y.numel() and set(torch.unique(y).tolist()) <= {0, 1}
+
+
+def _binary(outputs: Tensor, y: Tensor) -> float:
+    return float(F.binary_cross_entropy_with_logits(outputs.reshape(y.shape), y.float()))
 
 
 def _directions(task: Task, made: Tensor, y: Tensor) -> tuple[float, float]:
@@ -138,7 +155,7 @@ def _directions(task: Task, made: Tensor, y: Tensor) -> tuple[float, float]:
     if made.numel() != y.numel():
         return math.nan, math.nan
     values = y.float().reshape(made.shape)
-    if set(torch.unique(y).tolist()) <= {0, 1}:  # perhaps the logits of two classes
+    if _is_zero_or_one(task, y, made):  # perhaps the logits of two classes
         values = 6.0 * values - 3.0
         return _value(task, values, y), _value(task, -values, y)
     order = torch.argsort(values.reshape(len(values), -1)[:, 0])
@@ -166,6 +183,8 @@ class Modes:
         train_loss, eval_loss: mean losses, the same examples in both.
         train_probabilities, eval_probabilities: every row of the outputs is at least 0 and sums to 1.
         train_log_probabilities: the exponentials of every row sum to 1.
+        ends_in_sigmoid: the last thing that computes the outputs is a sigmoid. Outputs between 0 and 1 would not say
+            so: those of a fresh network may all lie there by chance.
     """
 
     train_loss: float
@@ -173,6 +192,7 @@ class Modes:
     train_probabilities: bool
     eval_probabilities: bool
     train_log_probabilities: bool
+    ends_in_sigmoid: bool
 
 
 def modes(task: Task) -> Modes:
@@ -185,6 +205,7 @@ def modes(task: Task) -> Modes:
             module.momentum = None  # statistics become the plain average of what was seen
             module.reset_running_stats()
     x, y = batch(task)
+    ends_in_sigmoid = _ends_in_sigmoid(forward(task, model, x))
     with torch.no_grad():
         for number in range(1, _WARMING):
             forward(task, model, batch(task, number)[0])
@@ -196,7 +217,15 @@ def modes(task: Task) -> Modes:
             train_probabilities=task.classifies and _are_probabilities(trained),
             eval_probabilities=task.classifies and _are_probabilities(evaluated),
             train_log_probabilities=task.classifies and _are_probabilities(trained.exp()),
+            ends_in_sigmoid=ends_in_sigmoid,
         )
+
+
+def _ends_in_sigmoid(outputs: Tensor) -> bool:
+    node = outputs.grad_fn
+    while node is not None and node.name().startswith(_RESHAPING):
+        node = node.next_functions[0][0]
+    return node is not None and node.name().startswith("SigmoidBackward")
 
 
 def _are_probabilities(outputs: Tensor) -> bool:
