@@ -21,7 +21,7 @@ from surefoot.training.loop import advance
 from surefoot.training.population.advance import StepFn, advance_stack, eager_step
 from surefoot.training.population.compiled import CompiledStep
 from surefoot.training.population.member import Member
-from surefoot.training.population.spread import advance_spread, possible
+from surefoot.training.population.spread import advance_spread, possible, with_one_thread
 from surefoot.training.population.stack import has_rules
 from surefoot.training.state import State
 
@@ -223,7 +223,8 @@ class Engine:
         """Compile in this process what the forks will call, on copies: they inherit it."""
         share = -(-len(members) // way.processes)
         for size in {min(way.width, share), (len(members) // way.processes) % way.width} - {0}:
-            piece = members[:size]
+            # The number of threads is part of what is compiled.
+            piece = [with_one_thread(m) if way.processes > 1 else m for m in members[:size]]
             step, _ = self._step(way, piece)
             if not getattr(step, "ready", False):
                 advance_stack(

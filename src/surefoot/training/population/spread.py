@@ -106,8 +106,10 @@ def _work(
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and ends us
         torch.set_num_threads(1)
-        alone = [_with_one_thread(member) for member in members]
-        rows = advance(alone, states, until_step)
+        # The compiler's helpers were not forked with us, and waiting for them would never end. So fail: the parent
+        # computes these members itself.
+        torch.compiler.set_stance("fail_on_recompile")
+        rows = advance([with_one_thread(member) for member in members], states, until_step)
         for state, box in zip(states, outbox, strict=True):
             for name, value in _packed(state).items():
                 box[name].copy_(value)
@@ -119,7 +121,8 @@ def _work(
         os._exit(code)  # no handler, test or buffer of the parent's runs twice
 
 
-def _with_one_thread(member: Member) -> Member:
+def with_one_thread(member: Member) -> Member:
+    """Return the member as a forked process computes it."""
     place = dataclasses.replace(member.task.machine, threads=1)
     return Member(dataclasses.replace(member.task, machine=place), member.plan)
 
