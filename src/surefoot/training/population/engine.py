@@ -146,20 +146,21 @@ class Engine:
         if (way.form, _kind(members[0])) in self._failed:
             return trial
         try:
-            for attempt in range(3):  # warm up; then a step; then as many as make a fair timing
+            seen: list[tuple[int, float, float]] = []
+            for _ in range(3):  # warm up; then a step; then as many as make a fair timing
                 until = min(last, at + steps)
                 if until <= at or any(state.outcome is not None for state in own):
                     break
                 began, before = time.perf_counter(), sum(state.seconds for state in own)
                 _collect(rows, left, self._go(way, chosen, own, until))
-                elapsed = time.perf_counter() - began
-                busy = (sum(state.seconds for state in own) - before) / way.processes
-                if attempt > 0:
-                    trial = Trial(way, max(0.0, elapsed - busy), busy / (until - at) / len(left))
-                at, each = until, busy / (until - at)
-                steps = 1 if attempt == 0 else max(1, min(100, round(_TRIAL_SECONDS / max(each, 1e-6))))
-                if attempt > 0 and (each > _TRIAL_SECONDS / 2 or trial.step_seconds > _PROMISING * best_seconds):
-                    break
+                elapsed, busy = time.perf_counter() - began, sum(state.seconds for state in own) - before
+                seen.append((until - at, elapsed, busy / way.processes))
+                at = until
+                if len(seen) > 1:
+                    trial = _judged(way, seen[1:], len(left))
+                    if way.processes == 1 and trial.step_seconds > _PROMISING * best_seconds:
+                        break
+                    steps = max(3, min(100, round(_TRIAL_SECONDS / max(trial.step_seconds * len(left), 1e-6))))
         except Exception:  # the model may be anyone's: vmap and the compiler refuse many, each in its own words
             if way.form == "loop":
                 raise
@@ -238,6 +239,19 @@ def _kind(member: Member) -> object:
     task, plan = member.task, member.plan
     origin = task.model if isinstance(task.model, str) else id(task.template if task.model is None else task.model)
     return origin, task.data.input_shape, plan.batch_size, plan.recipe.micro_batch_size, task.machine
+
+
+def _judged(way: Way, seen: Sequence[tuple[int, float, float]], members: int) -> Trial:
+    """Return what calls of (steps, seconds, seconds of steps) say of a way.
+
+    The first steps of a fork are slow, since its memory and caches are new: with calls of different lengths the cost
+    of a step is the slope between them, and what is left belongs to the call.
+    """
+    steps, elapsed, busy = seen[-1]
+    each = busy / steps
+    if way.processes > 1 and len(seen) > 1 and steps > seen[0][0]:
+        each = max((busy - seen[0][2]) / (steps - seen[0][0]), each / 4)  # a slope of noise is not believed
+    return Trial(way, max(0.0, elapsed - each * steps), each / members)
 
 
 def _collect(rows: list[list[Row]], positions: Sequence[int], found: Sequence[list[Row]]) -> None:
