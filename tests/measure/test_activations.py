@@ -29,7 +29,10 @@ class Rectified(nn.Module):
         torch.relu, F.relu, nn.ReLU(), nn.ReLU(inplace=True), torch.Tensor.relu, torch.relu_, torch.Tensor.relu_,
         lambda x: x.relu(), lambda x: F.relu(x, inplace=True),
     ],
-    ids=str,
+    ids=[
+        "torch.relu", "F.relu", "ReLU", "ReLU in place", "Tensor.relu", "torch.relu_", "Tensor.relu_", "a method",
+        "F.relu in place",
+    ],
 )  # fmt: skip
 def test_each_way_to_write_a_relu_is_seen_once(relu):
     found, examples = rectifiers(task(digits(), seeded(lambda: Rectified(relu))))
