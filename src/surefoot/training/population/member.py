@@ -19,6 +19,10 @@ class Member:
 
     Members of one task see the same batches, which makes them a paired comparison; `reseeded` makes a task with other
     initial weights, and with the same batches or its own.
+
+    Attributes:
+        task: what is learned.
+        plan: the recipe, tabulated.
     """
 
     task: Task
