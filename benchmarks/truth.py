@@ -1,0 +1,220 @@
+"""The whole map of small tasks: every cell of rate x weight decay x momentum trained to its end, over three seeds.
+
+    python benchmarks/truth.py --cifar10 FOLDER --out benchmarks/results/truth_MACHINE_DATE.json
+
+What a tuner's answer is judged by (`regret.py`). A cell's value is the mean test accuracy of its seeds. The best of
+many noisy cells looks better than it is, so the best cell is trained again with fresh seeds: the difference is the
+optimism, which every regret against the best cell contains.
+
+The script can be stopped and called again: it goes on from the last rate that is in the output. All tasks get their
+first seed before any gets its second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from datetime import date
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tasks import Subject, first_task, subjects, trained
+
+import surefoot
+from surefoot.training.population.engine import Engine
+
+LRS = np.geomspace(1e-3, 10, 13).tolist()
+WEIGHT_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
+MOMENTA = (0.5, 0.9)
+"""The map, 13 x 4 x 2. On digits its edges were seen to be clearly worse than its middle, but for weight decay, which
+does nothing below 1e-3 in runs as short as these."""
+SEEDS = (9000, 9001, 9002)
+"""Of the map. No method is given these."""
+FRESH_SEEDS = tuple(range(9100, 9106))
+"""Of the best cell's second training."""
+NEAR = (0.3, 1.0)
+"""Points below the best cell that count as its plateau: the targets for mean and worst regret."""
+
+CELLS = tuple(product(MOMENTA, WEIGHT_DECAYS))
+"""(momentum, weight decay) of what is trained at each rate, in the order of the output."""
+
+
+def measure(subject: Subject, kept: dict[str, Any], seed: int, save: Any) -> None:
+    """Train what is missing of one seed's map, saving after every rate.
+
+    Args:
+        subject: the task.
+        kept: its part of the output: by seed and rate, [validation accuracy, test accuracy, outcome] of each cell.
+        seed: of the weights and batches.
+        save: called when `kept` has grown.
+    """
+    missing = [lr for lr in LRS if _key(seed, lr) not in kept["runs"]]
+    if not missing:
+        return
+    first, engine = first_task(subject), Engine()
+    for lr in missing:
+        began = time.process_time()
+        scores = trained(first, [subject.recipe(lr, decay, momentum) for momentum, decay in CELLS], seed, engine)
+        kept["runs"][_key(seed, lr)] = [[s.val_accuracy, s.test_accuracy, s.outcome] for s in scores]
+        kept["cpu_seconds"] = kept.get("cpu_seconds", 0.0) + time.process_time() - began
+        save()
+
+
+def confirm(subject: Subject, kept: dict[str, Any], save: Any) -> None:
+    """Train the best cell of a whole map again with fresh seeds, unless that was done."""
+    if "fresh" in kept or any(_key(seed, lr) not in kept["runs"] for seed in SEEDS for lr in LRS):
+        return
+    best = features(kept)["best"]
+    recipe, first = subject.recipe(best["lr"], best["weight_decay"], best["momentum"]), first_task(subject)
+    kept["fresh"] = [trained(first, [recipe], seed)[0].test_accuracy for seed in FRESH_SEEDS]
+    save()
+
+
+def accuracies(kept: Mapping[str, Any], part: str = "test") -> np.ndarray:
+    """Return the accuracies of a map, in points, [seeds, momenta, weight decays, rates].
+
+    Only seeds that are complete are in it.
+
+    Args:
+        kept: a task's part of the output.
+        part: "test" or "validation".
+    """
+    whole = [seed for seed in SEEDS if all(_key(seed, lr) in kept["runs"] for lr in LRS)]
+    column = ("validation", "test").index(part)
+    table = [[[cell[column] for cell in kept["runs"][_key(seed, lr)]] for lr in LRS] for seed in whole]
+    shape = (len(whole), len(LRS), len(MOMENTA), len(WEIGHT_DECAYS))
+    return 100 * np.array(table, dtype=np.float64).reshape(shape).transpose(0, 2, 3, 1)
+
+
+def features(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what there is to say of a map: its best cell, its plateau, its noise; accuracies in points."""
+    runs = accuracies(kept)
+    mean = runs.mean(axis=0)
+    best, at = float(mean.max()), np.unravel_index(int(mean.argmax()), mean.shape)
+    near = mean >= best - NEAR[1]
+    spread = float(np.sqrt(runs[:, near].var(axis=0, ddof=1).mean())) if len(runs) > 1 else None
+    # What a search that trained every cell as often would answer, if it saw the validation part alone.
+    by_validation = accuracies(kept, "validation").mean(axis=0)
+    tied = mean[by_validation == by_validation.max()]
+    found: dict[str, Any] = {
+        "best": {"lr": LRS[at[2]], "weight_decay": WEIGHT_DECAYS[at[1]], "momentum": MOMENTA[at[0]]},
+        "best_accuracy": best, "on_border_of_rates": bool(at[2] in (0, len(LRS) - 1)), "seeds": len(runs),
+        "seed_deviation": spread,
+        "standard_error_of_a_cell": None if spread is None else spread / len(runs) ** 0.5,
+        "regret_of_choosing_by_validation": float(best - tied.mean()),
+        "cells_within": {f"{points:g}": int((mean >= best - points).sum()) for points in NEAR},
+        "rates_within": {f"{points:g}": _rates_within(mean, best - points) for points in NEAR},
+    }  # fmt: skip
+    if "fresh" in kept:
+        fresh = 100 * np.array(kept["fresh"])
+        found |= {"best_accuracy_fresh": float(fresh.mean()), "optimism": best - float(fresh.mean())}
+    return found
+
+
+def _rates_within(mean: np.ndarray, least: float) -> list[dict[str, Any]]:
+    """Return the lowest and highest rate with at least this accuracy, for each momentum and weight decay with any."""
+    found = []
+    for (i, momentum), (j, decay) in product(enumerate(MOMENTA), enumerate(WEIGHT_DECAYS)):
+        good = np.flatnonzero(mean[i, j] >= least)
+        if len(good):
+            ends = {"low": LRS[good[0]], "high": LRS[good[-1]]}
+            found.append({"momentum": momentum, "weight_decay": decay, **ends, "rates": len(good)})
+    return found
+
+
+def shown(name: str, kept: Mapping[str, Any]) -> str:
+    """Return a task's map and features as text, accuracies in points."""
+    said, mean = features(kept), accuracies(kept).mean(axis=0)
+    best = said["best"]
+    lines = [
+        f"{name}: {said['best_accuracy']:.2f} at lr {best['lr']:.3g}, weight decay {best['weight_decay']:g}, momentum "
+        f"{best['momentum']:g} (fresh seeds: {said.get('best_accuracy_fresh', float('nan')):.2f}); {said['seeds']} "
+        f"seeds, deviation {said['seed_deviation'] or float('nan'):.2f}; cells within 0.3 and 1 points: "
+        f"{said['cells_within']['0.3']}, {said['cells_within']['1']} of {mean.size}; choosing by validation: regret "
+        f"{said['regret_of_choosing_by_validation']:.2f}",
+        f"{'lr':>22} " + " ".join(f"{lr:6.2g}" for lr in LRS),
+    ]
+    for (i, momentum), (j, decay) in product(enumerate(MOMENTA), enumerate(WEIGHT_DECAYS)):
+        cells = " ".join(f"{value:6.2f}" for value in mean[i, j])
+        lines.append(f"momentum {momentum:3g}, decay {decay:5g} {cells}")
+    return "\n".join(lines)
+
+
+def setting() -> dict[str, Any]:
+    """Return date, versions and machine, as every result of the benchmarks has them."""
+    return {
+        "date": date.today().isoformat(),
+        "versions": {"surefoot": surefoot.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"cpus": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability(), "threads": 1},
+    }
+
+
+def write(out: Path, result: Mapping[str, Any]) -> None:
+    """Write a result so that a kill leaves the old file or the new one, whole."""
+    partial = out.with_name(f"{out.name}.tmp")
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    partial.replace(out)
+
+
+def _key(seed: int, lr: float) -> str:
+    return f"seed {seed}, lr {lr:.4g}"
+
+
+def _described(subject: Subject) -> dict[str, Any]:
+    data = subject.data()
+    parts = {name: len(part) for name, part in data.parts.items()}
+    return {"parts": parts, "shape": data.input_shape, "batch_size": subject.batch_size, "epochs": subject.epochs,
+            "schedule": "cosine", "fingerprint": data.fingerprint, "runs": {}}  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is missing, and print the maps."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="folder or archive of CIFAR-10")
+    parser.add_argument("--tasks", nargs="*", help="only those whose name holds one of these words")
+    parser.add_argument("--show", action="store_true", help="train nothing")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    result = json.loads(options.out.read_text()) if options.out.is_file() else {"tasks": {}}
+    result |= setting() | {
+        "what": "test accuracy of complete trainings over learning rate x weight decay x momentum",
+        "lrs": LRS, "weight_decays": WEIGHT_DECAYS, "momenta": MOMENTA, "seeds": SEEDS, "fresh_seeds": FRESH_SEEDS,
+        "cells": "of each seed and rate, [validation accuracy, test accuracy, outcome] of each momentum, weight decay",
+    }  # fmt: skip
+    chosen = {
+        name: subject for name, subject in subjects(options.cifar10).items()
+        if not options.tasks or any(word in name for word in options.tasks)
+    }  # fmt: skip
+
+    def save() -> None:
+        write(options.out, result)
+
+    for seed in () if options.show else SEEDS:
+        for name, subject in chosen.items():
+            kept = result["tasks"].setdefault(name, {}) or _begun(result, name, subject)
+            measure(subject, kept, seed, save)
+            confirm(subject, kept, save)
+            print(f"seed {seed}, {name}: {kept['cpu_seconds']:.0f} CPU seconds so far", flush=True)
+    for name, kept in result["tasks"].items():
+        if name in chosen and len(accuracies(kept)):
+            kept["features"] = features(kept)
+            kept["map"] = accuracies(kept).mean(axis=0).round(3).tolist()
+            print(f"\n{shown(name, kept)}")
+    save()
+
+
+def _begun(result: dict[str, Any], name: str, subject: Subject) -> dict[str, Any]:
+    result["tasks"][name] = _described(subject)
+    return result["tasks"][name]
+
+
+if __name__ == "__main__":
+    main()
