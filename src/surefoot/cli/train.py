@@ -93,8 +93,18 @@ def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, q
     with (
         StopSignals() as signals,
         open_run(config, name=name, runs_dir=runs_dir, command=shlex.join(["surefoot", *sys.argv[1:]])) as run,
-        Display(run.plan.steps, quiet=quiet) as display,
     ):
+        stopped = follow(run, signals, quiet=quiet)
+        if stopped is not None:
+            return stopped
+        result = run.finish()
+    print_result(result.summary, as_json=as_json)
+    return 0 if result.record.outcome.kind == "finished" else 1
+
+
+def follow(run: Run, signals: StopSignals, *, quiet: bool) -> int | None:
+    """Train a run to the end of its steps and show how it goes; return the exit code of a signal that stopped it."""
+    with Display(run.plan.steps, quiet=quiet) as display:
         for note in run.notes:
             display.say(f"note: {note}")
         display.say(_introduction(run))
@@ -106,16 +116,13 @@ def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, q
             display.show_rows(run.advance())
             moved = (run.state.step - before) * run.plan.batch_size
             display.show_step(run.state.step, moved / (time.perf_counter() - began))
-        if not run.done:
-            assert signals.received is not None
-            run.save()
-            reference = _reference(run.folder)
-            display.say(f"stopped at step {run.state.step} of {run.plan.steps}, and saved")
-            display.say(f"go on with: surefoot resume {reference}")
-            return 128 + signals.received
-        result = run.finish()
-    _print_result(result.summary, as_json=as_json)
-    return 0 if result.record.outcome.kind == "finished" else 1
+        if run.done:
+            return None
+        assert signals.received is not None
+        run.save()
+        display.say(f"stopped at step {run.state.step} of {run.plan.steps}, and saved")
+        display.say(f"go on with: surefoot resume {reference(run.folder)}")
+        return 128 + signals.received
 
 
 def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
@@ -131,7 +138,7 @@ def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
             "restore it from a copy, or remove it: the same command then writes it again",
         )
     print(f"{folder} is finished; this is its result", file=sys.stderr)
-    _print_result(summary, as_json=as_json)
+    print_result(summary, as_json=as_json)
     return 0 if summary["outcome"] == "finished" else 1
 
 
@@ -155,7 +162,8 @@ def _introduction(run: Run) -> str:
     )
 
 
-def _print_result(summary: dict[str, Any], *, as_json: bool) -> None:
+def print_result(summary: dict[str, Any], *, as_json: bool) -> None:
+    """Show the result of a run that is done."""
     if as_json:
         print(json.dumps(summary, indent=2))
         return
@@ -175,9 +183,9 @@ def _print_result(summary: dict[str, Any], *, as_json: bool) -> None:
         ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
     )
     lines.append(("weights", str(Path(summary["folder"]) / store.WEIGHTS)))
-    reference = _reference(Path(summary["folder"]))
+    here = reference(Path(summary["folder"]))
     lines.append(
-        ("next", f"surefoot show {reference}   surefoot evaluate {reference}   surefoot predict {reference} FILE...")
+        ("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE...")
     )
     for name, text in lines:
         print(f"{name:<11}{text}")
@@ -187,5 +195,6 @@ def _loss(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.4f}"
 
 
-def _reference(folder: Path) -> str:
+def reference(folder: Path) -> str:
+    """Return a run's folder as commands take it."""
     return folder.name if folder.parent == Path("runs") else str(folder)

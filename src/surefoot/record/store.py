@@ -9,6 +9,14 @@ runs/NAME/
   model.safetensors  the finished weights; model.json: what is needed to use them
   result.json        the result; its presence says that the run is done
   lock               held by the process that writes here
+
+A run that a search ends in has besides:
+
+  tune.toml          what was asked for
+  decisions.jsonl    one decision a line: see `record.decision`
+  members.jsonl      one finished trial a line: see `record.tried`
+  timings.json       what was timed, by name
+  members/           trials in progress, until they are done
 """
 
 from __future__ import annotations
@@ -28,6 +36,10 @@ from surefoot.record.run import Row
 CONFIG, COMMAND, ENVIRONMENT = "config.toml", "command.txt", "environment.json"
 METRICS, RESULT, CHECKPOINTS = "metrics.jsonl", "result.json", "checkpoints"
 WEIGHTS, MODEL, LOCK = "model.safetensors", "model.json", "lock"
+TUNE, DECISIONS, TRIED, TIMINGS, MEMBERS = (
+    "tune.toml", "decisions.jsonl", "members.jsonl", "timings.json", "members"
+)  # fmt: skip
+OF_A_SEARCH = (TUNE, DECISIONS, TRIED, TIMINGS, MEMBERS)
 _NAMED = 8
 """Most runs that a message names. Chosen by hand."""
 

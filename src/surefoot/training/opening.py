@@ -144,7 +144,7 @@ def open_run(
     'finished'
     """
     given = given or Given()
-    folder = _folder(config, name, Path(runs_dir))
+    folder = run_place(config, name, Path(runs_dir))
     with contextlib.ExitStack() as cleaner:
         cleaner.enter_context(store.locked(folder))
         cleaner.callback(store.discard_if_empty, folder)
@@ -152,7 +152,7 @@ def open_run(
         begun = (folder / store.CONFIG).is_file()
         if begun:
             config = _agreed(config, read_config(folder), folder)
-        work = _task(config, given)
+        work = make_task(config, given)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
         config = _resolved(config, work)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
@@ -195,8 +195,12 @@ def _agreed(config: Config, there: Config, folder: Path) -> Config:
     return asked
 
 
-def _folder(config: Config, name: str | None, runs: Path) -> Path:
-    """Return the folder of the run of that name, or one that no other process has, made if missing."""
+def run_place(config: Config, name: str | None, runs: Path) -> Path:
+    """Return the folder of the run of that name, or one that no other process has, made if missing.
+
+    Raises:
+        ConfigError: the name cannot be a folder's, or the folder holds other files or cannot be written to.
+    """
     if name is not None:
         folder = runs / store.check_name(name)
         if folder.is_dir() and not (folder / store.CONFIG).is_file() and not _abandoned(folder):
@@ -229,12 +233,17 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
 
 
 def _abandoned(folder: Path) -> bool:
-    """Whether a folder holds only what a run killed in its first moment leaves."""
-    first = {store.LOCK, store.ENVIRONMENT, store.COMMAND}  # the configuration is written after them
+    """Whether a folder holds only what a run killed in its first moment leaves, or a search without its final run."""
+    first = {store.LOCK, store.ENVIRONMENT, store.COMMAND, *store.OF_A_SEARCH}  # the configuration comes after them
     return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
-def _task(config: Config, given: Given) -> Task:
+def make_task(config: Config, given: Given) -> Task:
+    """Return the task of a configuration, with given objects in place of its text.
+
+    Raises:
+        ConfigError, DataError: as `load` and `task`.
+    """
     data = load(
         config.data if given.data is None else given.data,
         data_dir=config.data_dir,
