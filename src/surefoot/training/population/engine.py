@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
-from torch.autograd.graph import saved_tensors_hooks
-
-from surefoot.data.batches import batch_indices, fetch
 from surefoot.record.run import Row
 from surefoot.training.loop import advance
 from surefoot.training.population.advance import StepFn, advance_stack, eager_step
 from surefoot.training.population.compiled import CompiledStep
 from surefoot.training.population.member import Member
+from surefoot.training.population.memory import most_members
 from surefoot.training.population.spread import advance_spread, possible, with_one_thread
 from surefoot.training.population.stack import has_rules
 from surefoot.training.state import State
@@ -43,8 +40,6 @@ then be only 1.5 times as fast to have paid."""
 _WIDTHS = (8,)
 """Widths of stacks that are tried besides all members: the best for convolutions was 4 to 8 members (first trials in
 torch 2.13 on an AMD Zen 4)."""
-_MEMORY_SHARE = 0.5
-"""Share of the free memory that a stack may take. Chosen by hand."""
 
 
 @dataclass(frozen=True)
@@ -257,36 +252,3 @@ def _judged(way: Way, seen: Sequence[tuple[int, float, float]], members: int) ->
 def _collect(rows: list[list[Row]], positions: Sequence[int], found: Sequence[list[Row]]) -> None:
     for i, new in zip(positions, found, strict=True):
         rows[i] += new
-
-
-def most_members(member: Member) -> int:
-    """Return how many members like this one fit into memory as a stack: what a step keeps for its backward pass,
-    and six times the weights (weights, gradients, velocity, average, two of passage).
-    """
-    task, plan = member.task, member.plan
-    _, indices = batch_indices(plan.examples, plan.batch_size, task.seed, 0)
-    few = indices[: min(len(indices), plan.recipe.micro_batch_size, 8)]
-    x, y = fetch(task.data, task.data.train, few, seed=task.seed)
-    model = task.fresh_model().train() if len(few) > 1 else task.fresh_model().eval()
-    kept: dict[int, int] = {}
-
-    def note(value: torch.Tensor) -> torch.Tensor:
-        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
-        return value
-
-    with torch.random.fork_rng(devices=[]), saved_tensors_hooks(note, lambda value: value), task.machine.autocast():
-        task.mean_loss(model(x), y)
-    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    piece = min(plan.batch_size, plan.recipe.micro_batch_size)
-    each = 2 * sum(kept.values()) * piece / len(few) + 6 * weights
-    return max(1, int(_MEMORY_SHARE * _free_bytes(task.machine.device) / each))
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
