@@ -17,10 +17,12 @@ from surefoot.cli.signals import StopSignals
 from surefoot.config import Config
 from surefoot.errors import CheckpointError
 from surefoot.record import store
+from surefoot.record.noise_log import NOISE
 from surefoot.record.scores import wilson
 from surefoot.settings import merged, nested, read_toml
 
 if TYPE_CHECKING:
+    from surefoot.measure.along import NoiseLog
     from surefoot.training.run import Run
 
 Switch = Parameter(negative=())
@@ -40,6 +42,7 @@ def train(
     config: Path | None = None,
     name: str | None = None,
     runs_dir: Path = Path("runs"),
+    measure_noise: Annotated[bool, Switch] = False,
     json: Annotated[bool, Switch] = False,
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
     **settings: Any,
@@ -53,6 +56,7 @@ def train(
         config: TOML file of settings; flags go before it.
         name: Name of the run's folder; date, data and model if left out.
         runs_dir: Folder in which runs lie.
+        measure_noise: Measure gradient noise along the run, into its noise.jsonl; the run stays the same, bit for bit.
         json: Print the result as JSON.
         quiet: Show no progress.
     """
@@ -60,7 +64,7 @@ def train(
     from surefoot.training.opening import resolve
 
     chosen = resolve(merged(file, nested({"data": data, **settings})))
-    return _train(chosen, name, runs_dir, as_json=json, quiet=quiet)
+    return _train(chosen, name, runs_dir, measure_noise=measure_noise, as_json=json, quiet=quiet)
 
 
 def resume(
@@ -82,10 +86,12 @@ def resume(
     folder = folder if folder.name else folder.resolve()  # "." has no name
     from surefoot.training.opening import read_config
 
-    return _train(read_config(folder), folder.name, folder.parent, as_json=json, quiet=quiet)
+    return _train(read_config(folder), folder.name, folder.parent, measure_noise=False, as_json=json, quiet=quiet)
 
 
-def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, quiet: bool) -> int:
+def _train(
+    config: Config, name: str | None, runs_dir: Path, *, measure_noise: bool, as_json: bool, quiet: bool
+) -> int:
     if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
         return _finished(config, runs_dir / name, as_json=as_json)
     from surefoot.training.opening import open_run
@@ -94,7 +100,7 @@ def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, q
         StopSignals() as signals,
         open_run(config, name=name, runs_dir=runs_dir, command=shlex.join(["surefoot", *sys.argv[1:]])) as run,
     ):
-        stopped = follow(run, signals, quiet=quiet)
+        stopped = follow(run, signals, quiet=quiet, measure_noise=measure_noise)
         if stopped is not None:
             return stopped
         result = run.finish()
@@ -102,27 +108,48 @@ def _train(config: Config, name: str | None, runs_dir: Path, *, as_json: bool, q
     return 0 if result.record.outcome.kind == "finished" else 1
 
 
-def follow(run: Run, signals: StopSignals, *, quiet: bool) -> int | None:
-    """Train a run to the end of its steps and show how it goes; return the exit code of a signal that stopped it."""
+def follow(run: Run, signals: StopSignals, *, quiet: bool, measure_noise: bool = False) -> int | None:
+    """Train a run to the end of its steps and show how it goes; return the exit code of a signal that stopped it.
+
+    A run that measured noise before goes on doing so, without being told.
+    """
     with Display(run.plan.steps, quiet=quiet) as display:
         for note in run.notes:
             display.say(f"note: {note}")
         display.say(_introduction(run))
+        noise = _noise_log(run, display) if measure_noise or (run.folder / NOISE).is_file() else None
         display.say(header())
         display.show_rows(run.rows)
         signals.patient = True
         while not run.done and signals.received is None:
+            if noise is not None:
+                noise.measure_if_due()
             before, began = run.state.step, time.perf_counter()
             display.show_rows(run.advance())
             moved = (run.state.step - before) * run.plan.batch_size
             display.show_step(run.state.step, moved / (time.perf_counter() - began))
         if run.done:
+            if noise is not None:
+                noise.measure_if_due()
             return None
         assert signals.received is not None
         run.save()
         display.say(f"stopped at step {run.state.step} of {run.plan.steps}, and saved")
         display.say(f"go on with: surefoot resume {reference(run.folder)}")
         return 128 + signals.received
+
+
+def _noise_log(run: Run, display: Display) -> NoiseLog:
+    """Return the log of gradient noise, after saying how often it is measured."""
+    from surefoot.measure.along import SHARE, NoiseLog
+
+    log = NoiseLog.of(run)
+    if log.due:
+        what = f"measured {len(log.due)} times, on {SHARE:.0%} of the examples trained on, into {NOISE}"
+    else:
+        what = f"not measured: {SHARE:.0%} of this run's examples is too few; surefoot noise measures at once"
+    display.say(f"noise    {what}")
+    return log
 
 
 def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
@@ -184,9 +211,7 @@ def print_result(summary: dict[str, Any], *, as_json: bool) -> None:
     )
     lines.append(("weights", str(Path(summary["folder"]) / store.WEIGHTS)))
     here = reference(Path(summary["folder"]))
-    lines.append(
-        ("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE...")
-    )
+    lines.append(("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE..."))
     for name, text in lines:
         print(f"{name:<11}{text}")
 

@@ -1,0 +1,226 @@
+"""Is the batch size that is predicted to reach a target first within a factor of two of the one that does?
+
+    python benchmarks/batch_size.py steps --cifar10 FOLDER --out FILE    # may run beside other work
+    python benchmarks/batch_size.py seconds --cifar10 FOLDER --out FILE  # needs a quiet machine
+    python benchmarks/batch_size.py predict --cifar10 FOLDER --out FILE  # needs a quiet machine
+
+The truth, for five sizes on each of three tasks: the steps to a validation loss, at the best constant rate of that
+size, times the seconds of a step. Counting steps needs no quiet machine, so the two are measured apart. The rate of
+each size is found by the same search: all rates of one grid with one seed, then the best and its neighbours with more.
+A size's steps are the mean over seeds at the best of those rates.
+
+The prediction: `find_lr` at the middle size for a rate, then `choosing_batch_size` over the five sizes with it.
+
+What is in the output already is left out, so each part can be stopped and called again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import surefoot
+from surefoot.config import Recipe, Schedule
+from surefoot.data.dataset import DataSet, Part
+from surefoot.record.run import Row
+from surefoot.sgd.plan import Plan
+from surefoot.training.population.engine import Engine
+from surefoot.training.population.many import Member, advance_many, start_many
+from surefoot.training.task import Task, reseeded
+
+LRS = tuple(0.0025 * 2.0**k for k in range(11))
+"""0.0025 to 2.56 by factors of 2: the same grid for each size."""
+ROW_RATIO = 1.12
+"""The validation loss is looked at after numbers of steps that grow by this: the error of a crossing is half of it."""
+BEYOND = 1.6
+"""A rate is given up once so many times the steps are done that another rate has needed with every seed."""
+CIFAR_EXAMPLES, CIFAR_VALIDATION = 3000, 1000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task: data, model, the sizes, and the validation loss that is to be reached."""
+
+    data: Callable[[], DataSet]
+    model: Any
+    sizes: tuple[int, ...]
+    target: float
+    most_steps: int
+
+
+def cnn(widths: Sequence[int], norm: bool) -> Callable[..., nn.Module]:
+    """Return a factory of 3x3 convolutions of these widths, each with ReLU and pooling, with or without batch norm."""
+
+    def make(input_shape: tuple[int, int, int], outputs: int) -> nn.Module:
+        layers: list[nn.Module] = []
+        before = input_shape[0]
+        for width in widths:
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=not norm)]
+            layers += [nn.BatchNorm2d(width)] * norm + [nn.ReLU(), nn.MaxPool2d(2)]
+            before = width
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, outputs))
+
+    return make
+
+
+def subjects(cifar10: str | None) -> dict[str, Subject]:
+    """Return the tasks by name."""
+
+    def digits() -> DataSet:
+        return surefoot.load("digits", validation=0.3)
+
+    def cifar() -> DataSet:
+        data = surefoot.load("cifar10", data_dir=cifar10)
+        assert data.test is not None
+        return dataclasses.replace(
+            data, train=_first(data.train, CIFAR_EXAMPLES), validation=_first(data.test, CIFAR_VALIDATION), test=None
+        )
+
+    def _first(part: Part, count: int) -> Part:
+        return Part(part.x[:count], part.y[:count], part.source.taken(np.arange(count)))
+
+    found = {
+        "digits, mlp": Subject(digits, "mlp", (4, 16, 64, 256, 1007), 0.15, 4000),
+        "digits, cnn": Subject(digits, cnn((16, 32, 64), norm=False), (4, 16, 64, 256, 1007), 0.2, 4000),
+    }
+    if cifar10 is not None:
+        sizes = (8, 32, 128, 512, 1024)
+        found["cifar10, cnn with batch norm"] = Subject(cifar, cnn((8, 16, 32), norm=True), sizes, 1.7, 4000)
+    return found
+
+
+def recipe_of(size: int, lr: float, steps: int) -> Recipe:
+    """Return the recipe of all runs here: momentum 0.9, a small weight decay, a constant rate."""
+    return Recipe(lr=lr, steps=steps, batch_size=size, momentum=0.9, weight_decay=1e-4,
+                  schedule=Schedule(kind="constant"))  # fmt: skip
+
+
+def plan_of(examples: int, size: int, lr: float, steps: int) -> Plan:
+    """Return its plan, with rows at numbers of steps that grow geometrically."""
+    marks = {min(steps, round(4 * ROW_RATIO**k)) for k in range(200)}
+    return dataclasses.replace(surefoot.plan(recipe_of(size, lr, steps), examples), row_steps=tuple(sorted(marks)))
+
+
+def reached(rows: Sequence[Row], target: float) -> int | None:
+    """Return the first step at which the validation loss is at the target, and still is at the next row."""
+    for now, after in itertools.pairwise(rows):
+        if now.val_loss is not None and after.val_loss is not None and max(now.val_loss, after.val_loss) <= target:
+            return now.step
+    return None
+
+
+def count(task: Task, seeds: Sequence[int], subject: Subject, size: int, lrs: Sequence[float], known: dict[str, Any],
+          engine: Engine) -> None:  # fmt: skip
+    """Add to `known` the steps to the target of each rate and seed; None where it was not reached in time."""
+    missing = [(lr, seed) for lr in lrs for seed in seeds if f"{lr:g}/{seed}" not in known]
+    if not missing:
+        return
+    tasks = {seed: reseeded(task, seed) for seed in seeds}
+    plans = {lr: plan_of(task.data.examples, size, lr, subject.most_steps) for lr in lrs}
+    members = [Member(tasks[seed], plans[lr]) for lr, seed in missing]
+    states, rows = start_many(members), [[] for _ in members]
+    answers: list[int | None] = [None for _ in members]
+    alive, limit = list(range(len(members))), subject.most_steps
+    for mark in plans[lrs[0]].row_steps:
+        if mark > limit or not alive:
+            break
+        moved, new = advance_many([members[i] for i in alive], [states[i] for i in alive], mark, engine)
+        for i, state, more in zip(alive, moved, new, strict=True):
+            states[i], rows[i] = state, rows[i] + more
+            answers[i] = reached(rows[i], subject.target)
+        for lr in {lr for lr, _ in missing}:
+            own = [answers[i] for i, (each, _) in enumerate(missing) if each == lr]
+            if all(own):
+                limit = min(limit, BEYOND * max(step for step in own if step is not None))
+        alive = [i for i in alive if answers[i] is None and states[i].outcome is None]
+    known |= {f"{lr:g}/{seed}": answer for (lr, seed), answer in zip(missing, answers, strict=True)}
+
+
+def searched(task: Task, subject: Subject, size: int, seeds: int, engine: Engine) -> dict[str, Any]:
+    """Return the steps to the target of a size: of every rate tried, and at the best one."""
+    known: dict[str, Any] = {}
+    count(task, [100], subject, size, LRS, known, engine)
+    first = [known[f"{lr:g}/100"] for lr in LRS]
+    best = min(range(len(LRS)), key=lambda i: first[i] or 10**9)
+    near = [LRS[i] for i in (best - 1, best, best + 1) if 0 <= i < len(LRS) and first[i] is not None]
+    for lr in near:  # one rate at a time: none is given up for another
+        count(task, [100 + s for s in range(seeds)], subject, size, [lr], known, engine)
+    means = {}
+    for lr in near:
+        own = [known[f"{lr:g}/{100 + s}"] for s in range(seeds)]
+        if all(own):
+            means[lr] = statistics.fmean(own)
+    lr = min(means, key=means.__getitem__) if means else None
+    own = [known[f"{lr:g}/{100 + s}"] for s in range(seeds)] if lr else []
+    return {
+        "lr": lr, "steps": means[lr] if lr else None,
+        "standard_error": statistics.stdev(own) / len(own) ** 0.5 if len(own) > 1 else None,
+        "rate_on_the_border": best in (0, len(LRS) - 1), "seeds": seeds, "tried": known,
+    }  # fmt: skip
+
+
+def steps_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Count steps to the target."""
+    for name, subject in subjects(options.cifar10).items():
+        if options.tasks and not any(word in name for word in options.tasks):
+            continue
+        data = subject.data()
+        task = surefoot.task(data, subject.model, threads=1)
+        engine = Engine()
+        own = result["tasks"].setdefault(name, {"target": subject.target, "examples": data.examples, "sizes": {}})
+        for size in subject.sizes:
+            seen = own["sizes"].setdefault(str(size), {})
+            if "steps" in seen:
+                continue
+            began = time.perf_counter()
+            seen["steps"] = searched(task, subject, size, options.seeds, engine)
+            write(options.out, result)
+            print(f"{name}, batch {size}: {seen['steps']['steps']} steps at rate {seen['steps']['lr']} "
+                  f"({time.perf_counter() - began:.0f} s)", flush=True)  # fmt: skip
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Write the output, with where and when it was made."""
+    result |= {
+        "what": "the batch size that is predicted to reach a target first, against measured time to that target",
+        "date": date.today().isoformat(),
+        "versions": {"surefoot": surefoot.__version__, "torch": torch.__version__,
+                     "python": platform.python_version()},
+        "machine": {"cpus": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability(), "threads": 1},
+    }  # fmt: skip
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+PARTS = {"steps": steps_part}
+
+
+def main() -> None:
+    """Measure what is not in the output yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("part", choices=[*PARTS])
+    parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="folder or archive of CIFAR-10")
+    parser.add_argument("--tasks", nargs="*", help="only those whose name holds one of these words")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    result = json.loads(options.out.read_text()) if options.out.is_file() else {"tasks": {}}
+    PARTS[options.part](options, result)
+
+
+if __name__ == "__main__":
+    main()
