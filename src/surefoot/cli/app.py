@@ -29,6 +29,7 @@ _COMMANDS = {
         "surefoot.cli.find_lr:find_lr",
         "Measure at which learning rates the loss drops, and suggest one.",
     ),
+    "noise": ("surefoot.cli.noise:noise", "Measure gradient noise and throughput, and suggest a batch size."),
     "schedule": ("surefoot.cli.schedule:schedule", "Print and draw learning-rate schedules, published ones by name."),
     "models": ("surefoot.cli.models:models", "List the shipped models."),
 }

@@ -32,6 +32,10 @@ _HALVINGS = 50
 _LEAST_SIGNAL = 0.25
 """No interval excludes a signal of this many standard errors of U. Chosen by hand; more would cover over 97 %."""
 
+_MOST_BIAS = 0.15
+"""The bias of a logarithm is taken off up to here, which is that of one effective dimension in 8 groups: beyond, it is
+heavy tails that make the variance, and half of it is not the bias. Chosen by hand."""
+
 Array = NDArray[np.float64]
 
 
@@ -191,8 +195,8 @@ def _root(falling: Callable[[Array], Array], like: Array) -> Array:
 def _on_log(value: float, variance: float, t: float) -> Estimate:
     if value <= 0:
         return _exactly(value)
-    width = t * math.sqrt(variance)
-    return _estimate(value, value * math.exp(variance / 2 - width), value * math.exp(variance / 2 + width))
+    width, bias = t * math.sqrt(variance), min(variance / 2, _MOST_BIAS)
+    return _estimate(value, value * math.exp(bias - width), value * math.exp(bias + width))
 
 
 def _estimate(value: float, low: float, high: float) -> Estimate:
