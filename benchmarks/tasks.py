@@ -83,6 +83,7 @@ def subjects(cifar10: str | None) -> dict[str, Subject]:
         Subject("digits, linear", digits, "linear", 32, 9),
         Subject("digits, mlp", digits, "mlp", 32, 9),
         Subject("digits with flipped labels, mlp", noisy_digits, "mlp", 32, 9),
+        Subject("digits, mlp in batches of 8", digits, "mlp", 8, 9),
         Subject("digits, cnn with norm", digits, small_cnn(norm=True), 32, 9),
     ]
     if cifar10 is not None:
