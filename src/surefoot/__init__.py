@@ -31,8 +31,11 @@ _HOMES = {
     "DataSet": "data.dataset",
     "Decision": "record.decision",
     "Engine": "training.population.engine",
+    "Estimate": "record.noise",
     "Finding": "record.decision",
+    "LayerNoise": "record.noise",
     "Member": "training.population.member",
+    "Noise": "record.noise",
     "Outcome": "record.run",
     "Part": "data.dataset",
     "Plan": "sgd.plan",
@@ -52,9 +55,11 @@ _HOMES = {
     "find_lr": "tuning.find_lr",
     "fit": "training.loop",
     "fit_many": "training.population.many",
+    "gradient_noise": "tuning.noise",
     "load": "data.load",
     "load_trained": "training.weights",
     "lr_scheduler": "sgd.lr_scheduler",
+    "noise_at": "measure.noise",
     "open_run": "training.opening",
     "overfit_sample": "tuning.overfit",
     "plan": "sgd.plan",
@@ -73,7 +78,9 @@ if TYPE_CHECKING:
     from surefoot.data.dataset import DataSet, Part
     from surefoot.data.load import load
     from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
+    from surefoot.measure.noise import noise_at
     from surefoot.record.decision import Decision, Finding
+    from surefoot.record.noise import Estimate, LayerNoise, Noise
     from surefoot.record.run import Outcome, Record, Row
     from surefoot.sgd.lr_scheduler import lr_scheduler
     from surefoot.sgd.optimizer import SGD
@@ -89,6 +96,7 @@ if TYPE_CHECKING:
     from surefoot.training.weights import load_trained
     from surefoot.tuning.find_lr import find_lr
     from surefoot.tuning.initial_loss import check_initial_loss
+    from surefoot.tuning.noise import gradient_noise
     from surefoot.tuning.overfit import overfit_sample
     from surefoot.tuning.wiring import check_wiring
 

@@ -145,10 +145,10 @@ def _show(decision: dict[str, Any], command: str, plot: Path | None) -> None:
     else:
         print(_sentence(decision["reason"]))
     for finding in decision["findings"]:
-        if finding["reason"] != decision["reason"] and (
-            finding["verdict"] != "pass" or finding["name"] == "batch-norm"
-        ):
-            print(f"{finding['verdict']}: {_sentence(finding['reason'])} {_sentence(finding['advice'] or '')}".rstrip())
+        said = finding["verdict"] != "pass" or finding["name"] in ("batch-norm", "noise-along")
+        if said and finding["reason"] != decision["reason"]:
+            word = "note" if finding["verdict"] == "pass" else finding["verdict"]
+            print(f"{word}: {_sentence(finding['reason'])} {_sentence(finding['advice'] or '')}".rstrip())
     print(_sentence(decision["advice"] or ""))
     if value is not None:
         print(f"\nFind its rate with\n  {command.replace('SIZE', str(value['batch_size']))}")
