@@ -147,11 +147,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    result = json.loads(options.out.read_text()) if options.out.is_file() else {"runs": {}}
+    result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {"runs": {}}
     known = subjects(options.cifar10)
     names = [name for name in known if not options.tasks or any(word in name for word in options.tasks)]
-    wanted = product(names, options.budgets, range(options.repetitions), options.methods)
-    for name, budget, seed, method in wanted:
+    wanted = product(names, product(options.budgets, range(options.repetitions)), options.methods)
+    for name, (budget, seed), method in wanted:
         key = f"{name} | {method} | {budget}x | {seed}"
         if key in result["runs"] or (method in FIXED and budget != FIXED_BUDGET):
             continue

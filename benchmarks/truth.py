@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    result = json.loads(options.out.read_text()) if options.out.is_file() else {"tasks": {}}
+    result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {"tasks": {}}
     result |= setting() | {
         "what": "test accuracy of complete trainings over learning rate x weight decay x momentum",
         "lrs": LRS, "weight_decays": WEIGHT_DECAYS, "momenta": MOMENTA, "seeds": SEEDS, "fresh_seeds": FRESH_SEEDS,
