@@ -69,6 +69,7 @@ _HOMES = {
     "start_many": "training.population.many",
     "task": "training.task",
     "train": "training.opening",
+    "tune": "tuning.tune",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]  # one list of names, not two
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from surefoot.tuning.initial_loss import check_initial_loss
     from surefoot.tuning.noise import gradient_noise
     from surefoot.tuning.overfit import overfit_sample
+    from surefoot.tuning.tune import tune
     from surefoot.tuning.wiring import check_wiring
 
 

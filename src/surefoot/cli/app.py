@@ -19,6 +19,7 @@ from surefoot.cli.usage import converted, usage_error
 from surefoot.errors import SurefootError
 
 _COMMANDS = {
+    "tune": ("surefoot.cli.tune:tune", "Choose all settings by measurement, and train with them: the seven steps."),
     "train": ("surefoot.cli.train:train", "Train a model by SGD, or go on with the run of that name."),
     "check": ("surefoot.cli.check:check", "Check data, model and loss before training: steps 0, 1 and 2."),
     "resume": ("surefoot.cli.train:resume", "Go on with an unfinished run, bit for bit."),

@@ -82,6 +82,11 @@ def resume(
         json: Print the result as JSON.
         quiet: Show no progress.
     """
+    searched = next((each for each in (Path(run), runs_dir / run) if (each / store.TUNE).is_file()), None)
+    if searched is not None:
+        from surefoot.cli.tune import resume as resume_search
+
+        return resume_search(searched if searched.name else searched.resolve(), as_json=json, quiet=quiet)
     folder = store.run_folder(run, runs_dir)
     folder = folder if folder.name else folder.resolve()  # "." has no name
     from surefoot.training.opening import read_config
@@ -89,9 +94,7 @@ def resume(
     return _train(read_config(folder), folder.name, folder.parent, measure_noise=False, as_json=json, quiet=quiet)
 
 
-def _train(
-    config: Config, name: str | None, runs_dir: Path, *, measure_noise: bool, as_json: bool, quiet: bool
-) -> int:
+def _train(config: Config, name: str | None, runs_dir: Path, *, measure_noise: bool, as_json: bool, quiet: bool) -> int:
     if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
         return _finished(config, runs_dir / name, as_json=as_json)
     from surefoot.training.opening import open_run
@@ -145,9 +148,9 @@ def _noise_log(run: Run, display: Display) -> NoiseLog:
 
     log = NoiseLog.of(run)
     if log.due:
-        what = f"measured {len(log.due)} times, on {SHARE:.0%} of the examples trained on, into {NOISE}"
+        what = f"measured at {len(log.due)} rows, for about {SHARE:.1%} of the work, into {NOISE}"
     else:
-        what = f"not measured: {SHARE:.0%} of this run's examples is too few; surefoot noise measures at once"
+        what = f"never measured: {SHARE:.1%} of this run's work is too little; surefoot noise measures at once"
     display.say(f"noise    {what}")
     return log
 

@@ -1,0 +1,196 @@
+"""`surefoot tune`: the seven steps of the procedure, from data and model to a trained model."""
+
+from __future__ import annotations
+
+import json as json_
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from surefoot.cli.check import FAILED
+from surefoot.cli.flags import with_settings
+from surefoot.cli.searching import SearchDisplay
+from surefoot.cli.signals import StopSignals
+from surefoot.cli.tables import clean, print_json, print_table
+from surefoot.config import Recipe
+from surefoot.errors import ConfigError, nearest
+from surefoot.record import store
+from surefoot.record.decision import Decision
+from surefoot.report.plain import plain_pytorch
+from surefoot.settings import flat_settings, from_dict
+
+if TYPE_CHECKING:
+    from surefoot.tuning.session import Session
+
+Switch = Parameter(negative=())
+
+
+@with_settings
+def tune(
+    data: str | None = None,
+    *,
+    budget: str = "2x",
+    set: tuple[str, ...] = (),
+    force: Annotated[bool, Switch] = False,
+    config: Path | None = None,
+    name: str | None = None,
+    runs_dir: Path = Path("runs"),
+    json: Annotated[bool, Switch] = False,
+    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
+    **settings: Any,
+) -> int:
+    """Choose batch size, learning rate, momentum, weight decay and schedule by measurement, and train with them.
+
+    A setting that you give stays as it is, and is not searched. The same command with the same --name goes on with a
+    search that was stopped. Exit code 3: a step fails, and training is not worth it yet.
+
+    Args:
+        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
+        budget: Time for everything (90s, 5m, 1h), or what the search may cost in multiples of the final training (2x).
+        set: A setting that stays as it is, as NAME=VALUE; the same as its flag.
+        force: Go on after a step that fails.
+        config: TOML file of settings to start from; they may be changed by the search.
+        name: Name of the run's folder; date, data and model if left out.
+        runs_dir: Folder in which runs lie.
+        json: Print the result as JSON, with recipe, decisions and cost.
+        quiet: Show no progress.
+    """
+    given = {**settings, **_assigned(set, settings)}
+    from surefoot.tuning.session import open_session
+    from surefoot.tuning.tune import asked_for
+
+    words = {"data": data, "model": given.pop("model", None)}
+    start, wanted = asked_for(words, given, config, budget, force=force)
+    with StopSignals() as signals:
+        command = shlex.join(["surefoot", *sys.argv[1:]])
+        with open_session(start, wanted, name=name, runs_dir=runs_dir, command=command) as session:
+            return _carried_out(session, signals, as_json=json, quiet=quiet)
+
+
+def resume(folder: Path, *, as_json: bool, quiet: bool) -> int:
+    """Go on with the search, or the final training after it, in a folder."""
+    from surefoot.tuning.session import open_session, read_asked
+
+    start, wanted = read_asked(folder)
+    with (
+        StopSignals() as signals,
+        open_session(start, wanted, name=folder.name, runs_dir=folder.parent) as session,
+    ):
+        return _carried_out(session, signals, as_json=as_json, quiet=quiet)
+
+
+def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
+    """Return what --set says, read as TOML values, so that numbers are numbers."""
+    import tomllib
+
+    known, found = flat_settings(), {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {word}", "a setting is given as NAME=VALUE", f"write --set {name}=VALUE")
+        if name not in known:
+            raise ConfigError(f"--set {word}: unknown setting '{name}'", "every name must be a known setting",
+                              nearest(name, known))  # fmt: skip
+        if flags.get(name) is not None:
+            raise ConfigError(f"--set {word} and --{name.replace('_', '-')}", "a setting is given once", "drop one")
+        try:
+            found[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[name] = value  # a word, such as cosine
+    return found
+
+
+def _carried_out(session: Session, signals: StopSignals, *, as_json: bool, quiet: bool) -> int:
+    from surefoot.cli.train import follow, print_result, reference
+
+    if (session.folder / store.RESULT).is_file() and "decisions" in store.read_json(session.folder / store.RESULT):
+        print(f"{session.folder} is finished; this is its result", file=sys.stderr)
+        summary = store.read_json(session.folder / store.RESULT)
+    else:
+        stopped = _searched(session, signals, quiet=quiet)
+        if stopped is not None:
+            print(f"stopped; go on with: surefoot resume {reference(session.folder)}", file=sys.stderr)
+            return stopped
+        assert session.found is not None
+        if session.found.recipe is None:
+            return _say_failed(session, as_json=as_json)
+        with session.open_final() as run:
+            stopped = follow(run, signals, quiet=quiet)
+            if stopped is not None:
+                return stopped
+            summary = session.complete(run.finish(), run)
+    if as_json:
+        print(json_.dumps(summary, indent=2))
+    else:
+        _show(summary)
+        print_result(summary, as_json=False)
+    return 0 if summary["outcome"] == "finished" else 1
+
+
+def _searched(session: Session, signals: StopSignals, *, quiet: bool) -> int | None:
+    """Run the search before the user's eyes; return the exit code of a signal that stopped it."""
+    search = session.search()
+    signals.patient = True
+    with SearchDisplay(session.folder, str(session.wanted.budget), quiet=quiet) as display:
+        shown = 0
+        while True:
+            try:
+                seen = next(search)
+            except StopIteration:
+                display.show(session.journal.decisions[shown : session.journal.replayed])
+                signals.patient = False
+                return None
+            display.show(session.journal.decisions[shown : session.journal.replayed])
+            shown = session.journal.replayed
+            display.move(seen.steps_done, seen.steps_planned, seen.text)
+            if signals.received is not None:
+                search.close()  # which saves what is being trained
+                return 128 + signals.received
+
+
+def _say_failed(session: Session, *, as_json: bool) -> int:
+    found = session.found
+    assert found is not None
+    if as_json:
+        print_json({"recipe": None, "decisions": [each.to_dict() for each in found.decisions]})
+        return FAILED
+    _print_decisions([each.to_dict() for each in found.decisions])
+    failed = found.failed
+    if failed is not None:
+        print(f"\nStep {failed.step}, {failed.name}, fails: {clean(failed.reason)}.")
+        if failed.advice:
+            print(f"Do: {clean(failed.advice)}.")
+    print("Nothing was trained. Mend it and tune again under another name, or go on with --force.")
+    return FAILED
+
+
+def _show(summary: dict[str, Any]) -> None:
+    recipe, cost = summary["recipe"], summary["cost"]
+    _print_decisions(summary["decisions"])
+    length = f"{recipe['epochs']:g} epochs" if "epochs" in recipe else f"{recipe['steps']:,} steps"
+    print(
+        f"\nChosen: lr {recipe['lr']:g}, momentum {recipe['momentum']:g}, weight decay {recipe['weight_decay']:g}, "
+        f"batch {recipe['batch_size']}, {recipe['schedule']['kind']} schedule, {length}"
+    )
+    print(
+        f"Cost of the search: {cost['trainings']:.2f} final trainings, {cost['search_seconds']:.0f} s "
+        f"(budget {cost['budget']})"
+    )
+    for text in summary["unchecked"]:
+        print(f"Not checked: {clean(text)}.")
+    steps, epochs = summary["steps"], summary["epochs"]
+    code = plain_pytorch(from_dict(Recipe, recipe), steps, round(steps / epochs))
+    print(f"\nIn plain PyTorch\n{_indented(code)}\n")
+
+
+def _print_decisions(decisions: list[dict[str, Any]]) -> None:
+    made = [Decision.from_dict(each) for each in decisions]
+    rows = [(each.step, each.name, each.verdict, f"{each.seconds:.1f} s", each.reason) for each in made]
+    print_table(("step", "name", "verdict", "took", "reason"), rows, left=("name", "verdict", "reason"))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" if line else "" for line in text.splitlines())

@@ -1,0 +1,355 @@
+"""Which recipes to try next, and which one to choose: pure functions of the trials so far."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from surefoot.config import Recipe
+from surefoot.diagnose.response import CEILING, coordinates, errors, fitted
+from surefoot.record.tried import Tried
+
+DECAYS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Total decays to choose from. Published recipes lie at 3 (ResNet on CIFAR-10: He et al. 2015, arXiv 1512.03385, and
+airbench94: Jordan 2024, arXiv 2404.00498); 0.03 is as good as none, and 10 is there to be the border."""
+USUAL_DECAY = 1.0
+"""Where the budget does not allow to look: the middle of what was best on small tasks (docs/log.md)."""
+MOMENTA = (0.0, 0.8, 0.9, 0.95, 0.98)
+"""CS231n notes, neural-networks-3: "[0.5, 0.9, 0.95, 0.99]", here evenly spaced in the logarithm of 1 - momentum."""
+PER_DECADE = 8
+"""Rates per factor of 10 among the candidates: no tuning needs finer ones (Bengio 2012, arXiv 1206.5533: "up to
+approximately a factor of 2")."""
+REACH_DECADES = (0.5, 0.25)
+"""How far below and above the bracket candidates lie: the best rate of ten epochs lay up to half a decade from that of
+one (trials on CIFAR-10 with and without batch norm); above the bracket's high end even short runs do not learn."""
+_ARM_DECADES = 0.25
+"""Distance of a round's rates from the best so far, in the first round: a factor of 1.8, near Bengio's 2."""
+_CAUTION = 0.5
+"""Standard deviations by which the choice avoids what is unknown. Chosen by hand: without, rates were extrapolated over
+the cliff."""
+_SMOOTHING_DECADES = 0.15
+"""A rate is chosen by the mean over its neighbours within about this, so that the answer keeps clear of the cliff on
+the side of large rates: half of the factor of 2 that tuning needs."""
+_ALIKE = 1.0
+"""Recipes within this many standard deviations of the difference to the best cannot be told from it. The usual
+"one-standard-error rule" (Breiman et al. 1984, section 3.4.3)."""
+_ALIKE_ERROR = 0.02
+"""Nor can those that are expected to make at most this share more errors: too little to pay for. Chosen by hand."""
+
+
+class Point(NamedTuple):
+    """A recipe in decoupled coordinates: effective rate; total decay, None where weight decay is fixed; momentum."""
+
+    rate: float
+    decay: float | None
+    momentum: float
+
+
+@dataclass(frozen=True)
+class Space:
+    """The recipes that can be chosen.
+
+    Attributes:
+        base: the recipe whose other values are kept.
+        steps: of the final run.
+        low, high: smallest and largest effective rate of the bracket, lr / (1 - momentum).
+        decays: total decays that may be chosen; (None,) where weight decay is fixed.
+        momenta: likewise; the base's alone where momentum is fixed.
+        fixed_rate: whether the base's rate is kept.
+    """
+
+    base: Recipe
+    steps: int
+    low: float
+    high: float
+    decays: tuple[float | None, ...]
+    momenta: tuple[float, ...]
+    fixed_rate: bool = False
+
+    def recipe(self, point: Point, share: float) -> Recipe:
+        """Return the recipe of a run of a share of the final length, its length in steps."""
+        steps = max(1, round(share * self.steps))
+        rate, decay, momentum = point
+        lr = self.base.lr if self.fixed_rate else float(f"{rate * (1 - momentum):.4g}")
+        form = "pytorch" if momentum == 0 and self.base.momentum_form == "nesterov" else self.base.momentum_form
+        weight_decay = self.base.weight_decay
+        if decay is not None:
+            each = lr if self.base.weight_decay_form == "decoupled" else lr / (1 - momentum)
+            weight_decay = float(f"{decay / (each * steps):.3g}")
+        return dataclasses.replace(
+            self.base, lr=lr, weight_decay=weight_decay, momentum=momentum, momentum_form=form, epochs=None, steps=steps
+        )
+
+    @property
+    def rates(self) -> list[float]:
+        """The effective rates, evenly spaced in their logarithm, from half a decade below `low` to beyond `high`."""
+        if self.fixed_rate:
+            return [self.base.lr / (1 - self.momenta[0])]
+        low, high = math.log10(self.low) - REACH_DECADES[0], math.log10(self.high) + REACH_DECADES[1]
+        return (10 ** np.linspace(low, high, max(2, round((high - low) * PER_DECADE) + 1))).tolist()
+
+    @property
+    def candidates(self) -> list[Point]:
+        """All points, rates innermost."""
+        each = itertools.product(self.momenta, self.decays, self.rates)
+        return [Point(rate, decay, momentum) for momentum, decay, rate in each]
+
+    def coordinates(self, points: Sequence[Point]) -> np.ndarray:
+        """Return the coordinates of runs of the final length, [Q, 4]."""
+        return np.array([[*coordinates(self.recipe(point, 1.0)), 0.0] for point in points])
+
+
+def space(base: Recipe, steps: int, low: float, high: float, fixed: frozenset[str]) -> Space:
+    """Return the recipes around a bracket.
+
+    Args:
+        base: the recipe to start from; its momentum is the one that the bracket was measured with.
+        steps: of the final run.
+        low, high: the bracket, learning rates.
+        fixed: names of what the user has fixed: "lr", "weight_decay", "momentum".
+    """
+    keep = 1 - base.momentum
+    kept = not {"momentum", "momentum_form"}.isdisjoint(fixed) or "lr" in fixed
+    momenta = (base.momentum,) if kept else tuple(sorted({*MOMENTA, base.momentum}))
+    decays = (None,) if "weight_decay" in fixed else DECAYS
+    return Space(base, steps, low / keep, high / keep, decays, momenta, "lr" in fixed)
+
+
+def without_momentum(where: Space) -> Space:
+    """Return the recipes that have the base's momentum."""
+    return dataclasses.replace(where, momenta=(where.base.momentum,))
+
+
+def only_rates(where: Space) -> Space:
+    """Return the recipes that have the base's momentum and the usual decay."""
+    usual_decay = tuple(None if each is None else USUAL_DECAY for each in where.decays[:1])
+    return dataclasses.replace(where, momenta=(where.base.momentum,), decays=usual_decay)
+
+
+def coarse_grid(where: Space, count: int) -> list[Point]:
+    """Return points spread evenly over the space, from half a decade below the bracket's low end to its high end.
+
+    Where only rates are free they are evenly spaced. Else the points are those of the additive recurrence of the
+    generalised golden ratio (Roberts 2018, "The unreasonable effectiveness of quasirandom sequences"), which cover
+    every axis with any number of points.
+
+    >>> where = space(Recipe(), 1000, 0.01, 1.0, frozenset({"momentum", "weight_decay"}))
+    >>> [round(point.rate, 3) for point in coarse_grid(where, 3)]
+    [0.032, 0.562, 10.0]
+    """
+    if where.fixed_rate:
+        points = where.candidates
+        return points[:: math.ceil(len(points) / count)]
+    low, high = math.log10(where.low) - REACH_DECADES[0], math.log10(where.high)
+    free = [axis for axis in (where.decays, where.momenta) if len(axis) > 1]
+    if not free:
+        rates = 10 ** (np.linspace(low, high, count) if count > 1 else np.array([(low + high) / 2]))
+        return [usual(where, float(rate)) for rate in rates]
+    found = []
+    for place in _recurrence(count, len(free) + 1):
+        decay = _at(where.decays, place[1]) if len(where.decays) > 1 else where.decays[0]
+        momentum = _at(where.momenta, place[-1]) if len(where.momenta) > 1 else where.momenta[0]
+        found.append(Point(float(10 ** (low + place[0] * (high - low))), decay, momentum))
+    return found
+
+
+def _at(axis: Sequence[Any], place: float) -> Any:
+    """Return the value at a place from 0 to 1 of an axis."""
+    return axis[int(place * len(axis))]
+
+
+def _recurrence(count: int, dimensions: int) -> np.ndarray:
+    """Return so many points of the unit cube, [count, dimensions]: 1/2 + i (1/g, 1/g^2, ...) mod 1, where g solves
+    g^(d+1) = g + 1.
+    """
+    ratio = 2.0
+    for _ in range(60):
+        ratio = (1 + ratio) ** (1 / (dimensions + 1))
+    return (0.5 + np.outer(np.arange(count), ratio ** -np.arange(1.0, dimensions + 1))) % 1
+
+
+def next_points(
+    tried: Sequence[Tried], where: Space, count: int, share: float, validation_examples: int, *, number: int = 1
+) -> list[Point]:
+    """Return what a round of refinement tries: the best point so far, and its neighbours along every axis.
+
+    A star encloses the best rate from both sides, which the search for the most promising single points does not; its
+    arms halve from round to round.
+
+    Args:
+        tried: what is known; at least one trial finished.
+        where: what can be chosen.
+        count: how many, at most.
+        share: length of the round's runs as a share of the final one's.
+        validation_examples: on which trials are judged.
+        number: of the round, from 1.
+    """
+    center = choose(tried, where, validation_examples).point
+    known = {_identity(each.trial.recipe) for each in tried if each.trial.share >= share}
+    found: list[Point] = []
+    for point in _star(center, where, _ARM_DECADES / 2 ** (number - 1)):
+        if len(found) < count and point not in found and _identity(where.recipe(point, share)) not in known:
+            found.append(point)
+    return found
+
+
+def _star(center: Point, where: Space, arm: float) -> list[Point]:
+    """Return the points of a star, the most telling first: the rate's arms, decay's, momentum's, and longer ones."""
+    rates = [] if where.fixed_rate else [-arm, arm, -2 * arm, 2 * arm]
+    along = [center._replace(rate=center.rate * 10**each) for each in rates]
+    decays = [center._replace(decay=each) for each in _beside(where.decays, center.decay, 2)]
+    momenta = [center._replace(momentum=each) for each in _beside(where.momenta, center.momentum, 1)]
+    return [center, *along[:2], *decays, *momenta, *along[2:]]
+
+
+def _beside(axis: Sequence[Any], value: Any, steps: int) -> list[Any]:
+    """Return the values so many steps below and above one on an axis, where it has them."""
+    at = axis.index(value)
+    return [axis[i] for i in (at - steps, at + steps) if 0 <= i < len(axis)]
+
+
+def _identity(recipe: Recipe) -> tuple[float, ...]:
+    return tuple(round(each, 3) for each in coordinates(recipe))
+
+
+def _spread(covariance: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each candidate's difference to their mean, which the common level is not in."""
+    centered = covariance - covariance.mean(axis=0, keepdims=True) - covariance.mean(axis=1, keepdims=True)
+    return np.sqrt(np.maximum(np.diag(centered + covariance.mean()), 0.0))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The recipe that was chosen, and how sure that is.
+
+    Attributes:
+        point: in decoupled coordinates.
+        recipe: chosen, with the final length in steps.
+        error: its expected log error at the final length; spread: its standard deviation.
+        lr_low, lr_high: the rates that cannot be told from it, its decay and momentum kept.
+        alike: recipes that cannot be told from it, the chosen one among them.
+        at_border: whether the chosen rate is the smallest or the largest candidate.
+        decay_open, momentum_open: whether other values were never tried.
+    """
+
+    point: Point
+    recipe: Recipe
+    error: float
+    spread: float
+    lr_low: float
+    lr_high: float
+    alike: tuple[Recipe, ...]
+    at_border: bool
+    decay_open: bool
+    momentum_open: bool
+
+
+def choose(tried: Sequence[Tried], where: Space, validation_examples: int) -> Choice:
+    """Return the recipe whose error at the final length is expected to be least, with some caution.
+
+    Only momenta that were tried are chosen, and decays between those that were. Among rates the mean over neighbours
+    decides, so that one beside a cliff does not win.
+
+    Args:
+        tried: at least one trial finished.
+        where: what can be chosen.
+        validation_examples: on which trials were judged.
+    """
+    response = fitted(tried, validation_examples)
+    known = _tried_part(tried, where)
+    points = known.candidates
+    at = known.coordinates(points)
+    mean, covariance = response.predict(at)
+    cautious = mean + _CAUTION * _spread(covariance)
+    best = int(np.argmin(_smoothed(cautious, at, len(known.rates))))
+    apart = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
+    near = mean - mean[best] <= np.maximum(_ALIKE * np.sqrt(np.maximum(apart, 0)), _ALIKE_ERROR)
+    near &= apart < response.amplitude**2  # what nothing is known of is not alike, only unknown
+    near[best] = True
+    low, high = _run(near, best, at)
+    rates = at[:, 0]
+    recipes = [where.recipe(point, 1.0) for point in points]
+    return Choice(
+        point=points[best],
+        recipe=recipes[best],
+        error=float(mean[best]),
+        spread=float(math.sqrt(max(covariance[best, best], 0.0))),
+        lr_low=recipes[low].lr,
+        lr_high=recipes[high].lr,
+        alike=tuple(recipe for recipe, is_near in zip(recipes, near, strict=True) if is_near),
+        at_border=not where.fixed_rate and rates[best] in (rates.min(), rates.max()),
+        decay_open=len(where.decays) > 1 and len(known.decays) == 1,
+        momentum_open=len(where.momenta) > 1 and len(known.momenta) == 1,
+    )
+
+
+def _tried_part(tried: Sequence[Tried], where: Space) -> Space:
+    """Return the part of the space that trials have been in: choosing beyond would be guessing."""
+    momenta = {each.trial.recipe.momentum for each in tried}
+    decays = [coordinates(each.trial.recipe)[1] for each in tried]
+    inside = tuple(
+        each for each in where.decays
+        if each is not None and min(decays) - 0.05 <= math.log10(each) <= max(decays) + 0.05
+    )  # fmt: skip
+    return dataclasses.replace(
+        where,
+        momenta=tuple(each for each in where.momenta if each in momenta) or where.momenta[:1],
+        decays=inside or (where.decays if where.decays == (None,) else (USUAL_DECAY,)),
+    )
+
+
+def _smoothed(values: np.ndarray, at: np.ndarray, rates: int) -> np.ndarray:
+    """Return the mean over rates near each candidate, of its own decay and momentum, [Q]. Rates are innermost."""
+    own = at[:rates, 0]
+    weights = np.exp(-0.5 * ((own[:, None] - own[None]) / _SMOOTHING_DECADES) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return (values.reshape(-1, rates) @ weights.T).reshape(-1)
+
+
+def _run(near: np.ndarray, best: int, at: np.ndarray) -> tuple[int, int]:
+    """Return the ends of the unbroken row of alike candidates around the best, rates being innermost."""
+    low = high = best
+    while low > 0 and near[low - 1] and at[low - 1, 0] < at[low, 0]:
+        low -= 1
+    while high + 1 < len(at) and near[high + 1] and at[high + 1, 0] > at[high, 0]:
+        high += 1
+    return low, high
+
+
+def promising(tried: Sequence[Tried], where: Space, count: int, validation_examples: int) -> list[Recipe]:
+    """Return the recipes tried at the final length that are expected to be best, at most `count`.
+
+    Args:
+        tried, where, validation_examples: as in `choose`.
+        count: how many.
+    """
+    response = fitted(tried, validation_examples)
+    found = {_identity(each.trial.recipe): each.trial.recipe
+             for each in tried if each.finished and each.trial.share == 1}  # fmt: skip
+    recipes = list(found.values())
+    if not recipes:
+        return []
+    mean, _ = response.predict(np.array([[*coordinates(recipe), 0.0] for recipe in recipes]))
+    return [recipes[i] for i in np.argsort(mean)[:count]]
+
+
+def paired_gain(new: Sequence[Tried], old: Sequence[Tried], validation_examples: int) -> float:
+    """Return by how much the log error of one recipe is below that of another, the mean over the seeds both have."""
+    pairs = [(a, b) for a in new for b in old if a.trial.seed == b.trial.seed]
+    if not pairs:
+        return math.nan
+    ours, theirs = (errors(list(side), validation_examples) for side in zip(*pairs, strict=True))
+    level = min(ours.min(), theirs.min()) + CEILING
+    return float((np.minimum(theirs, level) - np.minimum(ours, level)).mean())
+
+
+def usual(where: Space, rate: float) -> Point:
+    """Return the point of a rate with the decay and momentum that stand where nothing else was measured."""
+    decay = None if where.decays == (None,) else USUAL_DECAY
+    return Point(rate, decay, where.base.momentum)
