@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from surefoot.cli.app import run
+from surefoot.cli.check import USED
 from surefoot.record.decision import Decision
+from surefoot.settings import flat_settings
 from surefoot.tuning import overfit
 
 
@@ -80,6 +82,21 @@ def test_settings_come_from_a_file_and_reach_the_data(quick, capsys, tmp_path):
     code, captured = answer(capsys, tmp_path / "line.csv", "--config", tmp_path / "job.toml", "--json")
     assert code == 0
     assert json.loads(captured.out)[1]["evidence"]["classes"] is None
+
+
+def test_settings_without_an_effect_are_named_on_stderr_also_quietly(quick, capsys, tmp_path):
+    (tmp_path / "job.toml").write_text('model = "mlp"\n[recipe]\nweight_decay = 1e-3\nmomentum = 0.8\n')
+    words = ("digits", "--config", tmp_path / "job.toml", "--lr", "0.1", "--augment", "flip", "--schedule", "cosine")
+    code, captured = answer(capsys, *words, "--json", "--quiet")
+    assert code == 0
+    assert captured.err == "not used by check: augment, lr, momentum, schedule\n"
+    initial = json.loads(captured.out)[1]["value"]
+    assert initial["with_weight_decay"] > initial["loss"], "the decay of the file is used"
+    assert quick, "and the steps are done all the same"
+
+
+def test_the_settings_that_are_said_to_be_used_are_settings():
+    assert set(flat_settings()) > USED
 
 
 @pytest.mark.parametrize(("words", "code"), [(["nothing"], 2), (["digits", "--model", "none"], 2), (["./none.npz"], 1)])

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from surefoot.cli.answer import exit_code
 from surefoot.cli.flags import with_settings
 from surefoot.cli.tables import clean, print_json, print_table
 from surefoot.config import Config
 from surefoot.errors import DataError
-from surefoot.settings import merged, nested, read_toml
+from surefoot.settings import flat_settings, merged, nested, read_toml
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
-FAILED = 3
-"""Exit code where a step fails: neither a mistake of usage nor an error, but an answer."""
+USED = frozenset({
+    "data", "data_dir", "validation", "image_size", "label", "target", "model", "seed", "device", "precision",
+    "threads", "weight_decay",
+})  # fmt: skip
+"""Settings that steps 0 to 2 depend on. They train at many rates, without augmentation, for as long as they need."""
 
 
 @with_settings
@@ -33,8 +37,9 @@ def check(
 ) -> int:
     """Check data, model and loss before training: wiring, initial loss, and learning a small sample by heart.
 
-    It takes the flags of `surefoot train`, so that a command is checked by changing one word. Exit code 3: a step
-    fails, and training is not worth it yet.
+    It takes the settings of `surefoot train`, so that a command is checked by changing one word; those that these
+    steps do not depend on, such as the rate, are named on stderr. Exit code 3: a step fails, and training is not
+    worth it yet.
 
     Args:
         data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
@@ -45,13 +50,30 @@ def check(
     file = read_toml(config) if config else {}
     from surefoot.training.opening import resolve
 
-    chosen = resolve(merged(file, nested({"data": data, **settings})))
+    typed = nested({"data": data, **settings})
+    chosen = resolve(merged(file, typed))
+    _say_unused(merged(file, typed))
     decisions = list(_decisions(chosen, quiet=quiet))
     if json:
         print_json([decision.to_dict() for decision in decisions])
     else:
         _show(decisions)
-    return FAILED if any(decision.verdict == "fail" for decision in decisions) else 0
+    return exit_code(*decisions)
+
+
+def _say_unused(given: dict[str, Any]) -> None:
+    """Name the settings that were given, by flags or a file, and have no effect here."""
+    unused = [name for name, setting in flat_settings().items() if name not in USED and _has(given, setting.path)]
+    if unused:
+        print(f"not used by check: {', '.join(unused)}", file=sys.stderr, flush=True)
+
+
+def _has(given: Any, path: tuple[str, ...]) -> bool:
+    for name in path:
+        if not isinstance(given, dict) or name not in given:
+            return False
+        given = given[name]
+    return True
 
 
 def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from surefoot.cli.answer import check_plot, exit_code
 from surefoot.cli.flags import with_settings
 from surefoot.cli.tables import clean, number, print_json, print_table
 from surefoot.config import Config
@@ -20,8 +21,6 @@ from surefoot.settings import flat_settings, merged, nested, read_toml
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
-FAILED = 3
-"""Exit code where no rate works, as that of `surefoot check`: an answer, not an error."""
 SMALL_WEIGHT_DECAY = 1e-4
 """The procedure's "small weight decay"; more would hide a rate that is too small."""
 _SAY_SECONDS = 1.0
@@ -60,7 +59,7 @@ def find_lr(
         quiet: Show no progress.
     """
     _refuse_unused(settings)
-    _check_plot(plot)
+    check_plot(plot)
     typed = {"data": data, **settings}
     file = read_toml(config) if config else {}
     from surefoot.training.opening import resolve
@@ -82,7 +81,7 @@ def find_lr(
         print_json(decision.to_dict() | {"picture": None if plot is None else str(plot)})
     else:
         _show(decision, _next_command(chosen, settings, config), plot)
-    return FAILED if decision.verdict == "fail" else 0
+    return exit_code(decision)
 
 
 def _refuse_unused(settings: dict[str, Any]) -> None:
@@ -92,12 +91,6 @@ def _refuse_unused(settings: dict[str, Any]) -> None:
             raise ConfigError(
                 f"--{name.replace('_', '-')} with find-lr", "each rate is held for --steps updates", "leave it out"
             )  # fmt: skip
-
-
-def _check_plot(plot: Path | None) -> None:
-    formats = (".png", ".svg", ".html")  # as in `report.charts`, which takes half a second to import
-    if plot is not None and plot.suffix.lower() not in formats:
-        raise ConfigError(f"plot = {plot}", f"it must end in {', '.join(formats)}", "try --plot rates.png")
 
 
 def _measured(config: Config, search: Any, *, quiet: bool) -> Decision:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from surefoot.cli.answer import check_plot, exit_code
 from surefoot.cli.flags import with_settings
 from surefoot.cli.tables import clean, number, print_json, print_table
 from surefoot.config import Config
@@ -19,8 +20,6 @@ from surefoot.settings import flat_settings, merged, nested, read_toml
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
-FAILED = 3
-"""Exit code where the short run diverges, as that of `surefoot check`: an answer, not an error."""
 _SAY_SECONDS = 1.0
 """Between two lines of progress. Chosen by hand."""
 
@@ -58,7 +57,7 @@ def noise(
         quiet: Show no progress.
     """
     _refuse_unused(settings)
-    _check_plot(plot)
+    check_plot(plot)
     file = read_toml(config) if config else {}
     from surefoot.training.opening import resolve
     from surefoot.tuning.batch_size import BatchSizeSearch
@@ -83,7 +82,7 @@ def noise(
         print_json(decision.to_dict() | {"picture": None if plot is None else str(plot)})
     else:
         _show(decision.to_dict(), _next_command(chosen, settings, config), plot)
-    return FAILED if decision.verdict == "fail" else 0
+    return exit_code(decision)
 
 
 def _refuse_unused(settings: dict[str, Any]) -> None:
@@ -94,12 +93,6 @@ def _refuse_unused(settings: dict[str, Any]) -> None:
                 f"--{name.replace('_', '-')} with noise", "the short run has --probe-steps updates at a constant rate",
                 "leave it out",
             )  # fmt: skip
-
-
-def _check_plot(plot: Path | None) -> None:
-    formats = (".png", ".svg", ".html")  # as in `report.charts`, which takes half a second to import
-    if plot is not None and plot.suffix.lower() not in formats:
-        raise ConfigError(f"plot = {plot}", f"it must end in {', '.join(formats)}", "try --plot noise.png")
 
 
 def _measured(config: Config, search: Any, *, quiet: bool) -> Decision:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from surefoot.cli.check import FAILED
+from surefoot.cli.answer import FAILED
 from surefoot.cli.flags import with_settings
 from surefoot.cli.searching import SearchDisplay
 from surefoot.cli.signals import StopSignals
