@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -166,9 +167,11 @@ def setting() -> dict[str, Any]:
 
 
 def write(out: Path, result: Mapping[str, Any]) -> None:
-    """Write a result so that a kill leaves the old file or the new one, whole."""
+    """Write a result, each list of plain values on a line, so that a kill leaves the old file or the new one, whole."""
+    text = json.dumps(result, indent=1)
+    joined = re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text)
     partial = out.with_name(f"{out.name}.tmp")
-    partial.write_text(json.dumps(result, indent=1) + "\n")
+    partial.write_text((joined if json.loads(joined) == json.loads(text) else text) + "\n")  # text may hold brackets
     partial.replace(out)
 
 
