@@ -85,6 +85,8 @@ class Kept:
                 value.data = memory
             if _tensor_bytes(memory) != _tensor_bytes(copy):
                 memory.copy_(copy)
+            if value.layout != torch.strided and _tensor_bytes(value) != _tensor_bytes(copy):
+                value.copy_(copy)  # an operation in place may have given it new memory
             if value.is_leaf:
                 value.requires_grad_(needed)
                 value.grad = grad
@@ -102,7 +104,8 @@ class Kept:
         def restore() -> None:
             if not _same(list(value.items()), items):
                 value.clear()
-                value.update(items)
+                for key, each in items:  # a Counter's `update` adds
+                    value[key] = each
 
         self._add(path, restore, lambda: _plain_bytes(value.items()))
         for position, (key, each) in enumerate(items):
