@@ -1,0 +1,122 @@
+"""The loss on a plane through the paths of training, after Li et al. 2018 (arXiv 1712.09913), section 7.
+
+The plane is that of the two main directions of the weights along the paths (PCA), through their mean, so that it shows
+as much of the paths as any plane can. All weights and biases count alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from surefoot.data.batches import fetch
+from surefoot.data.dataset import Part
+from surefoot.training.state import State, trainable
+from surefoot.training.task import Task
+
+MARGIN = 0.15
+"""The grid reaches this share of the paths' extent beyond them. Chosen by hand."""
+MOST_NUMBERS = 2**28
+"""Of all weights along all paths: 1 GB. Chosen by hand."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A plane in the space of the weights, and the paths' shadows on it.
+
+    Attributes:
+        origin: [D].
+        axes: orthonormal, [2, D].
+        paths: coordinates of the points of each path, [P, 2].
+        shares: of the points' variance along each axis.
+    """
+
+    origin: Tensor
+    axes: Tensor
+    paths: list[Tensor]
+    shares: tuple[float, float]
+
+
+def plane_through(paths: Sequence[Tensor]) -> Plane:
+    """Return the plane of the two main directions of these points.
+
+    Args:
+        paths: weights along each, [P, D]; together more than two different points.
+
+    >>> made = plane_through([torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 1, 0]])])
+    >>> made.paths[0].shape, round(sum(made.shares), 3)
+    (torch.Size([3, 2]), 1.0)
+    """
+    points = torch.cat(list(paths)).double()
+    origin = points.mean(0)
+    centred = points - origin
+    # The Gram matrix of some hundred points is small, where the covariance of the weights is not.
+    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    axes = vectors[:, -2:].flip(1).T @ centred
+    axes = axes / axes.norm(dim=1, keepdim=True).clamp_min(1e-30)
+    total = float(values.clamp_min(0).sum())
+    shares = (float(values[-1]) / total, float(values[-2].clamp_min(0)) / total) if total > 0 else (0.0, 0.0)
+    return Plane(origin, axes, [(each.double() - origin) @ axes.T for each in paths], shares)
+
+
+def grid_of(paths: Sequence[Tensor], points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coordinates of a square grid that holds all paths, with a margin: [points] and [points].
+
+    Both axes have the same scale, so that angles and distances on the picture are those of the weights.
+    """
+    every = torch.cat(list(paths)).numpy()
+    centre = (every.max(0) + every.min(0)) / 2
+    half = float((every.max(0) - every.min(0)).max()) / 2 * (1 + 2 * MARGIN) or 1.0
+    a, b = (np.linspace(at - half, at + half, points) for at in centre)
+    return a, b
+
+
+def losses_on(
+    task: Task, state: State, plane: Plane, a: np.ndarray, b: np.ndarray, judged: Part
+) -> Generator[int, None, np.ndarray]:
+    """Return the loss at each point of a grid on the plane, [B, A].
+
+    In evaluation mode, save that batch norm uses the statistics of the examples: those that were gathered while
+    training belong to other weights.
+
+    Args:
+        task: gives model and loss.
+        state: a run's; its model is used up, its buffers are not changed.
+        plane: where.
+        a, b: coordinates along the axes, [A] and [B].
+        judged: the examples.
+
+    Yields:
+        points done.
+    """
+    x, y = fetch(task.data, judged, np.arange(len(judged)), augment=None, seed=task.seed, epoch=0)
+    model = state.model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    found = np.empty((len(b), len(a)))
+    with task.machine.computing(), torch.no_grad():
+        for i, along_b in enumerate(b):
+            for j, along_a in enumerate(a):
+                vector = plane.origin + along_a * plane.axes[0] + along_b * plane.axes[1]
+                with task.machine.autocast():
+                    outputs = functional_call(model, _named(model, vector), (x,), tie_weights=False)
+                found[i, j] = float(task.mean_loss(outputs.float(), y))
+            yield len(a)
+    return found
+
+
+def _named(model: nn.Module, vector: Tensor) -> Mapping[str, Tensor]:
+    """Return parameters by name from a vector, and copies of the buffers, which batch norm writes to."""
+    named = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    at = 0
+    for name, parameter in trainable(model).items():
+        piece = vector[at : at + parameter.numel()].reshape(parameter.shape)
+        named[name] = piece.to(parameter.device, parameter.dtype)
+        at += parameter.numel()
+    return named
