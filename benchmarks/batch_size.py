@@ -3,6 +3,7 @@
     python benchmarks/batch_size.py steps --cifar10 FOLDER --out FILE    # may run beside other work
     python benchmarks/batch_size.py seconds --cifar10 FOLDER --out FILE  # needs a quiet machine
     python benchmarks/batch_size.py predict --cifar10 FOLDER --out FILE  # needs a quiet machine
+    python benchmarks/batch_size.py judge --out FILE
 
 The truth, for five sizes on each of three tasks: the steps to a validation loss, at the best constant rate of that
 size, times the seconds of a step. Counting steps needs no quiet machine, so the two are measured apart. The rate of
@@ -37,14 +38,18 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet, Part
+from surefoot.measure.throughput import step_seconds
 from surefoot.record.run import Row
 from surefoot.sgd.plan import Plan
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, advance_many, start_many
 from surefoot.training.task import Task, reseeded
+from surefoot.tuning.batch_size import BatchSizeSearch, choosing_batch_size
+from surefoot.tuning.find_lr import LrSearch, searching
+from surefoot.tuning.progress import finished
 
 LRS = tuple(0.0025 * 2.0**k for k in range(11))
-"""0.0025 to 2.56 by factors of 2: the same grid for each size."""
+"""0.0025 to 2.56 by factors of 2: the same first grid for each size."""
 ROW_RATIO = 1.12
 """The validation loss is looked at after numbers of steps that grow by this: the error of a crossing is half of it."""
 BEYOND = 1.6
@@ -154,10 +159,16 @@ def count(task: Task, seeds: Sequence[int], subject: Subject, size: int, lrs: Se
 def searched(task: Task, subject: Subject, size: int, seeds: int, engine: Engine) -> dict[str, Any]:
     """Return the steps to the target of a size: of every rate tried, and at the best one."""
     known: dict[str, Any] = {}
-    count(task, [100], subject, size, LRS, known, engine)
-    first = [known[f"{lr:g}/100"] for lr in LRS]
-    best = min(range(len(LRS)), key=lambda i: first[i] or 10**9)
-    near = [LRS[i] for i in (best - 1, best, best + 1) if 0 <= i < len(LRS) and first[i] is not None]
+    lrs = list(LRS)
+    while True:  # the grid is widened where the best rate lies on its border
+        count(task, [100], subject, size, lrs, known, engine)
+        first = [known[f"{lr:g}/100"] for lr in lrs]
+        best = min(range(len(lrs)), key=lambda i: first[i] or 10**9)
+        more = [lrs[0] / 4, lrs[0] / 2] if best == 0 else [2 * lrs[-1], 4 * lrs[-1]] if best == len(lrs) - 1 else []
+        if not more or first[best] is None:
+            break
+        lrs = sorted([*lrs, *more])
+    near = [lrs[i] for i in (best - 1, best, best + 1) if 0 <= i < len(lrs) and first[i] is not None]
     for lr in near:  # one rate at a time: none is given up for another
         count(task, [100 + s for s in range(seeds)], subject, size, [lr], known, engine)
     means = {}
@@ -170,7 +181,7 @@ def searched(task: Task, subject: Subject, size: int, seeds: int, engine: Engine
     return {
         "lr": lr, "steps": means[lr] if lr else None,
         "standard_error": statistics.stdev(own) / len(own) ** 0.5 if len(own) > 1 else None,
-        "rate_on_the_border": best in (0, len(LRS) - 1), "seeds": seeds, "tried": known,
+        "grid": lrs, "seeds": seeds, "tried": known,
     }  # fmt: skip
 
 
@@ -206,7 +217,88 @@ def write(path: Path, result: dict[str, Any]) -> None:
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 
-PARTS = {"steps": steps_part}
+def seconds_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Time the steps of each size, as training does them; the same timing as the prediction makes, at another time."""
+    for name, subject in subjects(options.cifar10).items():
+        own = result["tasks"].setdefault(name, {"target": subject.target, "sizes": {}})
+        if "step_seconds" in own or (options.tasks and not any(word in name for word in options.tasks)):
+            continue
+        task = surefoot.task(subject.data(), subject.model, threads=1)
+        timed, _ = _finished(step_seconds(task, recipe_of(subject.sizes[0], 0.1, 10), subject.sizes, rounds=9))
+        own["step_seconds"] = {str(each.batch_size): list(each.seconds) for each in timed}
+        write(options.out, result)
+        print(name, {each.batch_size: f"{1e3 * each.median:.2f} ms" for each in timed}, flush=True)
+
+
+def predict_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Let the house choose: a rate at the middle size, then a batch size with it."""
+    for name, subject in subjects(options.cifar10).items():
+        own = result["tasks"].setdefault(name, {"target": subject.target, "sizes": {}})
+        if options.tasks and not any(word in name for word in options.tasks):
+            continue
+        predictions = own.setdefault("predictions", [])
+        data, middle = subject.data(), subject.sizes[len(subject.sizes) // 2]
+        for seed in range(len(predictions), options.predictions):
+            task = surefoot.task(data, subject.model, threads=1, seed=seed)
+            found = finished(searching(task, recipe_of(middle, 0.1, 10), LrSearch(seeds=1, range_test=False)))
+            assert found.value is not None
+            recipe = recipe_of(middle, found.value["lr"], 10)
+            decision = finished(choosing_batch_size(task, recipe, BatchSizeSearch(sizes=subject.sizes)))
+            assert decision.value is not None
+            predictions.append({"seed": seed, "lr": found.value["lr"], "value": decision.value,
+                                "verdict": decision.verdict, "seconds": decision.seconds,
+                                "target_loss": decision.evidence["target_loss"],
+                                "sizes": decision.evidence["sizes"]})  # fmt: skip
+            write(options.out, result)
+            print(name, seed, decision.reason, flush=True)
+
+
+def judge_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Hold predictions against the truth, and print the table."""
+    for name, own in result["tasks"].items():
+        times = {}
+        for size, seen in own["sizes"].items():
+            if seen.get("steps", {}).get("steps") and size in own.get("step_seconds", {}):
+                times[int(size)] = seen["steps"]["steps"] * statistics.median(own["step_seconds"][size])
+        if not times or not own.get("predictions"):
+            continue
+        best = min(times, key=times.__getitem__)
+        chosen = [each["value"]["batch_size"] for each in own["predictions"]]
+        own["judged"] = {
+            "measured_seconds": {str(size): seconds for size, seconds in sorted(times.items())}, "best": best,
+            "chosen": chosen, "time_over_best": [times[size] / times[best] for size in chosen],
+            "noise_scales": [each["value"]["noise_scale"] for each in own["predictions"]],
+            "noise_scale_that_fits_the_steps": _fitted(own),
+        }  # fmt: skip
+        print(f"{name}: " + ", ".join(
+            f"{size}: {own['sizes'][str(size)]['steps']['steps']:.0f} steps, {seconds:.2f} s" for size, seconds
+            in sorted(times.items())) + f"; chosen {chosen}, time over best "
+            f"{[round(ratio, 2) for ratio in own['judged']['time_over_best']]}; noise scale that fits the steps "
+            f"{own['judged']['noise_scale_that_fits_the_steps']:.0f}, measured "
+            f"{own['judged']['noise_scales']}")  # fmt: skip
+    write(options.out, result)
+
+
+def _fitted(own: dict[str, Any]) -> float:
+    """Return the noise scale of the hyperbola steps = S_min (1 + scale / B) that is nearest in the logarithm."""
+    pairs = [(int(size), seen["steps"]["steps"]) for size, seen in own["sizes"].items() if seen["steps"]["steps"]]
+    sizes, steps = np.array(pairs, dtype=float).T
+
+    def error(scale: float) -> float:
+        return float(np.var(np.log(steps) - np.log1p(scale / sizes)))
+
+    return float(min(np.geomspace(1, 1e5, 1000), key=error))
+
+
+def _finished(work: Any) -> Any:
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+PARTS = {"steps": steps_part, "seconds": seconds_part, "predict": predict_part, "judge": judge_part}
 
 
 def main() -> None:
@@ -216,6 +308,7 @@ def main() -> None:
     parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="folder or archive of CIFAR-10")
     parser.add_argument("--tasks", nargs="*", help="only those whose name holds one of these words")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--predictions", type=int, default=3, help="how often the house chooses, with other seeds")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     result = json.loads(options.out.read_text()) if options.out.is_file() else {"tasks": {}}

@@ -7,11 +7,11 @@ values of models whose examples are independent are in `measure.per_sample`; tes
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
@@ -134,19 +134,37 @@ def _gradients(
     parameters = list(named.values())
     held = {name: parameter.new_zeros((groups, *parameter.shape)) for name, parameter in named.items()}
     losses: list[float] = []
-    with task.machine.computing(), torch_stream(task.seed, "noise", step):
+    with task.machine.computing(), torch_stream(task.seed, "noise", step), kept_buffers(model), torch.enable_grad():
         for k, (x, y) in enumerate(_micro_batches(task, groups, micro_batch_size, step)):
-            # Batch norm writes its statistics into copies.
-            buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            with torch.enable_grad(), task.machine.autocast():
-                outputs = functional_call(model, buffers, (x,))
-            with torch.enable_grad():
-                loss = task.mean_loss(outputs, y, label_smoothing)
+            with task.machine.autocast():
+                outputs = model(x)
+            loss = task.mean_loss(outputs, y, label_smoothing)
             for name, grad in zip(named, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
                 if grad is not None:
                     held[name][k] = grad
             losses.append(float(loss.detach()))
     return losses, held
+
+
+@contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Put every buffer back as it was after the block, the same tensor with the same bits: batch norm writes into its.
+
+    >>> norm = nn.BatchNorm1d(2)
+    >>> with kept_buffers(norm):
+    ...     _ = norm(torch.randn(8, 2))
+    >>> int(norm.num_batches_tracked), norm.running_mean.tolist()
+    (0, [0.0, 0.0])
+    """
+    kept = [(module, name, buffer, buffer.clone()) for module in model.modules()
+            for name, buffer in module._buffers.items() if buffer is not None]  # fmt: skip
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, value in kept:
+                buffer.copy_(value)
+                module._buffers[name] = buffer
 
 
 def _micro_batches(task: Task, groups: int, size: int, step: int) -> Iterator[tuple[Tensor, Tensor]]:
