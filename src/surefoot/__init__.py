@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CheckpointError": "errors",
+    "Comparison": "record.comparison",
     "Config": "config",
     "ConfigError": "errors",
     "DataError": "errors",
@@ -51,6 +52,7 @@ _HOMES = {
     "advance_many": "training.population.many",
     "check_initial_loss": "tuning.initial_loss",
     "check_wiring": "tuning.wiring",
+    "compare": "tuning.compare",
     "evaluate": "training.verbs",
     "find_lr": "tuning.find_lr",
     "fit": "training.loop",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from surefoot.data.load import load
     from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
     from surefoot.measure.noise import noise_at
+    from surefoot.record.comparison import Comparison
     from surefoot.record.decision import Decision, Finding
     from surefoot.record.noise import Estimate, LayerNoise, Noise
     from surefoot.record.run import Outcome, Record, Row
@@ -95,6 +98,7 @@ if TYPE_CHECKING:
     from surefoot.training.task import Task, reseeded, task
     from surefoot.training.verbs import evaluate, predict
     from surefoot.training.weights import load_trained
+    from surefoot.tuning.compare import compare
     from surefoot.tuning.find_lr import find_lr
     from surefoot.tuning.initial_loss import check_initial_loss
     from surefoot.tuning.noise import gradient_noise

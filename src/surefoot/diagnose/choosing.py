@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ LEAST_STEPS_PER_EPOCH = 20
 LEAST_BATCH = 16
 """A default batch is halved until an epoch has 20 updates, but not under 16 examples: with fewer updates small sets are
 not learned in ten epochs. Chosen by hand; `surefoot noise` measures instead."""
+_HARM = 0.02
+"""A loss that rises by more than this share harms. Chosen by hand: batches differ by less."""
 _FULL_STEPS = 100
 """Updates of the short runs of step 3 where they can be paid for: "within ~100 iterations" is the procedure's word."""
 CLEAR = 1.0
@@ -60,6 +63,48 @@ def bracket_examples(decision: Decision) -> int:
     evidence = decision.evidence
     runs = sum(len(rate["final_losses"]) for rate in evidence["rates"]) + ("range_test" in evidence)
     return runs * evidence["steps"] * evidence["batch_size"]
+
+
+def bracket_of_short_runs(decision: Decision) -> Decision:
+    """Return step 3's decision as runs of fewer than 100 updates allow it: no drop in so few proves nothing.
+
+    A network may stand still for longer at its start. What such runs do show is which rates harm, so the bracket is the
+    decade below the first of these.
+
+    Args:
+        decision: of `find_lr`.
+    """
+    evidence = decision.evidence
+    if decision.value is not None or evidence["steps"] >= _FULL_STEPS:
+        return decision
+    initial = sum(evidence["initial_losses"]) / len(evidence["initial_losses"])
+    unharmed = 0.0
+    for rate in evidence["rates"]:
+        final = [math.inf if each is None else each for each in rate["final_losses"]]
+        if sum(final) / len(final) > initial + _HARM * abs(initial):
+            break
+        unharmed = rate["lr"]
+    if not unharmed:
+        return decision
+    finding = Finding(
+        name="loss-drops", verdict="suspect",
+        reason=f"{evidence['steps']} updates are too few for the loss to drop at any rate; "
+        f"up to {unharmed:.2g} they do no harm",
+        advice="the coarse grid looks below that rate; a larger budget looks better",
+    )  # fmt: skip
+    low = unharmed / 10
+    value = {"lr": math.sqrt(low * unharmed), "low": low, "high": unharmed,
+             "low_interval": [low, unharmed], "high_interval": [unharmed, unharmed]}  # fmt: skip
+    return dataclasses.replace(
+        decision, verdict="suspect", reason=finding.reason, advice=finding.advice, value=value, findings=(finding,)
+    )
+
+
+def batch_size_examples(decision: Decision) -> int:
+    """Return about how many examples the choice of the batch size has seen: its run, and as many again to measure."""
+    evidence = decision.evidence
+    timed = sum(each["batch_size"] * len(each["step_seconds"]) for each in evidence["sizes"])
+    return 2 * int(evidence["steps"]) * int(evidence["batch_size"]) + timed
 
 
 @dataclass(frozen=True)

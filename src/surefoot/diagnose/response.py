@@ -30,9 +30,9 @@ bad recipe is says nothing of where the best one lies, and a cliff is not a smoo
 _LENGTH_SCALES = {"rate": (0.3, 0.5, 0.8), "decay": 1.5, "memory": 0.7}
 """Decades over which the error bends. Of the rate the data chooses; the others are chosen by hand: the usual grids of
 weight decay and of 1 - momentum are a decade and half a decade wide."""
-_AMPLITUDES = (0.25, 0.5, 1.0)
-_NOISES = (0.03, 0.06, 0.12, 0.25)
-"""In units of log error; the data chooses. Two trials of a recipe differ by 3 to 25 %."""
+_AMPLITUDES = (0.1, 0.25, 0.5, 1.0)
+_NOISES = (0.015, 0.03, 0.06, 0.12, 0.25)
+"""In units of log error; the data chooses. Two trials of a recipe differ by 2 to 25 %."""
 _SHIFT = 0.3
 """Amplitude of what changes with the length, per doubling, as a share of the amplitude: in the trials on CIFAR-10 with
 and without batch norm the best rate moved by 0.15 decades per doubling. Chosen by hand."""

@@ -31,7 +31,8 @@ from surefoot.training.task import Task
 from surefoot.tuning.budget import budget
 from surefoot.tuning.journal import Journal, open_journal
 from surefoot.tuning.progress import Progress
-from surefoot.tuning.tuner import Found, Search, tuning
+from surefoot.tuning.tuner import tuning
+from surefoot.tuning.work import Found, Search
 
 
 @dataclass

@@ -24,7 +24,8 @@ from surefoot.tuning.budget import budget as budget_of
 from surefoot.tuning.journal import Journal
 from surefoot.tuning.progress import finished
 from surefoot.tuning.session import cost, open_session
-from surefoot.tuning.tuner import Found, Search, tuning
+from surefoot.tuning.tuner import tuning
+from surefoot.tuning.work import Found, Search
 
 DEFAULT_BUDGET = "2x"
 """Two final trainings' worth of search: see `tuning.budget`."""

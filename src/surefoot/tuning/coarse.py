@@ -1,0 +1,47 @@
+"""Step 4: a coarse grid of complete small runs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from surefoot.diagnose import choosing as judge
+from surefoot.diagnose import search
+from surefoot.record.decision import Decision
+from surefoot.record.tried import Tried
+from surefoot.tuning.progress import Progress
+from surefoot.tuning.trials import trial_of, trying
+from surefoot.tuning.work import Work
+
+COARSE_SHARE = 0.45
+"""Share of what is then left that the coarse grid may cost. Chosen by hand: about half to look around."""
+WIDE, NARROW = 12, 5
+"""Members of a coarse grid over rate, decay and momentum; of one over rates alone, where no more can be paid for."""
+LEAST_SHARE = 1 / 16
+LEAST_STEPS = 10
+"""Shorter runs say nothing of longer ones. Chosen by hand."""
+
+
+def coarse(own: Work, where: search.Space) -> Generator[Progress, None, None]:
+    """Do step 4: complete small runs over the whole space."""
+    granted = COARSE_SHARE * own.ledger.left
+    least = max(LEAST_SHARE, LEAST_STEPS / own.final_steps)
+    everything = len(where.candidates) > 1
+    if granted < 2 * least or not everything:
+        own.left_out("step 4, the coarse grid: nothing is free, or the budget does not allow two short runs")
+        return
+    wide = granted >= WIDE * 2 * least
+    if not wide:
+        where = search.only_rates(where)
+    count = WIDE if wide else NARROW
+    share = min(1.0, granted / count)
+    if share < least:
+        share, count = least, int(granted / least)
+    count = max(2, min(int(granted / share + 1e-9), 4 * WIDE)) if share >= 1 else count
+    points = search.coarse_grid(where, count)
+    trials = [trial_of("coarse-grid", own.base, where.recipe(point, share), 0, share) for point in points]
+
+    def make() -> Generator[Progress, None, tuple[Decision, list[Tried]]]:
+        found = yield from trying(own.task, trials, own.journal, own.engine)
+        return judge.coarse(found, own.validation_examples, own.base.batch_size), found
+
+    yield from own.booked(make)
