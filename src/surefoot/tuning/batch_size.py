@@ -129,26 +129,32 @@ def _short_run(task: Task, recipe: Recipe, search: BatchSizeSearch) -> Generator
     """Train a copy at a constant rate and measure noise along it; it ends early where the run diverges."""
     bare = without_validation(task)
     plan = rate_plan(recipe, bare.data.examples, np.full(search.steps, recipe.lr))
-    state, rows, noise = start(bare, plan), [], []
+    state, rows, noise, finite = start(bare, plan), [], [], True
     due = search.measured_after
     for until in sorted({*due, *range(_STEPS_AT_ONCE, search.steps, _STEPS_AT_ONCE), search.steps}):
         state, new = advance(bare, plan, state, until)
         rows += new
-        if state.outcome is not None and state.outcome.kind == "diverged":
+        finite = state.is_finite(bare.template) and (state.outcome is None or state.outcome.kind == "finished")
+        if not finite:
             break
         yield Progress(until, search.steps, f"training at batch {plan.batch_size}, rate {recipe.lr:.2g}")
         if until in due:
             yield Progress(until, search.steps, f"measuring noise after {until} steps")
-            noise.append(noise_at(
-                bare, state, batch_size=plan.batch_size, groups=search.groups,
-                micro_batch_size=min(search.micro_batch_size, bare.data.examples),
-                label_smoothing=recipe.label_smoothing,
-            ))  # fmt: skip
+            try:
+                noise.append(noise_at(
+                    bare, state, batch_size=plan.batch_size, groups=search.groups,
+                    micro_batch_size=min(search.micro_batch_size, bare.data.examples),
+                    label_smoothing=recipe.label_smoothing,
+                ))  # fmt: skip
+            except ConfigError:  # the numbers were checked at the door: what is left is a gradient that is not finite
+                finite = False
+                break
     losses = losses_of(state, rows, search.steps)
     window = max(1, min(20, search.steps // 5))
     return judge.ShortRun(
-        batch_size=plan.batch_size, steps=search.steps, lr=recipe.lr, first_loss=float(losses[:1].mean()),
-        last_loss=float(losses[-window:].mean()), diverged=not np.isfinite(losses).all(), noise=tuple(noise),
+        batch_size=plan.batch_size, steps=search.steps, lr=recipe.lr, first_loss=float(losses[0]),
+        last_loss=float(losses[-window:].mean()), diverged=not finite or not np.isfinite(losses).all(),
+        noise=tuple(noise),
     )  # fmt: skip
 
 
