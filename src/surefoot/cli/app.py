@@ -31,7 +31,7 @@ _COMMANDS = {
         "Measure at which learning rates the loss drops, and suggest one.",
     ),
     "noise": ("surefoot.cli.noise:noise", "Measure gradient noise and throughput, and suggest a batch size."),
-    "compare": ("surefoot.cli.compare:compare", "Compare gradient descent, SGD, mini-batches and momentum, with pictures."),
+    "compare": ("surefoot.cli.compare:compare", "Compare update rules from one start, with pictures."),
     "schedule": ("surefoot.cli.schedule:schedule", "Print and draw learning-rate schedules, published ones by name."),
     "models": ("surefoot.cli.models:models", "List the shipped models."),
 }

@@ -238,7 +238,7 @@ def _same_form(rules: Sequence[RuleResult]) -> list[Finding]:
             name="one-rule",
             verdict="pass",
             reason=f"{a.name} and {b.name} are the same rule while the rate is constant, up to rounding",
-            advice=f'with a changing rate they differ: --rule "{a.name} schedule=cosine" --rule "{b.name} schedule=cosine"',
+            advice="with a rate that changes they differ: add schedule=cosine to both",
         )
         for a, b in alike[:1]
     ]

@@ -30,7 +30,7 @@ ROSENBROCK_BEGIN = (-1.2, 1.0)
 ROSENBROCK_STEPS = 500
 ROSENBROCK_RATES = {"gradient descent": 1.78e-3, "momentum": 3.16e-3, "nesterov": 1e-3}
 """The best of nine rates from 1e-4 to 1e-2 for each rule, by the loss after 1,000 steps (docs/log.md, 2026-11-24)."""
-NOISY_STEPS = 400
+NOISY_STEPS = 500
 GRID = 60
 """Points of a grid on each side. Chosen by hand."""
 _FAR = 50.0
@@ -80,7 +80,7 @@ def noisy() -> SurfaceResult:
     noise = seeds.generator(0, "surface-noise").normal(size=(4096, 2)) * deviation
     variances = noise.var(axis=0)
     runs = []
-    for name, lr, batch_size in (("SGD, B = 1", 0.02, 1), ("B = 16", 0.02, 16), ("B = 1, lr / 4", 0.005, 1)):
+    for name, lr, batch_size in (("SGD, B = 1", 0.04, 1), ("B = 16", 0.04, 16), ("B = 1, lr / 4", 0.01, 1)):
         recipe = Recipe(lr=lr, momentum=0, batch_size=batch_size)
         path = positions(surface_task(quadratic([LEAST, MOST]), BEGIN, noise), recipe, NOISY_STEPS)
         floor = noise_floor(lr, batch_size, [LEAST, MOST], variances.tolist())

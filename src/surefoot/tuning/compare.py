@@ -45,12 +45,12 @@ class Comparing:
         points_per_decade: of the grid.
         points: log-spaced steps at which the loss is evaluated.
         evaluate: training examples that it is evaluated on.
-        target: the loss that rules are timed to; None chooses it.
+        target_loss: that rules are timed to; None chooses it.
         slice_points: points of the slice's grid on each side; None draws no slice.
         surfaces: also the known surfaces.
     """
 
-    epochs: float = 20.0
+    epochs: float = 10.0
     examples: int | None = None
     seeds: int = 3
     low: float = 10**-2.5
@@ -58,7 +58,7 @@ class Comparing:
     points_per_decade: int = 2
     points: int = 25
     evaluate: int = 1000
-    target: float | None = None
+    target_loss: float | None = None
     slice_points: int | None = 31
     surfaces: bool = True
 
@@ -73,7 +73,7 @@ class Comparing:
         for name, number in lowest.items():
             if (value := getattr(self, name)) is not None and value < number:
                 raise ConfigError(f"{name} = {value}", f"{name} must be at least {number}", f"leave {name} out")
-        for name in ("epochs", "target"):
+        for name in ("epochs", "target_loss"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ConfigError(f"{name} = {value:g}", f"{name} must be above 0", f"leave {name} out")
 
@@ -84,7 +84,7 @@ def compare(
     loss: Loss | None = None,
     *,
     rules: Sequence[str] = RULES,
-    epochs: float = 20.0,
+    epochs: float = 10.0,
     examples: int | None = None,
     seeds: int = 3,
     batch_size: int = 32,
@@ -93,7 +93,7 @@ def compare(
     low: float = 10**-2.5,
     high: float = 1.0,
     points_per_decade: int = 2,
-    target: float | None = None,
+    target_loss: float | None = None,
     slice_points: int | None = 31,
     surfaces: bool = True,
     augment: Any = (),
@@ -122,7 +122,7 @@ def compare(
         weight_decay: of all rules.
         low, high: of the first grid.
         points_per_decade: rates per factor of 10.
-        target: training loss that rules are timed to; None is the least that all but the worst rule reach.
+        target_loss: training loss that rules are timed to; None is the least that all but the worst rule reach.
         slice_points: points of the slice through the paths on each side; None leaves it out.
         surfaces: also run the known surfaces.
         augment: as in `surefoot.task`.
@@ -139,7 +139,7 @@ def compare(
     """
     comparing = Comparing(
         epochs=epochs, examples=examples, seeds=seeds, low=low, high=high, points_per_decade=points_per_decade,
-        target=target, slice_points=slice_points, surfaces=surfaces,
+        target_loss=target_loss, slice_points=slice_points, surfaces=surfaces,
     )  # fmt: skip
     common = {"batch_size": batch_size, "momentum": momentum, "weight_decay": weight_decay}
     parsed = parse_rules(rules, common)
@@ -168,7 +168,7 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
     recipes = [each.recipe for each in searched]
     followed = yield from runs.followed(tasks, rules, recipes, keep=comparing.slice_points is not None)
     initial = sum(own.losses[0][0] for own in followed) / len(followed)
-    target, reason = comparing.target, "given"
+    target, reason = comparing.target_loss, "given"
     if target is None:
         target, reason = judge.target_loss([own.losses for own in followed], initial)
     costs = yield from _told(step_costs(task, recipes), runs, "timing steps, each rule alone")
