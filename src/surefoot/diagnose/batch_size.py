@@ -130,7 +130,7 @@ def chosen(run: ShortRun, seconds: dict[int, Sequence[float]]) -> Choice:
     >>> run = ShortRun(batch_size=64, steps=100, lr=0.1, first_loss=2.3, last_loss=1.0, diverged=False, noise=(noise,))
     >>> found = chosen(run, {16: [0.9], 64: [1.0], 256: [3.0]})
     >>> found.batch_size, [round(each.steps.value) for each in found.predicted]
-    (64, [250, 100, 63])
+    (64, [250, 100, 62])
     """
     share = mean_progress(run)
     sizes = sorted(seconds)
