@@ -191,7 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="folder or archive of CIFAR-10")
     parser.add_argument("--tasks", nargs="*", help="only those whose name holds one of these words")
-    parser.add_argument("--show", action="store_true", help="train nothing")
+    parser.add_argument(
+        "--rounds", type=int, choices=range(4), default=3,
+        help="0: train nothing; 1: the first seed; 2: the others too, without hopeless rates; 3: all",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -209,12 +212,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def save() -> None:
         write(options.out, result)
 
-    rounds = [SEEDS[:1], SEEDS, SEEDS]  # the first seed; the others where there is hope; and what is left
-    for number, (name, subject) in () if options.show else product(range(len(rounds)), chosen.items()):
+    for number, (name, subject) in product(range(1, options.rounds + 1), chosen.items()):
         kept = result["tasks"].setdefault(name, {}) or _begun(result, name, subject)
-        for seed in rounds[number]:
-            measure(subject, kept, seed, hopeful(kept) if number == 1 else LRS, save)
-        if number > 0:
+        for seed in SEEDS[:1] if number == 1 else SEEDS:
+            measure(subject, kept, seed, hopeful(kept) if number == 2 else LRS, save)
+        if number > 1:
             confirm(subject, kept, save)
         print(f"round {number}, {name}: {kept['cpu_seconds']:.0f} CPU seconds so far", flush=True)
     for name, kept in result["tasks"].items():
