@@ -260,7 +260,7 @@ CASES: dict[str, list[Case]] = {
         Case("a picture of an unknown format", "schedule cosine --out a.jpg", "a.jpg"),
         Case("a picture in a folder that is not there", "schedule cosine --out no/a.svg", "no/a.svg"),
         Case("an axis without a picture", "schedule cosine --log", "--log"),
-        Case("noise of a run of no length", "noise --probe-steps 5", "steps"),
+        Case("noise of a run of no length", "noise --probe-steps 5", "probe_steps"),
         Case("too few groups for an interval", "noise --groups 4", "groups"),
         Case("a length for what has its own", "noise --epochs 3", "--epochs"),
         Case("a batch size beyond the data", "noise --model linear --sizes 9999", "9999"),

@@ -63,8 +63,8 @@ def noise(
     from surefoot.tuning.batch_size import BatchSizeSearch
 
     search = BatchSizeSearch(
-        sizes=None if sizes is None else tuple(sizes), steps=probe_steps, points=points, groups=groups,
-        micro_batch_size=group_size,
+        sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points, groups=groups,
+        group_size=group_size,
     )  # fmt: skip
     chosen = resolve(merged(file, nested({"data": data, **settings})))
     decision = _measured(chosen, search, quiet=quiet)

@@ -34,28 +34,28 @@ class BatchSizeSearch:
 
     Attributes:
         sizes: batch sizes to compare; None takes powers of two up to where memory, data or throughput end.
-        steps: of the short run along which noise is measured, at the recipe's batch size and rate.
+        probe_steps: of the short run along which noise is measured, at the recipe's batch size and rate.
         points: of that run at which it is, evenly spaced.
-        groups, micro_batch_size: of each measurement: independent micro-batches, and examples in each.
+        groups, group_size: of each measurement: independent micro-batches, and examples in each.
         rounds: timings of each size.
     """
 
     sizes: tuple[int, ...] | None = None
-    steps: int = 200
+    probe_steps: int = 200
     points: int = 5
     groups: int = GROUPS
-    micro_batch_size: int = MICRO_BATCH_SIZE
+    group_size: int = MICRO_BATCH_SIZE
     rounds: int = ROUNDS
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 10), ("points", 1), ("groups", LEAST_GROUPS), ("micro_batch_size", 1),
+        for name, least in (("probe_steps", 10), ("points", 1), ("groups", LEAST_GROUPS), ("group_size", 1),
                             ("rounds", 1)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"{name} = {getattr(self, name)}", f"{name} must be at least {least}", f"leave {name} out"
                 )
-        if self.points > self.steps:
-            raise ConfigError(f"points = {self.points} with steps = {self.steps}",
+        if self.points > self.probe_steps:
+            raise ConfigError(f"points = {self.points} with probe_steps = {self.probe_steps}",
                               "noise is measured at most once a step", "give fewer points or more steps")  # fmt: skip
         if self.sizes is not None and (not self.sizes or min(self.sizes) < 1):
             raise ConfigError(f"sizes = {list(self.sizes)}", "batch sizes are at least 1, and there is one",
@@ -64,7 +64,7 @@ class BatchSizeSearch:
     @property
     def measured_after(self) -> list[int]:
         """The numbers of updates after which noise is measured: the middles of equal parts of the run."""
-        return [int((i + 0.5) * self.steps / self.points) for i in range(self.points)]
+        return [int((i + 0.5) * self.probe_steps / self.points) for i in range(self.points)]
 
 
 def choosing_batch_size(task: Task, recipe: Recipe, search: BatchSizeSearch) -> Generator[Progress, None, Decision]:
@@ -86,7 +86,7 @@ def choosing_batch_size(task: Task, recipe: Recipe, search: BatchSizeSearch) -> 
     >>> import surefoot
     >>> from surefoot.tuning.progress import finished
     >>> task = surefoot.task(surefoot.load("digits"), "linear")
-    >>> search = BatchSizeSearch(sizes=(16, 64, 256), steps=20, points=2, rounds=2)
+    >>> search = BatchSizeSearch(sizes=(16, 64, 256), probe_steps=20, points=2, rounds=2)
     >>> decision = finished(choosing_batch_size(task, surefoot.Recipe(lr=0.03), search))
     >>> decision.value["batch_size"] in (16, 64, 256)
     True
@@ -101,7 +101,7 @@ def choosing_batch_size(task: Task, recipe: Recipe, search: BatchSizeSearch) -> 
     timing = step_seconds(task, recipe, search.sizes, search.rounds)
     while True:
         try:
-            yield Progress(0, search.steps, f"timing steps: {next(timing)}")
+            yield Progress(0, search.probe_steps, f"timing steps: {next(timing)}")
         except StopIteration as end:
             timed, ended = end.value
             break
@@ -128,31 +128,31 @@ def choosing_batch_size(task: Task, recipe: Recipe, search: BatchSizeSearch) -> 
 def _short_run(task: Task, recipe: Recipe, search: BatchSizeSearch) -> Generator[Progress, None, judge.ShortRun]:
     """Train a copy at a constant rate and measure noise along it; it ends early where the run diverges."""
     bare = without_validation(task)
-    plan = rate_plan(recipe, bare.data.examples, np.full(search.steps, recipe.lr))
+    plan = rate_plan(recipe, bare.data.examples, np.full(search.probe_steps, recipe.lr))
     state, rows, noise, finite = start(bare, plan), [], [], True
     due = search.measured_after
-    for until in sorted({*due, *range(_STEPS_AT_ONCE, search.steps, _STEPS_AT_ONCE), search.steps}):
+    for until in sorted({*due, *range(_STEPS_AT_ONCE, search.probe_steps, _STEPS_AT_ONCE), search.probe_steps}):
         state, new = advance(bare, plan, state, until)
         rows += new
         finite = state.is_finite(bare.template) and (state.outcome is None or state.outcome.kind == "finished")
         if not finite:
             break
-        yield Progress(until, search.steps, f"training at batch {plan.batch_size}, rate {recipe.lr:.2g}")
+        yield Progress(until, search.probe_steps, f"training at batch {plan.batch_size}, rate {recipe.lr:.2g}")
         if until in due:
-            yield Progress(until, search.steps, f"measuring noise after {until} steps")
+            yield Progress(until, search.probe_steps, f"measuring noise after {until} steps")
             try:
                 noise.append(noise_at(
                     bare, state, batch_size=plan.batch_size, groups=search.groups,
-                    micro_batch_size=min(search.micro_batch_size, bare.data.examples),
+                    micro_batch_size=min(search.group_size, bare.data.examples),
                     label_smoothing=recipe.label_smoothing,
                 ))  # fmt: skip
             except ConfigError:  # the numbers were checked at the door: what is left is a gradient that is not finite
                 finite = False
                 break
-    losses = losses_of(state, rows, search.steps)
-    window = max(1, min(20, search.steps // 5))
+    losses = losses_of(state, rows, search.probe_steps)
+    window = max(1, min(20, search.probe_steps // 5))
     return judge.ShortRun(
-        batch_size=plan.batch_size, steps=search.steps, lr=recipe.lr, first_loss=float(losses[0]),
+        batch_size=plan.batch_size, steps=search.probe_steps, lr=recipe.lr, first_loss=float(losses[0]),
         last_loss=float(losses[-window:].mean()), diverged=not finite or not np.isfinite(losses).all(),
         noise=tuple(noise),
     )  # fmt: skip

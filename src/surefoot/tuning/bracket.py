@@ -42,7 +42,7 @@ def choose_batch_size(own: Work) -> Generator[Progress, None, None]:
         return
     recipe = dataclasses.replace(own.base, lr=bracket["low"])
     decision = yield from own.decision(
-        lambda: choosing_batch_size(own.task, recipe, BatchSizeSearch(steps=_BATCH_STEPS)), judge.batch_size_examples
+        lambda: choosing_batch_size(own.task, recipe, BatchSizeSearch(probe_steps=_BATCH_STEPS)), judge.batch_size_examples
     )
     if decision.value is None or decision.value["batch_size"] == own.base.batch_size:
         return
@@ -59,6 +59,9 @@ def bracket_rates(own: Work) -> Generator[Progress, None, bool]:
     size = plan(own.base, own.task.data.examples).batch_size
     affordable = BRACKET_SHARE * own.ledger.left * own.ledger.final_examples / size
     settings = judge.bracket_size(affordable, own.final_steps)
+    if judge.BRACKET_RUNS * settings.steps > 2 * affordable:
+        own.left_out("step 3, the bracket of learning rates: too large a part of this budget; surefoot find-lr does it")
+        return False
     wanted = LrSearch(
         low=1e-4 if settings.points_per_decade > 2 else 1e-3, high=1e-1 if settings.points_per_decade > 2 else 1.0,
         points_per_decade=settings.points_per_decade, steps=settings.steps, seeds=settings.seeds,
@@ -76,7 +79,7 @@ def bracket_rates(own: Work) -> Generator[Progress, None, bool]:
 
 def space_around(own: Work) -> search.Space:
     """Return the recipes around the bracket; where there is none, around the rates that the lecture tries."""
-    value = next((each.value for each in own.made if each.name == "learning-rate"), None)
+    value = own.value_of("learning-rate")
     low, high = (value["low"], value["high"]) if value else (own.base.lr, own.base.lr)
     if not value and "lr" not in own.search.fixed:
         low, high = 1e-3, 1e-1
