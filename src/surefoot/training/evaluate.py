@@ -54,10 +54,17 @@ def outputs_of(
             yield outputs.float(), y
 
 
-def evaluate_part(task: Task, model: nn.Module, weights: Mapping[str, Tensor], part: Part) -> Evaluation:
+def evaluate_part(
+    task: Task,
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    part: Part,
+    keep: list[tuple[Tensor, Tensor]] | None = None,
+) -> Evaluation:
     """Return mean loss and accuracy of `weights` in `model` over a part.
 
-    Label smoothing is left out, so that the loss means the same under every recipe.
+    Label smoothing is left out, so that the loss means the same under every recipe. Outputs and targets of every batch
+    are added to `keep`, on the CPU, where that is a list.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -70,4 +77,6 @@ def evaluate_part(task: Task, model: nn.Module, weights: Mapping[str, Tensor], p
         loss += float(task.mean_loss(outputs, targets)) * len(targets)
         correct += int((outputs.argmax(1) == targets).sum()) if task.classifies else 0
         examples += len(targets)
+        if keep is not None:
+            keep.append((outputs.cpu(), targets.cpu()))
     return Evaluation(loss / examples, correct / examples if task.classifies else None, examples)

@@ -20,6 +20,7 @@ from surefoot.sgd.plan import Plan
 from surefoot.training import checkpoint
 from surefoot.training.evaluate import Evaluation, evaluate_part
 from surefoot.training.loop import advance, start
+from surefoot.training.scored import may_be_scored, write_scored
 from surefoot.training.state import State
 from surefoot.training.task import Task
 from surefoot.training.weights import save_weights
@@ -100,7 +101,10 @@ class Run:
             kept = earlier or start(self.task, self.plan)
         test = self.task.data.test
         with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
-            judged = evaluate_part(self.task, kept.model, kept.weights, test) if test is not None else None
+            outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
+            judged = evaluate_part(self.task, kept.model, kept.weights, test, outputs) if test is not None else None
+        if outputs and test is not None:
+            write_scored(self.folder, self.task, test, outputs)
         save_weights(self.folder, self.config, self.task, kept)
         summary = _summary(self, outcome, kept, judged)
         store.write_json(self.folder / store.RESULT, summary)
