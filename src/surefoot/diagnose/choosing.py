@@ -19,6 +19,8 @@ LEAST_STEPS_PER_EPOCH = 20
 LEAST_BATCH = 16
 """A default batch is halved until an epoch has 20 updates, but not under 16 examples: with fewer updates small sets are
 not learned in ten epochs. Chosen by hand; `surefoot noise` measures instead."""
+BRACKET_RUNS = 9
+"""Runs of the shortest form of step 3: seven half decades, and about two more where the grid is widened."""
 _HARM = 0.02
 """A loss that rises by more than this share harms. Chosen by hand: batches differ by less."""
 _FULL_STEPS = 100
@@ -130,7 +132,7 @@ def bracket_size(affordable_steps: float, final_steps: int) -> BracketSize:
     for points, seeds, runs in ((4, 3, 31), (4, 1, 15), (3, 1, 12)):
         if affordable_steps >= runs * longest and longest == _FULL_STEPS:
             return BracketSize(points, longest, seeds)
-    return BracketSize(2, max(10, min(longest, int(affordable_steps / 9))), 1)
+    return BracketSize(2, max(10, min(longest, int(affordable_steps / BRACKET_RUNS))), 1)
 
 
 def coarse(tried: Sequence[Tried], validation_examples: int, batch: Any) -> Decision:

@@ -9,6 +9,7 @@ from typing import Any
 from surefoot.diagnose import choosing as judge
 from surefoot.diagnose import search
 from surefoot.tuning.progress import Progress
+from surefoot.tuning.shape import reserve
 from surefoot.tuning.trials import trial_of, trying
 from surefoot.tuning.work import Work
 
@@ -27,8 +28,9 @@ def refine(own: Work, where: search.Space) -> Generator[Progress, None, search.C
         return _unsearched(own, where)
     choice = search.choose(own.tried, where, own.validation_examples)
     longest = max(each.trial.share for each in own.tried)
+    kept = reserve(own)
     for number in range(1, MOST_ROUNDS + 1):
-        left = own.ledger.left
+        left = own.ledger.left - kept
         share = min(1.0, left / REFINED) if left < 2 * REFINED else 1.0
         count = max(0, int(left / share + 1e-9)) if share < 1 else min(max(REFINED, int(left / 2)), 8)
         if share < longest or count < REFINED:
@@ -61,9 +63,9 @@ def refine(own: Work, where: search.Space) -> Generator[Progress, None, search.C
             f"a run of the final length: the longest trial was {longest:.0%} of it, and the rate is extrapolated"
         )
     if choice.decay_open or choice.momentum_open:
-        kept = {"weight decay": (choice.decay_open, choice.recipe.weight_decay),
-                "momentum": (choice.momentum_open, choice.recipe.momentum)}  # fmt: skip
-        for name, (is_open, value) in kept.items():
+        usual = {"weight decay": (choice.decay_open, choice.recipe.weight_decay),
+                 "momentum": (choice.momentum_open, choice.recipe.momentum)}  # fmt: skip
+        for name, (is_open, value) in usual.items():
             if is_open:
                 own.left_out(f"other values of {name} than {value:g}")
     return choice
@@ -71,7 +73,7 @@ def refine(own: Work, where: search.Space) -> Generator[Progress, None, search.C
 
 def _unsearched(own: Work, where: search.Space) -> search.Choice:
     """The choice where no trial was made: the middle of the bracket, with everything else as it was."""
-    value = next((each.value for each in own.made if each.name == "learning-rate"), None)
+    value = own.value_of("learning-rate")
     lr = value["lr"] if value else own.base.lr
     point = search.usual(where, lr / (1 - own.base.momentum))
     recipe = where.recipe(point, 1.0)

@@ -19,6 +19,17 @@ from surefoot.tuning.work import Work
 SCHEDULES: tuple[ScheduleKind, ...] = ("linear", "cosine", "wsd", "step")
 
 
+RESERVED_FROM = 6.0
+"""Final trainings that must be left for some of them to be kept for comparing schedules. Chosen by hand: half as many
+again as that takes."""
+
+
+def reserve(own: Work) -> float:
+    """Return how many final trainings are kept back for comparing schedules: one for each, where there are plenty."""
+    free = "schedule" not in own.search.fixed and own.base.schedule.kind != "preset"
+    return float(len(SCHEDULES)) if free and own.ledger.left >= RESERVED_FROM else 0.0
+
+
 def choose_schedule(own: Work, recipe: Recipe) -> Generator[Progress, None, Recipe]:
     """Try the other shapes of the schedule at the final length with the chosen recipe, on the same batches."""
     if "schedule" in own.search.fixed or recipe.schedule.kind == "preset":

@@ -1,0 +1,193 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import surefoot
+from surefoot.config import Recipe, Schedule
+from surefoot.errors import ConfigError
+from surefoot.training.population.engine import LOOP, Engine
+from surefoot.tuning.budget import budget
+from surefoot.tuning.journal import Journal, open_journal
+from surefoot.tuning.progress import finished
+from surefoot.tuning.trials import trial_of, trying
+from surefoot.tuning.tuner import tuning
+from surefoot.tuning.work import Search
+
+START = Recipe(epochs=3, batch_size=64, schedule=Schedule(kind="linear"))
+KEPT = {"epochs": 3, "batch_size": 64, "schedule": "linear"}
+PLACE = {"threads": 1, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def task():
+    return surefoot.task(surefoot.load("digits"), "linear", **PLACE)
+
+
+def search(task, journal, text="4x", start=START, fixed=(), engine=None):
+    wanted = Search(budget=budget(text), fixed=frozenset({"batch_size", *fixed}))
+    return tuning(task, start, wanted, journal, given=("linear", task.data, None), engine=engine or Engine(LOOP))
+
+
+def plain(found):
+    return [dataclasses.replace(each, seconds=0.0, untouched=None) for each in found.decisions]
+
+
+def without_clock(decision):
+    values = decision.to_dict()
+    for name in ("seconds", "untouched"):
+        values.pop(name)
+    (values["evidence"].get("dependence") or {}).pop("seconds", None)
+    return json.dumps(values, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(task):
+    return finished(search(task, Journal()))
+
+
+@pytest.mark.parametrize("text", ["0.5x", "1x", "2x", "6x"])
+def test_a_budget_in_examples_is_kept(task, text):
+    found = finished(search(task, Journal(), text))
+    assert found.ledger.cost <= budget(text).trainings * 1.02  # a run has whole steps
+    assert found.ledger.cost > budget(text).trainings * 0.5 or text == "0.5x"  # too little for two short runs
+    assert found.recipe.epochs == 3
+    assert found.recipe.steps is None
+
+
+def test_what_is_chosen_trains_well(task, undisturbed):
+    _, record = surefoot.fit(task, surefoot.plan(undisturbed.recipe, task.data.examples))
+    assert record.last.val_accuracy > 0.9
+
+
+def test_the_same_seed_gives_the_same_decisions(task, undisturbed):
+    again = finished(search(task, Journal()))
+    assert again.recipe == undisturbed.recipe
+    assert [without_clock(each) for each in again.decisions] == [without_clock(each) for each in undisturbed.decisions]
+
+
+def test_a_search_that_is_stopped_anywhere_ends_with_the_same_decisions(task, undisturbed, tmp_path):
+    """It is dropped after 1, 2, 3, ... signs of life, each time with a new journal from the folder."""
+    for patience in range(1, 60):
+        running = search(task, open_journal(tmp_path))
+        try:
+            for _ in range(patience):
+                next(running)
+        except StopIteration as end:
+            found = end.value
+            break
+        running.close()
+    else:
+        pytest.fail("the search never ended")
+    assert found.recipe == undisturbed.recipe
+    assert [without_clock(each) for each in found.decisions] == [without_clock(each) for each in undisturbed.decisions]
+    keys = [json.loads(line)["key"] for line in (tmp_path / "members.jsonl").read_text().splitlines()]
+    assert len(keys) == len(set(keys))
+    assert not list((tmp_path / "members").glob("*"))
+
+
+def test_a_trial_in_progress_is_saved_when_the_search_is_stopped(task, tmp_path):
+    journal = open_journal(tmp_path)
+    recipe = Recipe(lr=0.1, steps=200, batch_size=64)
+    trial = trial_of("refine", START, recipe, 0, 1.0)
+    running = trying(task, [trial], journal, Engine(LOOP))
+    next(running)
+    running.close()
+    assert (tmp_path / "members" / trial.key / "checkpoints").is_dir()
+    resumed = finished(trying(task, [trial], open_journal(tmp_path), Engine(LOOP)))
+    whole = finished(trying(task, [trial], Journal(), Engine(LOOP)))
+    assert [dataclasses.replace(each, seconds=0) for each in resumed] == [
+        dataclasses.replace(each, seconds=0) for each in whole
+    ]
+
+
+def test_a_trial_that_diverged_is_a_record(task):
+    recipe = Recipe(lr=1e12, steps=40, batch_size=64)
+    (tried,) = finished(trying(task, [trial_of("refine", START, recipe, 0, 1.0)], Journal(), Engine(LOOP)))
+    assert tried.outcome == "diverged"
+    assert not tried.finished
+    assert tried.val_loss is None
+    assert tried.examples < 40 * 64
+
+
+def test_what_is_fixed_stays(task):
+    start = dataclasses.replace(START, lr=0.05, momentum=0.5, weight_decay=0.01)
+    found = finished(search(task, Journal(), "2x", start, ("lr", "momentum", "weight_decay", "schedule")))
+    assert found.recipe == start
+    found = finished(search(task, Journal(), "4x", start, ("momentum", "weight_decay")))
+    assert (found.recipe.momentum, found.recipe.weight_decay) == (0.5, 0.01)
+    assert found.recipe.lr != 0.05
+
+
+def test_a_large_budget_compares_schedules_and_leaves_little_unchecked(task):
+    found = finished(search(task, Journal(), "16x"))
+    names = [each.name for each in found.decisions]
+    assert names[:4] == ["wiring", "initial-loss", "learning-rate", "coarse-grid"] or "overfit-sample" in names
+    assert "schedule" in names
+    assert not any("schedule" in text for text in found.unchecked)
+
+
+def test_a_step_that_fails_ends_the_search_unless_forced():
+    class Dead(nn.Module):
+        """No logit depends on the input."""
+
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(64, 10)
+
+        def forward(self, x):
+            return self.head(x.flatten(1) * 0)
+
+    found = surefoot.tune("digits", Dead(), budget="6x", final=False, **KEPT, **PLACE)
+    assert found.recipe is None
+    assert found.decisions[-1].verdict == "fail"
+    forced = surefoot.tune("digits", Dead(), budget="6x", final=False, force=True, **KEPT, **PLACE)
+    assert forced.recipe is not None
+
+
+def test_a_module_is_left_as_it_was():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    torch_state = torch.get_rng_state()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    surefoot.tune("digits", model, budget="1x", final=False, **KEPT, **PLACE)
+    assert all(bool((value == before[name]).all()) for name, value in model.state_dict().items())
+    assert model.training
+    assert bool((torch.get_rng_state() == torch_state).all())
+
+
+def test_a_regression_is_tuned():
+    x = torch.randn(400, 5, generator=torch.Generator().manual_seed(0))
+    y = x @ torch.arange(5.0) + 1
+    found = surefoot.tune(
+        (x, y), "linear", budget="4x", final=False, target="numbers", epochs=4, batch_size=32, **PLACE
+    )
+    assert found.recipe is not None
+    assert found.cost["trainings"] <= 4.1
+
+
+def test_without_a_validation_part_nothing_can_be_chosen():
+    with pytest.raises(ConfigError, match="validation"):
+        surefoot.tune("digits", "linear", final=False, validation=0.0)
+
+
+def test_the_final_training_is_a_run_with_recipe_decisions_and_cost(tmp_path):
+    tuned = surefoot.tune("digits", "linear", budget="2x", name="a", runs_dir=tmp_path, **KEPT, **PLACE)
+    saved = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert saved == tuned.result.summary
+    assert {"recipe", "decisions", "cost", "unchecked", "test_accuracy"} <= saved.keys()
+    assert saved["recipe"]["lr"] == tuned.recipe.lr
+    again = surefoot.train("digits", config=tmp_path / "a" / "config.toml", name="b", runs_dir=tmp_path)
+    assert again.summary["test_accuracy"] == saved["test_accuracy"]
+
+
+def test_a_search_keeps_its_settings(tmp_path):
+    surefoot.tune("digits", "linear", budget="1x", name="a", runs_dir=tmp_path, **KEPT, **PLACE)
+    with pytest.raises(ConfigError, match="started with other settings"):
+        surefoot.tune("digits", "linear", budget="2x", name="a", runs_dir=tmp_path, **KEPT, **PLACE)
+    with pytest.raises(ConfigError, match="seed"):
+        surefoot.tune("digits", "linear", budget="1x", name="a", runs_dir=tmp_path, seed=1, **KEPT, **PLACE)
+    surefoot.train("digits", "linear", epochs=1, name="b", runs_dir=tmp_path)
+    with pytest.raises(ConfigError, match="not tuned"):
+        surefoot.tune("digits", "linear", budget="1x", name="b", runs_dir=tmp_path, **KEPT, **PLACE)
