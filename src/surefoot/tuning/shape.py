@@ -27,7 +27,8 @@ again as that takes."""
 def reserve(own: Work) -> float:
     """Return how many final trainings are kept back for comparing schedules: one for each, where there are plenty."""
     free = "schedule" not in own.search.fixed and own.base.schedule.kind != "preset"
-    return float(len(SCHEDULES)) if free and own.ledger.left >= RESERVED_FROM else 0.0
+    # A little more, since the runs before have whole steps.
+    return len(SCHEDULES) + 0.1 if free and own.ledger.left >= RESERVED_FROM else 0.0
 
 
 def choose_schedule(own: Work, recipe: Recipe) -> Generator[Progress, None, Recipe]:
