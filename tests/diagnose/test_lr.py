@@ -28,10 +28,10 @@ def scores(**settings):
 
 
 @pytest.mark.parametrize("best", [0.003, 0.0123, 0.05])
-def test_the_low_end_is_the_planted_least_loss_between_grid_points(best):
+def test_the_low_end_is_the_rate_of_the_grid_nearest_to_the_planted_least_loss(best):
     found = judge.bracket(scores(best=best))
     assert found is not None
-    assert found.low == pytest.approx(best, rel=0.02)
+    assert found.low == LRS[np.argmin(abs(np.log(LRS / best)))]
 
 
 def test_the_high_end_is_the_last_rate_before_divergence_and_its_interval_holds_the_edge():
@@ -40,6 +40,40 @@ def test_the_high_end_is_the_last_rate_before_divergence_and_its_interval_holds_
     assert found.high == LRS[LRS < EDGE].max()
     assert found.high_interval[0] <= EDGE <= found.high_interval[1]
     assert found.lr == pytest.approx(math.sqrt(found.low * found.high))
+
+
+def test_the_suggestion_keeps_a_margin_to_the_edge_and_is_never_below_the_low_end():
+    for best, steps in ((0.056, 3), (0.1, 2), (0.178, 1), (0.316, 0)):  # the last rate before divergence is 0.316
+        found = judge.bracket(scores(best=best))
+        assert found is not None
+        assert found.high / found.low == pytest.approx(judge.MARGIN**steps)
+        assert found.lr == pytest.approx(max(found.low, found.high / judge.MARGIN ** max(1, steps / 2)))
+
+
+def test_the_low_end_goes_down_to_rates_that_seeds_cannot_tell_from_the_best():
+    best, far = [2.0, 1.8, 1.8], [0.5, 0.5, 0.5]
+    for below, low in (
+        ([1.7, 1.5, 1.5], 10),  # worse by 0.3 in every seed: the spread between seeds is no excuse
+        ([1.9, 1.9, 1.6], 9),  # worse by 0.07 +- 0.1
+        ([1.7, 2.1, 1.5], 9),  # worse by 0.1 +- 0.2
+        ([np.nan, 1.8, 1.8], 10),  # one seed diverged
+    ):
+        drops = np.array([far, below, best, [1.5] * 3, [-1.0] * 3])
+        curves = (2.3 - drops)[:, :, None].repeat(20, axis=2)
+        seen = judge.scored(LRS[8:13], curves, np.full((3, 20), 2.3))
+        found = judge.bracket(seen)
+        assert seen.best == 2
+        assert found is not None
+        assert found.low == LRS[low], below
+
+
+def test_a_rate_with_less_than_half_of_the_best_drop_is_beyond_the_high_end():
+    for share, inside in ((0.6, True), (0.4, False)):
+        drops = np.array([1.0, 2.0, share * 2.0, 0.1])
+        curves = (2.3 - drops)[:, None, None].repeat(2, axis=1).repeat(20, axis=2)
+        found = judge.bracket(judge.scored(LRS[8:12], curves, np.full((2, 20), 2.3)))
+        assert found is not None
+        assert (found.high == LRS[10]) == inside
 
 
 def test_one_seed_that_diverges_makes_a_rate_unsafe():
@@ -87,7 +121,7 @@ def test_widening_ends_with_the_answer_inside_or_at_the_limits(best, edge):
     assert max(lrs) <= judge.LIMITS[1] * 1.01
     found = judge.bracket(seen)
     assert found is not None
-    assert found.low == pytest.approx(best, rel=0.1)
+    assert abs(math.log10(found.low / best)) <= 0.125 + 1e-9, "the nearest of four rates a decade"
 
 
 def test_seeds_far_apart_are_suspect_and_one_seed_alone_too():

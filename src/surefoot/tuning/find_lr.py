@@ -73,15 +73,25 @@ class LrSearch:
 
 
 @dataclass
-class _Measured:
-    """What was measured so far: losses [T] by seed number and rate, and the initial losses [W] of each seed."""
+class Measured:
+    """What was measured so far.
+
+    Attributes:
+        tasks: one for each seed, [S].
+        losses: of each update, [T], by number of the seed and rate.
+        untrained: losses of the initial weights on the last batches of each seed, [W] each.
+        lrs: the rates that all seeds were measured at, rising.
+        engine: computes the steps.
+    """
 
     tasks: list[Task]
     losses: dict[tuple[int, float], np.ndarray] = field(default_factory=dict)
     untrained: list[np.ndarray] = field(default_factory=list)
+    lrs: list[float] = field(default_factory=list)
     engine: Engine = field(default_factory=Engine)
 
     def scores(self, lrs: Sequence[float], seeds: int) -> judge.Scores:
+        """Return how the runs at these rates ended for the first seeds."""
         losses = np.stack([[self.losses[seed, lr] for seed in range(seeds)] for lr in lrs])
         return judge.scored(lrs, losses, np.stack(self.untrained[:seeds]))
 
@@ -109,9 +119,10 @@ def find_lr(
     """Measure between which learning rates the loss drops within 100 steps, and suggest one to go on with.
 
     Each rate of a grid is held constant for `steps` updates on all training data with a small weight decay, over
-    several seeds. The bracket's low end is the rate of the least loss, its high end the largest rate at which the loss
-    still drops by more than two standard errors and a quarter of the best drop. `lr` is their geometric mean: neither
-    end is right for a long run (Wu et al. 2018, arXiv 1803.02021).
+    several seeds. The bracket's low end is the lowest rate whose loss, seed by seed, is not above the least by more
+    than two standard errors; its high end the largest rate at which the loss still drops by more than two standard
+    errors and by half of the best drop. `lr` is their geometric mean, or a quarter of a decade under the high end where
+    that is lower, since neither end is right for a long run (Wu et al. 2018, arXiv 1803.02021).
 
     Args:
         model, data, loss: as in `surefoot.task`; nothing of them is changed.
@@ -159,11 +170,8 @@ def searching(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progres
         search: what is measured.
     """
     began = time.perf_counter()
-    measured = _Measured([task if s == 0 else reseeded(task, task.seed + s) for s in range(search.seeds)])
-    lrs = yield from _widened(measured, recipe, search, search.grid, seeds=1)
-    if search.seeds > 1:
-        lrs = yield from _widened(measured, recipe, search, _worth_repeating(measured.scores(lrs, 1)), search.seeds)
-    scores = measured.scores(lrs, search.seeds)
+    measured = yield from measuring(task, recipe, search)
+    scores = measured.scores(measured.lrs, search.seeds)
     found = judge.bracket(scores)
     evidence = _evidence(measured, recipe, search, scores, found)
     if search.range_test:
@@ -185,8 +193,24 @@ def searching(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progres
     )
 
 
+def measuring(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progress, None, Measured]:
+    """Train at every rate of the grid, widened where the answer lies on its border, and return all losses.
+
+    The first seed goes over the whole grid, the others over the rates that can matter.
+
+    Args:
+        task, recipe, search: as in `searching`.
+    """
+    measured = Measured([task if s == 0 else reseeded(task, task.seed + s) for s in range(search.seeds)])
+    measured.lrs = yield from _widened(measured, recipe, search, search.grid, seeds=1)
+    if search.seeds > 1:
+        some = _worth_repeating(measured.scores(measured.lrs, 1))
+        measured.lrs = yield from _widened(measured, recipe, search, some, search.seeds)
+    return measured
+
+
 def _widened(
-    measured: _Measured, recipe: Recipe, search: LrSearch, lrs: Sequence[float], seeds: int
+    measured: Measured, recipe: Recipe, search: LrSearch, lrs: Sequence[float], seeds: int
 ) -> Generator[Progress, None, list[float]]:
     """Measure these rates with the first seeds, widen while the answer lies on the border, and return all rates."""
     rates = sorted(lrs)
@@ -202,7 +226,7 @@ def _widened(
 
 
 def _measure(
-    measured: _Measured, recipe: Recipe, search: LrSearch, number: int, lrs: Sequence[float], seeds: int
+    measured: Measured, recipe: Recipe, search: LrSearch, number: int, lrs: Sequence[float], seeds: int
 ) -> Generator[Progress, None, None]:
     """Measure what is not yet known of one seed."""
     task, steps = measured.tasks[number], search.steps
@@ -231,7 +255,7 @@ def _worth_repeating(scores: judge.Scores) -> list[float]:
 
 
 def _evidence(
-    measured: _Measured, recipe: Recipe, search: LrSearch, scores: judge.Scores, found: judge.Bracket | None
+    measured: Measured, recipe: Recipe, search: LrSearch, scores: judge.Scores, found: judge.Bracket | None
 ) -> dict[str, Any]:
     initial = [float(own.mean()) for own in measured.untrained]
     best = float(scores.mean_drop.max())
