@@ -1,16 +1,17 @@
 """Is the batch size that is predicted to reach a target first within a factor of two of the one that does?
 
     python benchmarks/batch_size.py steps --cifar10 FOLDER --out FILE    # may run beside other work
-    python benchmarks/batch_size.py seconds --cifar10 FOLDER --out FILE  # needs a quiet machine
+    python benchmarks/batch_size.py seconds --cifar10 FOLDER --out FILE  # by the clock of the process, on one thread
     python benchmarks/batch_size.py predict --cifar10 FOLDER --out FILE  # needs a quiet machine
     python benchmarks/batch_size.py judge --out FILE
 
 The truth, for five sizes on each of three tasks: the steps to a validation loss, at the best constant rate of that
-size, times the seconds of a step. Counting steps needs no quiet machine, so the two are measured apart. The rate of
-each size is found by the same search: all rates of one grid with one seed, then the best and its neighbours with more.
-A size's steps are the mean over seeds at the best of those rates.
+size, times the seconds of a step, which are measured apart. The rate of each size is found by the same search: all
+rates of one grid with one seed, then the best and its neighbours with more. A size's steps are the mean over seeds at
+the best of those rates.
 
-The prediction: `find_lr` at the middle size for a rate, then `choosing_batch_size` over the five sizes with it.
+The prediction: `choosing_batch_size` over the five sizes as it comes, from its short run at the middle size and the
+rate that the search found for that one.
 
 What is in the output already is left out, so each part can be stopped and called again.
 """
@@ -45,7 +46,6 @@ from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, advance_many, start_many
 from surefoot.training.task import Task, reseeded
 from surefoot.tuning.batch_size import BatchSizeSearch, choosing_batch_size
-from surefoot.tuning.find_lr import LrSearch, searching
 from surefoot.tuning.progress import finished
 
 LRS = tuple(0.0025 * 2.0**k for k in range(11))
@@ -218,37 +218,43 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def seconds_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
-    """Time the steps of each size, as training does them; the same timing as the prediction makes, at another time."""
+    """Time the steps of each size, as training does them, on one thread.
+
+    By the clock of the process, which on one thread shows what the wall's does on a quiet machine.
+    """
     for name, subject in subjects(options.cifar10).items():
         own = result["tasks"].setdefault(name, {"target": subject.target, "sizes": {}})
         if "step_seconds" in own or (options.tasks and not any(word in name for word in options.tasks)):
             continue
         task = surefoot.task(subject.data(), subject.model, threads=1)
-        timed, _ = _finished(step_seconds(task, recipe_of(subject.sizes[0], 0.1, 10), subject.sizes, rounds=9))
+        timed, _ = _finished(
+            step_seconds(task, recipe_of(subject.sizes[0], 0.1, 10), subject.sizes, rounds=9, clock=time.process_time)
+        )
         own["step_seconds"] = {str(each.batch_size): list(each.seconds) for each in timed}
         write(options.out, result)
         print(name, {each.batch_size: f"{1e3 * each.median:.2f} ms" for each in timed}, flush=True)
 
 
 def predict_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
-    """Let the house choose: a rate at the middle size, then a batch size with it."""
+    """Let the house choose, from a short run at the middle size, at the rate that the search found best for it."""
     for name, subject in subjects(options.cifar10).items():
         own = result["tasks"].setdefault(name, {"target": subject.target, "sizes": {}})
         if options.tasks and not any(word in name for word in options.tasks):
             continue
         predictions = own.setdefault("predictions", [])
         data, middle = subject.data(), subject.sizes[len(subject.sizes) // 2]
+        lr = own["sizes"][str(middle)]["steps"]["lr"]
         for seed in range(len(predictions), options.predictions):
             task = surefoot.task(data, subject.model, threads=1, seed=seed)
-            found = finished(searching(task, recipe_of(middle, 0.1, 10), LrSearch(seeds=1, range_test=False)))
-            assert found.value is not None
-            recipe = recipe_of(middle, found.value["lr"], 10)
-            decision = finished(choosing_batch_size(task, recipe, BatchSizeSearch(sizes=subject.sizes)))
+            search = BatchSizeSearch(sizes=subject.sizes)
+            decision = finished(choosing_batch_size(task, recipe_of(middle, lr, 10), search))
             assert decision.value is not None
-            predictions.append({"seed": seed, "lr": found.value["lr"], "value": decision.value,
-                                "verdict": decision.verdict, "seconds": decision.seconds,
-                                "target_loss": decision.evidence["target_loss"],
-                                "sizes": decision.evidence["sizes"]})  # fmt: skip
+            predictions.append({
+                "seed": seed, "lr": lr, "value": decision.value, "verdict": decision.verdict,
+                "seconds": decision.seconds, "target_loss": decision.evidence["target_loss"],
+                "sizes": decision.evidence["sizes"],
+                "noise_scales": [noise["total"]["noise_scale"] for noise in decision.evidence["noise"]],
+            })  # fmt: skip
             write(options.out, result)
             print(name, seed, decision.reason, flush=True)
 

@@ -1,14 +1,15 @@
 """Is the noise estimate right, and what does measuring cost along a training?
 
     python benchmarks/noise.py exact --out FILE
-    python benchmarks/noise.py overhead --out FILE   # needs a quiet machine
+    python benchmarks/noise.py overhead --out FILE
 
 exact: five models without batch norm, before training and after some of it; the exact values come from the gradient of
 every training example. Each quantity is estimated with 20 draws of its own, and counted is how often the exact value
 lies in the 95 % interval: of the first draw, and over all.
 
 overhead: `surefoot train --measure-noise` at the default frequency against the same run without, through the same calls
-as the command makes, a run of each advanced row by row in turn; weights are compared by SHA-256, and losses.
+as the command makes, a run of each advanced row by row in turn, on one thread, by the clock of the process, which
+hardly feels what else the machine does; weights are compared by SHA-256, and losses.
 """
 
 from __future__ import annotations
@@ -137,19 +138,19 @@ class Arm:
 
     def go(self) -> None:
         """Measure if due, train to the next row, and at the end measure again, as the command does."""
-        began = time.perf_counter()
+        began = time.process_time()
         self._measure()
         steps = next((row for row in self.run.plan.row_steps if row > self.run.state.step), self.run.plan.steps)
         self.run.advance(steps - self.run.state.step)
         if self.run.done:
             self._measure()
-        self.seconds += time.perf_counter() - began
+        self.seconds += time.process_time() - began
 
     def _measure(self) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         if self.log is not None:
             self.log.measure_if_due()
-        self.measuring += time.perf_counter() - began
+        self.measuring += time.process_time() - began
 
     def digest(self) -> str:
         """Return the SHA-256 of the weights."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,7 @@ class _Running:
     task: Task
     recipe: Recipe
     state: State
+    clock: Callable[[], float]
     steps: int = 1
 
     def go(self, steps: int) -> float:
@@ -64,15 +65,19 @@ class _Running:
         until = self.state.step + steps
         # One step longer than what is done, so that no row is made and no end is looked at.
         plan = dataclasses.replace(rate_plan(self.recipe, self.task.data.examples, np.zeros(until + 1)), row_steps=())
-        began = time.perf_counter()
+        began = self.clock()
         self.state, _ = advance(self.task, plan, self.state, until)
-        seconds = (time.perf_counter() - began) / steps
+        seconds = (self.clock() - began) / steps
         self.state.tally.losses.clear()
         return seconds
 
 
 def step_seconds(
-    task: Task, recipe: Recipe, sizes: Sequence[int] | None = None, rounds: int = ROUNDS
+    task: Task,
+    recipe: Recipe,
+    sizes: Sequence[int] | None = None,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Generator[str, None, tuple[list[Timed], str]]:
     """Time a step at each batch size, and return the timings, smallest size first, and why they end there.
 
@@ -84,6 +89,8 @@ def step_seconds(
         sizes: to time; None takes powers of two up to where memory, the training part or `MOST_STEP_SECONDS` end, or
             throughput no longer grows. Those that do not fit into memory are left out of given ones, too.
         rounds: timings of each.
+        clock: what is read before and after. On one thread of a busy machine `time.process_time` tells what a quiet one
+            would take.
 
     Yields:
         what is being done, before every timing.
@@ -100,7 +107,7 @@ def step_seconds(
             reason = f"a step at {size:,} would take more than half of the free memory"
             break
         try:
-            one = _Running(bare, own, start(bare, rate_plan(own, examples, np.zeros(1))))
+            one = _Running(bare, own, start(bare, rate_plan(own, examples, np.zeros(1))), clock)
             one.go(1)
             rough[size] = min(one.go(1), one.go(1))
         except torch.OutOfMemoryError:
