@@ -19,7 +19,7 @@ def test_a_point_and_its_recipe_mean_the_same():
         for share in (1.0, 0.25):
             recipe = WHERE.recipe(point, share)
             rate, decay, keep = coordinates(recipe)
-            assert recipe.steps == round(share * STEPS)
+            assert recipe.steps == share * STEPS
             assert rate == pytest.approx(math.log10(point.rate), abs=1e-3)
             assert decay == pytest.approx(math.log10(point.decay), abs=0.01)
             assert keep == pytest.approx(math.log10(1 - point.momentum))

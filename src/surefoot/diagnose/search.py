@@ -25,9 +25,10 @@ MOMENTA = (0.0, 0.8, 0.9, 0.95, 0.98)
 PER_DECADE = 8
 """Rates per factor of 10 among the candidates: no tuning needs finer ones (Bengio 2012, arXiv 1206.5533: "up to
 approximately a factor of 2")."""
-REACH_DECADES = (0.5, 0.25)
+REACH_DECADES = (0.75, 0.25)
 """How far below and above the bracket candidates lie: the best rate of ten epochs lay up to half a decade from that of
-one (trials on CIFAR-10 with and without batch norm); above the bracket's high end even short runs do not learn."""
+one (trials on CIFAR-10 with and without batch norm), and further where a bracket comes from few updates; above the
+bracket's high end even short runs do not learn."""
 _ARM_DECADES = 0.25
 """Distance of a round's rates from the best so far, in the first round: a factor of 1.8, near Bengio's 2."""
 _CAUTION = 0.5
@@ -78,7 +79,7 @@ class Space:
 
     def recipe(self, point: Point, share: float) -> Recipe:
         """Return the recipe of a run of a share of the final length, its length in steps."""
-        steps = max(1, round(share * self.steps))
+        steps = max(1, math.floor(share * self.steps + 1e-6))
         rate, decay, momentum = point
         lr = self.base.lr if self.fixed_rate else float(f"{rate * (1 - momentum):.4g}")
         form = "pytorch" if momentum == 0 and self.base.momentum_form == "nesterov" else self.base.momentum_form
@@ -92,7 +93,7 @@ class Space:
 
     @property
     def rates(self) -> list[float]:
-        """The effective rates, evenly spaced in their logarithm, from half a decade below `low` to beyond `high`."""
+        """The effective rates, evenly spaced in their logarithm, from some way below `low` to beyond `high`."""
         if self.fixed_rate:
             return [self.base.lr / (1 - self.momenta[0])]
         low, high = math.log10(self.low) - REACH_DECADES[0], math.log10(self.high) + REACH_DECADES[1]
@@ -137,14 +138,14 @@ def only_rates(where: Space) -> Space:
 
 
 def coarse_grid(where: Space, count: int) -> list[Point]:
-    """Return points spread evenly over the space, from half a decade below the bracket's low end to its high end.
+    """Return points spread evenly over the space, from some way below the bracket's low end to its high end.
 
     Where only rates are free they are evenly spaced. Else the points are those of Halton 1960, "On the efficiency of
     certain quasi-random sequences", which cover every axis with any number of points; random ones do not.
 
     >>> where = space(Recipe(), 1000, 0.01, 1.0, frozenset({"momentum", "weight_decay"}))
     >>> [round(point.rate, 3) for point in coarse_grid(where, 3)]
-    [0.032, 0.562, 10.0]
+    [0.018, 0.422, 10.0]
     """
     if where.fixed_rate:
         points = where.candidates
