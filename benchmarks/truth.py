@@ -7,8 +7,8 @@ many noisy cells looks better than it is, so the best cell is trained again with
 optimism, which every regret against the best cell contains.
 
 The script can be stopped and called again: it goes on from the last rate that is in the output. All tasks get their
-first seed before any gets its second, and rates at which every cell of the first seed was hopeless come last: until
-they are repeated too, such a cell's value is that of one seed.
+first seed before any gets its second, and cells that were hopeless under the first seed are repeated last: until then
+such a cell's value is that of one seed.
 """
 
 from __future__ import annotations
@@ -44,40 +44,45 @@ FRESH_SEEDS = tuple(range(9100, 9106))
 NEAR = (0.3, 1.0)
 """Points below the best cell that count as its plateau: the targets for mean and worst regret."""
 
-HOPELESS = 10.0
-"""Points below the best cell of the first seed. Chosen by hand: about 20 times the deviation between seeds."""
+HOPELESS = 3.0
+"""Points below the best cell of the first seed. Chosen by hand: 6 to 10 times the deviation between seeds."""
 
 CELLS = tuple(product(MOMENTA, WEIGHT_DECAYS))
 """(momentum, weight decay) of what is trained at each rate, in the order of the output."""
 
 
-def measure(subject: Subject, kept: dict[str, Any], seed: int, lrs: Sequence[float], save: Callable[[], None]) -> None:
-    """Train what is missing of one seed's map at these rates, saving after every rate.
+def measure(subject: Subject, kept: dict[str, Any], seed: int, wanted: np.ndarray, save: Callable[[], None]) -> None:
+    """Train what is missing of one seed's map, saving after every rate.
 
     Args:
         subject: the task.
-        kept: its part of the output: by seed and rate, [validation accuracy, test accuracy, outcome] of each cell.
+        kept: its part of the output: by seed and rate, [validation accuracy, test accuracy, outcome] of each cell, or
+            None.
         seed: of the weights and batches.
-        lrs: some of the map's.
+        wanted: which cells, bool [momenta, weight decays, rates].
         save: called when `kept` has grown.
     """
-    missing = [lr for lr in lrs if _key(seed, lr) not in kept["runs"]]
-    if not missing:
-        return
-    first, engine = first_task(subject), Engine()
-    for lr in missing:
+    first, engine = None, Engine()
+    for lr, cells in zip(LRS, wanted.reshape(len(CELLS), len(LRS)).T, strict=True):
+        row = kept["runs"].get(_key(seed, lr), [None] * len(CELLS))
+        missing = [i for i, cell in enumerate(row) if cell is None and cells[i]]
+        if not missing:
+            continue
         began = time.process_time()
-        scores = trained(first, [subject.recipe(lr, decay, momentum) for momentum, decay in CELLS], seed, engine)
-        kept["runs"][_key(seed, lr)] = [[s.val_accuracy, s.test_accuracy, s.outcome] for s in scores]
+        first = first or first_task(subject)
+        recipes = [subject.recipe(lr, weight_decay=CELLS[i][1], momentum=CELLS[i][0]) for i in missing]
+        scores = dict(zip(missing, trained(first, recipes, seed, engine), strict=True))
+        kept["runs"][_key(seed, lr)] = [
+            [s.val_accuracy, s.test_accuracy, s.outcome] if (s := scores.get(i)) else cell for i, cell in enumerate(row)
+        ]
         kept["cpu_seconds"] = kept.get("cpu_seconds", 0.0) + time.process_time() - began
         save()
 
 
-def hopeful(kept: Mapping[str, Any]) -> list[float]:
-    """Return the rates at which some cell of the first seed is not hopeless."""
+def hopeful(kept: Mapping[str, Any]) -> np.ndarray:
+    """Return which cells were not hopeless under the first seed, bool [momenta, weight decays, rates]."""
     first = accuracies(kept)[0]
-    best = first.max(axis=(0, 1))
-    return [lr for lr, accuracy in zip(LRS, best, strict=True) if accuracy >= first.max() - HOPELESS]
+    return first >= np.nanmax(first) - HOPELESS
 
 
 def confirm(subject: Subject, kept: dict[str, Any], save: Callable[[], None]) -> None:
@@ -97,8 +102,11 @@ def accuracies(kept: Mapping[str, Any], part: str = "test") -> np.ndarray:
         kept: a task's part of the output.
         part: "test" or "validation".
     """
-    column, missing = ("validation", "test").index(part), [[np.nan] * 2] * len(CELLS)
-    table = [[[cell[column] for cell in kept["runs"].get(_key(seed, lr), missing)] for lr in LRS] for seed in SEEDS]
+    column, missing = ("validation", "test").index(part), [None] * len(CELLS)
+    table = [
+        [[np.nan if cell is None else cell[column] for cell in kept["runs"].get(_key(seed, lr), missing)] for lr in LRS]
+        for seed in SEEDS
+    ]
     shape = (len(SEEDS), len(LRS), len(MOMENTA), len(WEIGHT_DECAYS))
     return 100 * np.array(table, dtype=np.float64).reshape(shape).transpose(0, 2, 3, 1)
 
@@ -108,8 +116,8 @@ def features(kept: Mapping[str, Any]) -> dict[str, Any]:
     runs = accuracies(kept)
     mean = np.nanmean(runs, axis=0)
     best, at = float(mean.max()), np.unravel_index(int(mean.argmax()), mean.shape)
-    near = mean >= best - NEAR[1]
-    spread = float(np.sqrt(runs[:, near].var(axis=0, ddof=1).mean()))
+    repeated = np.isfinite(runs).all(axis=0) & (mean >= best - NEAR[1])
+    spread = float(np.sqrt(runs[:, repeated].var(axis=0, ddof=1).mean()))
     # What a search that trained every cell as often would answer, if it saw the validation part alone.
     by_validation = np.nanmean(accuracies(kept, "validation"), axis=0)
     tied = mean[by_validation == by_validation.max()]
@@ -193,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="*", help="only those whose name holds one of these words")
     parser.add_argument(
         "--rounds", type=int, choices=range(4), default=3,
-        help="0: train nothing; 1: the first seed; 2: the others too, without hopeless rates; 3: all",
+        help="0: train nothing; 1: the first seed; 2: the others too, without hopeless cells; 3: all",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -212,10 +220,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def save() -> None:
         write(options.out, result)
 
+    whole = np.full((len(MOMENTA), len(WEIGHT_DECAYS), len(LRS)), True)
     for number, (name, subject) in product(range(1, options.rounds + 1), chosen.items()):
         kept = result["tasks"].setdefault(name, {}) or _begun(result, name, subject)
         for seed in SEEDS[:1] if number == 1 else SEEDS:
-            measure(subject, kept, seed, hopeful(kept) if number == 2 else LRS, save)
+            measure(subject, kept, seed, hopeful(kept) if number == 2 else whole, save)
         if number > 1:
             confirm(subject, kept, save)
         print(f"round {number}, {name}: {kept['cpu_seconds']:.0f} CPU seconds so far", flush=True)
