@@ -54,3 +54,19 @@ def test_what_has_no_effect_or_no_meaning_is_refused(capsys, words):
     code, seen = answer(capsys, "digits", *words)
     assert code == 2
     assert words[0][2:] in seen.err
+
+
+def test_what_a_file_says_of_a_long_training_is_named_and_the_rest_is_used(capsys, tmp_path):
+    job = tmp_path / "job.toml"
+    job.write_text("checkpoint_seconds = 9.0\n[recipe]\nlr = 0.5\nepochs = 3\nbatch_size = 64\nweight_decay = 1e-3\n")
+    code, seen = answer(capsys, "digits", *QUICK, "--config", job, "--ema-decay", "0.9", "--json", "--quiet")
+    assert code == 0
+    assert seen.err == "not used by find-lr: checkpoint_seconds, lr, epochs, ema_decay\n"
+    evidence = json.loads(seen.out)["evidence"]
+    assert (evidence["batch_size"], evidence["weight_decay"], evidence["steps"]) == (64, 1e-3, 20)
+
+
+def test_a_batch_that_was_asked_for_is_never_made_smaller_in_silence(capsys):
+    code, seen = answer(capsys, "digits", *QUICK, "--batch-size", "5000")
+    assert code == 2
+    assert "batch_size = 5000" in seen.err

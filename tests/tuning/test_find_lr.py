@@ -108,6 +108,7 @@ def test_nothing_is_touched():
 
 
 def test_settings_out_of_range_are_errors():
-    for settings in ({"low": 1.0, "high": 0.1}, {"steps": 1}, {"seeds": 0}, {"points_per_decade": 0}, {"low": 1e-9}):
+    for settings in ({"low": 1.0, "high": 0.1}, {"steps": 1}, {"seeds": 0}, {"points_per_decade": 0}, {"low": 1e-9},
+                     {"seeds": 1.5}, {"low": "1e-4"}, {"steps": True}):  # fmt: skip
         with pytest.raises(surefoot.ConfigError):
             LrSearch(**settings)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SMALL_WEIGHT_DECAY = 1e-4
 """The procedure's "small weight decay"; more would hide a rate that is too small."""
+UNUSED = ("rows_per_epoch", "checkpoint_seconds", "lr", "epochs", "steps", "schedule", "ema_decay")
+"""Settings of a run's record, averaged weights, which are not read here, and what a file says of rate and length."""
 _SAY_SECONDS = 1.0
 """Between two lines of progress. Chosen by hand."""
 
@@ -67,10 +69,12 @@ def find_lr(
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)
     chosen = resolve(merged(file, nested(typed)))
-    given_decay = settings.get("weight_decay") is not None or "weight_decay" in file.get("recipe", file)
-    decay = chosen.recipe.weight_decay if given_decay else min(chosen.recipe.weight_decay, SMALL_WEIGHT_DECAY)
-    chosen = dataclasses.replace(chosen, recipe=dataclasses.replace(chosen.recipe, weight_decay=decay))
-    decision = _measured(chosen, search, quiet=quiet)
+    given = {**file, **file.get("recipe", {}), **{name: value for name, value in settings.items() if value is not None}}
+    if "weight_decay" not in given:
+        decay = min(chosen.recipe.weight_decay, SMALL_WEIGHT_DECAY)
+        chosen = dataclasses.replace(chosen, recipe=dataclasses.replace(chosen.recipe, weight_decay=decay))
+    _say_unused(given)
+    decision = _measured(chosen, search, batch_given="batch_size" in given, quiet=quiet)
     if plot is not None:
         from surefoot.report.charts import save_chart
         from surefoot.report.rates import rates_chart
@@ -93,7 +97,14 @@ def _refuse_unused(settings: dict[str, Any]) -> None:
             )  # fmt: skip
 
 
-def _measured(config: Config, search: Any, *, quiet: bool) -> Decision:
+def _say_unused(given: dict[str, Any]) -> None:
+    """Name what is for a long training and has no effect on short runs at constant rates."""
+    unused = [name for name in UNUSED if name in given]
+    if unused:
+        print(f"not used by find-lr: {', '.join(unused)}", file=sys.stderr, flush=True)
+
+
+def _measured(config: Config, search: Any, *, batch_given: bool, quiet: bool) -> Decision:
     from surefoot.data.load import load
     from surefoot.training.task import task
     from surefoot.tuning.find_lr import searching
@@ -107,7 +118,9 @@ def _measured(config: Config, search: Any, *, quiet: bool) -> Decision:
         precision=config.precision, threads=config.threads,
     )  # fmt: skip
     recipe = config.recipe
-    size = data.examples if recipe.batch_size == "full" else min(recipe.batch_size, data.examples)
+    size = data.examples if recipe.batch_size == "full" else recipe.batch_size
+    if not batch_given:  # the shipped size may be more than there is; one that was asked for is as in training
+        size = min(size, data.examples)
     # The table of rates stands in for the schedule; averaged weights are not read here.
     recipe = dataclasses.replace(recipe, batch_size=size, ema_decay=None)
     measuring, said = searching(work, recipe, search), 0.0

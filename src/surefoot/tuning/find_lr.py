@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
 
-from surefoot.config import Recipe
+from surefoot.config import Recipe, type_error
 from surefoot.diagnose import lr as judge
 from surefoot.diagnose.suggestions import smoothed, suggestions
 from surefoot.errors import ConfigError
@@ -54,6 +54,11 @@ class LrSearch:
 
     def __post_init__(self) -> None:
         least, most = judge.LIMITS
+        kinds: dict[str, type] = {"low": float, "high": float, "points_per_decade": int, "steps": int, "seeds": int}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
+                raise type_error(kind, value, name)
         if not least <= self.low < self.high <= most:
             raise ConfigError(
                 f"low = {self.low:g} and high = {self.high:g}", f"low is below high, both in [{least:g}, {most:g}]",
@@ -106,7 +111,7 @@ def find_lr(
     points_per_decade: int = 4,
     steps: int = 100,
     seeds: int = 3,
-    batch_size: int = 128,
+    batch_size: int | Literal["full"] = 128,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     augment: Any = (),
@@ -130,7 +135,7 @@ def find_lr(
         points_per_decade: rates per factor of 10.
         steps: of each run.
         seeds: repetitions; a module that was given keeps its initial weights in all of them.
-        batch_size: examples per update, at most all of them.
+        batch_size: examples per update; "full" or more than there are: all of them.
         momentum, weight_decay: held fixed; the answer is for these.
         augment: as in `surefoot.task`.
         range_test: also show what the usual rules read from a classic range test.
@@ -154,9 +159,9 @@ def find_lr(
         task = probe_task(
             model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
         )
-        recipe = Recipe(
-            batch_size=max(1, min(batch_size, task.data.examples)), momentum=momentum, weight_decay=weight_decay
-        )
+        recipe = Recipe(batch_size=batch_size, momentum=momentum, weight_decay=weight_decay)  # which checks them
+        size = task.data.examples if batch_size == "full" else min(batch_size, task.data.examples)
+        recipe = dataclasses.replace(recipe, batch_size=size)
         decision = finished(searching(task, recipe, search))
     return dataclasses.replace(decision, untouched=proof.digest)
 

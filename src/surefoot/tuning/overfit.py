@@ -75,12 +75,17 @@ def overfit_sample(
     for name, given in (("batches", batches), ("batch_size", batch_size), ("max_steps", max_steps)):
         if given is not None and given < 1:
             raise ConfigError(f"{name} = {given}", f"{name} must be at least 1", f"leave {name} out")
-    if lrs is not None and not (lrs and all(0 < lr < float("inf") for lr in lrs)):
-        raise ConfigError(f"lrs = {list(lrs)}", "lrs must be rates above 0", "leave lrs out")
+    if lrs is not None and not _rates(lrs):
+        raise ConfigError(f"lrs = {lrs!r}", "lrs must be a list of rates above 0", "leave lrs out")
     with untouched(model, data) as proof:
         task = probe_task(model, data, loss, seed=seed, device=device, precision=precision, threads=threads)
         decision = finished(overfitting_sample(task, batches, batch_size, lrs, max_steps))
     return dataclasses.replace(decision, untouched=proof.digest)
+
+
+def _rates(lrs: Any) -> bool:
+    numbers = isinstance(lrs, Sequence) and not isinstance(lrs, str) and all(isinstance(lr, (int, float)) for lr in lrs)
+    return numbers and len(lrs) > 0 and all(0 < lr < float("inf") for lr in lrs)
 
 
 def overfitting_sample(
