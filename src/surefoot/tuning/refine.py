@@ -31,6 +31,8 @@ def refine(own: Work, where: search.Space) -> Generator[Progress, None, search.C
     kept = reserve(own)
     for number in range(1, MOST_ROUNDS + 1):
         left = own.ledger.left - kept
+        if left <= 0:
+            break
         share = min(1.0, left / REFINED) if left < 2 * REFINED else 1.0
         count = max(0, int(left / share + 1e-9)) if share < 1 else min(max(REFINED, int(left / 2)), 8)
         if share < longest or count < REFINED:
