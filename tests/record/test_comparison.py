@@ -1,0 +1,22 @@
+"""A comparison is JSON and back, whatever diverged in it."""
+
+import json
+
+from compared import comparison
+
+from surefoot.record.comparison import VERSION, Comparison
+
+
+def test_it_comes_back_from_json_as_it_was():
+    text = json.dumps(comparison().to_dict(), allow_nan=False)
+    assert Comparison.from_dict(json.loads(text)) == comparison()
+
+
+def test_it_comes_back_without_its_pictures():
+    values = comparison().to_dict() | {"slice": None, "averaging": None, "surfaces": [], "rates": [], "rates_of": None}
+    back = Comparison.from_dict(values)
+    assert (back.slice, back.averaging, back.surfaces) == (None, None, ())
+
+
+def test_it_says_its_version():
+    assert comparison().to_dict()["version"] == VERSION
