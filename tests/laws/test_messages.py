@@ -36,7 +36,7 @@ from PIL import Image
 import surefoot
 from surefoot.cli.app import run
 from surefoot.data import cifar
-from surefoot.errors import CheckpointError, ConfigError, DataError
+from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 THREE_PARTS = re.compile(r"[^:]+.*?: .+\. [A-Z].*[.?]|wrong: .+: .+ \(.+; .+\)", re.DOTALL)
@@ -63,15 +63,20 @@ class Case:
         what: was given, as the page says it.
         words: after `surefoot`.
         names: what the message must name of it.
-        code: the exit code.
+        code: the exit code; or, of a call in Python, the kind of the error, and `words` is the call.
         make: writes the files that are wrong.
     """
 
     what: str
     words: str
     names: str
-    code: int = 2
+    code: int | str = 2
     make: Make | None = None
+
+    @property
+    def shown(self) -> str:
+        """The command or the call."""
+        return self.words if isinstance(self.code, str) else f"surefoot {self.words}"
 
 
 # What is wrong
@@ -197,12 +202,19 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
+PROBES = ("check_wiring", "check_initial_loss", "overfit_sample", "find_lr")
 TABLE = "width,height,kind\n" + "".join(f"{i},{i * i % 7},{'ab'[i % 2]}\n" for i in range(20))
 ROWS = np.arange(40, dtype=np.float32).reshape(20, 2)
 PETS = [f"pets/{kind}/{i}.png" for kind in ("cat", "dog") for i in range(4)]
 PARTS = [f"pets/{part}/{kind}/{i}.png" for part in ("train", "test") for kind in ("cat", "dog") for i in range(4)]
 FLAT = "def flat(input_shape, outputs):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, {}))"
 QUICK = "--model linear --epochs 1"
+CLASSES = torch.arange(20) % 2
+NAMES: dict[str, Any] = {
+    "x": torch.from_numpy(ROWS), "y": CLASSES, "batches": [(torch.from_numpy(ROWS), CLASSES)], "torch": torch,
+    "nn": torch.nn, **{name: getattr(surefoot, name) for name in PROBES},
+}  # fmt: skip
+"""What calls in Python are made of."""
 
 
 @functools.cache
@@ -260,6 +272,27 @@ CASES: dict[str, list[Case]] = {
         Case("a picture of an unknown format", "schedule cosine --out a.jpg", "a.jpg"),
         Case("a picture in a folder that is not there", "schedule cosine --out no/a.svg", "no/a.svg"),
         Case("an axis without a picture", "schedule cosine --log", "--log"),
+        Case("data to check that are not there", "check no/pets", "no/pets", 1),
+        Case("a model to check with a typo", "check digits --model resnet2", "resnet2"),
+        Case("a setting to check that is out of range", "check digits --momentum 1", "momentum"),
+        Case("the name of a run, to check", "check digits --name a", "--name"),
+        Case("rates from 0", "find-lr --low 0", "low"),
+        Case("rates that fall", "find-lr --low 1 --high 0.1", "low"),
+        Case("rates without an end", "find-lr --high inf", "high"),
+        Case("no rates in a decade", "find-lr --points-per-decade 0", "points_per_decade"),
+        Case("short runs that are too short", "find-lr --steps 5", "steps"),
+        Case("no seeds", "find-lr --seeds 0", "seeds"),
+        Case("half a seed", "find-lr --seeds 1.5", "seeds"),
+        Case("a plot of an unknown format", "find-lr --plot rates.pdf", "rates.pdf"),
+        Case("a plot in a folder that is not there", "find-lr --plot no/rates.svg", "no/rates.svg"),
+        Case("a rate where rates are looked for", "find-lr --lr 0.1", "--lr"),
+        Case("a length where each run is short", "find-lr --epochs 3", "--epochs"),
+        Case("a schedule where rates are constant", "find-lr --schedule cosine", "--schedule"),
+        Case("data for rates that are not there", "find-lr no/pets", "no/pets", 1),
+        Case("a batch for rates that is larger than the data", "find-lr --model linear --batch-size 5000", "5000"),
+        Case(
+            "a model for rates with too few outputs", "find-lr --model mine:flat", "(2, 7)", make=model(FLAT.format(7))
+        ),
         Case("noise of a run of no length", "noise --probe-steps 5", "probe_steps"),
         Case("too few groups for an interval", "noise --groups 4", "groups"),
         Case("a length for what has its own", "noise --epochs 3", "--epochs"),
@@ -715,6 +748,37 @@ CASES: dict[str, list[Case]] = {
         Case("a run whose module is gone", "evaluate own", "mine", 1, runs("own")),
         Case("a run whose data is gone", "evaluate table", "table.csv", 1, runs("table")),
     ],
+    "Probes in Python": [
+        Case("batches that can be gone through once", 'find_lr("mlp", iter(batches))', "iterator", "ConfigError"),
+        Case("the same, for the wiring", 'check_wiring("mlp", iter(batches))', "iterator", "ConfigError"),
+        Case("no batches", 'find_lr("mlp", [])', "no examples", "DataError"),
+        Case("batches of three", 'find_lr("mlp", [(x, y, y)])', "pair (x, y)", "DataError"),
+        Case("batches without targets", 'find_lr("mlp", [x, x])', "labels", "DataError"),
+        Case("values that are not finite", 'find_lr("mlp", [(x / 0, y)])', "example 0", "DataError"),
+        Case("a number as data", 'find_lr("mlp", 3)', "int", "ConfigError"),
+        Case("a number as a model", "find_lr(3, batches)", "int", "ConfigError"),
+        Case("a module for other inputs", "find_lr(nn.Linear(3, 2), batches)", "(2, 2)", "ConfigError"),
+        Case("a module with too few outputs", "find_lr(nn.Linear(2, 1), batches)", "(2, 1)", "ConfigError"),
+        Case(
+            "a module that is frozen",
+            "find_lr(nn.Linear(2, 2).requires_grad_(False), batches)",
+            "trainable",
+            "ConfigError",
+        ),
+        Case("a word as the loss", 'find_lr("mlp", batches, "cross-entropy")', "loss", "ConfigError"),
+        Case("a loss that gives no tensor", 'find_lr("mlp", batches, lambda outputs, y: 3)', "loss", "ConfigError"),
+        Case("text as a rate", 'find_lr("mlp", batches, low="1e-4")', "low", "ConfigError"),
+        Case("an empty batch", 'find_lr("mlp", batches, batch_size=0)', "batch_size", "ConfigError"),
+        Case(
+            "a negative weight decay",
+            'check_initial_loss("mlp", batches, weight_decay=-1)',
+            "weight_decay",
+            "ConfigError",
+        ),
+        Case("a sample of nothing", 'overfit_sample("mlp", batches, batches=0)', "batches", "ConfigError"),
+        Case("no rates to learn at", 'overfit_sample("mlp", batches, lrs=[])', "lrs", "ConfigError"),
+        Case("one rate that is no list", 'overfit_sample("mlp", batches, lrs=0.1)', "lrs", "ConfigError"),
+    ],
 }
 ALL = [case for group in CASES.values() for case in group]
 
@@ -741,6 +805,17 @@ def _inside(folder: Path, cache: Path) -> Iterator[pytest.MonkeyPatch]:
                     del sys.modules[name]
 
 
+def _called(call: str) -> tuple[str, str]:
+    """Make a call in Python and return the kind of its error, and the message."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            eval(call, dict(NAMES))
+        except SurefootError as error:
+            return type(error).__name__, str(error)
+    return "no error", ""
+
+
 def _quiet(words: str) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
@@ -760,7 +835,7 @@ def _tree(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Answer:
-    code: int
+    code: int | str
     message: str
     changed: list[str]
 
@@ -774,10 +849,14 @@ def answer(case: Case, home: Path) -> Answer:
         if case.make is not None:
             case.make(Place(folder, patch, stack))
         before = _tree(folder)
-        code, out, err = _quiet(case.words)
+        if isinstance(case.code, str):
+            (code, err), out = _called(case.words), ""
+        else:
+            code, out, err = _quiet(case.words)
         after = _tree(folder)
     if case.words.startswith("data check") and not err:
         err = "".join(line for line in out.splitlines(keepends=True) if line.startswith("wrong: "))
+    err = re.sub(r"^(?:reading |step \d, ).*\n", "", err, flags=re.MULTILINE)  # progress of `check`
     message = re.sub(r"^surefoot: ", "", err.strip(), flags=re.MULTILINE)
     message = message.replace(str(cache), "CACHE").replace(str(folder), "HERE")
     message = re.sub(r"(CACHE|HERE/cache)/images/\w+", r"\1/images/...", message)  # a hash of where the images lie
@@ -793,13 +872,14 @@ list on stdout). A message says what was given (the field, file or row), what is
 code 2 means that the command or a setting cannot be used; 1 that data, a checkpoint or a run cannot. All of it is found
 before the first step of training, nothing of yours is changed by it, and no half-made run stays behind. The table is
 made by `python tests/laws/test_messages.py > docs/messages.md`, and the suite holds every line of it. CACHE and HERE
-stand for the cache folder and the working directory.
+stand for the cache folder and the working directory. Calls in Python raise an error with such a message: its kind is
+given in place of the exit code.
 """
 
 
 def line(case: Case, found: Answer) -> str:
     message = "<br>".join(_code(each) for each in found.message.split("\n"))
-    return f"| {case.what}<br>{_code(f'surefoot {case.words}')} | {message} | {found.code} |"
+    return f"| {case.what}<br>{_code(case.shown)} | {message} | {found.code} |"
 
 
 def _code(words: str) -> str:

@@ -62,6 +62,11 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
     """
     if isinstance(model, nn.Module):
         return copy.deepcopy(model)
+    if not (isinstance(model, str) or callable(model)):
+        raise ConfigError(
+            f"model of type {type(model).__name__}", "a model is a name, an nn.Module, or a function that makes one",
+            "pass one of these",
+        )  # fmt: skip
     name = model if isinstance(model, str) else getattr(model, "__name__", "the factory")
     if isinstance(model, str) and model in SHIPPED:
         _check_shape(model, input_shape)
