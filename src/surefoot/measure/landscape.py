@@ -6,7 +6,7 @@ as much of the paths as any plane can. All weights and biases count alike.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +111,7 @@ def losses_on(
     return found
 
 
-def _named(model: nn.Module, vector: Tensor) -> Mapping[str, Tensor]:
+def _named(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
     """Return parameters by name from a vector, and copies of the buffers, which batch norm writes to."""
     named = {name: value.detach().clone() for name, value in model.state_dict().items()}
     at = 0

@@ -127,7 +127,12 @@ def cost_chart(comparison: Comparison) -> Any:
               axis=alt.Axis(format="~g", tickCount=5))  # fmt: skip
     y = alt.Y("noise:Q", title="variance of the step's direction / squared gradient",
               scale=alt.Scale(type="log", padding=16, nice=False), axis=alt.Axis(format="~g", tickCount=5))  # fmt: skip
-    color = _color(comparison, line=False)
+    color = alt.Color(
+        "rule:N",
+        sort=_names(comparison),
+        legend=alt.Legend(title=None, orient="bottom", columns=3, labelLimit=330),
+        scale=alt.Scale(domain=_names(comparison), range=palette(_names(comparison))),
+    )
     dots = base.mark_point(size=160, strokeWidth=2.5, filled=False).encode(
         x=x, y=y, color=color, shape=_shape(comparison)
     )
@@ -226,18 +231,13 @@ def _names(comparison: Comparison) -> list[str]:
     return [rule.name for rule in comparison.rules]
 
 
-def _color(comparison: Comparison, *, line: bool = True) -> alt.Color:
+def _color(comparison: Comparison) -> alt.Color:
     names = _names(comparison)
-    shown = alt.Legend(
-        title=None,
-        orient="bottom",
-        columns=3,
-        labelLimit=330,
-        symbolSize=400,
-        symbolOpacity=1,
-        **({"symbolType": "stroke"} if line else {}),
-    )
-    return alt.Color("rule:N", sort=names, scale=alt.Scale(domain=names, range=palette(names)), legend=shown)
+    legend = alt.Legend(
+        title=None, orient="bottom", columns=3, labelLimit=330, symbolSize=400, symbolOpacity=1,
+        symbolType="stroke",
+    )  # fmt: skip
+    return alt.Color("rule:N", sort=names, scale=alt.Scale(domain=names, range=palette(names)), legend=legend)
 
 
 def _dash(comparison: Comparison) -> alt.StrokeDash:
