@@ -12,8 +12,8 @@ PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(READY) ## train the embedded digits, with no download
-	@$(BIN)/surefoot train digits
+demo: $(READY) ## tune and train on the embedded digits, with no download
+	@$(BIN)/surefoot tune digits
 
 test: lint ## run every check and every test
 	@$(BIN)/python -m pytest -n 2
