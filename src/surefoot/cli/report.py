@@ -1,0 +1,53 @@
+"""`surefoot report`: one page of HTML about runs, made from their folders alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from surefoot.errors import ConfigError
+
+REPORT = "report.html"
+
+
+def report(*runs: str, out: Path | None = None, figures: Path | None = None, runs_dir: Path = Path("runs")) -> int:
+    """Write a report of one or more runs: one HTML file that needs no network and no other file.
+
+    Args:
+        runs: Names of runs, or their folders; several are compared.
+        out: File to write; report.html in the run's folder, or here for several runs.
+        figures: Folder that also gets every figure as PNG and SVG.
+        runs_dir: Folder in which runs lie.
+    """
+    if not runs:
+        raise ConfigError("no run", "a report needs at least one run", "name one; surefoot show lists the runs here")
+    from surefoot.report.contents import read_contents
+
+    found = [read_contents(run, runs_dir) for run in runs]  # what is wrong is said before the seconds of drawing
+    from surefoot.report.page import save_figures, save_report
+
+    print("drawing", file=sys.stderr)
+    single = next((each for each in (Path(runs[0]), runs_dir / runs[0]) if each.is_dir()), None)
+    usual = single / REPORT if len(runs) == 1 and single is not None else Path(REPORT)
+    print(save_report(found, out or usual))
+    if figures is not None:
+        for path in save_figures(found, figures):
+            print(path)
+    return 0
+
+
+def report_of(folder: Path, *, quiet: bool) -> Path | None:
+    """Write the report of a run that has just ended into its folder; None, and a note, where that fails.
+
+    A picture that cannot be drawn must not lose a run.
+    """
+    try:
+        from surefoot.report.contents import read_contents
+        from surefoot.report.page import save_report
+
+        if not quiet:
+            print("drawing report.html", file=sys.stderr)
+        return save_report([read_contents(folder)], folder / REPORT)
+    except Exception as error:  # whatever it is: the run is done and on disk
+        print(f"no report: {type(error).__name__}: {error}. Try surefoot report {folder}", file=sys.stderr)
+        return None

@@ -1,0 +1,137 @@
+"""What a trained classifier does on the test part: who is taken for whom, per class, and how honest it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from surefoot.report.charts import COLORS
+from surefoot.report.figure import GREY, WIDTH, Figure, dressed, values
+
+MOST_CLASSES = 50
+"""Classes whose confusion is drawn as a whole; of more, only the most confused pairs are listed. Chosen by hand."""
+_NUMBERED = 20
+"""Most classes whose cells carry their numbers. Chosen by hand."""
+
+
+def classifier_figures(scores: Mapping[str, Any]) -> list[Figure]:
+    """Return the pictures of a model on the test part; see `record.scored` for what `scores` holds."""
+    if scores["kind"] == "numbers":
+        return [_regression(scores)]
+    names = labelled([each["name"] for each in scores["per_class"]])
+    found = [_confusion(scores, names)] if len(names) <= MOST_CLASSES else []
+    return [*found, _per_class(scores, names), _calibration(scores)]
+
+
+def labelled(names: Sequence[str]) -> list[str]:
+    """Return the names of classes as axes show them; of equal ones, and of none, the number tells them apart.
+
+    >>> labelled(["cat", "dog", "cat"])
+    ['cat (0)', 'dog', 'cat (2)']
+    """
+    return [
+        name if name.strip() and names.count(name) == 1 else f"{name} ({i})".strip() for i, name in enumerate(names)
+    ]
+
+
+def confused_pairs(scores: Mapping[str, Any], most: int = 10) -> list[tuple[str, str, int, float]]:
+    """Return the most confused pairs: true class, taken for, examples, share of the true class."""
+    names = labelled([each["name"] for each in scores["per_class"]])
+    pairs = [
+        (names[i], names[j], count, count / sum(row))
+        for i, row in enumerate(scores["confusion"])
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:most]
+
+
+def _confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
+    cells = [
+        {"true": names[i], "predicted": names[j], "examples": count, "share": count / max(1, sum(row))}
+        for i, row in enumerate(scores["confusion"])
+        for j, count in enumerate(row)
+    ]
+    side = min(520, max(220, 40 * len(names)))
+    base = alt.Chart(values(cells)).encode(
+        x=alt.X("predicted:N", sort=list(names), title="predicted", axis=alt.Axis(labelAngle=-45, labelLimit=90)),
+        y=alt.Y("true:N", sort=list(names), title="true class", axis=alt.Axis(labelLimit=90)),
+        tooltip=["true:N", "predicted:N", "examples:Q", alt.Tooltip("share:Q", format=".1%")],
+    )
+    color = alt.Color("share:Q", title="share of class", scale=alt.Scale(scheme="blues", domain=[0, 1]))
+    layers: list[Any] = [base.mark_rect().encode(color=color)]
+    if len(names) <= _NUMBERED:
+        dark = alt.condition("datum.share > 0.5", alt.value("white"), alt.value("#222222"))
+        layers.append(
+            base.transform_filter("datum.examples > 0").mark_text(fontSize=11).encode(text="examples:Q", color=dark)
+        )
+    worst = confused_pairs(scores, 1)
+    said = f" Most often, {worst[0][0]} is taken for {worst[0][1]}: {worst[0][2]} times." if worst else ""
+    return Figure(
+        name="confusion", title="Who is taken for whom",
+        caption=f"Rows are true classes, columns predictions, cells numbers of examples of the test part.{said}",
+        chart=dressed(alt.layer(*layers).properties(width=side, height=side)),
+    )  # fmt: skip
+
+
+def _per_class(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
+    seen = [
+        {"class": name, "recall": each["recall"], "support": each["support"]}
+        for name, each in zip(names, scores["per_class"], strict=True)
+        if each["recall"] is not None
+    ]
+    shown = sorted(seen, key=lambda each: each["recall"])[:MOST_CLASSES]
+    chart = (
+        alt.Chart(values(shown), width=WIDTH - 120, height=alt.Step(18))
+        .mark_bar(color=COLORS[0])
+        .encode(
+            x=alt.X("recall:Q", title="share of the class that is right", scale=alt.Scale(domain=[0, 1]),
+                    axis=alt.Axis(format="%")),
+            y=alt.Y("class:N", sort=[each["class"] for each in shown], title=None, axis=alt.Axis(labelLimit=110)),
+            tooltip=["class:N", alt.Tooltip("recall:Q", format=".2%"), "support:Q"],
+        )
+    )  # fmt: skip
+    less = f" The {MOST_CLASSES} worst of {len(seen)}." if len(shown) < len(seen) else ""
+    return Figure(
+        name="per-class", title="Accuracy by class", chart=dressed(chart),
+        caption=f"The share of each class's examples that is right, the worst class first.{less}",
+    )  # fmt: skip
+
+
+def _calibration(scores: Mapping[str, Any]) -> Figure:
+    axis, unit = alt.Axis(format="%"), alt.Scale(domain=[0, 1])
+    x = alt.X("confidence:Q", title="how sure the model was, mean of the bin", scale=unit, axis=axis)
+    y = alt.Y("accuracy:Q", title="how often it was right", scale=unit, axis=axis)
+    ideal = alt.Chart(values([{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]))
+    bins = alt.Chart(values(scores["calibration"]))
+    size = alt.Size("examples:Q", scale=alt.Scale(range=[30, 400]))
+    tooltip = ["examples:Q", *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("confidence", "accuracy"))]
+    chart = alt.layer(
+        ideal.mark_line(strokeDash=[4, 4], color=GREY).encode(x=x, y=y),
+        bins.mark_line(color=COLORS[0]).encode(x=x, y=y),
+        bins.mark_circle(color=COLORS[0], opacity=0.9).encode(x=x, y=y, size=size, tooltip=tooltip),
+    ).properties(width=400, height=340)
+    return Figure(
+        name="calibration", title="Is it as good as it is sure?", chart=dressed(chart),
+        caption="On the dashed line, the model is right as often as it says. Below it, it is too sure; above, not sure "
+        f"enough. Expected calibration error: {scores['calibration_error']:.3f} (Guo et al. 2017).",
+    )  # fmt: skip
+
+
+def _regression(scores: Mapping[str, Any]) -> Figure:
+    points = [{"target": y, "predicted": f} for y, f in scores["pairs"]]
+    ends = [min(min(pair) for pair in scores["pairs"]), max(max(pair) for pair in scores["pairs"])]
+    ideal = alt.Chart(values([{"target": end, "predicted": end} for end in ends]))
+    x, y = alt.X("target:Q", scale=alt.Scale(zero=False)), alt.Y("predicted:Q", scale=alt.Scale(zero=False))
+    chart = alt.layer(
+        ideal.mark_line(strokeDash=[4, 4], color=GREY).encode(x=x, y=y),
+        alt.Chart(values(points))
+        .mark_circle(size=16, opacity=0.5)
+        .encode(x=x, y=y, tooltip=["target:Q", "predicted:Q"]),
+    ).properties(width=440, height=380)
+    return Figure(
+        name="predicted", title="Predicted against true", chart=dressed(chart),
+        caption=f"On the dashed line a prediction is right. Mean absolute error {scores['mae']:.4g}.",
+    )  # fmt: skip

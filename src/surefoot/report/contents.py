@@ -1,0 +1,127 @@
+"""What a report is made from: everything that a run's folder holds, read without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from surefoot.errors import CheckpointError
+from surefoot.record import comparison, store
+from surefoot.record.decision import Decision
+from surefoot.record.noise import Noise
+from surefoot.record.noise_log import read_noise
+from surefoot.record.run import Row
+from surefoot.record.scored import read_scores
+from surefoot.record.stored import Stored, read_run
+from surefoot.record.tried import Tried
+
+MOST_ROWS = 2000
+"""Rows of a run that a report draws and carries, evenly thinned; a screen has no more columns. Chosen by hand."""
+MOST_LOSSES = 3000
+"""Mini-batch losses of a run that a report draws, evenly thinned. Chosen by hand."""
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """One run's folder, read.
+
+    Attributes:
+        run: settings, environment, rows and result; None for a comparison, which is no run.
+        name: of the folder.
+        decisions: of a search, in order.
+        tried: finished trials of a search.
+        scores: of the finished model, see `record.scored`; None where there are none.
+        noise: gradient noise along the run.
+        compared: a comparison of rules; None for a run.
+    """
+
+    run: Stored | None
+    name: str
+    decisions: tuple[Decision, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    scores: dict[str, Any] | None = None
+    noise: tuple[Noise, ...] = ()
+    compared: comparison.Comparison | None = None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the run, all of them."""
+        return self.run.rows if self.run is not None else ()
+
+    @property
+    def shown_rows(self) -> list[Row]:
+        """At most `MOST_ROWS` of them, evenly thinned, the first and the last among them."""
+        return thinned(self.rows, MOST_ROWS)
+
+
+def read_contents(run: str | Path, runs_dir: str | Path = "runs") -> Contents:
+    """Return what the folder of a run, a search or a comparison holds.
+
+    Args:
+        run: its path, or its name under `runs_dir`.
+        runs_dir: where runs lie.
+
+    Raises:
+        CheckpointError: it is none of these, or damaged.
+    """
+    for folder in (Path(run), Path(runs_dir) / run):
+        if (folder / comparison.NAME).is_file():
+            return Contents(run=None, name=folder.resolve().name, compared=_comparison(folder / comparison.NAME))
+        if (folder / store.DECISIONS).is_file() and not (folder / store.CONFIG).is_file():
+            return Contents(run=None, name=folder.resolve().name, **_searched(folder))
+    folder = store.run_folder(run, runs_dir)
+    return Contents(
+        run=read_run(folder),
+        name=folder.resolve().name,
+        scores=read_scores(folder),
+        noise=read_noise(folder),
+        **_searched(folder),
+    )
+
+
+def thinned(values: Any, most: int) -> list[Any]:
+    """Return at most `most` of some values at even distances, the first and the last among them.
+
+    >>> thinned(range(100), 4)
+    [0, 33, 66, 99]
+    """
+    if len(values) <= most:
+        return list(values)
+    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+
+
+def _searched(folder: Path) -> dict[str, Any]:
+    return {
+        "decisions": _lines(folder / store.DECISIONS, Decision.from_dict),
+        "tried": _lines(folder / store.TRIED, Tried.from_dict),
+    }
+
+
+def _lines(path: Path, parse: Callable[[dict[str, Any]], _T]) -> tuple[_T, ...]:
+    """Return what the lines of a file hold. A last line that a kill cut short is left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(str(path), f"it must be readable ({error})", "restore it from a copy") from None
+    found: list[_T] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(parse(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            if number < len(lines):
+                given = f"{path}, line {number}"
+                raise CheckpointError(given, f"it must be as it was written ({error})", "restore it") from None
+    return tuple(found)
+
+
+def _comparison(path: Path) -> comparison.Comparison:
+    try:
+        return comparison.Comparison.from_dict(store.read_json(path))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(str(path), f"it must be a comparison ({error})", "restore it from a copy") from None

@@ -1,0 +1,198 @@
+"""The curves of one run on one axis of epochs, and of several runs over each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from surefoot.record.run import Row
+from surefoot.report.charts import COLORS, DASHES
+from surefoot.report.contents import MOST_LOSSES, Contents, thinned
+from surefoot.report.figure import GREY, WIDTH, Figure, dressed, values, zoom
+
+_TRAIN, _VALIDATION = COLORS[0], COLORS[1]
+_LOSS = {"mean since the row before": _TRAIN, "moving average": "#000000", "validation": _VALIDATION}
+_SMOOTH = 0.1
+"""Weight of a new point in the moving average of the mini-batch losses. Chosen by hand."""
+
+
+def run_figure(contents: Contents, pins: Sequence[Mapping[str, Any]] = ()) -> Figure | None:
+    """Return the curves of a run, one above the other on one axis; None for a run without rows.
+
+    Args:
+        contents: of the run's folder.
+        pins: findings that show at a place of the curve: `step` and `finding`.
+    """
+    rows = contents.shown_rows
+    if not rows:
+        return None
+    per_epoch = rows[-1].step / rows[-1].epoch if rows[-1].epoch else 1.0
+    x = alt.X("epoch:Q", title=None, scale=alt.Scale(domain=[0, rows[-1].epoch], nice=False))
+    panels = [_loss_panel(contents, rows, x, [{**each, "epoch": each["step"] / per_epoch} for each in pins])]
+    if any(row.train_accuracy is not None for row in rows):
+        panels.append(_accuracy_panel(rows, x))
+    panels.append(_line_panel(rows, x, "lr", "learning rate", "#000000", log=False))
+    panels.append(_line_panel(rows, x, "grad_norm", "gradient norm", COLORS[2], log=True))
+    panels.append(_line_panel(rows, x, "update_ratio", "update / weight", COLORS[3], log=True))
+    if contents.noise:
+        panels.append(_noise_panel(contents, x, per_epoch))
+    chart = alt.vconcat(*panels, spacing=12).resolve_scale(color="independent", x="shared")
+    last = rows[-1]
+    caption = (
+        f"Points are mini-batch losses, the black line their moving average; the band lies between training and "
+        f"validation accuracy. About 0.001 is a healthy ratio of update to weight. Last row: epoch {last.epoch:.4g}, "
+        f"training loss {last.train_loss:.4g}" + (f", validation loss {last.val_loss:.4g}" if last.val_loss else "")
+    )
+    return Figure(name="curves", title="How it went", caption=caption + ".", chart=dressed(chart))
+
+
+def several_figure(runs: Sequence[Contents]) -> Figure | None:
+    """Return loss and accuracy on the validation part of several runs, over each other; None without rows."""
+    names = [each.name for each in runs if each.rows]
+    if not names:
+        return None
+    points = [
+        {"run": each.name, "epoch": row.epoch, "step": row.step, "train": _finite(row.train_loss),
+         "loss": _finite(row.val_loss), "accuracy": row.val_accuracy}
+        for each in runs for row in thinned(each.rows, max(50, 4000 // len(runs)))
+    ]  # fmt: skip
+    shades = [COLORS[i % len(COLORS)] for i in range(len(names))]
+    dashes = [DASHES[i // len(COLORS) % len(DASHES)] for i in range(len(names))]
+    pick = alt.selection_point(fields=["run"], bind="legend", name="picked")
+    legend = alt.Legend(title=None, orient="bottom", columns=3, symbolType="stroke", labelLimit=200)
+    wanted = [("train", "training loss"), ("loss", "validation loss"), ("accuracy", "validation accuracy")]
+    panels = [
+        alt.Chart(values(points), width=WIDTH, height=190)
+        .mark_line(strokeWidth=2, point=len(points) < 300)
+        .encode(
+            x=alt.X("epoch:Q", title="epoch" if name == "accuracy" else None),
+            y=alt.Y(f"{name}:Q", title=title, scale=alt.Scale(zero=False)),
+            color=alt.Color("run:N", sort=names, scale=alt.Scale(domain=names, range=shades), legend=legend),
+            strokeDash=alt.StrokeDash("run:N", sort=names, scale=alt.Scale(domain=names, range=dashes), legend=legend),
+            opacity=alt.condition(pick, alt.value(1.0), alt.value(0.15)),
+            tooltip=["run:N", "epoch:Q", "step:Q", f"{name}:Q"],
+        )
+        .add_params(zoom(f"zoom_{name}"), pick)
+        for name, title in wanted
+        if any(point[name] is not None for point in points)
+    ]
+    caption = f"{len(names)} runs over each other. A click on a name in the legend shows that run alone."
+    chart = dressed(alt.vconcat(*panels, spacing=14))
+    return Figure(name="runs", title="Curves of all runs", caption=caption, chart=chart)
+
+
+def _loss_panel(contents: Contents, rows: Sequence[Row], x: alt.X, pins: Sequence[Mapping[str, Any]]) -> Any:
+    scatter = _scatter(contents.rows)
+    seen = [point["loss"] for point in scatter] + [row.train_loss for row in rows if math.isfinite(row.train_loss)]
+    seen += [row.val_loss for row in rows if row.val_loss is not None and math.isfinite(row.val_loss)]
+    top = max(seen, default=1.0)
+    scale = alt.Scale(domain=[min(0.0, *seen) if seen else 0.0, 1.05 * top if top > 0 else 1.0], nice=False)
+    y = alt.Y("loss:Q", title="loss", scale=scale)
+    shades = alt.Scale(domain=list(_LOSS), range=list(_LOSS.values()))
+    color = alt.Color("what:N", scale=shades, legend=alt.Legend(title=None, orient="top", symbolType="stroke"))
+    lines = [
+        {"epoch": row.epoch, "step": row.step, "loss": _finite(loss), "what": what}
+        for row in rows
+        for what, loss in (("mean since the row before", row.train_loss), ("validation", row.val_loss))
+        if loss is not None
+    ]
+    lines += [{**point, "what": "moving average", "loss": point["smooth"]} for point in scatter]
+    layers: list[Any] = [
+        alt.Chart(values(scatter)).mark_circle(size=10, opacity=0.35, color=_TRAIN, clip=True)
+        .encode(x=x, y=y, tooltip=["epoch:Q", "loss:Q"]),
+        alt.Chart(values(lines)).mark_line(strokeWidth=2, clip=True, point={"size": 18} if len(rows) < 60 else False)
+        .encode(x=x, y=y, color=color, tooltip=["what:N", "epoch:Q", "step:Q", "loss:Q"]),
+    ]  # fmt: skip
+    if pins:
+        marked = alt.Chart(values([{**each, "loss": top} for each in pins]))
+        layers += [
+            marked.mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=x, tooltip=["finding:N", "step:Q"]),
+            marked.mark_text(align="left", dx=4, dy=8, fontSize=12).encode(x=x, y=y, text="finding:N"),
+        ]
+    return alt.layer(*layers).properties(width=WIDTH, height=240).add_params(zoom("zoom_loss"))
+
+
+def _accuracy_panel(rows: Sequence[Row], x: alt.X) -> Any:
+    points = [
+        {"epoch": row.epoch, "step": row.step, "training": row.train_accuracy, "validation": row.val_accuracy}
+        for row in rows
+    ]
+    y = alt.Y("training:Q", title="accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format="%"))
+    tooltip = ["epoch:Q", "step:Q", *(alt.Tooltip(f"{name}:Q", format=".2%") for name in ("training", "validation"))]
+    base = alt.Chart(values(points))
+    layers = [base.mark_line(strokeWidth=2, color=_TRAIN).encode(x=x, y=y, tooltip=tooltip)]
+    if any(row.val_accuracy is not None for row in rows):
+        layers.insert(0, base.mark_area(opacity=0.18, color=GREY).encode(x=x, y=y, y2="validation:Q"))
+        layers.append(
+            base.mark_line(strokeWidth=2, color=_VALIDATION, point={"size": 18, "color": _VALIDATION}).encode(
+                x=x, y=alt.Y("validation:Q", title="accuracy"), tooltip=tooltip
+            )
+        )
+    return alt.layer(*layers).properties(width=WIDTH, height=170).add_params(zoom("zoom_accuracy"))
+
+
+def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: str, *, log: bool) -> Any:
+    points = [
+        {"epoch": row.epoch, "step": row.step, field: value}
+        for row in rows
+        if (value := _finite(getattr(row, field))) is not None and (value > 0 or not log)
+    ]
+    scale = alt.Scale(type="log", nice=True) if log else alt.Scale(zero=True)
+    shown = alt.X("epoch:Q", title="epoch", scale=x.to_dict()["scale"]) if field == "update_ratio" else x
+    return (
+        alt.Chart(values(points), width=WIDTH, height=100)
+        .mark_line(
+            strokeWidth=2, color=color, clip=True, point={"color": color, "size": 16} if len(rows) < 60 else False
+        )
+        .encode(
+            x=shown,
+            y=alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=3, format="~g")),
+            tooltip=["epoch:Q", "step:Q", f"{field}:Q"],
+        )
+        .add_params(zoom(f"zoom_{field}"))
+    )
+
+
+def _noise_panel(contents: Contents, x: alt.X, per_epoch: float) -> Any:
+    points = [
+        {"epoch": each.step / per_epoch, "step": each.step, "noise_scale": each.total.noise_scale.value}
+        for each in contents.noise
+        if math.isfinite(each.total.noise_scale.value) and each.total.noise_scale.value > 0
+    ]
+    return (
+        alt.Chart(values(points), width=WIDTH, height=100)
+        .mark_line(point=True, color=COLORS[4])
+        .encode(
+            x=x, y=alt.Y("noise_scale:Q", title="noise scale (examples)", scale=alt.Scale(type="log")),
+            tooltip=["step:Q", "noise_scale:Q"],
+        )
+    )  # fmt: skip
+
+
+def _scatter(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Mini-batch losses with their moving average, placed evenly between their row and the one before."""
+    found: list[dict[str, Any]] = []
+    before, smooth = 0.0, None
+    every = max(1, math.ceil(sum(len(row.losses) for row in rows) / MOST_LOSSES))
+    at = 0
+    for row in rows:
+        for i, loss in enumerate(row.losses):
+            if math.isfinite(loss):
+                smooth = loss if smooth is None else (1 - _SMOOTH) * smooth + _SMOOTH * loss
+                if at % every == 0:
+                    epoch = before + (row.epoch - before) * (i + 1) / len(row.losses)
+                    found.append({"epoch": _short(epoch), "loss": _short(loss), "smooth": _short(smooth)})
+            at += 1
+        before = row.epoch
+    return found
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,170 @@
+import dataclasses
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from surefoot.errors import CheckpointError, ConfigError
+from surefoot.record.decision import Decision, Finding
+from surefoot.record.run import Row
+from surefoot.record.scored import scored_classes, write_scores
+from surefoot.report.contents import read_contents
+from surefoot.report.page import embedded, report_page, save_figures, save_report
+
+ROW = Row(
+    step=10, epoch=1.0, examples=640, lr=0.1, train_loss=1.5, train_accuracy=0.4, val_loss=1.2, val_accuracy=0.5,
+    grad_norm=1.0, update_ratio=1e-3, losses=(2.0, 1.5, 1.0), seconds=1.0, examples_per_second=640.0,
+)  # fmt: skip
+OURS = {
+    "a", "article", "body", "br", "button", "code", "details", "div", "figcaption", "figure", "h1", "h2", "h3", "head",
+    "header", "html", "img", "li", "main", "meta", "nav", "p", "pre", "script", "section", "span", "strong", "style", "summary",
+    "table", "tbody", "td", "th", "thead", "title", "tr", "ul",
+}  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Every element and attribute of a page, and the text of its data."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes, self.scripts, self.inside, self.data = [], [], 0, "", ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.inside = dict(attrs).get("id", "") if tag == "script" else ""
+        self.scripts += tag == "script" and dict(attrs).get("type") is None
+
+    def handle_data(self, data):
+        if self.inside == "data":
+            self.data += data
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    return reader
+
+
+@pytest.fixture(autouse=True)
+def _short_program(monkeypatch):
+    """The library that draws is long and takes seconds to make; what surrounds it is what is tested here."""
+    monkeypatch.setattr("surefoot.report.page.program", lambda: "window.nothing = 1;")
+
+
+def folder_of(place, name="first", rows=(ROW,), classes=("cat", "dog"), data="digits"):
+    import tomli_w
+
+    from surefoot.config import Config, Recipe
+    from surefoot.record import store
+    from surefoot.settings import to_dict
+
+    folder = place / name
+    folder.mkdir()
+    config = dataclasses.replace(Config(), data=data, recipe=Recipe(lr=0.1))
+    (folder / store.CONFIG).write_text(tomli_w.dumps(_known(to_dict(config))), encoding="utf-8")
+    (folder / store.COMMAND).write_text("surefoot train digits", encoding="utf-8")
+    store.write_json(folder / store.ENVIRONMENT, {"python": "3.11"})
+    store.append_rows(folder, rows)
+    result = {
+        "outcome": "finished", "reason": "all 10 steps were done", "test_accuracy": 0.5, "test_examples": 2,
+        "test_loss": 0.7, "train_seconds": 1.0, "epochs": 1.0, "steps": 10,
+    }  # fmt: skip
+    store.write_json(folder / store.RESULT, result)
+    outputs, targets = np.eye(len(classes))[[0, 0]] * 3, np.array([0, 1])
+    write_scores(
+        folder,
+        scored_classes(outputs, targets, tuple(classes), of="test", name_of=lambda i: f"{classes[i]}.png",
+                       picture=lambda i: b"png"),
+    )  # fmt: skip
+    return folder
+
+
+def _known(values):
+    return {k: _known(v) if isinstance(v, dict) else v for k, v in values.items() if v is not None}
+
+
+def test_the_page_says_the_answer_first_and_its_data_equal_the_record(tmp_path):
+    contents = read_contents(folder_of(tmp_path))
+    page = report_page([contents])
+    assert "50.00% of the 2 examples" in page
+    assert page.index("50.00%") < page.index("How it went") < page.index("Who is taken for whom")
+    held = json.loads(read(page).data)
+    assert held == json.loads(json.dumps(embedded([contents])))
+    assert held["runs"][0]["rows"] == [{k: v for k, v in ROW.to_dict().items() if k != "losses"}]
+
+
+def test_nothing_in_the_page_leads_out_of_it(tmp_path):
+    reader = read(report_page([read_contents(folder_of(tmp_path))]))
+    for tag, name, value in reader.attributes:
+        assert not name.startswith("on"), (tag, name)
+        assert name != "style"
+        if name in ("src", "href"):
+            assert value.startswith(("data:image/", "#")), (tag, value[:60])
+    policy = next(value for _, name, value in reader.attributes if name == "content" and "default-src" in value)
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def hostile():
+    seeds = [
+        "<script>alert(1)</script>", "</script><script>alert(2)</script>", "<img src=x onerror=alert(3)>",
+        "\"><svg onload=alert(4)>", "'><b>", "{{ 7*7 }}", "{% raw %}", "<!--", "-->", "]]>", "javascript:alert(5)",
+        "&lt;b&gt;", "\x00\x1b[31m", "‮abc", "=cmd()", "${7*7}", "datum.x; alert(6)", "</style><h1>",
+        "</title><iframe>", "a" * 300,
+    ]  # fmt: skip
+    return [f"{seeds[i % len(seeds)]}{i}" for i in range(500)]
+
+
+def test_500_hostile_names_end_as_text(tmp_path):
+    names = hostile()
+    folder = folder_of(tmp_path, classes=names, data=names[0])
+    decisions = [
+        Decision(
+            step=i, name=name, claim=name, verdict="fail", reason=name, advice=name, value={name: name},
+            findings=(Finding(name=name, verdict="fail", reason=name, advice=name),), evidence={name: [name]},
+        )
+        for i, name in enumerate(names[:40])
+    ]  # fmt: skip
+    (folder / "decisions.jsonl").write_text("".join(json.dumps(each.to_dict()) + "\n" for each in decisions))
+    (folder / "command.txt").write_text(names[1])
+    (folder / "environment.json").write_text(json.dumps({name: name for name in names}))
+    reader = read(report_page([read_contents(folder)]))
+    assert set(reader.tags) <= OURS, set(reader.tags) - OURS
+    assert reader.scripts == 2, "the two that we wrote"
+    assert all(not name.startswith("on") for _, name, _ in reader.attributes)
+    assert {value.split(",")[0] for _, name, value in reader.attributes if name == "src"} <= {
+        "data:image/svg+xml;base64", "data:image/png;base64",
+    }  # fmt: skip
+    assert json.loads(reader.data)["runs"][0]["environment"][names[7]] == names[7]
+
+
+def test_several_runs_are_one_table_and_overlaid_curves(tmp_path):
+    runs = [read_contents(folder_of(tmp_path, name)) for name in ("one", "two")]
+    page = report_page(runs)
+    assert "All runs" in page
+    assert "Curves of all runs" in page
+    assert [each["name"] for each in json.loads(read(page).data)["runs"]] == ["one", "two"]
+
+
+def test_a_long_run_stays_small(tmp_path):
+    rows = [dataclasses.replace(ROW, step=i, epoch=i / 100, losses=(1.0,)) for i in range(1, 20_001)]
+    page = report_page([read_contents(folder_of(tmp_path, rows=rows))])
+    assert len(page) < 4e6
+    held = json.loads(read(page).data)["runs"][0]
+    assert (held["rows_in_all"], len(held["rows"]), held["rows"][-1]["step"]) == (20_000, 2_000, 20_000)
+
+
+def test_figures_are_files(tmp_path):
+    files = save_figures([read_contents(folder_of(tmp_path))], tmp_path / "figures")
+    assert {each.name for each in files} >= {"curves.png", "curves.svg", "confusion.png"}
+
+
+def test_mistakes_are_said(tmp_path):
+    with pytest.raises(ConfigError, match="no run"):
+        report_page([])
+    with pytest.raises(CheckpointError, match="not a run"):
+        read_contents("nothing", tmp_path)
+    with pytest.raises(ConfigError, match="folder must exist"):
+        save_report([read_contents(folder_of(tmp_path))], tmp_path / "none" / "report.html")
