@@ -25,7 +25,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -217,12 +217,15 @@ def judged(name: str, folder: Path, kept: int) -> dict[str, Any]:
 
     rows = {"find_lr": [v["lr"] for v in found], "low": [v["low"] for v in found], "high": [v["high"] for v in found]}
     rows |= {rule: [call["rules"][rule] for call in calls if call["rules"][rule] is not None] for rule in RULES}
+    ends = ("low", "high")
     inside = [_best_inside(v["low"], v["high"], lrs, mean) for v in found]
     return {
-        "best_lr": float(lrs[at]), "best_error": float(mean.min()), "plateau": [float(plateau.min()), float(plateau.max())],
+        "best_lr": float(lrs[at]), "best_error": float(mean.min()),
+        "plateau": [float(plateau.min()), float(plateau.max())],
         "best_inside": statistics.fmean(v["low"] <= lrs[at] <= v["high"] for v in found),
         "plateau_met": statistics.fmean(v["low"] <= plateau.max() and plateau.min() <= v["high"] for v in found),
         "regret_of_best_inside": statistics.fmean(inside), "worst_regret_of_best_inside": max(inside),
+        "ends_move_decades": {end: float(np.ptp([math.log10(v[end]) for v in found])) for end in ends},
         "width_decades": statistics.fmean(math.log10(v["high"] / v["low"]) for v in found),
         "seconds_median": statistics.median(call["seconds"] for call in calls),
         "cpu_seconds_median": statistics.median(call["cpu_seconds"] for call in calls),
@@ -248,10 +251,9 @@ def scores(kept: Mapping[str, np.ndarray]) -> judge.Scores:
 def _decided(place: Path) -> dict[str, Any]:
     with np.load(place) as kept:
         own, found = scores(kept), judge.bracket(scores(kept))
-        value = None if found is None else {"lr": found.lr, "low": found.low, "high": found.high,
-                                            "low_interval": found.low_interval, "high_interval": found.high_interval}  # fmt: skip
         return {
-            "value": value, "verdicts": {f.name: f.verdict for f in judge.judged(own, found, SEARCH.steps)},
+            "value": None if found is None else asdict(found),
+            "verdicts": {f.name: f.verdict for f in judge.judged(own, found, SEARCH.steps)},
             "seconds": float(kept["seconds"]), "cpu_seconds": float(kept["cpu_seconds"]),
             "rules": suggestions(kept["ramp_lrs"], kept["ramp_losses"]),
             "lrs": own.lrs.tolist(), "initial_losses": own.initial.round(5).tolist(),
@@ -261,8 +263,10 @@ def _decided(place: Path) -> dict[str, Any]:
 
 def _shown(name: str, said: Mapping[str, Any]) -> str:
     low, high = said["plateau"]
+    found = [call for call in said["calls"] if call["value"] is not None]
     lines = [
-        f"{name}: best {said['best_lr']:.2g}, plateau {low:.2g} to {high:.2g} (error {said['best_error']:.4f}); in the "
+        f"{name} ({len(found)} of {len(said['calls'])} calls answer): "
+        f"best {said['best_lr']:.2g}, plateau {low:.2g} to {high:.2g} (error {said['best_error']:.4f}); in the "
         f"bracket {said['best_inside']:.0%}, plateau met {said['plateau_met']:.0%}, regret of the best rate inside "
         f"{said['regret_of_best_inside']:.4f}, {said['width_decades']:.2f} decades wide; "
         f"{said['cpu_seconds_median']:.1f} CPU seconds"
@@ -292,13 +296,12 @@ def main() -> None:
     torch.set_num_threads(1)
     options.curves.mkdir(parents=True, exist_ok=True)
     wanted = {
-        name: subject for name, subject in subjects(options.cifar10 or "").items()
+        name: subject for name, subject in subjects(options.cifar10).items()
         if not options.tasks or any(word in name for word in options.tasks)
     }  # fmt: skip
     if options.act == "measure":
         for name, subject in wanted.items():
-            if "cifar10" not in name or options.cifar10 is not None:
-                measure(name, subject, options.curves, options.calls)
+            measure(name, subject, options.curves, options.calls)
         return
     result = {
         "what": "find_lr's bracket and the usual rules against the best rate of complete trainings",
@@ -313,7 +316,7 @@ def main() -> None:
             result["tasks"][name] = judged(name, options.curves, calls)
             print(_shown(name, result["tasks"][name]), flush=True)
     if options.out is not None:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        options.out.write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -93,6 +93,16 @@ def test_no_drop_is_no_bracket_and_a_failure():
     assert judge.judged(seen, None, 40)[0].verdict == "fail"
 
 
+def test_seeds_that_differ_at_the_best_rate_do_not_hide_the_sure_drop_below_it():
+    """At the best rate one seed of three has not come off the plateau yet, as in deep networks without norm."""
+    drops = np.array([[0.20, 0.22, 0.18], [1.5, 0.02, 0.02], [-1.0, -1.0, -1.0]])
+    seen = judge.scored(LRS[8:11], (2.3 - drops)[:, :, None].repeat(20, axis=2), np.full((3, 20), 2.3))
+    found = judge.bracket(seen)
+    assert seen.best == 1
+    assert found is not None
+    assert (found.low, found.high) == (LRS[8], LRS[9])
+
+
 def test_noise_alone_is_no_drop():
     rng = np.random.default_rng(1)
     curves, untrained = 2.3 + 0.05 * rng.normal(size=(9, 3, 100)), 2.3 + 0.05 * rng.normal(size=(3, 20))
