@@ -209,8 +209,8 @@ def _show(found: Comparison, folder: Path) -> None:
     print()
     for finding in found.findings:
         word = "" if finding.verdict == "pass" else f"{finding.verdict}: "
-        text = f"{word}{finding.reason}." + (f" {finding.advice}." if finding.advice else "")
-        print(clean(f"{text[:1].upper()}{text[1:]}"))
+        sentences = [f"{word}{finding.reason}.", *([f"{finding.advice}."] if finding.advice else [])]
+        print(clean(" ".join(f"{text[:1].upper()}{text[1:]}" for text in sentences)))
     print(f"\nEverything is in {folder}.")
 
 
