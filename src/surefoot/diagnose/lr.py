@@ -25,7 +25,7 @@ as many: the usual 95 %, coarse with few seeds."""
 MARGIN = 10**0.25
 """The suggestion stays under the high end by this factor, a step of the grid: the edge is known no better, and comes
 down with longer exposure. It matters in brackets of under half a decade, which are those of networks without norm:
-ten epochs at the middle lost 4.2 points there, with the margin 1.6. Chosen by hand."""
+at the middle ten epochs lost 4.2 points, so 1.6. Chosen by hand."""
 NO_DROP = 0.01
 """A best drop under this share of the initial loss is none: two standard errors over 2 or 3 seeds are met by chance too
 often. Chosen by hand."""
@@ -154,26 +154,23 @@ def bracket(scores: Scores) -> Bracket | None:
         return None
     high = _edge(scores.drops, scores.best)
     low = float(scores.lrs[_lowest(scores)])
-    lows, tops, firsts = [low], [float(scores.lrs[high])], [_next(scores.lrs, high)]
+    after = np.append(scores.lrs[1:], scores.lrs[-1])  # the next rate up, or the last
+    lows, tops, firsts = [low], [float(scores.lrs[high])], [float(after[high])]
     for own in scores.drop.T:
         works = own >= SHARE_OF_BEST * max(own.max(), 0.0)
         edge = _edge(works & (own > 0), int(np.argmax(own)))
         lows.append(float(scores.lrs[np.argmax(own)]))
         tops.append(float(scores.lrs[edge]))
-        firsts.append(_next(scores.lrs, edge))
+        firsts.append(float(after[edge]))
     top = float(scores.lrs[high])
-    return Bracket(_middle(low, top), low, top, (min(lows), max(lows)), (min(tops), max(firsts)))
-
-
-def _middle(low: float, high: float) -> float:
-    return max(low, min(math.sqrt(low * high), high / MARGIN))
+    lr = max(low, min(math.sqrt(low * top), top / MARGIN))
+    return Bracket(lr, low, top, (min(lows), max(lows)), (min(tops), max(firsts)))
 
 
 def _lowest(scores: Scores) -> int:
-    """The lowest rate, from the best one down without a gap, whose loss is not significantly above the least.
+    """The lowest rate, from the best one down without a gap, not significantly above the least, seed by seed.
 
-    Seeds share their weights and batches over all rates, so differences are taken seed by seed. One seed alone cannot
-    say what is significant: then it is the best one.
+    One seed alone cannot say what is significant: then it is the best one.
     """
     at, best = scores.best, scores.drop[scores.best]
     while len(best) > 1 and at > 0 and np.isfinite(scores.drop[at - 1]).all():
@@ -190,10 +187,6 @@ def _edge(works: np.ndarray, best: int) -> int:
     while edge + 1 < len(works) and works[edge + 1]:
         edge += 1
     return edge
-
-
-def _next(lrs: np.ndarray, i: int) -> float:
-    return float(lrs[min(i + 1, len(lrs) - 1)])
 
 
 def judged(scores: Scores, found: Bracket | None, steps: int) -> tuple[Finding, ...]:
@@ -236,16 +229,13 @@ def _drop(scores: Scores, steps: int) -> Finding:
 
 
 def _inside(scores: Scores, found: Bracket) -> Finding:
-    open_top, open_bottom = bool(scores.drops[-1]), scores.best == 0
-    side = "above" if open_top else "below"
+    side = "above" if scores.drops[-1] else "below" if scores.best == 0 else None
     return Finding(
         name="inside-the-grid",
-        verdict="suspect" if open_top or open_bottom else "pass",
+        verdict="suspect" if side else "pass",
         reason=f"the rates tried, {scores.lrs[0]:.2g} to {scores.lrs[-1]:.2g}, "
-        + (f"do not hold the answer: it may lie {side}" if open_top or open_bottom else "hold the bracket inside them"),
-        advice="look at the scale of inputs and loss: rates this far out are not usual"
-        if open_top or open_bottom
-        else None,
+        + (f"do not hold the answer: it may lie {side}" if side else "hold the bracket inside them"),
+        advice="look at the scale of inputs and loss: rates this far out are not usual" if side else None,
     )
 
 
@@ -270,9 +260,8 @@ NEITHER_END = (
     "neither end is the answer for a long run: short runs choose too small a rate (Wu et al. 2018, arXiv 1803.02021), "
     "and at the edge training turns unstable with longer exposure; compare runs of a few epochs at lr / 3, lr and 3 lr"
 )
-"""Why the middle. Measured here too (`benchmarks/find_lr.py`): the best rate of ten epochs was 0.6 to 4 times the rate
-of the least loss after 100 steps; on a CNN for CIFAR-10 without norm the rate at which one epoch did best lost 28
-points in ten."""
+"""Measured here too (`benchmarks/find_lr.py`): the best rate of ten epochs was 0.6 to 4 times that of the least loss in
+100 steps; on a CNN for CIFAR-10 without norm the rate at which one epoch did best lost 28 points in ten."""
 
 
 def answer(found: Bracket, steps: int) -> str:

@@ -181,9 +181,7 @@ def _plateau(trials: Trials) -> Finding:
             name="plateau", verdict="fail", reason=f"{seen} and stays there",
             advice="the cause was found: see the finding before this one",
         )  # fmt: skip
-    if facts.examples * (facts.outputs if not facts.classifies else 1) > facts.parameters / (
-        facts.outputs if facts.classifies else 1
-    ):
+    if facts.examples * facts.outputs > facts.parameters:
         return Finding(
             name="capacity", verdict="suspect",
             reason=f"{seen} and stays there; {facts.parameters:,} parameters for {facts.outputs} outputs are "

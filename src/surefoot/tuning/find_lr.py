@@ -201,10 +201,7 @@ def searching(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progres
 def measuring(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progress, None, Measured]:
     """Train at every rate of the grid, widened where the answer lies on its border, and return all losses.
 
-    The first seed goes over the whole grid, the others over the rates that can matter.
-
-    Args:
-        task, recipe, search: as in `searching`.
+    The first seed goes over the whole grid, the others over the rates that can matter. Arguments as in `searching`.
     """
     measured = Measured([task if s == 0 else reseeded(task, task.seed + s) for s in range(search.seeds)])
     measured.lrs = yield from _widened(measured, recipe, search, search.grid, seeds=1)
@@ -285,10 +282,8 @@ def _range_test(task: Task, recipe: Recipe, steps: int) -> dict[str, Any]:
     lrs, losses = ramp(task, recipe, *RAMP, steps)
     curve = smoothed(losses)
     shown = slice(0, len(curve))
-    return {
-        "lrs": lrs[shown].tolist(), "losses": losses[shown].tolist(), "smoothed": curve.tolist(),
-        "suggestions": suggestions(lrs, losses),
-    }  # fmt: skip
+    return {"lrs": lrs[shown].tolist(), "losses": losses[shown].tolist(), "smoothed": curve.tolist(),
+            "suggestions": suggestions(lrs, losses)}  # fmt: skip
 
 
 def _thinned(losses: np.ndarray) -> list[float]:
