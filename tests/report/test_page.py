@@ -17,9 +17,9 @@ ROW = Row(
     grad_norm=1.0, update_ratio=1e-3, losses=(2.0, 1.5, 1.0), seconds=1.0, examples_per_second=640.0,
 )  # fmt: skip
 OURS = {
-    "a", "article", "body", "br", "button", "code", "details", "div", "figcaption", "figure", "h1", "h2", "h3", "head",
-    "header", "html", "img", "li", "main", "meta", "nav", "p", "pre", "script", "section", "span", "strong", "style", "summary",
-    "table", "tbody", "td", "th", "thead", "title", "tr", "ul",
+    "a", "article", "body", "br", "button", "code", "details", "div", "figcaption", "figure", "h1", "h2", "h3",
+    "head", "header", "html", "img", "li", "main", "meta", "nav", "p", "pre", "script", "section", "span", "strong",
+    "style", "summary", "table", "tbody", "td", "th", "thead", "title", "tr", "ul",
 }  # fmt: skip
 
 

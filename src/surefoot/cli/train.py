@@ -43,6 +43,7 @@ def train(
     name: str | None = None,
     runs_dir: Path = Path("runs"),
     measure_noise: Annotated[bool, Switch] = False,
+    no_report: Annotated[bool, Switch] = False,
     json: Annotated[bool, Switch] = False,
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
     **settings: Any,
@@ -57,6 +58,7 @@ def train(
         name: Name of the run's folder; date, data and model if left out.
         runs_dir: Folder in which runs lie.
         measure_noise: Measure gradient noise along the run, into its noise.jsonl; the run stays the same, bit for bit.
+        no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
         json: Print the result as JSON.
         quiet: Show no progress.
     """
@@ -64,7 +66,7 @@ def train(
     from surefoot.training.opening import resolve
 
     chosen = resolve(merged(file, nested({"data": data, **settings})))
-    return _train(chosen, name, runs_dir, measure_noise=measure_noise, as_json=json, quiet=quiet)
+    return _train(chosen, name, runs_dir, measure_noise=measure_noise, report=not no_report, as_json=json, quiet=quiet)
 
 
 def resume(
@@ -91,10 +93,13 @@ def resume(
     folder = folder if folder.name else folder.resolve()  # "." has no name
     from surefoot.training.opening import read_config
 
-    return _train(read_config(folder), folder.name, folder.parent, measure_noise=False, as_json=json, quiet=quiet)
+    chosen = read_config(folder)
+    return _train(chosen, folder.name, folder.parent, measure_noise=False, report=True, as_json=json, quiet=quiet)
 
 
-def _train(config: Config, name: str | None, runs_dir: Path, *, measure_noise: bool, as_json: bool, quiet: bool) -> int:
+def _train(
+    config: Config, name: str | None, runs_dir: Path, *, measure_noise: bool, report: bool, as_json: bool, quiet: bool
+) -> int:
     if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
         return _finished(config, runs_dir / name, as_json=as_json)
     from surefoot.training.opening import open_run
@@ -108,6 +113,12 @@ def _train(config: Config, name: str | None, runs_dir: Path, *, measure_noise: b
             return stopped
         result = run.finish()
     print_result(result.summary, as_json=as_json)
+    if report:
+        from surefoot.cli.report import report_of
+
+        drawn = report_of(result.folder, quiet=quiet)
+        if drawn is not None and not as_json:
+            print(f"{'report':<11}{drawn}")
     return 0 if result.record.outcome.kind == "finished" else 1
 
 

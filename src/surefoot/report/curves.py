@@ -61,7 +61,10 @@ def several_figure(runs: Sequence[Contents]) -> Figure | None:
     ]  # fmt: skip
     shades = [COLORS[i % len(COLORS)] for i in range(len(names))]
     dashes = [DASHES[i // len(COLORS) % len(DASHES)] for i in range(len(names))]
-    pick = alt.selection_point(fields=["run"], bind="legend", name="picked")
+    picks = {
+        name: alt.selection_point(fields=["run"], bind="legend", name=f"picked_{name}")
+        for name in ("train", "loss", "accuracy")
+    }
     legend = alt.Legend(title=None, orient="bottom", columns=3, symbolType="stroke", labelLimit=200)
     wanted = [("train", "training loss"), ("loss", "validation loss"), ("accuracy", "validation accuracy")]
     panels = [
@@ -72,10 +75,10 @@ def several_figure(runs: Sequence[Contents]) -> Figure | None:
             y=alt.Y(f"{name}:Q", title=title, scale=alt.Scale(zero=False)),
             color=alt.Color("run:N", sort=names, scale=alt.Scale(domain=names, range=shades), legend=legend),
             strokeDash=alt.StrokeDash("run:N", sort=names, scale=alt.Scale(domain=names, range=dashes), legend=legend),
-            opacity=alt.condition(pick, alt.value(1.0), alt.value(0.15)),
+            opacity=alt.condition(picks[name], alt.value(1.0), alt.value(0.15)),
             tooltip=["run:N", "epoch:Q", "step:Q", f"{name}:Q"],
         )
-        .add_params(zoom(f"zoom_{name}"), pick)
+        .add_params(zoom(f"zoom_{name}"), picks[name])
         for name, title in wanted
         if any(point[name] is not None for point in points)
     ]

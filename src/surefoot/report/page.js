@@ -36,12 +36,8 @@
     } catch (error) { console.error(figure.id, error); }
   };
   const all = [...document.querySelectorAll("figure.chart")];
-  if (window.vegaEmbed && "IntersectionObserver" in window) {
-    const seen = new IntersectionObserver((entries) => {
-      for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); }
-    }, { rootMargin: "600px" });
-    all.forEach((figure) => seen.observe(figure));
-  }
+  // One after the other from the top, so that the first can be used while the last are drawn.
+  if (window.vegaEmbed) (async () => { for (const figure of all) await draw(figure); })();
   const key = (row, at) => row.cells[at].dataset.value ?? row.cells[at].textContent;
   const compared = (a, b) => {
     const x = parseFloat(a), y = parseFloat(b);

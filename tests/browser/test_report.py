@@ -1,0 +1,100 @@
+"""A report in a real browser: charts are drawn under the page's own policy, and nothing is fetched or refused."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from surefoot.report.contents import read_contents
+from surefoot.report.page import embedded, save_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed, so no page was opened in it")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--window-size=1100,9000", "--virtual-time-budget=20000",
+    "--enable-logging=stderr",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of a real run of a second."""
+    import surefoot
+
+    runs = tmp_path_factory.mktemp("runs")
+    surefoot.train("digits", "linear", epochs=3, lr=0.1, runs_dir=runs, name="first")
+    contents = read_contents("first", runs)
+    return contents, save_report([contents], runs / "report.html")
+
+
+def opened(path, profile):
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()],
+        capture_output=True, text=True, timeout=90, check=True,
+    )  # fmt: skip
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_charts_are_drawn_and_the_console_is_silent(report, tmp_path):
+    contents, path = report
+    dom, said = opened(path, tmp_path / "profile")
+    assert said == [], "no error, and nothing that the content security policy had to refuse"
+    figures = re.findall(r'<figure class="([^"]*)" id="([^"]*)"', dom)
+    assert len(figures) >= 4
+    assert all(kind == "chart drawn" for kind, _ in figures), figures
+    assert dom.count("<canvas") == len(figures)
+    held = re.search(r'<script type="application/json" id="data">(.*?)</script>', dom, re.DOTALL)
+    assert held is not None
+    assert json.loads(held[1]) == json.loads(json.dumps(embedded([contents])))
+
+
+def test_tables_sort_and_tooltips_and_zoom_work(report, tmp_path):
+    """A script of ours is added to a copy of the page, with its hash in the policy; what it saw, it leaves as text."""
+    from surefoot.report.embed import hashed
+
+    _, path = report
+    script = """
+    const until = async (holds) => { while (!holds()) await new Promise((done) => setTimeout(done, 50)); };
+    (async () => {
+      await until(() => window.charts["part-0-curves"]);
+      const view = window.charts["part-0-curves"], seen = {};
+      const table = document.querySelector("#part-0-curves details table.sorts");
+      const first = () => table.tBodies[0].rows[0].cells[1].textContent;
+      const button = table.querySelectorAll("th button")[1];
+      button.click(); seen.up = first(); button.click(); seen.down = first();
+      seen.sort = table.querySelectorAll("th")[1].getAttribute("aria-sort");
+      const find = (item) => item.tooltip && item.tooltip.loss !== undefined ? item
+        : (item.items || []).map(find).find(Boolean);
+      const item = find(view.scenegraph().root);
+      view.tooltip()(view, new MouseEvent("mousemove", {clientX: 50, clientY: 50}), item, item.tooltip);
+      seen.tip = document.getElementById("tip").textContent;
+      const canvas = document.querySelector("#part-0-curves canvas");
+      const before = JSON.stringify(view.getState().signals);
+      const box = canvas.getBoundingClientRect();
+      const at = {clientX: box.left + 300, clientY: box.top + 150, bubbles: true, cancelable: true};
+      canvas.dispatchEvent(new MouseEvent("mousemove", at));
+      canvas.dispatchEvent(new WheelEvent("wheel", {...at, deltaY: -300}));
+      await view.runAsync();
+      seen.zoomed = JSON.stringify(view.getState().signals) !== before;
+      const out = document.createElement("p"); out.id = "seen"; out.textContent = JSON.stringify(seen);
+      document.body.append(out);
+    })();
+    """
+    page = path.read_text(encoding="utf-8").replace("script-src ", f"script-src {hashed(script)} ", 1)
+    head, _, tail = page.rpartition("</body>")  # the program that draws has the word in it too
+    page = f"{head}<script>{script}</script></body>{tail}"
+    copy = tmp_path / "copy.html"
+    copy.write_text(page, encoding="utf-8")
+    dom, said = opened(copy, tmp_path / "profile")
+    assert said == []
+    found = re.search(r'<p id="seen">(.*?)</p>', dom)
+    assert found is not None, "the script did not come to its end"
+    seen = json.loads(found[1])
+    assert int(seen["up"]) < int(seen["down"])
+    assert seen["sort"] == "descending"
+    assert re.search(r"loss: \d", seen["tip"]), seen
+    assert seen["zoomed"]
