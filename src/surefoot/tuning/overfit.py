@@ -84,8 +84,9 @@ def overfit_sample(
 
 
 def _rates(lrs: Any) -> bool:
-    numbers = isinstance(lrs, Sequence) and not isinstance(lrs, str) and all(isinstance(lr, (int, float)) for lr in lrs)
-    return numbers and len(lrs) > 0 and all(0 < lr < float("inf") for lr in lrs)
+    if isinstance(lrs, str) or not isinstance(lrs, Sequence) or not lrs:
+        return False
+    return all(isinstance(each, (int, float)) and 0 < each < float("inf") for each in lrs)
 
 
 def overfitting_sample(
