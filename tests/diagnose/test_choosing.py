@@ -5,7 +5,7 @@ import pytest
 from invented import came_to, trial
 
 from surefoot.config import Recipe, Schedule
-from surefoot.diagnose import choosing, search
+from surefoot.diagnose import choosing, search, space
 from surefoot.record.decision import Decision
 
 
@@ -36,7 +36,7 @@ def test_a_grid_in_which_everything_diverged_fails():
 
 
 def test_a_round_says_how_the_rate_moved_and_what_is_alike():
-    where = search.space(Recipe(), 1000, 0.01, 0.1, frozenset())
+    where = space.space(Recipe(), 1000, 0.01, 0.1, frozenset())
     first, more = grid([-1.0, -2.0, -1.5, -1.0]), grid([-1.2, -2.0, -2.6, math.inf], share=1.0)
     before, now = search.choose(first, where, 100), search.choose([*first, *more], where, 100)
     decision = choosing.refined(1, before, now, more, first, 100)

@@ -6,12 +6,12 @@ import pytest
 from invented import STEPS, came_to, outcomes, trial, valley
 
 from surefoot.config import Recipe
-from surefoot.diagnose import search
+from surefoot.diagnose import search, space
 from surefoot.diagnose.response import coordinates
 
 BASE = Recipe()
-WHERE = search.space(BASE, STEPS, 0.01, 0.1, frozenset())
-RATES_ONLY = search.space(BASE, STEPS, 0.01, 0.1, frozenset({"weight_decay", "momentum"}))
+WHERE = space.space(BASE, STEPS, 0.01, 0.1, frozenset())
+RATES_ONLY = space.space(BASE, STEPS, 0.01, 0.1, frozenset({"weight_decay", "momentum"}))
 
 
 def test_a_point_and_its_recipe_mean_the_same():
@@ -26,29 +26,29 @@ def test_a_point_and_its_recipe_mean_the_same():
 
 
 def test_decoupled_weight_decay_has_the_same_total():
-    where = search.space(Recipe(weight_decay_form="decoupled"), STEPS, 0.01, 0.1, frozenset())
-    recipe = where.recipe(search.Point(1.0, 3.0, 0.9), 1.0)
+    where = space.space(Recipe(weight_decay_form="decoupled"), STEPS, 0.01, 0.1, frozenset())
+    recipe = where.recipe(space.Point(1.0, 3.0, 0.9), 1.0)
     assert recipe.weight_decay == pytest.approx(3.0 / (0.1 * STEPS), rel=0.01)
 
 
 def test_what_is_fixed_stays():
     recipes = [RATES_ONLY.recipe(point, 1.0) for point in RATES_ONLY.candidates]
     assert {(each.weight_decay, each.momentum) for each in recipes} == {(BASE.weight_decay, BASE.momentum)}
-    where = search.space(Recipe(lr=0.07), STEPS, 0.01, 0.1, frozenset({"lr"}))
+    where = space.space(Recipe(lr=0.07), STEPS, 0.01, 0.1, frozenset({"lr"}))
     assert {where.recipe(point, 1.0).lr for point in where.candidates} == {0.07}
     assert {point.momentum for point in where.candidates} == {0.9}
 
 
 def test_nesterov_without_momentum_becomes_plain():
-    where = search.space(Recipe(momentum_form="nesterov"), STEPS, 0.01, 0.1, frozenset())
-    assert where.recipe(search.Point(0.1, 1.0, 0.0), 1.0).momentum_form == "pytorch"
+    where = space.space(Recipe(momentum_form="nesterov"), STEPS, 0.01, 0.1, frozenset())
+    assert where.recipe(space.Point(0.1, 1.0, 0.0), 1.0).momentum_form == "pytorch"
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 30])
 def test_a_coarse_grid_covers_the_bracket_and_every_axis(count):
-    points = search.coarse_grid(WHERE, count)
+    points = space.coarse_grid(WHERE, count)
     rates = sorted(math.log10(point.rate) for point in points)
-    low, high = math.log10(0.1) - search.REACH_DECADES[0], 0.0
+    low, high = math.log10(0.1) - space.REACH_DECADES[0], 0.0
     assert len(points) == count
     assert low - 1e-9 <= rates[0] <= rates[-1] <= high + 1e-9
     if count >= 12:
@@ -59,14 +59,14 @@ def test_a_coarse_grid_covers_the_bracket_and_every_axis(count):
 
 
 def test_rates_alone_are_evenly_spaced_with_the_usual_decay():
-    points = search.coarse_grid(search.only_rates(WHERE), 5)
+    points = space.coarse_grid(space.only_rates(WHERE), 5)
     steps = [math.log10(b.rate / a.rate) for a, b in itertools.pairwise(points)]
     assert steps == pytest.approx([steps[0]] * 4)
-    assert {(point.decay, point.momentum) for point in points} == {(search.USUAL_DECAY, 0.9)}
+    assert {(point.decay, point.momentum) for point in points} == {(space.USUAL_DECAY, 0.9)}
 
 
 def tried_grid(error, shares=(0.25,), where=WHERE, count=7, seeds=1):
-    points = search.coarse_grid(search.only_rates(where), count)
+    points = space.coarse_grid(space.only_rates(where), count)
     trials = [
         dataclasses.replace(trial(0.1, seed=seed), recipe=where.recipe(point, share), share=share)
         for share in shares
@@ -114,10 +114,10 @@ def test_an_answer_on_the_border_is_said():
 
 def test_only_what_was_tried_is_chosen_among_momenta_and_decays():
     tried = tried_grid(valley(0.3, cliff=9), (1.0,))
-    assert search.choose(tried, WHERE, 1000).point[1:] == (search.USUAL_DECAY, 0.9)
+    assert search.choose(tried, WHERE, 1000).point[1:] == (space.USUAL_DECAY, 0.9)
     other = [came_to(trial(0.03, decay=0.1), -4.0), came_to(trial(0.02, decay=0.1, momentum=0.95), -3.0)]
     choice = search.choose([*tried, *other], WHERE, 1000)
-    assert choice.point.decay < search.USUAL_DECAY
+    assert choice.point.decay < space.USUAL_DECAY
     assert not choice.decay_open
     assert not choice.momentum_open
 

@@ -147,6 +147,18 @@ def test_a_step_that_fails_ends_the_search_unless_forced():
     assert forced.recipe is not None
 
 
+def test_with_a_budget_in_time_the_batch_size_is_chosen_and_all_that_hangs_on_it(task):
+    quick = {"step_seconds": 5e-4, "validation_seconds": 1e-3}  # as if this had been timed on a quiet machine
+    journal = Journal(timings={f"step at batch {2**power}": quick for power in range(12)})
+    wanted = Search(budget=budget("30s"), fixed=frozenset({"schedule"}))
+    start = dataclasses.replace(START, epochs=2)
+    found = finished(tuning(task, start, wanted, journal, given=("linear", task.data, None), engine=Engine(LOOP)))
+    chosen = next(each for each in found.decisions if each.name == "batch-size").value["batch_size"]
+    assert found.recipe.batch_size == chosen
+    assert {each.trial.recipe.batch_size for each in journal.tried.values()} == {chosen}
+    assert found.ledger.final_examples == 2 * (task.data.examples // chosen) * chosen
+
+
 def test_a_module_is_left_as_it_was():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     torch_state = torch.get_rng_state()

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 from surefoot.config import Schedule
 from surefoot.diagnose import choosing as judge
-from surefoot.diagnose import search
+from surefoot.diagnose import space
 from surefoot.record.decision import Decision
 from surefoot.sgd.plan import plan
 from surefoot.tuning.batch_size import BatchSizeSearch, choosing_batch_size
@@ -42,7 +42,8 @@ def choose_batch_size(own: Work) -> Generator[Progress, None, None]:
         return
     recipe = dataclasses.replace(own.base, lr=bracket["low"])
     decision = yield from own.decision(
-        lambda: choosing_batch_size(own.task, recipe, BatchSizeSearch(probe_steps=_BATCH_STEPS)), judge.batch_size_examples
+        lambda: choosing_batch_size(own.task, recipe, BatchSizeSearch(probe_steps=_BATCH_STEPS)),
+        judge.batch_size_examples,
     )
     if decision.value is None or decision.value["batch_size"] == own.base.batch_size:
         return
@@ -77,10 +78,10 @@ def bracket_rates(own: Work) -> Generator[Progress, None, bool]:
     return decision.value is None
 
 
-def space_around(own: Work) -> search.Space:
+def space_around(own: Work) -> space.Space:
     """Return the recipes around the bracket; where there is none, around the rates that the lecture tries."""
     value = own.value_of("learning-rate")
     low, high = (value["low"], value["high"]) if value else (own.base.lr, own.base.lr)
     if not value and "lr" not in own.search.fixed:
         low, high = 1e-3, 1e-1
-    return search.space(own.base, own.final_steps, low, high, own.search.fixed)
+    return space.space(own.base, own.final_steps, low, high, own.search.fixed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from surefoot.diagnose import choosing as judge
-from surefoot.diagnose import search
+from surefoot.diagnose import space
 from surefoot.record.decision import Decision
 from surefoot.record.tried import Tried
 from surefoot.tuning.progress import Progress
@@ -21,7 +21,7 @@ LEAST_STEPS = 10
 """Shorter runs say nothing of longer ones. Chosen by hand."""
 
 
-def coarse(own: Work, where: search.Space) -> Generator[Progress, None, None]:
+def coarse(own: Work, where: space.Space) -> Generator[Progress, None, None]:
     """Do step 4: complete small runs over the whole space."""
     granted = COARSE_SHARE * own.ledger.left
     least = max(LEAST_SHARE, LEAST_STEPS / own.final_steps)
@@ -31,13 +31,13 @@ def coarse(own: Work, where: search.Space) -> Generator[Progress, None, None]:
         return
     wide = granted >= WIDE * 2 * least
     if not wide:
-        where = search.only_rates(where)
+        where = space.only_rates(where)
     count = WIDE if wide else NARROW
     share = min(1.0, granted / count)
     if share < least:
         share, count = least, int(granted / least)
     count = max(2, min(int(granted / share + 1e-9), 4 * WIDE)) if share >= 1 else count
-    points = search.coarse_grid(where, count)
+    points = space.coarse_grid(where, count)
     trials = [trial_of("coarse-grid", own.base, where.recipe(point, share), 0, share) for point in points]
 
     def make() -> Generator[Progress, None, tuple[Decision, list[Tried]]]:

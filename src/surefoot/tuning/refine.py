@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import Any
 
 from surefoot.diagnose import choosing as judge
-from surefoot.diagnose import search
+from surefoot.diagnose import search, space
 from surefoot.tuning.progress import Progress
 from surefoot.tuning.shape import reserve
 from surefoot.tuning.trials import trial_of, trying
@@ -22,7 +22,7 @@ SEEDS = 3
 """Repetitions of the best recipes where they are close and it can be paid for."""
 
 
-def refine(own: Work, where: search.Space) -> Generator[Progress, None, search.Choice]:
+def refine(own: Work, where: space.Space) -> Generator[Progress, None, search.Choice]:
     """Do rounds of narrower and longer runs, as long as they can be paid for and change anything."""
     if not any(each.finished for each in own.tried):
         return _unsearched(own, where)
@@ -39,7 +39,7 @@ def refine(own: Work, where: search.Space) -> Generator[Progress, None, search.C
             share, count = longest, int(left / longest)
         if count < 1:
             break
-        inside = search.without_momentum(where) if choice.momentum_open else where
+        inside = space.without_momentum(where) if choice.momentum_open else where
         points = search.next_points(own.tried, inside, count, share, own.validation_examples, number=number)
         trials = [trial_of("refine", own.base, where.recipe(point, share), 0, share) for point in points]
         if share == 1.0 and number > 1 and left >= 2 * SEEDS:  # the best ones again, to tell luck from worth
@@ -73,11 +73,11 @@ def refine(own: Work, where: search.Space) -> Generator[Progress, None, search.C
     return choice
 
 
-def _unsearched(own: Work, where: search.Space) -> search.Choice:
+def _unsearched(own: Work, where: space.Space) -> search.Choice:
     """The choice where no trial was made: the middle of the bracket, with everything else as it was."""
     value = own.value_of("learning-rate")
     lr = value["lr"] if value else own.base.lr
-    point = search.usual(where, lr / (1 - own.base.momentum))
+    point = space.usual(where, lr / (1 - own.base.momentum))
     recipe = where.recipe(point, 1.0)
     low, high = (value["low"], value["high"]) if value else (lr, lr)
     return search.Choice(point, recipe, math.nan, math.nan, low, high, (recipe,), False, True, True)
