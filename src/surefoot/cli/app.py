@@ -27,6 +27,7 @@ _COMMANDS = {
     "predict": ("surefoot.cli.predict:predict", "Apply a trained model to images, a folder, an .npz or a .csv."),
     "show": ("surefoot.cli.show:show", "Show a run, or list the runs here."),
     "report": ("surefoot.cli.report:report", "Write a report of runs: one HTML file with every picture."),
+    "runs": ("surefoot.cli.runs:runs", "List, filter and sort the runs here; as CSV too."),
     "find-lr": (
         "surefoot.cli.find_lr:find_lr",
         "Measure at which learning rates the loss drops, and suggest one.",
