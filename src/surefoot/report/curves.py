@@ -115,7 +115,8 @@ def _loss_panel(contents: Contents, rows: Sequence[Row], x: alt.X, pins: Sequenc
             marked.mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=x, tooltip=["finding:N", "step:Q"]),
             marked.mark_text(align="left", dx=4, dy=8, fontSize=12).encode(x=x, y=y, text="finding:N"),
         ]
-    return alt.layer(*layers).properties(width=WIDTH, height=240).add_params(zoom("zoom_loss"))
+    # All panels share one axis of epochs, which can follow one selection alone: that of the loss.
+    return alt.layer(*layers).properties(width=WIDTH, height=240).add_params(zoom("zoom"))
 
 
 def _accuracy_panel(rows: Sequence[Row], x: alt.X) -> Any:
@@ -134,7 +135,7 @@ def _accuracy_panel(rows: Sequence[Row], x: alt.X) -> Any:
                 x=x, y=alt.Y("validation:Q", title="accuracy"), tooltip=tooltip
             )
         )
-    return alt.layer(*layers).properties(width=WIDTH, height=170).add_params(zoom("zoom_accuracy"))
+    return alt.layer(*layers).properties(width=WIDTH, height=170)
 
 
 def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: str, *, log: bool) -> Any:
@@ -155,7 +156,6 @@ def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: st
             y=alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=3, format="~g")),
             tooltip=["epoch:Q", "step:Q", f"{field}:Q"],
         )
-        .add_params(zoom(f"zoom_{field}"))
     )
 
 
