@@ -133,4 +133,3 @@ def _calibration(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, An
                 }
             )
     return found
-
