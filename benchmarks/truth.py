@@ -111,21 +111,29 @@ def accuracies(kept: Mapping[str, Any], part: str = "test") -> np.ndarray:
     return 100 * np.array(table, dtype=np.float64).reshape(shape).transpose(0, 2, 3, 1)
 
 
+def means(kept: Mapping[str, Any], part: str = "test") -> np.ndarray:
+    """Return the mean over the seeds that a cell has, in points, [momenta, weight decays, rates]; nan where none."""
+    runs = accuracies(kept, part)
+    return np.where(np.isfinite(runs).any(axis=0), np.nansum(runs, axis=0), np.nan) / np.maximum(
+        np.isfinite(runs).sum(axis=0), 1
+    )
+
+
 def features(kept: Mapping[str, Any]) -> dict[str, Any]:
     """Return what there is to say of a map: its best cell, its plateau, its noise; accuracies in points."""
-    runs = accuracies(kept)
-    mean = np.nanmean(runs, axis=0)
-    best, at = float(mean.max()), np.unravel_index(int(mean.argmax()), mean.shape)
+    runs, mean = accuracies(kept), means(kept)
+    best, at = float(np.nanmax(mean)), np.unravel_index(int(np.nanargmax(mean)), mean.shape)
     repeated = np.isfinite(runs).all(axis=0) & (mean >= best - NEAR[1])
     spread = float(np.sqrt(runs[:, repeated].var(axis=0, ddof=1).mean()))
     # What a search that trained every cell as often would answer, if it saw the validation part alone.
-    by_validation = np.nanmean(accuracies(kept, "validation"), axis=0)
-    tied = mean[by_validation == by_validation.max()]
+    by_validation = means(kept, "validation")
+    tied = mean[by_validation == np.nanmax(by_validation)]
     found: dict[str, Any] = {
         "best": {"lr": LRS[at[2]], "weight_decay": WEIGHT_DECAYS[at[1]], "momentum": MOMENTA[at[0]]},
         "best_accuracy": best, "on_border_of_rates": bool(at[2] in (0, len(LRS) - 1)), "seeds": len(runs),
         "seed_deviation": spread, "standard_error_of_a_cell": spread / len(runs) ** 0.5,
         "cells_of_one_seed": int((np.isfinite(runs).sum(axis=0) == 1).sum()),
+        "cells_missing": int(np.isnan(mean).sum()),
         "regret_of_choosing_by_validation": float(best - tied.mean()),
         "cells_within": {f"{points:g}": int((mean >= best - points).sum()) for points in NEAR},
         "rates_within": {f"{points:g}": _rates_within(mean, best - points) for points in NEAR},
@@ -149,7 +157,7 @@ def _rates_within(mean: np.ndarray, least: float) -> list[dict[str, Any]]:
 
 def shown(name: str, kept: Mapping[str, Any]) -> str:
     """Return a task's map and features as text, accuracies in points."""
-    said, mean = features(kept), np.nanmean(accuracies(kept), axis=0)
+    said, mean = features(kept), means(kept)
     best = said["best"]
     lines = [
         f"{name}: {said['best_accuracy']:.2f} at lr {best['lr']:.3g}, weight decay {best['weight_decay']:g}, momentum "
@@ -231,7 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, kept in result["tasks"].items():
         if name in chosen and "fresh" in kept:
             kept["features"] = features(kept)
-            kept["map"] = np.nanmean(accuracies(kept), axis=0).round(3).tolist()
+            kept["map"] = [
+                [[None if np.isnan(v) else round(float(v), 3) for v in row] for row in rows] for rows in means(kept)
+            ]
             print(f"\n{shown(name, kept)}")
     save()
 
