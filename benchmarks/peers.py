@@ -134,8 +134,8 @@ def halving_rungs(epochs: int) -> list[int]:
 def halving_size(rungs: Sequence[int], epochs: int) -> int:
     """Return how many recipes a bracket can start with, when it may take this many epochs in all.
 
-    >>> halving_size([1, 3, 9], 18)  # 7 x 1 + 2 x 2 + 1 x 6
-    7
+    >>> halving_size([1, 3, 9], 18)  # 8 x 1 + 2 x 2 + 1 x 6
+    8
     """
 
     def cost(count: int) -> int:
