@@ -19,8 +19,9 @@ import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.training.loop import advance, fit
 from surefoot.training.population.advance import advance_stack, eager_step
+from surefoot.training.population.choose import Way
 from surefoot.training.population.compiled import CompiledStep
-from surefoot.training.population.engine import Engine, Way
+from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, fit_many, start_many
 from surefoot.training.population.member import Member, groups
 from surefoot.training.state import State
@@ -196,8 +197,14 @@ def test_a_compiled_step_is_the_same_step():
         check_steps(members, 3, CompiledStep())
 
 
+def try_everything(monkeypatch):
+    """Let the engine try ways that cannot pay for their trials in runs as short as these."""
+    monkeypatch.setattr("surefoot.training.population.choose.TRIAL_SHARE", math.inf)
+    monkeypatch.setattr("surefoot.training.population.choose.CLEAR", math.inf)
+
+
 def test_what_only_the_plain_loop_can_do_is_done_by_it_bit_for_bit(monkeypatch):
-    monkeypatch.setattr("surefoot.training.population.engine._LEAST_SECONDS", 0.0)
+    try_everything(monkeypatch)
     work = task(SMALL, OnlyLoop, threads=1)
     members = members_of(work, steps=12)
     engine = Engine()
@@ -243,7 +250,7 @@ def test_how_the_steps_are_divided_into_calls_changes_nothing():
 
 
 def test_the_engine_tries_the_ways_on_real_steps_and_goes_on_with_the_fastest(monkeypatch):
-    monkeypatch.setattr("surefoot.training.population.engine._LEAST_SECONDS", 0.0)
+    try_everything(monkeypatch)
     work = task(DIGITS, "mlp", threads=1)
     members = members_of(work, steps=300)
     engine = Engine()
@@ -268,7 +275,7 @@ def test_members_that_differ_in_length_data_or_batch_are_computed_apart():
 
 
 def test_the_engine_remembers_what_it_chose_for_members_alike(monkeypatch):
-    monkeypatch.setattr("surefoot.training.population.engine._LEAST_SECONDS", 0.0)
+    try_everything(monkeypatch)
     work = task(DIGITS, "mlp", threads=1)
     engine = Engine()
     fit_many(members_of(work, steps=300), engine)

@@ -8,7 +8,8 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
-from surefoot.training.population.engine import LOOP, Engine
+from surefoot.training.population.choose import LOOP
+from surefoot.training.population.engine import Engine
 from surefoot.tuning.budget import budget
 from surefoot.tuning.journal import Journal, open_journal
 from surefoot.tuning.progress import finished

@@ -10,11 +10,11 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from surefoot.record.run import Row
 from surefoot.training.loop import advance
 from surefoot.training.population.advance import StepFn, advance_stack, eager_step
+from surefoot.training.population.choose import LOOP, Trial, Way, fastest, judged, next_way
 from surefoot.training.population.compiled import CompiledStep
 from surefoot.training.population.member import Member
 from surefoot.training.population.memory import most_members
@@ -22,59 +22,13 @@ from surefoot.training.population.spread import advance_spread, possible, with_o
 from surefoot.training.population.stack import has_rules
 from surefoot.training.state import State
 
-Form = Literal["loop", "stacked", "compiled"]
-
 _TRIAL_SECONDS = 0.2
 """A way is timed for about this long, or for one step if that takes longer. Chosen by hand."""
-_LEAST_SECONDS = 4.0
-"""Where the plain loop would be done sooner, no other way is tried: forks and slow ways would cost what they could
-win. A fork takes 30 to 50 ms here, a trial in two processes three times two. Chosen by hand."""
 _PROMISING = 1.3
 """A way whose first timed step is this much slower than the best is not timed further. Chosen by hand."""
-_COMPILE_SECONDS = 20.0
-"""What compiling a step takes: 10 to 28 s for linear models and perceptrons on two cores of an AMD EPYC
-(benchmarks/population.py)."""
-_WORTH = 3.0
-"""A compiled step is tried where what is left would take this many times `_COMPILE_SECONDS`. Chosen by hand: it must
-then be only 1.5 times as fast to have paid."""
 _WIDTHS = (8,)
 """Widths of stacks that are tried besides all members: the best for convolutions was 4 to 8 members (first trials in
 torch 2.13 on an AMD Zen 4)."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """How members are computed.
-
-    Attributes:
-        form: "loop": one after the other; "stacked": as one; "compiled": as one, the whole step compiled.
-        width: members in a stack, at most; 1 for a loop.
-        processes: over how many processes the members are spread; 1 is this one alone, with all its threads.
-    """
-
-    form: Form
-    width: int = 1
-    processes: int = 1
-
-    def __str__(self) -> str:
-        where = f" in {self.processes} processes" if self.processes > 1 else ""
-        return (f"{self.form} by {self.width}" if self.width > 1 else self.form) + where
-
-
-LOOP = Way("loop")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a way was seen to cost: seconds of each call, for stacking or forking, and of a step of one member."""
-
-    way: Way
-    call_seconds: float
-    step_seconds: float
-
-    def of(self, member_steps: int) -> float:
-        """Return the seconds that this many steps of single members would take in one call."""
-        return self.call_seconds + self.step_seconds * member_steps
 
 
 @dataclass
@@ -117,18 +71,24 @@ class Engine:
         self, members: Sequence[Member], states: Sequence[State], last: int, rows: list[list[Row]]
     ) -> Way:
         """Do steps in each way that is worth trying, and return the way that would be done first with all the rest."""
-        best = Trial(LOOP, math.inf, math.inf)
-        for way in self._ways(members):
+        untried, trials, lost = self._ways(members)[1:], list[Trial](), 0.0
+        way: Way | None = LOOP
+        images = has_rules(members[0].task.template)
+        while way is not None:
             left = [i for i, state in enumerate(states) if state.outcome is None]
             at = min((states[i].step for i in left), default=last)
-            work = (members[0].plan.steps - at) * len(left)
-            if at >= last or len(left) < 2 or (way != LOOP and best.of(work) < _LEAST_SECONDS):
-                return best.way  # too little to do for a trial to pay; what was not tried is not remembered
-            if way.form == "compiled" and best.of(work) < _WORTH * _COMPILE_SECONDS:
-                continue
-            trial = self._try(way, members, states, left, last, rows, best.step_seconds)
-            best = min(best, trial, key=lambda each: each.of(work))
-        self._choices[_kind(members[0])] = (len(members), best.way)
+            if at >= last or len(left) < 2:
+                return fastest(trials, 1).way  # nothing is left to choose for
+            began = time.perf_counter()
+            trials.append(self._try(way, members, states, left, last, rows, fastest(trials, 1).step_seconds))
+            done = sum(states[i].step - at for i in left)
+            steps_left = members[0].plan.steps - max(states[i].step for i in left)
+            best = fastest(trials, len(left) * steps_left)
+            lost += max(0.0, time.perf_counter() - began - best.step_seconds * done)
+            way = next_way(untried, trials, len(left), steps_left, lost, images=images)
+            untried = [each for each in untried if each != way]
+        if len(trials) > 1 or not untried:  # what was not tried for want of work may be worth it in another call
+            self._choices[_kind(members[0])] = (len(members), best.way)
         return best.way
 
     def _try(
@@ -141,21 +101,20 @@ class Engine:
         if (way.form, _kind(members[0])) in self._failed:
             return trial
         try:
-            seen: list[tuple[int, float, float]] = []
-            for _ in range(3):  # warm up; then a step; then as many as make a fair timing
+            calls: list[tuple[int, float]] = []
+            for number in range(3):  # warm up; then a step; then as many as make a fair timing
                 until = min(last, at + steps)
                 if until <= at or any(state.outcome is not None for state in own):
                     break
-                began, before = time.perf_counter(), sum(state.seconds for state in own)
+                began = time.perf_counter()
                 _collect(rows, left, self._go(way, chosen, own, until))
-                elapsed, busy = time.perf_counter() - began, sum(state.seconds for state in own) - before
-                seen.append((until - at, elapsed, busy / way.processes))
-                at = until
-                if len(seen) > 1:
-                    trial = _judged(way, seen[1:], len(left))
+                if number or way == LOOP:
+                    calls.append((until - at, time.perf_counter() - began))
+                    trial = judged(way, calls, len(left))
                     if way.processes == 1 and trial.step_seconds > _PROMISING * best_seconds:
                         break
                     steps = max(3, min(100, round(_TRIAL_SECONDS / max(trial.step_seconds * len(left), 1e-6))))
+                at = until
         except Exception:  # the model may be anyone's: vmap and the compiler refuse many, each in its own words
             if way.form == "loop":
                 raise
@@ -234,19 +193,6 @@ def _kind(member: Member) -> object:
     task, plan = member.task, member.plan
     origin = task.model if isinstance(task.model, str) else id(task.template if task.model is None else task.model)
     return origin, task.data.input_shape, plan.batch_size, plan.recipe.micro_batch_size, task.machine
-
-
-def _judged(way: Way, seen: Sequence[tuple[int, float, float]], members: int) -> Trial:
-    """Return what calls of (steps, seconds, seconds of steps) say of a way.
-
-    The first steps of a fork are slow, since its memory and caches are new: with calls of different lengths the cost
-    of a step is the slope between them, and what is left belongs to the call.
-    """
-    steps, elapsed, busy = seen[-1]
-    each = busy / steps
-    if way.processes > 1 and len(seen) > 1 and steps > seen[0][0]:
-        each = max((busy - seen[0][2]) / (steps - seen[0][0]), each / 4)  # a slope of noise is not believed
-    return Trial(way, max(0.0, elapsed - each * steps), each / members)
 
 
 def _collect(rows: list[list[Row]], positions: Sequence[int], found: Sequence[list[Row]]) -> None:
