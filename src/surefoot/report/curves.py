@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import altair as alt
 
@@ -145,7 +145,11 @@ def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: st
         if (value := _finite(getattr(row, field))) is not None and (value > 0 or not log)
     ]
     scale = alt.Scale(type="log", nice=True) if log else alt.Scale(zero=True)
-    shown = alt.X("epoch:Q", title="epoch", scale=x.to_dict()["scale"]) if field == "update_ratio" else x
+    shown = (
+        alt.X("epoch:Q", title="epoch", scale=cast("dict[str, Any]", x.to_dict())["scale"])
+        if field == "update_ratio"
+        else x
+    )
     return (
         alt.Chart(values(points), width=WIDTH, height=100)
         .mark_line(

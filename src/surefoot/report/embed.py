@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,13 @@ def program() -> str:
     """Return the JavaScript that draws Vega-Lite charts, safe to stand inside a script element."""
     given = os.environ.get("SUREFOOT_CACHE")
     folder = Path(given).expanduser() if given else platformdirs.user_cache_path("surefoot", appauthor=False)
-    kept, proof = (folder / f"vega-{vl_convert.__version__}{end}" for end in (".js", ".sha256"))
+    kept, proof = (folder / f"vega-{version('vl-convert-python')}{end}" for end in (".js", ".sha256"))
     with contextlib.suppress(OSError):
         found = kept.read_bytes()
         if hashlib.sha256(found).hexdigest() == proof.read_text(encoding="ascii").strip():
             return found.decode()
-    made = vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    bundle = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]  # its stub asks for what it does not need
+    made = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
     with contextlib.suppress(OSError):  # a home that cannot be written costs time, not the report
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(kept, made.encode())

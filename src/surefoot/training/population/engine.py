@@ -73,6 +73,7 @@ class Engine:
         """Do steps in each way that is worth trying, and return the way that would be done first with all the rest."""
         untried, trials, lost = self._ways(members)[1:], list[Trial](), 0.0
         way: Way | None = LOOP
+        best = fastest(trials, 1)
         images = has_rules(members[0].task.template)
         while way is not None:
             left = [i for i, state in enumerate(states) if state.outcome is None]
