@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 MODEL = "mlp"
 """The model where none is given: it trains in seconds and has no batch norm, with which a batch of one means little."""
-EPOCHS = 10.0
-"""The budget where none is given. Chosen by hand: ten steps of gradient descent show its slope, and digits are done in
-under two minutes."""
 FIGURES = "figures"
 _NO_EFFECT = {
     "steps": "all rules have the same budget of examples, --epochs",
@@ -72,7 +69,7 @@ def compare(
             gradient-descent, sgd, mini-batch, momentum, sutskever or nesterov; a setting is any of recipe and schedule,
             by the name of its flag. lr= fixes the rate, preset= takes a published schedule, label= is what the rule is
             called. For example: --rule sgd --rule "momentum lr=0.1 batch_size=64 schedule=cosine".
-        epochs: Budget of each run, in passes over the training examples (10 if left out).
+        epochs: Budget of each run, in passes over the training examples (5 if left out).
         examples: Training examples used; all if left out.
         seeds: Final runs of each rule, from as many starts, the same for all.
         low: First rate of the grid that every rule is searched on; widened where the best lies on its border.
@@ -96,16 +93,16 @@ def compare(
     given = merged(file, nested({"data": data, **settings}))
     chosen = _config(given)
     common = _common(given)
-    budget = epochs if epochs is not None else common.pop("epochs", EPOCHS)
-    common.pop("epochs", None)
+    from_file = common.pop("epochs", None)
+    budget = epochs if epochs is not None else from_file
     folder = _folder(chosen, name, runs_dir)
-    from surefoot.tuning.compare import Comparing
+    from surefoot.tuning.compare import EPOCHS, Comparing
     from surefoot.tuning.rules import RULES, parse_rules
 
     comparing = Comparing(
-        epochs=budget, examples=examples, seeds=seeds, low=low, high=high, points_per_decade=points_per_decade,
-        points=points, evaluate=evaluate, target_loss=target_loss, slice_points=slice_points if pictures else None,
-        surfaces=pictures,
+        epochs=EPOCHS if budget is None else budget, examples=examples, seeds=seeds, low=low, high=high,
+        points_per_decade=points_per_decade, points=points, evaluate=evaluate, target_loss=target_loss,
+        slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)
     found = _compared(chosen, rules, comparing, quiet=quiet)
