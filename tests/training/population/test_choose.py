@@ -43,6 +43,13 @@ def test_losses_add_up_to_a_share_of_the_loops_time():
     assert chosen(1e-3, steps=1000, ways=[FORKS], lost=TRIAL_SHARE * 8) is None
 
 
+def test_what_a_first_stack_loads_is_risked_only_where_there_is_much_to_do():
+    loop = [Trial(LOOP, 0.0, 1e-3)]
+    assert next_way([STACKED], loop, 8, 1000, 0.0, images=False, loaded=True) == STACKED
+    assert next_way([STACKED], loop, 8, 1000, 0.0, images=False, loaded=False) is None
+    assert next_way([STACKED], loop, 8, 10_000, 0.0, images=False, loaded=False) == STACKED
+
+
 @pytest.mark.parametrize("images", [False, True])
 @pytest.mark.parametrize("seconds", [0.5, 2, 5, 20, 100, 1000])
 def test_if_every_trial_is_as_bad_as_was_risked_the_law_still_holds(seconds, images):

@@ -24,6 +24,8 @@ _FORK_SECONDS = 0.15
 """A fork, its shared memory and its first, slow steps: 0.07 to 0.3 s on two cores of an AMD EPYC."""
 _COMPILE_SECONDS = 12.0
 """What compiling a step takes: 8 to 28 s for linear models and perceptrons on two cores of an AMD EPYC."""
+_LOAD_SECONDS = 1.5
+"""What torch.func loads when it is first used in a process, 800 modules: 1 to 1.5 s on two cores of an AMD EPYC."""
 _TRIAL_STEPS = 3
 """Steps of each member that a trial does at least, of which some only warm up."""
 _GAINS = {
@@ -96,14 +98,17 @@ def gain(way: Way, images: bool) -> float:
     return _GAINS[way.form, images] * way.processes
 
 
-def setup_seconds(way: Way) -> float:
-    """Return what a way costs before its first step."""
-    return (_COMPILE_SECONDS if way.form == "compiled" else 0.0) + (_FORK_SECONDS if way.processes > 1 else 0.0)
+def setup_seconds(way: Way, *, loaded: bool = True) -> float:
+    """Return what a way costs before its first step; `loaded`: whether this process has used torch.func before."""
+    compiling = _COMPILE_SECONDS if way.form == "compiled" else 0.0
+    loading = 0.0 if loaded or way.form == "loop" else _LOAD_SECONDS
+    return compiling + loading + (_FORK_SECONDS if way.processes > 1 else 0.0)
 
 
 def next_way(
-    ways: Sequence[Way], trials: Sequence[Trial], members: int, steps_left: int, lost: float, *, images: bool
-) -> Way | None:
+    ways: Sequence[Way], trials: Sequence[Trial], members: int, steps_left: int, lost: float, *, images: bool,
+    loaded: bool = True,
+) -> Way | None:  # fmt: skip
     """Return the way that should be tried next, or None if going on with the best is better than any trial.
 
     Args:
@@ -113,6 +118,7 @@ def next_way(
         steps_left: of each of them.
         lost: seconds by which earlier trials took longer than the best way known.
         images: whether the model has layers of images.
+        loaded: whether this process has used torch.func before.
 
     >>> loop = Trial(LOOP, 0.0, 0.001)
     >>> forks = Way("loop", processes=2)
@@ -125,10 +131,11 @@ def next_way(
     loop, best = trials[0], min(trials, key=lambda each: each.of(work))
     left, found, least = best.of(work), None, CLEAR * best.of(work)
     for way in ways:
-        could = setup_seconds(way) + loop.step_seconds * work / gain(way, images)
-        at_risk = setup_seconds(way) + loop.step_seconds * members * _TRIAL_STEPS
+        setup = setup_seconds(way, loaded=loaded)
+        could = setup + loop.step_seconds * work / gain(way, images)
+        at_risk = setup + loop.step_seconds * members * _TRIAL_STEPS
         if way.form == "compiled":
-            allowed = setup_seconds(way) <= COMPILE_SHARE * left
+            allowed = setup <= COMPILE_SHARE * left
         else:
             allowed = lost + at_risk <= TRIAL_SHARE * loop.of(work)
         if allowed and could < least:

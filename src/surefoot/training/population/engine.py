@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import torch
 
 from surefoot.record.run import Row
 from surefoot.training.loop import advance
@@ -86,7 +89,8 @@ class Engine:
             steps_left = members[0].plan.steps - max(states[i].step for i in left)
             best = fastest(trials, len(left) * steps_left)
             lost += max(0.0, time.perf_counter() - began - best.step_seconds * done)
-            way = next_way(untried, trials, len(left), steps_left, lost, images=images)
+            loaded = "torch._dynamo" in sys.modules  # vmap brings it, and forks inherit it
+            way = next_way(untried, trials, len(left), steps_left, lost, images=images, loaded=loaded)
             untried = [each for each in untried if each != way]
         if len(trials) > 1 or not untried:  # what was not tried for want of work may be worth it in another call
             self._choices[_kind(members[0])] = (len(members), best.way)
@@ -102,6 +106,8 @@ class Engine:
         if (way.form, _kind(members[0])) in self._failed:
             return trial
         try:
+            if way.form != "loop" and way.processes > 1:
+                torch.func.grad(torch.sum)(torch.zeros(1))  # what it loads is loaded here once, not in each fork
             calls: list[tuple[int, float]] = []
             for number in range(3):  # warm up; then a step; then as many as make a fair timing
                 until = min(last, at + steps)

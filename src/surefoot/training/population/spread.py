@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
@@ -108,7 +109,10 @@ def _work(
         torch.set_num_threads(1)
         # The compiler's helpers were not forked with us, and waiting for them would never end. So fail: the parent
         # computes these members itself.
-        torch.compiler.set_stance("fail_on_recompile")
+        if (
+            "torch._dynamo" in sys.modules
+        ):  # asking would load it: a second in each fork, and without it nothing compiles
+            torch.compiler.set_stance("fail_on_recompile")
         rows = advance([with_one_thread(member) for member in members], states, until_step)
         for state, box in zip(states, outbox, strict=True):
             for name, value in _packed(state).items():

@@ -1,0 +1,67 @@
+"""Forks: what they load, and what they leave. tests/laws/test_population.py holds that their numbers are the loop's."""
+
+import json
+import subprocess
+import sys
+
+import torch
+
+import surefoot
+from surefoot.config import Recipe
+from surefoot.training.loop import advance
+from surefoot.training.population.many import start_many
+from surefoot.training.population.member import Member
+from surefoot.training.population.spread import advance_spread
+
+_FORK = """
+import json, pathlib, sys
+import surefoot
+from surefoot.config import Recipe
+from surefoot.training.loop import advance
+from surefoot.training.population.many import start_many
+from surefoot.training.population.member import Member
+from surefoot.training.population.spread import advance_spread
+
+task = surefoot.task(surefoot.load("digits"), "linear", threads=1)
+members = [Member(task, surefoot.plan(Recipe(lr=lr, steps=4), task.data.examples)) for lr in (0.01, 0.02)]
+
+def noted(own, states, until):
+    rows = [advance(m.task, m.plan, s, until)[1] for m, s in zip(own, states, strict=True)]
+    pathlib.Path(sys.argv[1], str(own[0].plan.recipe.lr)).write_text(json.dumps("torch._dynamo" in sys.modules))
+    return rows
+
+advance_spread(members, start_many(members), 2, 2, noted)
+"""
+
+
+def members(count: int) -> list[Member]:
+    task = surefoot.task(surefoot.load("digits"), "linear", threads=1)
+    return [Member(task, surefoot.plan(Recipe(lr=0.01 * 2**k, steps=4), task.data.examples)) for k in range(count)]
+
+
+def test_a_fork_does_not_load_the_compiler(tmp_path):
+    """It did once, for a second in each fork."""
+    subprocess.run([sys.executable, "-c", _FORK, str(tmp_path)], check=True)
+    assert {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()} == {"0.01": False, "0.02": False}
+
+
+def test_a_fork_that_fails_costs_no_member():
+    own = members(3)
+    parent = []
+
+    def failing(some, states, until):
+        if some[0].task.machine is not own[0].task.machine and len(some) == 2:
+            raise RuntimeError("in the fork")
+        parent.append(len(some))
+        return [advance(m.task, m.plan, s, until)[1] for m, s in zip(some, states, strict=True)]
+
+    states = start_many(own)
+    advance_spread(own, states, 3, 2, failing)
+    alone = start_many(own)
+    for member, state in zip(own, alone, strict=True):
+        advance(member.task, member.plan, state, 3)
+    assert parent == [2]
+    for ours, theirs in zip(states, alone, strict=True):
+        assert ours.step == theirs.step == 3
+        for a, b in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+            assert torch.equal(a, b)
