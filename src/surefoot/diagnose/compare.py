@@ -22,6 +22,9 @@ HALF = 0.5
 NOTHING = 0.1
 """A rate above the best that wins less than this share of the best drop is shown as diverging: with ReLU the units die
 and the loss stays finite, at chance. Chosen by hand."""
+FEW_FOR_BATCH_NORM = 8
+"""Batch norm loses accuracy in batches of fewer examples than this: Wu & He 2018, "Group normalization"
+(arXiv 1803.08494), figure 1, where its error rises from 8 examples down."""
 
 
 def best(trials: Sequence[Trial]) -> int | None:
@@ -147,15 +150,20 @@ def examples(trials: Sequence[Trial], initial: float) -> list[RateExample]:
     return [RateExample(kind=kind, lr=each.lr, marks=each.marks, losses=each.losses) for kind, each in found]
 
 
-def judged(rules: Sequence[RuleResult], target: float | None, initial: float) -> tuple[Finding, ...]:
+def judged(
+    rules: Sequence[RuleResult], target: float | None, initial: float, *, batch_norm: bool = False
+) -> tuple[Finding, ...]:
     """Return what the comparison means, in sentences with the numbers.
 
     Args:
         rules: what each did.
         target: the loss that they are timed to.
         initial: the loss at the start.
+        batch_norm: whether the model normalises by the statistics of the batch.
     """
     found = [_cost(rules), _noise(rules), *_speed(rules, target), *_same_form(rules)]
+    if batch_norm:
+        found += _few_for_batch_norm(rules)
     found += [finding for rule in rules for finding in _health(rule, initial)]
     return tuple(finding for finding in found if finding is not None)
 
@@ -242,6 +250,21 @@ def _same_form(rules: Sequence[RuleResult]) -> list[Finding]:
         )
         for a, b in alike[:1]
     ]
+
+
+def _few_for_batch_norm(rules: Sequence[RuleResult]) -> list[Finding]:
+    few = [rule for rule in rules if rule.batch_size < FEW_FOR_BATCH_NORM]
+    if not few:
+        return []
+    names = " and ".join(f"{rule.name} ({rule.batch_size})" for rule in few)
+    return [
+        Finding(
+            name="batch-norm", verdict="suspect",
+            reason=f"the model has batch norm, whose mean and variance come from the batch: {names} trains on noisy "
+            "ones and is judged with their averages, so what it loses is not the rule's alone",
+            advice="to see the rule alone take a model without batch norm, such as mlp",
+        )
+    ]  # fmt: skip
 
 
 def _health(rule: RuleResult, initial: float) -> list[Finding]:

@@ -15,6 +15,7 @@ from surefoot.config import Recipe
 from surefoot.diagnose import compare as judge
 from surefoot.errors import ConfigError
 from surefoot.measure.known import known_surfaces
+from surefoot.measure.noise import has_batch_norm
 from surefoot.measure.paths import part_of
 from surefoot.measure.step_cost import step_costs
 from surefoot.measure.untouched import untouched
@@ -203,7 +204,8 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
         initial_loss=initial, target_loss=target, target_reason=reason, rules=tuple(results),
         rates_of=rules[at].name if shown else None, rates=tuple(shown), slice=plane,
         averaging=averaging_of(rules, recipes, noise), surfaces=known,
-        findings=judge.judged(results, target, initial), machine=_machine(task), seconds=time.perf_counter() - began,
+        findings=judge.judged(results, target, initial, batch_norm=has_batch_norm(task.template)),
+        machine=_machine(task), seconds=time.perf_counter() - began,
     )  # fmt: skip
 
 
