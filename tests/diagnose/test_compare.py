@@ -109,8 +109,10 @@ def test_a_rate_on_the_border_and_a_run_that_is_lost_are_suspect():
 
 
 def test_with_batch_norm_the_rules_of_few_examples_are_named():
-    rules = [rule("sgd", [[2.0, 1.0]], batch_size=1), rule("mini-batch", [[2.0, 0.5]], batch_size=32)]
+    rules = [rule("sgd", [1.0], batch_size=1), rule("mini-batch", [0.5], batch_size=32)]
     (said,) = [each for each in judged(rules, 1.0, 2.0, batch_norm=True) if each.name == "batch-norm"]
-    assert said.verdict == "suspect" and "sgd (1)" in said.reason and "mini-batch" not in said.reason
+    assert said.verdict == "suspect"
+    assert "sgd (1)" in said.reason
+    assert "mini-batch" not in said.reason
     assert not [each for each in judged(rules, 1.0, 2.0) if each.name == "batch-norm"]
     assert not [each for each in judged(rules[1:], 1.0, 2.0, batch_norm=True) if each.name == "batch-norm"]

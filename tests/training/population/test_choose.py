@@ -88,4 +88,5 @@ def test_the_fastest_depends_on_how_much_is_left():
 
 def test_processes_multiply_what_a_form_gains():
     assert gain(FORKS, images=True) == 2
+    assert gain(STACKED, images=True, slow_groups=True) < 1 < gain(STACKED, images=True)
     assert gain(COMPILED, images=False) == 2 * gain(Way("compiled", 4), images=False)

@@ -28,13 +28,11 @@ _LOAD_SECONDS = 1.5
 """What torch.func loads when it is first used in a process, 800 modules: 1 to 1.5 s on two cores of an AMD EPYC."""
 _TRIAL_STEPS = 3
 """Steps of each member that a trial does at least, of which some only warm up."""
-_GAINS = {
-    ("loop", False): 1.0, ("stacked", False): 4.0, ("compiled", False): 6.0,
-    ("loop", True): 1.0, ("stacked", True): 2.0, ("compiled", True): 1.0,
-}  # fmt: skip
-"""How many times as fast as the plain loop a form may be in each process, for models without and with layers of
-images. Seen: stacked perceptrons 2 to 3, compiled ones 3 to 5 (benchmarks/population.py); grouped convolutions 2 (first
-trials in torch 2.13 on an AMD Zen 4), and 0.5 without AVX-512."""
+_COMPILED_GAIN = 1.5
+"""How many times as fast as a stack of as many members its compiled step is: 1.5 to 3 were seen."""
+_IMAGE_GAINS = {False: 2.0, True: 0.5}
+"""How many times as fast as the plain loop stacked convolutions are, by whether groups are slow: 2 in first trials
+in torch 2.13 on an AMD Zen 4, 0.5 without AVX-512, where oneDNN's grouped backward pass is a slow one."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +91,26 @@ def judged(way: Way, calls: Sequence[tuple[int, float]], members: int) -> Trial:
     return Trial(way, max(0.0, seconds - each * steps), each / members)
 
 
-def gain(way: Way, images: bool) -> float:
-    """Return how many times as fast as the plain loop a way may be."""
-    return _GAINS[way.form, images] * way.processes
+def gain(way: Way, *, images: bool, slow_groups: bool = False) -> float:
+    """Return how many times as fast as the plain loop a way may be; trials correct it.
+
+    A stack of w perceptrons was sqrt(w) times as fast: 2.4 to 2.8 for 8, 5.2 for 32. Forks halve the time of a loop
+    and of compiled steps, and hardly that of a stack, which begins in them with cold caches (benchmarks/population.py).
+
+    Args:
+        way: in question.
+        images: whether the model has layers of images.
+        slow_groups: whether grouped convolutions are slow on this machine.
+
+    >>> gain(Way("loop", processes=2), images=False), gain(Way("stacked", 16), images=False)
+    (2.0, 4.0)
+    """
+    if way.form == "loop":
+        return float(way.processes)
+    if images:
+        return _IMAGE_GAINS[slow_groups]
+    stacked = math.sqrt(way.width)
+    return stacked * _COMPILED_GAIN * way.processes if way.form == "compiled" else stacked
 
 
 def setup_seconds(way: Way, *, loaded: bool = True) -> float:
@@ -107,7 +122,7 @@ def setup_seconds(way: Way, *, loaded: bool = True) -> float:
 
 def next_way(
     ways: Sequence[Way], trials: Sequence[Trial], members: int, steps_left: int, lost: float, *, images: bool,
-    loaded: bool = True,
+    loaded: bool = True, slow_groups: bool = False,
 ) -> Way | None:  # fmt: skip
     """Return the way that should be tried next, or None if going on with the best is better than any trial.
 
@@ -119,6 +134,7 @@ def next_way(
         lost: seconds by which earlier trials took longer than the best way known.
         images: whether the model has layers of images.
         loaded: whether this process has used torch.func before.
+        slow_groups: whether grouped convolutions are slow on this machine.
 
     >>> loop = Trial(LOOP, 0.0, 0.001)
     >>> forks = Way("loop", processes=2)
@@ -132,7 +148,7 @@ def next_way(
     left, found, least = best.of(work), None, CLEAR * best.of(work)
     for way in ways:
         setup = setup_seconds(way, loaded=loaded)
-        could = setup + loop.step_seconds * work / gain(way, images)
+        could = setup + loop.step_seconds * work / gain(way, images=images, slow_groups=slow_groups)
         at_risk = setup + loop.step_seconds * members * _TRIAL_STEPS
         if way.form == "compiled":
             allowed = setup <= COMPILE_SHARE * left

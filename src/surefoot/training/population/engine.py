@@ -78,6 +78,7 @@ class Engine:
         way: Way | None = LOOP
         best = fastest(trials, 1)
         images = has_rules(members[0].task.template)
+        slow = members[0].task.machine.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
         while way is not None:
             left = [i for i, state in enumerate(states) if state.outcome is None]
             at = min((states[i].step for i in left), default=last)
@@ -90,7 +91,7 @@ class Engine:
             best = fastest(trials, len(left) * steps_left)
             lost += max(0.0, time.perf_counter() - began - best.step_seconds * done)
             loaded = "torch._dynamo" in sys.modules  # vmap brings it, and forks inherit it
-            way = next_way(untried, trials, len(left), steps_left, lost, images=images, loaded=loaded)
+            way = next_way(untried, trials, len(left), steps_left, lost, images=images, loaded=loaded, slow_groups=slow)
             untried = [each for each in untried if each != way]
         if len(trials) > 1 or not untried:  # what was not tried for want of work may be worth it in another call
             self._choices[_kind(members[0])] = (len(members), best.way)
