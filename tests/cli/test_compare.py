@@ -29,6 +29,9 @@ def test_the_table_the_folder_and_its_pictures(capsys, tmp_path):
     assert [rule.batch_size for rule in found.rules] == [120, 20]
     drawn = {path.stem for path in (tmp_path / "it" / "figures").iterdir()}
     assert {"loss", "search", "paths", "known-rosenbrock"} <= drawn
+    page = tmp_path / "it" / "report.html"
+    assert lines[-1].split() == ["report", str(page)]
+    assert "momentum lr=0.05 batch_size=20" in page.read_text(encoding="utf-8")
     assert answer(capsys, "digits", *words)[0] == 2, "a folder that is there is not written to"
 
 

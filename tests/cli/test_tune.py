@@ -25,7 +25,7 @@ def tune(capsys, tmp_path, monkeypatch):
     return call
 
 
-def test_decisions_answer_cost_and_code_are_shown(tune):
+def test_decisions_answer_cost_and_code_are_shown(tune, tmp_path):
     code, seen = tune("digits", *QUICK, "--name", "a")
     assert code == 0
     lines = seen.out.splitlines()
@@ -39,6 +39,9 @@ def test_decisions_answer_cost_and_code_are_shown(tune):
         "% accuracy (95 % interval",
     ):
         assert words in seen.out
+    page = lines[-1].split()
+    assert page[0] == "report"
+    assert "wiring" in (tmp_path / page[1]).read_text(encoding="utf-8"), "the page lies where the last line says"
     assert "step 5   refine" in seen.err, "progress goes to stderr"
     assert "step 5   refine" not in seen.out
     again, seen_again = tune("digits", *QUICK, "--name", "a")
@@ -48,7 +51,7 @@ def test_decisions_answer_cost_and_code_are_shown(tune):
 
 
 def test_json_has_what_train_gives_and_recipe_decisions_and_cost(tune):
-    code, seen = tune("digits", *QUICK, "--json", "--quiet")
+    code, seen = tune("digits", *QUICK, "--json", "--quiet", "--no-report")
     found = json.loads(seen.out)
     assert code == 0
     assert seen.err == ""

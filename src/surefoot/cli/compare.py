@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from surefoot.cli.flags import with_settings
+from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table, share
 from surefoot.config import Config
 from surefoot.errors import ConfigError
@@ -51,6 +52,7 @@ def compare(
     target_loss: float | None = None,
     slice_points: int = 31,
     pictures: bool = True,
+    no_report: Annotated[bool, Parameter(negative=())] = False,
     name: str | None = None,
     runs_dir: Path = Path("runs"),
     config: Path | None = None,
@@ -80,6 +82,7 @@ def compare(
         target_loss: Training loss that rules are timed to; the least that all but the worst reach if left out.
         slice_points: Points on each side of the slice of the loss through the paths.
         pictures: Draw the pictures, and measure what only they show.
+        no_report: Do not draw report.html into the folder at the end. Without pictures there is none either.
         name: Name of the folder; date, data and model if left out.
         runs_dir: Folder in which it is made.
         config: TOML file of settings; flags go before it.
@@ -111,6 +114,8 @@ def compare(
         print_json(found.to_dict() | {"folder": str(folder), "figures": [str(path) for path in drawn]})
     else:
         _show(found, folder)
+    if pictures and not no_report:
+        say_report(folder, as_json=json, quiet=quiet)
     return 0
 
 

@@ -51,3 +51,10 @@ def report_of(folder: Path, *, quiet: bool) -> Path | None:
     except Exception as error:  # whatever it is: the run is done and on disk
         print(f"no report: {type(error).__name__}: {error}. Try surefoot report {folder}", file=sys.stderr)
         return None
+
+
+def say_report(folder: Path, *, as_json: bool, quiet: bool) -> None:
+    """Write the report of a folder, and say where it lies unless stdout is JSON."""
+    drawn = report_of(folder, quiet=quiet)
+    if drawn is not None and not as_json:
+        print(f"{'report':<11}{drawn}")

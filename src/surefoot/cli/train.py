@@ -114,11 +114,9 @@ def _train(
         result = run.finish()
     print_result(result.summary, as_json=as_json)
     if report:
-        from surefoot.cli.report import report_of
+        from surefoot.cli.report import say_report
 
-        drawn = report_of(result.folder, quiet=quiet)
-        if drawn is not None and not as_json:
-            print(f"{'report':<11}{drawn}")
+        say_report(result.folder, as_json=as_json, quiet=quiet)
     return 0 if result.record.outcome.kind == "finished" else 1
 
 

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from surefoot.cli.answer import FAILED
 from surefoot.cli.flags import with_settings
+from surefoot.cli.report import say_report
 from surefoot.cli.searching import SearchDisplay
 from surefoot.cli.signals import StopSignals
 from surefoot.cli.tables import clean, print_json, print_table
@@ -38,6 +39,7 @@ def tune(
     config: Path | None = None,
     name: str | None = None,
     runs_dir: Path = Path("runs"),
+    no_report: Annotated[bool, Switch] = False,
     json: Annotated[bool, Switch] = False,
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
     **settings: Any,
@@ -55,6 +57,7 @@ def tune(
         config: TOML file of settings to start from; they may be changed by the search.
         name: Name of the run's folder; date, data and model if left out.
         runs_dir: Folder in which runs lie.
+        no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
         json: Print the result as JSON, with recipe, decisions and cost.
         quiet: Show no progress.
     """
@@ -67,7 +70,7 @@ def tune(
     with StopSignals() as signals:
         command = shlex.join(["surefoot", *sys.argv[1:]])
         with open_session(start, wanted, name=name, runs_dir=runs_dir, command=command) as session:
-            return _carried_out(session, signals, as_json=json, quiet=quiet)
+            return _carried_out(session, signals, report=not no_report, as_json=json, quiet=quiet)
 
 
 def resume(folder: Path, *, as_json: bool, quiet: bool) -> int:
@@ -79,7 +82,7 @@ def resume(folder: Path, *, as_json: bool, quiet: bool) -> int:
         StopSignals() as signals,
         open_session(start, wanted, name=folder.name, runs_dir=folder.parent) as session,
     ):
-        return _carried_out(session, signals, as_json=as_json, quiet=quiet)
+        return _carried_out(session, signals, report=True, as_json=as_json, quiet=quiet)
 
 
 def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _carried_out(session: Session, signals: StopSignals, *, as_json: bool, quiet: bool) -> int:
+def _carried_out(session: Session, signals: StopSignals, *, report: bool, as_json: bool, quiet: bool) -> int:
     from surefoot.cli.train import follow, print_result, reference
 
     if (session.folder / store.RESULT).is_file() and "decisions" in store.read_json(session.folder / store.RESULT):
@@ -116,7 +119,10 @@ def _carried_out(session: Session, signals: StopSignals, *, as_json: bool, quiet
             return stopped
         assert session.found is not None
         if session.found.recipe is None:
-            return _say_failed(session, as_json=as_json)
+            failed = _say_failed(session, as_json=as_json)
+            if report:
+                say_report(session.folder, as_json=as_json, quiet=quiet)
+            return failed
         with session.open_final() as run:
             stopped = follow(run, signals, quiet=quiet)
             if stopped is not None:
@@ -127,6 +133,8 @@ def _carried_out(session: Session, signals: StopSignals, *, as_json: bool, quiet
     else:
         _show(summary)
         print_result(summary, as_json=False)
+    if report:
+        say_report(session.folder, as_json=as_json, quiet=quiet)
     return 0 if summary["outcome"] == "finished" else 1
 
 
