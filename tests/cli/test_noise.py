@@ -11,6 +11,11 @@ QUICK = ("--model", "linear", "--sizes", "16", "64", "--probe-steps", "10", "--p
          "--threads", "1", "--lr", "0.05")  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 def answer(capsys, command, *words):
     code = run([command, *map(str, words)])
     return code, capsys.readouterr()
@@ -18,7 +23,7 @@ def answer(capsys, command, *words):
 
 def test_the_tables_the_answer_and_the_next_command(capsys, tmp_path):
     picture = tmp_path / "noise.svg"
-    code, seen = answer(capsys, "noise", "digits", *QUICK, "--plot", picture)
+    code, seen = answer(capsys, "noise", "digits", *QUICK, "--plot", picture, "--name", "it", "--quiet")
     assert code == 0
     lines = seen.out.splitlines()
     assert "10 steps of 128 at rate 0.05" in lines[0]
@@ -30,15 +35,28 @@ def test_the_tables_the_answer_and_the_next_command(capsys, tmp_path):
     assert words[words.index("--batch-size") + 1] in ("16", "64")
     assert "--lr" not in words
     assert picture.read_text().startswith("<svg")
+    page = tmp_path / "runs" / "it" / "report.html"
+    assert lines[-1].split() == ["report", "runs/it/report.html"]
+    text = page.read_text(encoding="utf-8")
+    suggested = next(line for line in lines if line.startswith("Suggested: "))
+    assert suggested.removeprefix("Suggested: ")[:40] in text, "the page says what the terminal says"
+    assert "Batch size against predicted time" in text
+    again = answer(capsys, "noise", "digits", *QUICK, "--name", "it")
+    assert again[0] == 2
+    assert "is there already" in again[1].err
 
 
-def test_json_holds_the_decision_and_nothing_else_is_on_stdout(capsys):
-    code, seen = answer(capsys, "noise", "digits", *QUICK, "--json", "--quiet")
+def test_json_holds_the_decision_and_nothing_else_is_on_stdout(capsys, tmp_path):
+    code, seen = answer(capsys, "noise", "digits", *QUICK, "--json", "--quiet", "--no-report")
     decision = json.loads(seen.out)
     assert code == 0
     assert seen.err == ""
     assert decision["name"] == "batch-size"
     assert decision["evidence"]["noise"][0]["layers"][0]["name"] == "head"
+    folder = tmp_path / decision.pop("folder")
+    assert {path.name for path in folder.iterdir()} == {"decisions.jsonl", "command.txt"}, "and no report"
+    decision.pop("picture")
+    assert json.loads((folder / "decisions.jsonl").read_text()) == decision
 
 
 def test_a_rate_that_diverges_is_an_answer_with_exit_code_3(capsys, tmp_path):
@@ -47,6 +65,7 @@ def test_a_rate_that_diverges_is_an_answer_with_exit_code_3(capsys, tmp_path):
     assert code == 3
     assert "diverged" in seen.out
     assert "nothing to draw" in seen.err
+    assert len(list((tmp_path / "runs").glob("*/report.html"))) == 1, "what failed has its page too"
 
 
 @pytest.mark.parametrize(

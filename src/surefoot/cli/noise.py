@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json as jsons
 import shlex
 import sys
 import time
@@ -12,9 +14,12 @@ from cyclopts import Parameter
 
 from surefoot.cli.answer import check_plot, exit_code
 from surefoot.cli.flags import with_settings
+from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table
 from surefoot.config import Config
 from surefoot.errors import ConfigError
+from surefoot.record import store
+from surefoot.record.plain import plain
 from surefoot.settings import flat_settings, merged, nested, read_toml
 
 if TYPE_CHECKING:
@@ -34,6 +39,9 @@ def noise(
     groups: int = 32,
     group_size: int = 64,
     plot: Path | None = None,
+    no_report: Annotated[bool, Parameter(negative=())] = False,
+    name: str | None = None,
+    runs_dir: Path = Path("runs"),
     config: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
@@ -42,7 +50,8 @@ def noise(
     """Measure gradient noise and throughput, predict the time to a loss at each batch size, and suggest one.
 
     It takes the flags of `surefoot train`, save those of length and schedule; --lr and --batch-size are those of a
-    short run along which noise is measured, so the rate should be one that trains. Exit code 3: it diverges.
+    short run along which noise is measured, so the rate should be one that trains. The decision is kept in a folder,
+    with its report. Exit code 3: it diverges.
 
     Args:
         data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
@@ -52,6 +61,9 @@ def noise(
         groups: Independent micro-batches of each measurement, at least 8.
         group_size: Examples in each micro-batch; more narrow the intervals, and with batch norm it is what is measured.
         plot: Draw the measurements into this file, .png, .svg or .html.
+        no_report: Do not draw report.html into the folder at the end, which takes seconds.
+        name: Name of the folder; date, data and model if left out.
+        runs_dir: Folder in which it is made.
         config: TOML file of settings; flags go before it.
         json: Print the decision as JSON, with all measurements, per layer too.
         quiet: Show no progress.
@@ -67,7 +79,9 @@ def noise(
         group_size=group_size,
     )  # fmt: skip
     chosen = resolve(merged(file, nested({"data": data, **settings})))
+    folder = _folder(chosen, name, runs_dir)
     decision = _measured(chosen, search, quiet=quiet)
+    _write(decision, folder)
     if plot is not None:
         if decision.value is None:
             print("nothing to draw", file=sys.stderr)
@@ -79,10 +93,29 @@ def noise(
             save_chart(noise_chart(decision.to_dict()), plot)
             print(f"wrote {plot}", file=sys.stderr)
     if json:
-        print_json(decision.to_dict() | {"picture": None if plot is None else str(plot)})
+        print_json(decision.to_dict() | {"folder": str(folder), "picture": None if plot is None else str(plot)})
     else:
         _show(decision.to_dict(), _next_command(chosen, settings, config), plot)
+    if not no_report:
+        say_report(folder, as_json=json, quiet=quiet)
     return exit_code(decision)
+
+
+def _folder(config: Config, name: str | None, runs_dir: Path) -> Path:
+    if name is None:
+        moment = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-noise"
+        return runs_dir / store.new_name(config.data, config.model, runs_dir, moment)
+    folder = runs_dir / store.check_name(name)
+    if folder.exists():
+        raise ConfigError(f"name = {name}", f"{folder} is there already", "choose another name, or remove it")
+    return folder
+
+
+def _write(decision: Decision, folder: Path) -> None:
+    """Write the folder: the decision as a search of one step leaves it, and the command."""
+    folder.mkdir(parents=True)
+    store.write_bytes(folder / store.DECISIONS, (jsons.dumps(plain(decision.to_dict())) + "\n").encode())
+    store.write_bytes(folder / store.COMMAND, (shlex.join(["surefoot", *sys.argv[1:]]) + "\n").encode())
 
 
 def _refuse_unused(settings: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ class Contents:
         scores: of the finished model, see `record.scored`; None where there are none.
         noise: gradient noise along the run.
         compared: a comparison of rules; None for a run.
+        command: that made the folder; "" where it is not known.
     """
 
     run: Stored | None
@@ -46,6 +47,7 @@ class Contents:
     scores: dict[str, Any] | None = None
     noise: tuple[Noise, ...] = ()
     compared: comparison.Comparison | None = None
+    command: str = ""
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -70,12 +72,15 @@ def read_contents(run: str | Path, runs_dir: str | Path = "runs") -> Contents:
     """
     for folder in (Path(run), Path(runs_dir) / run):
         if (folder / comparison.NAME).is_file():
-            return Contents(run=None, name=folder.resolve().name, compared=_comparison(folder / comparison.NAME))
+            found = _comparison(folder / comparison.NAME)
+            return Contents(run=None, name=folder.resolve().name, compared=found, command=_command(folder))
         if (folder / store.DECISIONS).is_file() and not (folder / store.CONFIG).is_file():
-            return Contents(run=None, name=folder.resolve().name, **_searched(folder))
+            return Contents(run=None, name=folder.resolve().name, command=_command(folder), **_searched(folder))
     folder = store.run_folder(run, runs_dir)
+    stored = read_run(folder)
     return Contents(
-        run=read_run(folder),
+        run=stored,
+        command="" if stored.command == "library" else stored.command,
         name=folder.resolve().name,
         scores=read_scores(folder),
         noise=read_noise(folder),
@@ -92,6 +97,13 @@ def thinned(values: Any, most: int) -> list[Any]:
     if len(values) <= most:
         return list(values)
     return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+
+
+def _command(folder: Path) -> str:
+    try:
+        return (folder / store.COMMAND).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _searched(folder: Path) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def embedded(runs: Sequence[Contents]) -> dict[str, Any]:
             {
                 "name": each.name,
                 "config": to_dict(each.run.config) if each.run else None,
-                "command": each.run.command if each.run else None,
+                "command": each.command or None,
                 "environment": plain(each.run.environment) if each.run else None,
                 "result": _result(each),
                 "rows_in_all": len(each.rows),

@@ -28,7 +28,12 @@ LIST_COLUMNS = ("run", "state", "data", "model", "lr", "batch size", "momentum",
 
 def part_of(contents: Contents, number: int) -> dict[str, Any]:
     """Return all that the page says of a run, with its figures not drawn yet."""
-    part: dict[str, Any] = {"id": f"part-{number}", "name": contents.name, "answer": answer(contents)}
+    part: dict[str, Any] = {
+        "id": f"part-{number}",
+        "name": contents.name,
+        "answer": answer(contents),
+        "command": contents.command,
+    }
     part |= _steps(contents, number)
     if contents.compared is not None:
         part["compared"] = _compared(contents)
@@ -41,7 +46,6 @@ def part_of(contents: Contents, number: int) -> dict[str, Any]:
         per_epoch = max(1, round(run.rows[-1].step / run.rows[-1].epoch))
         part["code"] = plain_pytorch(recipe, int(result.get("steps") or run.rows[-1].step), per_epoch)
     part["recipe"] = _recipe(contents)
-    part["command"] = "" if run.command == "library" else run.command
     curves = run_figure(contents, pins_of(contents.decisions))
     part["curves"] = [curves] if curves is not None else []
     shown = thinned(run.rows, _MOST_LINES)
@@ -62,6 +66,9 @@ def answer(contents: Contents) -> list[str]:
         return [f"{len(said.rules)} rules compared on {said.data} with {said.model}, {len(said.seeds)} seeds."]
     run = contents.run
     if run is None:
+        if len(contents.decisions) == 1:  # one step alone, as surefoot noise does
+            only = contents.decisions[0]
+            return [f"{only.reason[:1].upper()}{only.reason[1:]}.", *([f"{only.advice}."] if only.advice else [])]
         bad = next((each for each in contents.decisions if each.verdict == "fail"), None)
         return [
             f"Step {bad.step}, {bad.name}, fails: {bad.reason}." if bad else "A search without a final training yet."
