@@ -10,13 +10,18 @@ import altair as alt
 
 from surefoot.record.run import Row
 from surefoot.report.charts import COLORS, DASHES
-from surefoot.report.contents import MOST_LOSSES, Contents, thinned
+from surefoot.report.contents import MOST_LOSSES, MOST_ROWS, Contents, thinned
 from surefoot.report.figure import GREY, WIDTH, Figure, dressed, values, zoom
 
 _TRAIN, _VALIDATION = COLORS[0], COLORS[1]
-_LOSS = {"mean since the row before": _TRAIN, "moving average": "#000000", "validation": _VALIDATION}
+_LOSS = {"training, mean of a row": _TRAIN, "moving average": "#000000", "validation": _VALIDATION}
+_PIN_ROWS = 4
+"""Rows in which the names of findings stand above each other in the loss panel. Chosen by hand."""
 _SMOOTH = 0.1
 """Weight of a new point in the moving average of the mini-batch losses. Chosen by hand."""
+
+
+_EPOCHS = alt.Axis(format="~g", tickCount=8, labelFlush=False, labelOverlap=True)
 
 
 def run_figure(contents: Contents, pins: Sequence[Mapping[str, Any]] = ()) -> Figure | None:
@@ -30,10 +35,11 @@ def run_figure(contents: Contents, pins: Sequence[Mapping[str, Any]] = ()) -> Fi
     if not rows:
         return None
     per_epoch = rows[-1].step / rows[-1].epoch if rows[-1].epoch else 1.0
-    x = alt.X("epoch:Q", title=None, scale=alt.Scale(domain=[0, rows[-1].epoch], nice=False))
-    panels = [_loss_panel(contents, rows, x, [{**each, "epoch": each["step"] / per_epoch} for each in pins])]
+    x = alt.X("epoch:Q", title=None, scale=alt.Scale(domain=[0, rows[-1].epoch], nice=False), axis=_EPOCHS)
+    placed = [{**each, "epoch": each["step"] / per_epoch} for each in sorted(pins, key=lambda each: each["step"])]
+    panels = [_loss_panel(contents, rows, x, placed)]
     if any(row.train_accuracy is not None for row in rows):
-        panels.append(_accuracy_panel(rows, x))
+        panels.append(_accuracy_panel(rows, x, placed))
     panels.append(_line_panel(rows, x, "lr", "learning rate", "#000000", log=False))
     panels.append(_line_panel(rows, x, "grad_norm", "gradient norm", COLORS[2], log=True))
     panels.append(_line_panel(rows, x, "update_ratio", "update / weight", COLORS[3], log=True))
@@ -46,7 +52,45 @@ def run_figure(contents: Contents, pins: Sequence[Mapping[str, Any]] = ()) -> Fi
         f"validation accuracy. About 0.001 is a healthy ratio of update to weight. Last row: epoch {last.epoch:.4g}, "
         f"training loss {last.train_loss:.4g}" + (f", validation loss {last.val_loss:.4g}" if last.val_loss else "")
     )
-    return Figure(name="curves", title="How it went", caption=caption + ".", chart=dressed(chart))
+    said = "; ".join(f"{each['finding']} at epoch {each['epoch']:.3g}, step {each['step']:,}" for each in placed)
+    less = _less(contents)
+    caption += "." + (f" Dashed lines mark findings: {said}." if said else "") + (f" {less}" if less else "")
+    return Figure(name="curves", title="How it went", caption=caption, chart=dressed(chart))
+
+
+def _less(contents: Contents) -> str:
+    """What of the run the curves leave out, in words; "" if nothing."""
+    rows, losses = len(contents.rows), sum(len(row.losses) for row in contents.rows)
+    parts = [f"{MOST_ROWS:,} of {rows:,} rows"] if rows > MOST_ROWS else []
+    if losses > MOST_LOSSES:
+        parts.append(f"the lowest and highest mini-batch loss of each {_every(losses):,}, of {losses:,}")
+    return f"Drawn: {' and '.join(parts)}; metrics.jsonl has all." if parts else ""
+
+
+def _pinned(pins: Sequence[Mapping[str, Any]], x: alt.X, last: float, *, named: bool) -> list[Any]:
+    """Findings at their place: a dashed line, and the name in one of four rows, so that neighbours stay readable."""
+    layers = []
+    for row, side in ((row, side) for row in range(_PIN_ROWS) for side in ("left", "right")):
+        mine = [
+            dict(each)
+            for i, each in enumerate(pins)
+            if i % _PIN_ROWS == row and ("right" if each["epoch"] > 0.55 * last else "left") == side
+        ]
+        if not mine:
+            continue
+        marked = alt.Chart(values(mine))
+        layers.append(
+            marked.mark_rule(color=GREY, strokeDash=[4, 3], strokeWidth=1.5).encode(
+                x=x, tooltip=["finding:N", "step:Q", "epoch:Q"]
+            )
+        )
+        if named:
+            shift = 4 if side == "left" else -4
+            text = {"align": side, "dx": shift, "fontSize": 12, "fontWeight": "bold", "limit": WIDTH // 2}
+            place = {"x": x, "y": alt.value(10 + 16 * row), "text": "finding:N"}
+            layers.append(marked.mark_text(**text, stroke="white", strokeWidth=4).encode(**place))
+            layers.append(marked.mark_text(**text, color="#222222").encode(**place))
+    return layers
 
 
 def several_figure(runs: Sequence[Contents]) -> Figure | None:
@@ -71,7 +115,7 @@ def several_figure(runs: Sequence[Contents]) -> Figure | None:
         alt.Chart(values(points), width=WIDTH, height=190)
         .mark_line(strokeWidth=2, point=len(points) < 300)
         .encode(
-            x=alt.X("epoch:Q", title="epoch" if name == "accuracy" else None),
+            x=alt.X("epoch:Q", title="epoch" if name == "accuracy" else None, axis=_EPOCHS),
             y=alt.Y(f"{name}:Q", title=title, scale=alt.Scale(zero=False)),
             color=alt.Color("run:N", sort=names, scale=alt.Scale(domain=names, range=shades), legend=legend),
             strokeDash=alt.StrokeDash("run:N", sort=names, scale=alt.Scale(domain=names, range=dashes), legend=legend),
@@ -99,27 +143,24 @@ def _loss_panel(contents: Contents, rows: Sequence[Row], x: alt.X, pins: Sequenc
     lines = [
         {"epoch": row.epoch, "step": row.step, "loss": _finite(loss), "what": what}
         for row in rows
-        for what, loss in (("mean since the row before", row.train_loss), ("validation", row.val_loss))
+        for what, loss in (("training, mean of a row", row.train_loss), ("validation", row.val_loss))
         if loss is not None
     ]
-    lines += [{**point, "what": "moving average", "loss": point["smooth"]} for point in scatter]
+    average = [{**point, "what": "moving average", "loss": point["smooth"]} for point in scatter]
     layers: list[Any] = [
         alt.Chart(values(scatter)).mark_circle(size=10, opacity=0.35, color=_TRAIN, clip=True)
         .encode(x=x, y=y, tooltip=["epoch:Q", "loss:Q"]),
         alt.Chart(values(lines)).mark_line(strokeWidth=2, clip=True, point={"size": 18} if len(rows) < 60 else False)
         .encode(x=x, y=y, color=color, tooltip=["what:N", "epoch:Q", "step:Q", "loss:Q"]),
+        alt.Chart(values(average)).mark_line(strokeWidth=1.5, clip=True)
+        .encode(x=x, y=y, color=color, tooltip=["what:N", "epoch:Q", "loss:Q"]),
+        *_pinned(pins, x, rows[-1].epoch, named=True),
     ]  # fmt: skip
-    if pins:
-        marked = alt.Chart(values([{**each, "loss": top} for each in pins]))
-        layers += [
-            marked.mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=x, tooltip=["finding:N", "step:Q"]),
-            marked.mark_text(align="left", dx=4, dy=8, fontSize=12).encode(x=x, y=y, text="finding:N"),
-        ]
     # All panels share one axis of epochs, which can follow one selection alone: that of the loss.
     return alt.layer(*layers).properties(width=WIDTH, height=240).add_params(zoom("zoom"))
 
 
-def _accuracy_panel(rows: Sequence[Row], x: alt.X) -> Any:
+def _accuracy_panel(rows: Sequence[Row], x: alt.X, pins: Sequence[Mapping[str, Any]]) -> Any:
     points = [
         {"epoch": row.epoch, "step": row.step, "training": row.train_accuracy, "validation": row.val_accuracy}
         for row in rows
@@ -135,7 +176,7 @@ def _accuracy_panel(rows: Sequence[Row], x: alt.X) -> Any:
                 x=x, y=alt.Y("validation:Q", title="accuracy"), tooltip=tooltip
             )
         )
-    return alt.layer(*layers).properties(width=WIDTH, height=170)
+    return alt.layer(*layers, *_pinned(pins, x, rows[-1].epoch, named=False)).properties(width=WIDTH, height=170)
 
 
 def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: str, *, log: bool) -> Any:
@@ -146,7 +187,7 @@ def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: st
     ]
     scale = alt.Scale(type="log", nice=True) if log else alt.Scale(zero=True)
     shown = (
-        alt.X("epoch:Q", title="epoch", scale=cast("dict[str, Any]", x.to_dict())["scale"])
+        alt.X("epoch:Q", title="epoch", scale=cast("dict[str, Any]", x.to_dict())["scale"], axis=_EPOCHS)
         if field == "update_ratio"
         else x
     )
@@ -164,37 +205,48 @@ def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: st
 
 
 def _noise_panel(contents: Contents, x: alt.X, per_epoch: float) -> Any:
+    scales = [(each.step, each.total.noise_scale) for each in contents.noise]
     points = [
-        {"epoch": each.step / per_epoch, "step": each.step, "noise_scale": each.total.noise_scale.value}
-        for each in contents.noise
-        if math.isfinite(each.total.noise_scale.value) and each.total.noise_scale.value > 0
+        {"epoch": step / per_epoch, "step": step, "noise_scale": scale.value, "low": max(scale.low, scale.value / 100),
+         "high": min(scale.high, scale.value * 100)}
+        for step, scale in scales
+        if math.isfinite(scale.value) and scale.value > 0
+    ]  # fmt: skip
+    y = alt.Y("noise_scale:Q", title="noise scale (examples)", scale=alt.Scale(type="log"),
+              axis=alt.Axis(tickCount=3, format="~g"))  # fmt: skip
+    base = alt.Chart(values(points))
+    tooltip = ["step:Q", "noise_scale:Q", "low:Q", "high:Q"]
+    layers = [
+        base.mark_rule(strokeWidth=2, opacity=0.5, color=COLORS[4]).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
+        base.mark_line(point={"color": COLORS[4]}, color=COLORS[4]).encode(x=x, y=y, tooltip=tooltip),
     ]
-    return (
-        alt.Chart(values(points), width=WIDTH, height=100)
-        .mark_line(point=True, color=COLORS[4])
-        .encode(
-            x=x, y=alt.Y("noise_scale:Q", title="noise scale (examples)", scale=alt.Scale(type="log")),
-            tooltip=["step:Q", "noise_scale:Q"],
-        )
-    )  # fmt: skip
+    return alt.layer(*layers).properties(width=WIDTH, height=100)
 
 
 def _scatter(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Mini-batch losses with their moving average, placed evenly between their row and the one before."""
-    found: list[dict[str, Any]] = []
+    """Mini-batch losses with their moving average, placed evenly between their row and the one before.
+
+    Of many, each stretch keeps its lowest and its highest: a spike of one step stays in the picture.
+    """
+    seen: list[tuple[float, float, float]] = []
     before, smooth = 0.0, None
-    every = max(1, math.ceil(sum(len(row.losses) for row in rows) / MOST_LOSSES))
-    at = 0
     for row in rows:
         for i, loss in enumerate(row.losses):
             if math.isfinite(loss):
                 smooth = loss if smooth is None else (1 - _SMOOTH) * smooth + _SMOOTH * loss
-                if at % every == 0:
-                    epoch = before + (row.epoch - before) * (i + 1) / len(row.losses)
-                    found.append({"epoch": _short(epoch), "loss": _short(loss), "smooth": _short(smooth)})
-            at += 1
+                seen.append((before + (row.epoch - before) * (i + 1) / len(row.losses), loss, smooth))
         before = row.epoch
-    return found
+    if len(seen) > MOST_LOSSES:
+        every = _every(len(seen))
+        stretches = [range(at, min(at + every, len(seen))) for at in range(0, len(seen), every)]
+        ends = [(min(part, key=lambda at: seen[at][1]), max(part, key=lambda at: seen[at][1])) for part in stretches]
+        seen = [seen[at] for pair in ends for at in sorted(set(pair))]
+    return [{"epoch": _short(epoch), "loss": _short(loss), "smooth": _short(mean)} for epoch, loss, mean in seen]
+
+
+def _every(losses: int) -> int:
+    """Losses of a stretch, of which two are drawn."""
+    return math.ceil(2 * losses / MOST_LOSSES)
 
 
 def _short(value: float) -> float:

@@ -33,6 +33,10 @@ _MOST_TRIED = 2000
 """Trials of a search that the page carries; its folder has all. Chosen by hand."""
 _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"')
 
+_SHAPE = re.compile(r' (?:d|transform)="[^"<>]*"')
+_DECIMALS = re.compile(r"(\d\.\d\d)\d+")
+"""Shapes in an SVG keep a hundredth of a pixel."""
+
 
 def report_page(runs: Sequence[Contents]) -> str:
     """Return the report of one or more runs, as HTML.
@@ -149,15 +153,24 @@ def _places(part: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _drawn(figure: Figure, place: str) -> dict[str, Any]:
-    spec = figure.chart.to_dict()
+    spec = _rounded(figure.chart.to_dict())
     spec.setdefault("description", f"{figure.title}. {figure.caption}")
-    picture = svg(spec)
+    picture = _SHAPE.sub(lambda found: _DECIMALS.sub(r"\1", found[0]), svg(spec))
     size = _SIZE.search(picture)
     width, height = (round(float(each)) for each in size.groups()) if size else (700, 300)
     return {
         "id": f"{place}-{figure.name}", "figure": dataclasses.replace(figure, chart=None), "width": width,
         "height": height, "still": data_uri(picture.encode(), "image/svg+xml"), "spec": in_script(plain(spec)),
     }  # fmt: skip
+
+
+def _rounded(value: Any) -> Any:
+    """Return the data of a chart with six digits, more than a screen can show; the record in the page is exact."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return {name: _rounded(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def _sections(parts: Sequence[dict[str, Any]], several: Any) -> list[tuple[str, str]]:

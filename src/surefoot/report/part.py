@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from surefoot.record.decision import Decision, Finding
@@ -22,6 +22,16 @@ _DEEP = 400
 """Letters of one piece of evidence that are shown. Chosen by hand."""
 _ROW_COLUMNS = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "grad_norm",
                 "update_ratio", "examples_per_second", "seconds")  # fmt: skip
+_CAPTIONS = {
+    "loss": "The same runs against steps, examples and seconds: who is first depends on what is counted.",
+    "search": "Every rule got its rate by the same search; the ring marks the rate of its final runs.",
+    "cost": "To the left a step is cheap, to the bottom its direction is sure. Larger batches go right and down.",
+    "rates": "One rule at four rates: too small, good, too large, diverging.",
+    "averaging": "Single gradients scatter around the full one; steps with momentum average them.",
+    "paths": "Where the weights went, on the plane that holds most of their movement; dark is a low loss.",
+    "known": "A surface whose answer theory knows, as a check of the rules themselves.",
+}
+"""How to read each picture of a comparison, by the first word of its name."""
 LIST_COLUMNS = ("run", "state", "data", "model", "lr", "batch size", "momentum", "weight decay", "schedule", "seed",
                 "epochs", "best validation", "test", "test loss", "seconds")  # fmt: skip
 
@@ -63,7 +73,18 @@ def answer(contents: Contents) -> list[str]:
     """Return what came of it, the most important sentence first."""
     if contents.compared is not None:
         said = contents.compared
-        return [f"{len(said.rules)} rules compared on {said.data} with {said.model}, {len(said.seeds)} seeds."]
+        best = min(said.rules, key=lambda rule: _middle(rule.final_losses))
+        return [
+            f"Lowest training loss at the end: {best.name}, {_middle(best.final_losses):.3g} "
+            f"({min(best.final_losses):.3g} to {max(best.final_losses):.3g} over {len(said.seeds)} seeds).",
+            f"{len(said.rules)} rules on {said.data} with {said.model}, {said.budget_examples:,} examples a run, rates "
+            f"found by the same search; it took {said.seconds:.0f} s.",
+            *(
+                f"{each.reason[:1].upper()}{each.reason[1:]}."
+                for each in said.findings
+                if each.name.startswith("first")
+            ),
+        ]
     run = contents.run
     if run is None:
         if len(contents.decisions) == 1:  # one step alone, as surefoot noise does
@@ -93,10 +114,24 @@ def answer(contents: Contents) -> list[str]:
         f"{result.get('steps') or 0:,} steps. One run with one seed: the interval speaks of the test examples, not of "
         "other seeds."
     )
+    lines += _sure(contents.decisions)
     cost = result.get("cost")
     if isinstance(cost, Mapping) and cost.get("trainings") is not None:
         lines.append(f"The search before it cost {cost['trainings']:.2f} final trainings, budget {cost.get('budget')}.")
     return lines
+
+
+def _middle(losses: Sequence[float]) -> float:
+    return sorted(losses)[len(losses) // 2]
+
+
+def _sure(decisions: tuple[Decision, ...]) -> list[str]:
+    """How sure the procedure is of its answer: what did not pass, by name."""
+    if not decisions:
+        return []
+    doubted = [f"{each.name} ({each.verdict})" for each in decisions if each.verdict != "pass"]
+    passed = f"{len(decisions) - len(doubted)} of {len(decisions)} steps passed"
+    return [f"How sure: {passed}{'; in doubt: ' + ', '.join(doubted) if doubted else ''}."]
 
 
 def unchecked(contents: Contents) -> list[str]:
@@ -177,7 +212,12 @@ def _compared(contents: Contents) -> dict[str, Any]:
     said = contents.compared
     assert said is not None
     figures = [
-        Figure(name=name, title=name.replace("-", " ").capitalize(), caption="Drawn from comparison.json.", chart=chart)
+        Figure(
+            name=name,
+            title=name.replace("-", " ").capitalize(),
+            caption=_CAPTIONS.get(name.split("-")[0], ""),
+            chart=chart,
+        )
         for name, chart in compare.figures(said).items()
     ]
     rows = [
@@ -197,7 +237,7 @@ def _recipe(contents: Contents) -> list[tuple[str, str]]:
     shown = {name: getattr(recipe, name) for name in names}
     shown |= {"schedule": recipe.schedule.kind, "seed": run.config.seed}
     refined = next((each.value for each in reversed(contents.decisions) if each.name == "refine" and each.value), {})
-    pairs = [(name, str(_number(value))) for name, value in {**shown, **changed_settings(run.config)}.items()]
+    pairs = [(name, _worded(value)) for name, value in {**shown, **changed_settings(run.config)}.items()]
     if refined.get("lr_low") is not None and refined.get("lr_high") is not None:
         pairs.append(("lr, as good within the noise", f"{refined['lr_low']:.3g} to {refined['lr_high']:.3g}"))
     return pairs
@@ -212,8 +252,18 @@ def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _short(value: Any) -> str:
-    text = str(_number(value))
+    text = _worded(value)
     return text if len(text) <= _DEEP else f"{text[:_DEEP]} ... ({len(text):,} letters; decisions.jsonl has all)"
+
+
+def _worded(value: Any) -> str:
+    """Nested values in words: a list by commas, its settings by semicolons."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_worded(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        nested = any(isinstance(each, Mapping | list | tuple) for each in value)
+        return ("; " if nested else ", ").join(map(_worded, value))
+    return str(_number(value))
 
 
 def _number(value: Any) -> Any:

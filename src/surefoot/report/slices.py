@@ -92,7 +92,7 @@ def _against_step(result: SurfaceResult, names: Sequence[str], colors: Sequence[
         "rule:N",
         sort=list(names),
         scale=scale,
-        legend=alt.Legend(title=None, orient="bottom", columns=2, symbolType="stroke", symbolSize=400),
+        legend=alt.Legend(title=None, orient="bottom", columns=3, labelLimit=330, symbolType="stroke", symbolSize=400),
     )
     x = alt.X("step:Q", title="step")
     y = alt.Y("loss:Q", title="loss", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g", tickCount=6))

@@ -101,13 +101,13 @@ def _map(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | N
         y=alt.Y("decay:O", sort=decays, title="lr × weight decay"),
         tooltip=["lr:O", "decay:O", "mean:Q", "spread:Q", "runs:Q", "diverged:Q", "settings:N"],
     )
-    shade = alt.Color("mean:Q", title="validation loss", scale=alt.Scale(scheme="viridis", reverse=True, type="log"))
-    if any((cell["mean"] or 0) <= 0 for cell in cells):
-        shade = alt.Color("mean:Q", title="validation loss", scale=alt.Scale(scheme="viridis", reverse=True))
+    log = all(cell["mean"] is None or cell["mean"] > 0 for cell in cells)
+    scale = alt.Scale(scheme="viridis", reverse=True, type="log" if log else "linear")
+    shade = alt.Color("mean:Q", title="validation loss", scale=scale, legend=alt.Legend(format=".3g", tickCount=3))
+    ink = alt.condition("datum.dark", alt.value("white"), alt.value("#111111"))
     chart = alt.layer(
         base.mark_rect(stroke="white").encode(color=alt.condition("datum.mean === null", alt.value("#DDDDDD"), shade)),
-        base.mark_text(fontSize=11, stroke="white", strokeWidth=3).encode(text="label:N"),
-        base.mark_text(fontSize=11).encode(text="label:N"),
+        base.mark_text(fontSize=11).encode(text="label:N", color=ink),
     ).properties(width=max(220, min(WIDTH - 130, 74 * len(rates))), height=max(70, 30 * len(decays)))
     runs = sum(cell["runs"] for cell in cells)
     caption = (
@@ -143,7 +143,15 @@ def map_cells(tried: Sequence[Tried]) -> list[dict[str, Any]]:
                 "settings": f"lr {recipe.lr:g}, momentum {recipe.momentum:g}, weight decay {recipe.weight_decay:g}",
             }
         )  # fmt: skip
-    return cells
+    known = [cell["mean"] for cell in cells if cell["mean"] is not None]
+    middle = _middle(min(known), max(known)) if known else 0.0
+    # Low losses are yellow and high ones violet: white letters are read on the violet half alone.
+    return [{**cell, "dark": cell["mean"] is not None and cell["mean"] > middle} for cell in cells]
+
+
+def _middle(low: float, high: float) -> float:
+    """Where the colours of a map are halfway: of the logarithm, where there is one."""
+    return (low * high) ** 0.5 if low > 0 else (low + high) / 2
 
 
 def _schedules(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
