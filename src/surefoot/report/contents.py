@@ -18,10 +18,10 @@ from surefoot.record.scored import read_scores
 from surefoot.record.stored import Stored, read_run
 from surefoot.record.tried import Tried
 
-MOST_ROWS = 2000
-"""Rows of a run that a report draws and carries, evenly thinned; a screen has no more columns. Chosen by hand."""
+MOST_ROWS = 1000
+"""Rows of a run that a report draws and carries, evenly thinned; a chart has 680 columns. Chosen by hand."""
 MOST_LOSSES = 3000
-"""Mini-batch losses of a run that a report draws, evenly thinned. Chosen by hand."""
+"""Mini-batch losses of a run that a report draws: the lowest and the highest of each stretch. Chosen by hand."""
 _T = TypeVar("_T")
 
 

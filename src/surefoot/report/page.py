@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from altair.utils import schemapi
 
 from surefoot.errors import ConfigError
 from surefoot.record.plain import plain
@@ -47,7 +48,8 @@ def report_page(runs: Sequence[Contents]) -> str:
     Raises:
         ConfigError: there are none.
     """
-    parts, several = _told(runs)
+    with schemapi.debug_mode(False):  # checking charts against their schema takes half of the time; tests do it
+        parts, several = _told(runs)
     for part in parts:
         for figures, owner in _places(part):
             owner[figures] = [_drawn(each, part["id"]) for each in owner[figures]]
@@ -153,7 +155,7 @@ def _places(part: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _drawn(figure: Figure, place: str) -> dict[str, Any]:
-    spec = _rounded(figure.chart.to_dict())
+    spec = _rounded(figure.chart.to_dict(validate=False))
     spec.setdefault("description", f"{figure.title}. {figure.caption}")
     picture = _SHAPE.sub(lambda found: _DECIMALS.sub(r"\1", found[0]), svg(spec))
     size = _SIZE.search(picture)
