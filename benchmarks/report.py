@@ -230,7 +230,8 @@ def _finished(folder: Path, steps: int) -> None:
     store.write_json(
         folder / store.RESULT,
         {"outcome": "finished", "reason": f"all {steps:,} steps were done", "test_accuracy": 0.9,
-         "test_examples": 10_000, "test_loss": 0.4, "train_seconds": steps / 100, "epochs": steps / PER_EPOCH, "steps": steps},
+         "test_examples": 10_000, "test_loss": 0.4, "train_seconds": steps / 100,
+         "epochs": steps / PER_EPOCH, "steps": steps},
     )  # fmt: skip
 
 
