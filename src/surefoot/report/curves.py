@@ -206,9 +206,13 @@ def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: st
 
 def _noise_panel(contents: Contents, x: alt.X, per_epoch: float) -> Any:
     scales = [(each.step, each.total.noise_scale) for each in contents.noise]
+    # An open end, or one at nothing, is drawn a factor of 100 away: a logarithmic axis has no place for it.
     points = [
-        {"epoch": step / per_epoch, "step": step, "noise_scale": scale.value, "low": max(scale.low, scale.value / 100),
-         "high": min(scale.high, scale.value * 100)}
+        {
+            "epoch": step / per_epoch, "step": step, "noise_scale": scale.value,
+            "low": scale.low if scale.low > scale.value / 100 else scale.value / 100,
+            "high": scale.high if scale.high < scale.value * 100 else scale.value * 100,
+        }
         for step, scale in scales
         if math.isfinite(scale.value) and scale.value > 0
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+import vl_convert
 
 WIDTH = 680
 GREY = "#555555"
@@ -27,6 +28,11 @@ class Figure:
     title: str
     caption: str
     chart: Any
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return the picture as a notebook shows it: SVG, which needs no network, and its caption for who reads it."""
+        return {"image/svg+xml": vl_convert.vegalite_to_svg(self.chart.to_dict()),
+                "text/plain": f"{self.title}. {self.caption}"}  # fmt: skip
 
 
 def dressed(chart: Any) -> Any:

@@ -95,16 +95,26 @@ def save_figures(runs: Sequence[Contents], folder: str | Path) -> list[Path]:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"figures = {folder} ({error.strerror or error})", "a folder", "check the path") from None
+    return [
+        save_chart(figure.chart, target / f"{name}{end}")
+        for name, figure in figures(runs).items()
+        for end in (".png", ".svg")
+    ]
+
+
+def figures(runs: Sequence[Contents]) -> dict[str, Figure]:
+    """Return every figure of the report by name; of several runs, names begin with the run's number.
+
+    A notebook shows each as a picture, offline.
+
+    Raises:
+        ConfigError: no runs.
+    """
     parts, several = _told(runs)
     found = [(part["id"], each) for part in parts for name, owner in _places(part) for each in owner[name]]
     found += [(part["id"], step["drawn"]) for part in parts for step in part["steps"] if step["drawn"] is not None]
     found += [("all", each) for each in several["drawn"]] if several is not None else []
-    stem = "{1}" if len(parts) == 1 else "{0}-{1}"
-    return [
-        save_chart(figure.chart, target / (stem.format(place, figure.name) + end))
-        for place, figure in found
-        for end in (".png", ".svg")
-    ]
+    return {each.name if len(parts) == 1 else f"{place}-{each.name}": each for place, each in found}
 
 
 def embedded(runs: Sequence[Contents]) -> dict[str, Any]:

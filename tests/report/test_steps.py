@@ -1,0 +1,81 @@
+"""The pictures of the steps from invented decisions and trials."""
+
+import pytest
+
+from surefoot.config import Recipe
+from surefoot.record.decision import Decision
+from surefoot.record.tried import Trial, Tried
+from surefoot.report.steps import map_cells, members_of, step_figure
+
+
+def tried(lr, loss, *, decay=1e-3, seed=0, stage="coarse-grid", momentum=0.9):
+    trial = Trial(stage=stage, recipe=Recipe(lr=lr, weight_decay=decay, momentum=momentum), seed=seed, share=0.1)
+    return Tried(trial=trial, outcome="diverged" if loss is None else "finished", examples=10, train_loss=loss,
+                 val_loss=loss, val_accuracy=None, seconds=1.0)  # fmt: skip
+
+
+def decision(name, **evidence):
+    return Decision(step=4, name=name, verdict="pass", claim="c", reason="r", value={}, evidence=evidence, seconds=1.0)
+
+
+def test_a_cell_has_mean_spread_and_number_in_decoupled_coordinates():
+    (cell,) = map_cells([tried(0.1, 1.0), tried(0.1, 2.0, seed=1), tried(0.1, None, seed=2)])
+    assert cell["lr_value"] == pytest.approx(1.0), "lr / (1 - momentum)"
+    assert cell["decay_value"] == pytest.approx(1e-4), "lr x weight decay"
+    assert (cell["mean"], cell["spread"], cell["runs"], cell["diverged"]) == (1.5, 0.5, 3, 1)
+    assert cell["label"] == "1.5 ±0.5 (3)"
+
+
+def test_rates_that_make_the_same_step_in_the_long_run_share_a_column():
+    cells = map_cells([tried(0.1, 1.0, momentum=0.9), tried(0.5, 1.0, momentum=0.5)])
+    assert {cell["lr"] for cell in cells} == {"1"}
+
+
+def test_letters_are_white_on_the_dark_half_of_the_colours_alone():
+    cells = {cell["lr_value"]: cell for cell in map_cells([tried(0.1, 0.1), tried(0.2, 1.0), tried(0.3, None)])}
+    assert [cells[lr]["dark"] for lr in (1.0, 2.0, 3.0)] == [False, True, False]
+    assert cells[3.0]["label"] == "diverged"
+
+
+def test_a_decision_is_drawn_from_its_own_members():
+    first, second = tried(0.1, 1.0), tried(0.2, 2.0)
+    assert members_of(decision("refine", members=[second.trial.key]), [first, second]) == [second]
+    assert members_of(decision("coarse-grid"), [first, tried(0.3, 1.0, stage="refine")]) == [first]
+
+
+def test_the_map_counts_its_trainings():
+    figure = step_figure(decision("coarse-grid"), [tried(0.1, 1.0), tried(0.2, 1.5)], "step-4")
+    assert figure.name == "step-4"
+    assert figure.caption.startswith("2 short trainings")
+    plain = figure.chart.to_dict()
+    assert plain["layer"][0]["encoding"]["x"]["sort"] == ["1", "2"]
+
+
+def test_the_initial_loss_stands_beside_chance_with_two_errors_to_each_side():
+    figure = step_figure(decision("initial-loss", loss=2.3, chance=2.5, standard_error=0.1), [], "x")
+    layers = figure.chart.to_dict()["layer"]
+    assert [each["loss"] for each in layers[0]["data"]["values"]] == [2.3, 2.5]
+    (ends,) = layers[1]["data"]["values"]
+    assert (ends["low"], ends["high"]) == pytest.approx((2.1, 2.5))
+
+
+def test_the_sample_shows_each_run_and_leaves_out_what_is_not_positive():
+    runs = [{"lr": 0.1, "steps": [1, 2, 3], "losses": [2.0, 0.1, None]}, {"lr": 0.2, "steps": [1], "losses": [1.0]}]
+    figure = step_figure(decision("overfit-sample", runs=runs), [], "x")
+    found = [(each["run"], each["step"], each["loss"]) for each in figure.chart.to_dict()["data"]["values"]]
+    assert found == [("0: lr 0.1", 1, 2.0), ("0: lr 0.1", 2, 0.1), ("1: lr 0.2", 1, 1.0)]
+
+
+def test_schedules_show_each_training():
+    figure = step_figure(decision("schedule"), [tried(0.1, 1.0, stage="schedule"), tried(0.1, None, stage="schedule")],
+                         "x")  # fmt: skip
+    plain = figure.chart.to_dict()
+    assert len(plain.get("data", plain["layer"][0].get("data"))["values"]) == 1
+
+
+NOTHING = ("unknown", "learning-rate", "overfit-sample", "coarse-grid", "initial-loss")
+
+
+@pytest.mark.parametrize("each", [decision("batch-size", sizes=3), *map(decision, NOTHING)])
+def test_evidence_that_is_missing_or_of_another_version_has_no_picture_and_no_error(each):
+    assert step_figure(each, [], "x") is None
