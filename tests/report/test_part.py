@@ -1,0 +1,102 @@
+"""What the page says of a run, in words."""
+
+import dataclasses
+from pathlib import Path
+
+from compared import comparison
+
+from surefoot.config import Config, Recipe
+from surefoot.record.decision import Decision
+from surefoot.record.run import Row
+from surefoot.record.stored import Stored
+from surefoot.report.contents import Contents
+from surefoot.report.part import LIST_COLUMNS, answer, listed, part_of, pins_of, unchecked
+
+ROW = Row(
+    step=10, epoch=1.0, examples=640, lr=0.1, train_loss=1.5, train_accuracy=0.4, val_loss=1.2, val_accuracy=0.5,
+    grad_norm=1.0, update_ratio=1e-3, losses=(2.0,), seconds=1.0, examples_per_second=640.0,
+)  # fmt: skip
+RESULT = {
+    "outcome": "finished", "reason": "all 10 steps were done", "test_accuracy": 0.9, "test_examples": 100,
+    "train_seconds": 3.0, "epochs": 1.0, "steps": 10, "cost": {"trainings": 1.5, "budget": "60s"},
+}  # fmt: skip
+
+
+def decision(name, verdict="pass", **more):
+    words = {"step": 1, "claim": "c", "reason": f"{name} seen", "value": {}, "evidence": {}, "seconds": 1.0}
+    return Decision(name=name, verdict=verdict, **(words | more))
+
+
+def contents(result=RESULT, rows=(ROW,), **more):
+    config = dataclasses.replace(Config(), data="digits", recipe=Recipe(lr=0.1))
+    run = Stored(folder=Path("it"), config=config, command="", environment={"data_fingerprint": "f00d"}, rows=rows,
+                 result=result, training=False)  # fmt: skip
+    return Contents(run=run, name="it", **more)
+
+
+def test_the_test_result_comes_first_with_its_wilson_interval():
+    lines = answer(contents())
+    # Wilson 1927 for 90 of 100: the textbook's interval, 82.56 % to 94.48 %.
+    assert lines[0].startswith("90.00% of the 100 examples")
+    assert "95 % interval 82.56% to 94.48%" in lines[0]
+    assert any("1.50 final trainings, budget 60s" in line for line in lines)
+
+
+def test_how_sure_it_is_names_what_did_not_pass():
+    lines = answer(contents(decisions=(decision("wiring"), decision("refine", "suspect"))))
+    assert "How sure: 1 of 2 steps passed; in doubt: refine (suspect)." in lines
+    assert not any("How sure" in line for line in answer(contents()))
+
+
+def test_a_run_that_is_not_done_says_where_it_is():
+    assert answer(contents(result=None)) == ["This run is not done (unfinished); it has come to epoch 1."]
+    assert "its beginning" in answer(contents(result=None, rows=()))[0]
+
+
+def test_a_step_alone_answers_with_its_reason_and_a_search_with_what_failed():
+    alone = Contents(run=None, name="it", decisions=(decision("batch-size", reason="batch size 64", advice="find lr"),))
+    assert answer(alone) == ["Batch size 64.", "find lr."]
+    stopped = Contents(run=None, name="it", decisions=(decision("wiring"), decision("initial-loss", "fail")))
+    assert answer(stopped) == ["Step 1, initial-loss, fails: initial-loss seen."]
+
+
+def test_a_comparison_answers_with_the_lowest_loss_and_its_range():
+    seen = comparison()
+    lines = answer(Contents(run=None, name="it", compared=seen))
+    finals = {rule.name: sorted(rule.final_losses)[len(rule.final_losses) // 2] for rule in seen.rules}
+    assert lines[0].startswith(f"Lowest training loss at the end: {min(finals, key=finals.__getitem__)}, ")
+    assert f"over {len(seen.seeds)} seeds" in lines[0]
+
+
+def test_what_nobody_looked_at_is_said():
+    said = unchecked(contents(decisions=(decision("wiring"),)))
+    assert "Not checked: the wiring." not in said
+    assert "Not checked: the initial loss." in said
+    assert said[-1] == "Not checked: other seeds."
+    part = part_of(contents(result=RESULT | {"unchecked": ["other schedules"]}), 0)
+    assert part["unchecked"] == ["other schedules"]
+    assert ("data_fingerprint", "f00d") in part["about"]
+
+
+def test_pins_are_taken_from_the_evidence_and_what_is_none_is_left_out():
+    pins = [{"step": 4, "finding": "spike"}, {"step": None, "finding": "x"}, {"finding": "x"}, "x"]
+    assert pins_of((decision("curves", evidence={"pins": pins}),)) == [{"step": 4, "finding": "spike"}]
+
+
+def test_an_interval_of_the_rate_stands_in_the_recipe():
+    refined = decision("refine", value={"lr": 0.1, "lr_low": 0.05, "lr_high": 0.2})
+    recipe = dict(part_of(contents(decisions=(refined,)), 0)["recipe"])
+    assert recipe["lr"] == "0.1"
+    assert recipe["lr, as good within the noise"] == "0.05 to 0.2"
+
+
+def test_nested_values_are_said_in_words():
+    step = decision("refine", value={"alike": [{"lr": 0.1, "momentum": 0.9}, {"lr": 0.2, "momentum": 0.9}]})
+    (made,) = part_of(contents(decisions=(step,)), 0)["steps"]
+    assert made["value"] == [("alike", "lr 0.1, momentum 0.9; lr 0.2, momentum 0.9")]
+
+
+def test_a_line_of_the_table_has_a_cell_for_each_column():
+    line = dict(zip(LIST_COLUMNS, listed(contents()), strict=True))
+    assert (line["run"], line["state"], line["test"], line["best validation"]) == ("it", "finished", "0.9", "0.5")
+    assert len(listed(Contents(run=None, name="it"))) == len(LIST_COLUMNS)
