@@ -1,5 +1,6 @@
 """A report in a real browser: charts are drawn under the page's own policy, and nothing is fetched or refused."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--window-size=1100,9000", "--virtual-time-budget=20000",
+    "--disable-component-update", "--disable-sync", "--virtual-time-budget=20000",
     "--enable-logging=stderr",
 )  # fmt: skip
 
@@ -31,9 +32,9 @@ def report(tmp_path_factory):
     return contents, save_report([contents], runs / "report.html")
 
 
-def opened(path, profile):
+def opened(path, profile, width=1100):
     done = subprocess.run(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()],
+        [CHROMIUM, *FLAGS, f"--window-size={width},9000", f"--user-data-dir={profile}", "--dump-dom", path.as_uri()],
         capture_output=True, text=True, timeout=90, check=True,
     )  # fmt: skip
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -100,3 +101,46 @@ def test_tables_sort_and_tooltips_and_zoom_work(report, tmp_path):
     assert re.search(r"loss: \d", seen["tip"]), seen
     before, after = map(json.loads, seen["domains"])
     assert after[1] - after[0] < 0.9 * (before[1] - before[0]), seen
+
+
+def test_nothing_is_wider_than_a_phone_and_pins_are_drawn(report, tmp_path):
+    """At 500 pixels, the narrowest window that headless Chromium has; the page's layout for phones begins at 520."""
+    from compared import comparison
+
+    from surefoot.record.decision import Decision
+    from surefoot.report.contents import Contents
+    from surefoot.report.embed import hashed
+
+    contents, _ = report
+    pins = [{"step": 5, "finding": "loss-spike"}, {"step": 20, "finding": "plateau"}]
+    seen = Decision(step=6, name="curves", verdict="suspect", claim="c", reason="r", value={}, evidence={"pins": pins},
+                    seconds=1.0)  # fmt: skip
+    pinned = dataclasses.replace(contents, decisions=(seen,))
+    path = save_report([pinned, Contents(run=None, name="rules", compared=comparison())], tmp_path / "report.html")
+    script = """
+    (async () => {
+      while (document.querySelector("figure.chart:not(.drawn)")) await new Promise((done) => setTimeout(done, 50));
+      const over = (each) => each.scrollWidth - each.clientWidth;
+      const texts = (item) => item.text ? [item.text] : (item.items || []).flatMap(texts);
+      const seen = {
+        room: document.querySelector("figure").clientWidth, page: over(document.documentElement),
+        charts: [...document.querySelectorAll(".live")].map((each) => [each.parentNode.id, over(each)]),
+        texts: texts(window.charts["part-0-curves"].scenegraph().root),
+      };
+      const out = document.createElement("p"); out.id = "seen"; out.textContent = JSON.stringify(seen);
+      document.body.append(out);
+    })();
+    """
+    page = path.read_text(encoding="utf-8").replace("script-src ", f"script-src {hashed(script)} ", 1)
+    head, _, tail = page.rpartition("</body>")
+    path.write_text(f"{head}<script>{script}</script></body>{tail}", encoding="utf-8")
+    dom, said = opened(path, tmp_path / "profile", width=500)
+    assert said == []
+    found = re.search(r'<p id="seen">(.*?)</p>', dom)
+    assert found is not None, "the script did not come to its end"
+    seen = json.loads(found[1])
+    assert seen["room"] < 520, "this is the layout for phones"
+    assert seen["page"] <= 0
+    # A slice of a loss surface keeps its shape: a few pixels of it may be scrolled.
+    assert max(over for _, over in seen["charts"]) <= 8, seen["charts"]
+    assert {"loss-spike", "plateau"} <= set(seen["texts"])
