@@ -84,6 +84,18 @@ def test_files_that_cannot_be_written_are_refused(tmp_path, name, message):
         save_chart(schedule_chart([curve()]), tmp_path / name)
 
 
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_name_that_xml_cannot_hold_is_drawn_with_a_mark_in_its_place(tmp_path, ending):
+    """Without it, vl-convert aborts the process; half a character, as damaged file names have it, is one too."""
+    names = ["nul\x00", "escape\x1b[31m", "half\udc80", "fine \U0001f600"]
+    path = save_chart(schedule_chart([curve(name) for name in names]), tmp_path / f"chart.{ending}")
+    if ending == "svg":
+        text = path.read_text(encoding="utf-8")
+        assert "nul\ufffd" in text
+        assert "half\ufffd" in text
+        assert "fine \U0001f600" in text
+
+
 def test_nothing_to_draw_is_refused():
     with pytest.raises(ConfigError, match="no curves"):
         schedule_chart([])

@@ -130,7 +130,14 @@ def test_500_hostile_names_end_as_text(tmp_path):
     (folder / "decisions.jsonl").write_text("".join(json.dumps(each.to_dict()) + "\n" for each in decisions))
     (folder / "command.txt").write_text(names[1])
     (folder / "environment.json").write_text(json.dumps({name: name for name in names}))
-    reader = read(report_page([read_contents(folder)]))
+    found = read_contents(folder)
+    assert found.run is not None
+    config = dataclasses.replace(found.run.config, model=names[2], augment=tuple(names[3:6]))
+    # A folder cannot have all of these names, but a folder made elsewhere can; two runs make the table of all runs too.
+    runs = [
+        dataclasses.replace(found, name=name, run=dataclasses.replace(found.run, config=config)) for name in names[:20]
+    ]
+    reader = read(report_page([*runs[:1], *(dataclasses.replace(each, scores=None) for each in runs[1:])]))
     assert set(reader.tags) <= OURS, set(reader.tags) - OURS
     assert reader.scripts == 2, "the two that we wrote"
     assert all(not name.startswith("on") for _, name, _ in reader.attributes)

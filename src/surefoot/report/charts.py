@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from surefoot.errors import ConfigError
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 FORMATS = (".png", ".svg", ".html")
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 (Bray et al. 2008, section 2.2, Char) does not allow."""
 LOG_DECADES = 4
 """How far below the peak a logarithmic axis reaches; chosen by hand: lower rates move nothing."""
 
@@ -70,14 +73,29 @@ def save_chart(chart: Any, path: str | Path) -> Path:
     if kind not in FORMATS:
         raise ConfigError(f"out = {path}", f"the file must end in {', '.join(FORMATS)}", "choose one of these endings")
     try:
-        target.write_bytes(_rendered(chart.to_json(), kind))
+        target.write_bytes(_rendered(drawable(chart.to_dict()), kind))
     except OSError as error:
         given = f"out = {path} ({error.strerror or error})"
         raise ConfigError(given, "its folder must exist and be writable", "check the path") from None
     return target
 
 
-def _rendered(spec: str, kind: str) -> bytes:
+def drawable(spec: Any) -> Any:
+    r"""Return a chart's specification with U+FFFD for every character that an SVG, which is XML, cannot hold.
+
+    One such character in a name ends the process inside vl-convert: no exception comes of it that could be caught.
+
+    >>> drawable({"name": ["cat\x00", 1.5]})
+    {'name': ['cat\ufffd', 1.5]}
+    """
+    if isinstance(spec, str):
+        return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", spec)
+    if isinstance(spec, dict):
+        return {drawable(name): drawable(value) for name, value in spec.items()}
+    return [drawable(each) for each in spec] if isinstance(spec, list) else spec
+
+
+def _rendered(spec: dict[str, Any], kind: str) -> bytes:
     if kind == ".png":
         return vl_convert.vegalite_to_png(spec, scale=2)
     page = vl_convert.vegalite_to_svg(spec) if kind == ".svg" else vl_convert.vegalite_to_html(spec, bundle=True)

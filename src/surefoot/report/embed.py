@@ -19,11 +19,12 @@ import platformdirs
 import vl_convert
 
 from surefoot.record.store import write_bytes
+from surefoot.report.charts import drawable
 
 
 def svg(chart: dict[str, Any]) -> str:
     """Return a Vega-Lite specification as SVG."""
-    return vl_convert.vegalite_to_svg(chart)
+    return vl_convert.vegalite_to_svg(drawable(chart))
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from surefoot.report.charts import drawable
+
 WIDTH = 680
 GREY = "#555555"
 
@@ -31,7 +33,7 @@ class Figure:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the picture as a notebook shows it: SVG, which needs no network, and its caption for who reads it."""
-        return {"image/svg+xml": vl_convert.vegalite_to_svg(self.chart.to_dict()),
+        return {"image/svg+xml": vl_convert.vegalite_to_svg(drawable(self.chart.to_dict())),
                 "text/plain": f"{self.title}. {self.caption}"}  # fmt: skip
 
 
