@@ -118,6 +118,7 @@ def test_json_has_all_of_it(tmp_path, capsys):
     assert (plain["state"], len(plain["rows"]), plain["result"]) == ("finished", 40, RESULT)
     assert plain["settings"] == {"model": "mlp", "seed": 7, "lr": 0.2, "epochs": 3.0}
     assert plain["environment"]["data_fingerprint"] == "ab" * 32
+    assert plain["curves"]["name"] == "curves"
 
 
 def test_many_rows_are_thinned_and_it_says_so(tmp_path, capsys):

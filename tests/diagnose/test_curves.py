@@ -180,3 +180,12 @@ def test_a_run_on_disk_is_read_once_it_is_done():
     said = read_stored(stored(rows[:7], lost))
     assert said is not None
     assert said.findings[0].reason == "diverged after 700 updates at learning rate 0.0727: the loss is not finite"
+
+
+def test_a_short_run_that_learned_nothing_says_so_and_one_that_exploded_is_told_a_lower_rate():
+    flat = read_curves(record(lambda t: 2.3, rows=3), DONE)
+    assert [each.name for each in flat.findings] == ["nothing-learned"]
+    assert "lower" not in (flat.advice or "")
+    exploded = read_curves(record(lambda t: 2.3 + 1e6 * t, rows=3), DONE)
+    assert exploded.advice is not None
+    assert exploded.advice.startswith("lower the learning rate by 3 to 10")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from surefoot.cli.tables import clean, number, print_json, print_table, share
+from surefoot.cli.tables import clean, number, print_json, print_table, said, share
 from surefoot.errors import ConfigError, SurefootError
 from surefoot.record import store
 from surefoot.record.run import Row
@@ -75,7 +75,9 @@ def reference(folder: Path) -> str:
 
 
 def _plain(stored: Stored) -> dict[str, Any]:
-    result = stored.result or {}
+    from surefoot.diagnose.curves import read_stored
+
+    result, curves = stored.result or {}, read_stored(stored)
     return {
         "run": stored.folder.name,
         "folder": str(stored.folder),
@@ -86,12 +88,14 @@ def _plain(stored: Stored) -> dict[str, Any]:
         "environment": stored.environment,
         "rows": [row.to_dict() for row in stored.rows],
         "result": stored.result,
+        "curves": curves.to_dict() if curves is not None else None,
         "next": next_steps(stored),
     }
 
 
 def _print(stored: Stored, most_rows: int) -> None:
     from surefoot.cli.display import header, line
+    from surefoot.diagnose.curves import read_stored
 
     _print_entries("run", [("folder", stored.folder), ("command", stored.command), ("state", _state(stored))])
     settings = changed_settings(stored.config)
@@ -106,6 +110,8 @@ def _print(stored: Stored, most_rows: int) -> None:
     else:
         print("  none yet")
     _print_entries("result", _result(stored.result or {}) or [("none yet", "")])
+    if (curves := read_stored(stored)) is not None:
+        _print_entries("curves", [(text, "") for text in said(curves)])
     _print_entries("next", [(text, "") for text in next_steps(stored)])
 
 

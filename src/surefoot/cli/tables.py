@@ -7,7 +7,10 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from surefoot.record.decision import Decision
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
 """Terminal escapes of ECMA-48: control sequences, operating-system commands such as titles, and the short ones."""
@@ -98,3 +101,9 @@ def _print_ruled(columns: Sequence[str], cells: Sequence[Sequence[str]], left: S
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a name are no markup
     Console(highlight=False).print(table)
+
+
+def said(curves: Decision | None) -> list[str]:
+    """Return what curves say, a line for each finding with its advice."""
+    found = curves.findings if curves is not None else ()
+    return [f"{each.name}: {each.reason}" + (f"; {each.advice}" if each.advice else "") for each in found]

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from surefoot.cli.display import Display, header
 from surefoot.cli.flags import with_settings
 from surefoot.cli.signals import StopSignals
+from surefoot.cli.tables import clean, said
 from surefoot.config import Config
 from surefoot.errors import CheckpointError
 from surefoot.record import store
@@ -23,6 +24,7 @@ from surefoot.settings import merged, nested, read_toml
 
 if TYPE_CHECKING:
     from surefoot.measure.along import NoiseLog
+    from surefoot.record.decision import Decision
     from surefoot.training.run import Run
 
 Switch = Parameter(negative=())
@@ -112,7 +114,9 @@ def _train(
         if stopped is not None:
             return stopped
         result = run.finish()
-    print_result(result.summary, as_json=as_json)
+    from surefoot.diagnose.curves import read_curves
+
+    print_result(result.summary, read_curves(result.record.rows, result.record.outcome), as_json=as_json)
     if report:
         from surefoot.cli.report import say_report
 
@@ -165,6 +169,8 @@ def _noise_log(run: Run, display: Display) -> NoiseLog:
 
 
 def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
+    from surefoot.diagnose.curves import read_stored
+    from surefoot.record.stored import read_run
     from surefoot.training.opening import agreed_config
 
     agreed_config(config, folder)
@@ -177,7 +183,7 @@ def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
             "restore it from a copy, or remove it: the same command then writes it again",
         )
     print(f"{folder} is finished; this is its result", file=sys.stderr)
-    print_result(summary, as_json=as_json)
+    print_result(summary, read_stored(read_run(folder)), as_json=as_json)
     return 0 if summary["outcome"] == "finished" else 1
 
 
@@ -201,10 +207,10 @@ def _introduction(run: Run) -> str:
     )
 
 
-def print_result(summary: dict[str, Any], *, as_json: bool) -> None:
-    """Show the result of a run that is done."""
+def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:
+    """Show the result of a run that is done, and what its curves say."""
     if as_json:
-        print(json.dumps(summary, indent=2))
+        print(json.dumps(summary if curves is None else summary | {"curves": curves.to_dict()}, indent=2))
         return
     lines = [("outcome", f"{summary['outcome']}: {summary['reason']}")]
     if summary["test_accuracy"] is not None:
@@ -221,6 +227,7 @@ def print_result(summary: dict[str, Any], *, as_json: bool) -> None:
     lines.append(
         ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
     )
+    lines += [("curves", clean(text)) for text in said(curves)]
     lines.append(("weights", str(Path(summary["folder"]) / store.WEIGHTS)))
     here = reference(Path(summary["folder"]))
     lines.append(("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE..."))

@@ -29,6 +29,8 @@ def read_curves(rows: Sequence[Row], outcome: Outcome) -> Decision:
     curve = [row for row in rows if math.isfinite(row.train_loss)]
     if outcome.kind == "diverged":
         seen = [signs.diverged(rows, outcome)]
+    elif len(curve) < LEAST_ROWS and (nothing := signs.nothing_learned(curve)) is not None:
+        seen = [nothing]
     elif len(curve) < LEAST_ROWS:
         reason = f"{len(curve)} rows are too few to read a curve; from {LEAST_ROWS} on it says something"
         seen = [Seen(Finding(name="rows", verdict="pass", reason=reason))]
@@ -46,9 +48,11 @@ def read_curves(rows: Sequence[Row], outcome: Outcome) -> Decision:
 
 def read_stored(stored: Stored) -> Decision | None:
     """Return what the curves of a run on disk say; None while it is not done."""
-    if stored.result is None:
+    result = stored.result or {}
+    kind, last = result.get("outcome"), stored.rows[-1].step if stored.rows else 0
+    if kind not in ("finished", "diverged"):
         return None
-    outcome = Outcome(kind=stored.result["outcome"], step=stored.result["steps"], reason=stored.result["reason"])
+    outcome = Outcome(kind=kind, step=result.get("steps") or last, reason=result.get("reason") or "no reason given")
     return read_curves(stored.rows, outcome)
 
 

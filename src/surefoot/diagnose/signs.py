@@ -16,13 +16,12 @@ LEAST_ROWS = 6
 SURE = 2.0
 """A slope or a rise counts from this many standard errors on: the usual 95 %."""
 GAP = 0.1
-"""Training accuracy above validation accuracy by more than this, with nothing left to learn, is a set learned by
-heart. The value is that of SageMaker Debugger's rule Overfit and of AutoTrainer (Zhang et al. 2021, ICSE)."""
+"""Training above validation accuracy by more than this, with nothing left to learn, is a set learned by heart: the
+value of SageMaker Debugger's rule Overfit and of AutoTrainer (Zhang et al. 2021, ICSE)."""
 RISE = 0.1
 """A validation loss that has risen by more than this share of its least, while the training loss fell, is over-fitting:
 the value of SageMaker Debugger's rule Overtraining."""
-_BY_HEART = 0.99
-_HALF = 0.5
+_BY_HEART, _HALF = 0.99, 0.5
 _AT_ONCE = 0.1
 """A loss that keeps more than nine tenths of its way for later, after more than the share below, stood still."""
 _STOOD = 0.2
@@ -67,15 +66,16 @@ def diverged(rows: Sequence[Row], outcome: Outcome) -> Seen:
 
 def nothing_learned(curve: Sequence[Row]) -> Seen | None:
     """A loss that is at the end where it was at the start."""
-    begun, last = initial(curve), curve[-1].train_loss
+    begun, last = initial(curve) if curve else 0.0, curve[-1].train_loss if curve else -1.0
     if begun - last > _LITTLE * abs(begun):
         return None
     rates = f"{min(row.lr for row in curve):.2g} to {max(row.lr for row in curve):.2g}"
+    lower = "lower the learning rate by 3 to 10; " if last > 2 * abs(begun) else ""
     return Seen(
         Finding(name="nothing-learned", verdict="fail", reason=f"the training loss began at {begun:.3g} and ended "
                 f"at {last:.3g}, at learning rates from {rates}",
-                advice="surefoot find-lr shows which rates make it fall; surefoot check whether the model can learn "
-                "at all"),
+                advice=f"{lower}surefoot find-lr shows which rates make it fall; surefoot check whether the model "
+                "can learn at all"),
         curve[-1].step,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from surefoot.diagnose.curves import read_stored
 from surefoot.errors import CheckpointError
 from surefoot.record import comparison, store
 from surefoot.record.decision import Decision
@@ -32,7 +33,7 @@ class Contents:
     Attributes:
         run: settings, environment, rows and result; None for a comparison, which is no run.
         name: of the folder.
-        decisions: of a search, in order.
+        decisions: of a search, in order; the last of a run that is done reads its curves.
         tried: finished trials of a search.
         scores: of the finished model, see `record.scored`; None where there are none.
         noise: gradient noise along the run.
@@ -77,14 +78,16 @@ def read_contents(run: str | Path, runs_dir: str | Path = "runs") -> Contents:
         if (folder / store.DECISIONS).is_file() and not (folder / store.CONFIG).is_file():
             return Contents(run=None, name=folder.resolve().name, command=_command(folder), **_searched(folder))
     folder = store.run_folder(run, runs_dir)
-    stored = read_run(folder)
+    stored, searched = read_run(folder), _searched(folder)
+    if (curves := read_stored(stored)) is not None:
+        searched["decisions"] += (curves,)
     return Contents(
         run=stored,
         command="" if stored.command == "library" else stored.command,
         name=folder.resolve().name,
         scores=read_scores(folder),
         noise=read_noise(folder),
-        **_searched(folder),
+        **searched,
     )
 
 

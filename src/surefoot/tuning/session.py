@@ -21,6 +21,7 @@ from typing import Any
 import tomli_w
 
 from surefoot.config import Config
+from surefoot.diagnose.curves import read_curves
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record import store
 from surefoot.settings import differences, from_dict, to_dict
@@ -83,13 +84,14 @@ class Session:
         )  # fmt: skip
 
     def complete(self, result: Result, run: Run) -> dict[str, Any]:
-        """Add recipe, decisions and cost to the result of the final run, and return that."""
+        """Add recipe, decisions (the last reads the final run's curves) and cost to its result, and return that."""
         found = self.found
         assert found is not None
+        curves = read_curves(result.record.rows, result.record.outcome)
         summary = {
             **result.summary,
             "recipe": to_dict(run.config.recipe),
-            "decisions": [each.to_dict() for each in found.decisions],
+            "decisions": [each.to_dict() for each in (*found.decisions, curves)],
             "cost": cost(found),
             "unchecked": found.unchecked,
         }
