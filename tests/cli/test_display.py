@@ -3,6 +3,7 @@ import math
 import pytest
 
 from surefoot.cli.display import Display, header, line
+from surefoot.record.heartbeat import Heartbeat
 from surefoot.record.run import Row
 
 ROW = Row(
@@ -13,6 +14,10 @@ NOTHING = Row(
     step=1, epoch=0.5, examples=1, lr=1e-12, train_loss=math.nan, train_accuracy=None, val_loss=None,
     val_accuracy=None, grad_norm=math.inf, update_ratio=math.nan, losses=(), seconds=0.0, examples_per_second=0.0,
 )  # fmt: skip
+
+NOW = Heartbeat(
+    phase="training", steps_done=5, steps_planned=10, seconds=2.0, examples_per_second=100.0, seconds_left=2.0
+)
 
 
 def test_the_table_has_a_value_under_each_of_its_names():
@@ -32,7 +37,7 @@ def test_all_of_it_goes_to_stderr_as_plain_lines_without_a_terminal(capsys):
     with Display(10) as display:
         display.say("[bold]not markup[/bold] and \\[not this")
         display.show_rows([ROW, NOTHING])
-        display.show_step(5, 100.0)
+        display.show(NOW)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == ["[bold]not markup[/bold] and \\[not this", line(ROW), line(NOTHING)]
@@ -43,7 +48,7 @@ def test_quiet_shows_nothing(capsys):
     with Display(10, quiet=True) as display:
         display.say("hello")
         display.show_rows([ROW])
-        display.show_step(5, 100.0)
+        display.show(NOW)
     assert capsys.readouterr() == ("", "")
 
 
@@ -51,4 +56,4 @@ def test_it_ends_with_its_block_also_by_an_exception(capsys):
     with pytest.raises(KeyError), Display(10):
         raise KeyError
     with Display(10) as display:  # rich refuses a second live display while one is up
-        display.show_step(1, 1.0)
+        display.show(NOW)

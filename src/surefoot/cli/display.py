@@ -1,93 +1,75 @@
-"""What a person sees while a model trains: a table that grows by a row, and a bar with rate and time left.
+"""What a person sees while a model trains: the epoch table, loss and accuracy as curves, how far it is.
 
-All of it goes to stderr. Without a terminal, under CI or NO_COLOR there are only the table's plain lines.
+All of it goes to stderr. Where that is no terminal there are only the table's plain lines.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from surefoot.cli.picture import COLUMNS, Seen, cells, training
+from surefoot.cli.screen import Screen
+from surefoot.record.heartbeat import Heartbeat
 from surefoot.record.run import Row
-
-_COLUMNS = (
-    ("epoch", 7), ("step", 8), ("lr", 9), ("train loss", 10), ("train acc", 9), ("val loss", 9), ("val acc", 8),
-    ("|grad|", 8), ("|dW|/|W|", 9), ("ex/s", 8), ("seconds", 8),
-)  # fmt: skip
 
 
 def header() -> str:
     """Return the table's first line."""
-    return " ".join(name.rjust(width) for name, width in _COLUMNS)
+    return " ".join(name.rjust(width) for name, width in COLUMNS)
 
 
 def line(row: Row) -> str:
     """Return a row as a line of the table; a value that does not exist is a dash."""
-    values = (
-        f"{row.epoch:.2f}", f"{row.step}", f"{row.lr:.3g}", _number(row.train_loss, ".4f"),
-        _percent(row.train_accuracy), _number(row.val_loss, ".4f"), _percent(row.val_accuracy),
-        _number(row.grad_norm, ".3g"), _number(row.update_ratio, ".1e"), f"{row.examples_per_second:.0f}",
-        f"{row.seconds:.1f}",
-    )  # fmt: skip
-    return " ".join(value.rjust(width) for value, (_, width) in zip(values, _COLUMNS, strict=True))
+    values = cells(row)
+    return " ".join(values[name].rjust(width) for name, width in COLUMNS)
 
 
 class Display:
-    """A context that shows a run's progress.
+    """A context that shows a run's progress. It never raises into the run.
 
     Args:
         steps: of the whole run.
         quiet: show nothing.
+        screen: to draw on; one on stderr if left out.
     """
 
-    def __init__(self, steps: int, *, quiet: bool = False) -> None:
-        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True, quiet=quiet)
-        self._best: float | None = None
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            refresh_per_second=4,
-            disable=not self._console.is_terminal or quiet,
-            transient=True,
-        )
-        self._bar = self._progress.add_task("training", total=steps, rate="")
+    def __init__(self, steps: int, *, quiet: bool = False, screen: Screen | None = None) -> None:
+        self._screen = screen or Screen(quiet=quiet)
+        self._seen = Seen()
+        self._now = Heartbeat(phase="training", steps_done=0, steps_planned=steps, seconds=0.0)
 
     def __enter__(self) -> Display:
-        self._progress.start()
+        self._screen.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._screen.__exit__(kind, value, trace)
 
     def say(self, text: str) -> None:
-        """Show a line above the bar."""
-        self._console.print(text, markup=False)
+        """Show a line above the table."""
+        self._screen.say(text)
+
+    def begin_table(self) -> None:
+        """Show the names of the columns, where rows are lines."""
+        if not self._screen.live:
+            self._screen.say(header())
 
     def show_rows(self, rows: Iterable[Row]) -> None:
-        """Add rows to the table; the best validation accuracy so far stands in bold on a terminal."""
+        """Add rows to the table; the best validation loss and accuracy so far are marked on a terminal."""
         for row in rows:
-            better = row.val_accuracy is not None and (self._best is None or row.val_accuracy > self._best)
-            self._best = row.val_accuracy if better else self._best
-            self._console.print(line(row), markup=False, style="bold green" if better else None)
+            self._seen.add(row)
+            if not self._screen.live:
+                self._screen.say(line(row))
 
-    def show_step(self, step: int, examples_per_second: float) -> None:
-        """Move the bar."""
-        self._progress.update(self._bar, completed=step, rate=f"{examples_per_second:,.0f} examples/s")
+    def show(self, now: Heartbeat) -> None:
+        """Show how far the run is."""
+        self._now = now
+        self._screen.draw(self._picture)
 
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None or value != value else format(value, form)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}%"
+    def _picture(self, width: int, height: int) -> list[Text]:
+        return training(self._seen, self._now, width, height, ascii_only=self._screen.ascii_only)

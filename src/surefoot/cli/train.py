@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from surefoot.cli.display import Display, header
+from surefoot.cli.display import Display
 from surefoot.cli.flags import with_settings
 from surefoot.cli.signals import StopSignals
 from surefoot.cli.tables import clean, said
@@ -134,16 +133,14 @@ def follow(run: Run, signals: StopSignals, *, quiet: bool, measure_noise: bool =
             display.say(f"note: {note}")
         display.say(_introduction(run))
         noise = _noise_log(run, display) if measure_noise or (run.folder / NOISE).is_file() else None
-        display.say(header())
+        display.begin_table()
         display.show_rows(run.rows)
         signals.patient = True
         while not run.done and signals.received is None:
             if noise is not None:
                 noise.measure_if_due()
-            before, began = run.state.step, time.perf_counter()
             display.show_rows(run.advance())
-            moved = (run.state.step - before) * run.plan.batch_size
-            display.show_step(run.state.step, moved / (time.perf_counter() - began))
+            display.show(run.now)
         if run.done:
             if noise is not None:
                 noise.measure_if_due()

@@ -143,17 +143,21 @@ def _searched(session: Session, signals: StopSignals, *, quiet: bool) -> int | N
     search = session.search()
     signals.patient = True
     with SearchDisplay(session.folder, str(session.wanted.budget), quiet=quiet) as display:
-        shown = 0
+        shown, counted = 0, 0
         while True:
             try:
-                seen = next(search)
+                next(search)
             except StopIteration:
                 display.show(session.journal.decisions[shown : session.journal.replayed])
                 signals.patient = False
                 return None
             display.show(session.journal.decisions[shown : session.journal.replayed])
             shown = session.journal.replayed
-            display.move(seen.steps_done, seen.steps_planned, seen.text)
+            tried = list(session.journal.tried.values())
+            display.add_trials(each.val_loss for each in tried[counted:])
+            counted = len(tried)
+            assert session.now is not None
+            display.move(session.now)
             if signals.received is not None:
                 search.close()  # which saves what is being trained
                 return 128 + signals.received

@@ -30,6 +30,7 @@ from surefoot.data.load import load
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.record import store
+from surefoot.record.heartbeat import HEARTBEAT
 from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_toml
 from surefoot.sgd.plan import plan
@@ -234,7 +235,7 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
 
 def _abandoned(folder: Path) -> bool:
     """Whether a folder holds only what a run killed in its first moment leaves, or a search without its final run."""
-    first = {store.LOCK, store.ENVIRONMENT, store.COMMAND, *store.OF_A_SEARCH}  # the configuration comes after them
+    first = {store.LOCK, store.ENVIRONMENT, store.COMMAND, HEARTBEAT, *store.OF_A_SEARCH}  # no configuration yet
     return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 

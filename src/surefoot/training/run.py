@@ -14,6 +14,7 @@ from torch import nn
 
 from surefoot.config import Config
 from surefoot.record import store
+from surefoot.record.heartbeat import Heartbeat, Pulse
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import torch_stream
 from surefoot.sgd.plan import Plan
@@ -55,6 +56,7 @@ class Run:
     _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _saved_at: float = field(default_factory=time.monotonic)
     _step_seconds: float = 0.0
+    _pulse: Pulse | None = None
 
     @property
     def done(self) -> bool:
@@ -76,9 +78,22 @@ class Run:
         self._step_seconds = (time.perf_counter() - began) / taken if taken else self._step_seconds
         self.rows += rows
         store.append_rows(self.folder, rows)
+        self._pulse = self._pulse or Pulse(self.folder)
+        if self._pulse.due:
+            self._pulse.beat(self.now)
         if not self.done and time.monotonic() - self._saved_at >= self.config.checkpoint_seconds:
             self.save()
         return rows
+
+    @property
+    def now(self) -> Heartbeat:
+        """How far the run is."""
+        done, planned, seconds = self.state.step, self.plan.steps, self.state.seconds
+        return Heartbeat(
+            phase="training", steps_done=done, steps_planned=planned, seconds=seconds,
+            examples_per_second=self.plan.batch_size / self._step_seconds if self._step_seconds else None,
+            seconds_left=seconds / done * (planned - done) if done else None,
+        )  # fmt: skip
 
     def save(self) -> Path | None:
         """Write a checkpoint, unless the run diverges: the last finite one is then kept."""
@@ -108,6 +123,7 @@ class Run:
         save_weights(self.folder, self.config, self.task, kept)
         summary = _summary(self, outcome, kept, judged)
         store.write_json(self.folder / store.RESULT, summary)
+        Pulse(self.folder).stop()
         model = kept.model
         checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")
         record = Record(rows=tuple(self.rows), outcome=outcome)

@@ -9,7 +9,7 @@ from surefoot.diagnose import choosing as judge
 from surefoot.record.decision import Decision
 from surefoot.tuning.initial_loss import check_initial_loss
 from surefoot.tuning.overfit import overfitting_sample
-from surefoot.tuning.progress import Progress
+from surefoot.tuning.progress import Progress, within
 from surefoot.tuning.wiring import check_wiring
 from surefoot.tuning.work import Work
 
@@ -42,7 +42,7 @@ def check_before_training(own: Work, given: tuple[Any, Any, Any]) -> Generator[P
         return check_initial_loss(model, data, loss, weight_decay=own.base.weight_decay, **where)
 
     def overfit() -> Generator[Progress, None, Decision]:
-        return (yield from overfitting_sample(own.task))
+        return (yield from within("step 2: overfit a sample", overfitting_sample(own.task)))
 
     steps = (
         ("wiring", "step 0, wiring", wiring, judge.wiring_examples),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 import tomllib
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -24,14 +25,16 @@ from surefoot.config import Config
 from surefoot.diagnose.curves import read_curves
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record import store
+from surefoot.record.heartbeat import Heartbeat, Pulse
 from surefoot.settings import differences, from_dict, to_dict
 from surefoot.training.opening import Given, make_task, open_run, run_place
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Task
-from surefoot.tuning.budget import budget
+from surefoot.tuning.budget import Ledger, budget
 from surefoot.tuning.journal import Journal, open_journal
 from surefoot.tuning.progress import Progress
+from surefoot.tuning.pulse import heartbeat
 from surefoot.tuning.tuner import tuning
 from surefoot.tuning.work import Found, Search
 
@@ -47,6 +50,7 @@ class Session:
         task: what is learned.
         journal: what has been found so far.
         found: what the search came to, once it is done.
+        now: how far it is; also in its folder, at most once a second.
     """
 
     folder: Path
@@ -57,16 +61,32 @@ class Session:
     given: Given
     command: str
     found: Found | None = None
+    now: Heartbeat | None = None
     _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def search(self, engine: Engine | None = None) -> Generator[Progress, None, Found]:
         """Search, a piece at a time; the generator's value, also kept in `found`, is what was found."""
         model = self.config.model if self.given.model is None else self.given.model
-        self.found = yield from tuning(
+        ledger, pulse = Ledger(self.wanted.budget), Pulse(self.folder)
+        began, decided = time.monotonic(), 0
+        search = tuning(
             self.task, self.config.recipe, self.wanted, self.journal,
-            given=(model, self.task.data, self.given.loss), engine=engine,
+            given=(model, self.task.data, self.given.loss), engine=engine, ledger=ledger,
         )  # fmt: skip
-        return self.found
+        with contextlib.closing(search):  # which saves what is being trained, where this is stopped
+            while True:
+                try:
+                    seen = next(search)
+                except StopIteration as end:
+                    self.found = end.value
+                    pulse.stop()
+                    return end.value
+                if decided != self.journal.replayed:
+                    began, decided = time.monotonic(), self.journal.replayed
+                self.now = heartbeat(seen, ledger, time.monotonic() - began)
+                if pulse.due:
+                    pulse.beat(self.now)
+                yield seen
 
     @property
     def final_config(self) -> Config:

@@ -87,16 +87,17 @@ def trying(
     for length in sorted({each.recipe.steps or 0 for each in missing}):
         alike = [each for each in missing if each.recipe.steps == length]
         for first in range(0, len(alike), AT_ONCE):
-            for worth in _together(tasks, alike[first : first + AT_ONCE], journal, engine):
+            together = alike[first : first + AT_ONCE]
+            for worth, alive in _together(tasks, together, journal, engine):
                 done += worth
-                yield Progress(done, planned, f"{len(alike)} runs of {length:,} steps")
+                yield Progress(done, planned, f"{len(alike)} runs of {length:,} steps", len(together), alive)
     return [dataclasses.replace(journal.tried[each.key], trial=each) for each in trials]
 
 
 def _together(
     tasks: dict[int, Task], trials: Sequence[Trial], journal: Journal, engine: Engine
-) -> Generator[int, None, None]:
-    """Train trials of one length and keep them, yielding the updates that each piece of work was worth."""
+) -> Generator[tuple[int, int], None, None]:
+    """Train trials of one length and keep them, yielding for each piece of work its updates and the trials alive."""
     members = [Member(tasks[each.seed], _plan(each, tasks[each.seed])) for each in trials]
     states = [_resumed(journal.folder, each, member) for each, member in zip(trials, members, strict=True)]
     rows: list[list[Row]] = [[] for _ in trials]
@@ -113,7 +114,7 @@ def _together(
         at_once = max(1, round(_SLICE_SECONDS * max(moved, 1) / max(elapsed, 1e-9) / len(trials)))
         due = time.perf_counter() - saved > SAVE_SECONDS
         try:
-            yield moved
+            yield moved, sum(state.outcome is None for state in states)
         except GeneratorExit:  # whoever runs the search stops it here
             due = True
             raise

@@ -22,7 +22,7 @@ from surefoot.tuning.budget import Ledger
 from surefoot.tuning.coarse import coarse
 from surefoot.tuning.journal import Journal
 from surefoot.tuning.length import measure_length, sized
-from surefoot.tuning.progress import Progress
+from surefoot.tuning.progress import Progress, within
 from surefoot.tuning.refine import refine
 from surefoot.tuning.shape import choose_schedule
 from surefoot.tuning.work import Found, Search, Work
@@ -36,6 +36,7 @@ def tuning(
     *,
     given: tuple[str | nn.Module | Factory, Any, Loss | None],
     engine: Engine | None = None,
+    ledger: Ledger | None = None,
 ) -> Generator[Progress, None, Found]:
     """Search for a recipe, a piece at a time, and return what was found.
 
@@ -46,20 +47,21 @@ def tuning(
         journal: what is known from an earlier call, and where everything is kept.
         given: model, data and loss as the user gave them, for the steps before training.
         engine: computes the trials; None makes one.
+        ledger: gets what is spent, for whoever wants to look on; None makes one.
     """
-    own = Work(task, base, search, journal, engine or Engine(), Ledger(search.budget))
+    own = Work(task, base, search, journal, engine or Engine(), ledger or Ledger(search.budget))
     own.base = sized(own)
     measure_length(own)
     failed = yield from check_before_training(own, given)
     if failed and not search.force:
         return Found(None, own.made, own.ledger, own.unchecked)
-    failed = yield from bracket_rates(own)
+    failed = yield from within("step 3, learning rate", bracket_rates(own))
     if failed and not search.force:
         return Found(None, own.made, own.ledger, own.unchecked)
-    yield from choose_batch_size(own)
+    yield from within("step 3, batch size", choose_batch_size(own))
     where = space_around(own)
-    yield from coarse(own, where)
-    choice = yield from refine(own, where)
+    yield from within("step 4, coarse grid", coarse(own, where))
+    choice = yield from within("step 5, refine", refine(own, where))
     recipe = dataclasses.replace(choice.recipe, epochs=own.base.epochs, steps=own.base.steps)
-    recipe = yield from choose_schedule(own, recipe)
+    recipe = yield from within("step 5, schedule", choose_schedule(own, recipe))
     return Found(dataclasses.replace(recipe, ema_decay=base.ema_decay), own.made, own.ledger, own.unchecked)
