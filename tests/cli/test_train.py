@@ -185,3 +185,15 @@ def test_a_model_of_ones_own_is_found_beside_one(tmp_path, monkeypatch, capsys):
     words = ["train", "digits", "--model", "mine_for_cli:make", "--epochs", "1", "--name", "a", "--json", "-q"]
     assert run(words) == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == 650
+
+
+def test_event_files_are_written_on_request_and_a_run_that_goes_on_goes_on_with_them(tmp_path, capsys):
+    words = ["train", "digits", "--model", "linear", "--epochs", "2", "--name", "a", "--no-report", "--tensorboard"]
+    assert run([*words, "--runs-dir", str(tmp_path), "-q"]) == 0
+    assert [path.name.startswith("events.out.tfevents") for path in (tmp_path / "a" / "tensorboard").iterdir()] == [
+        True
+    ]
+    (tmp_path / "a" / "result.json").unlink()
+    assert run(["resume", "a", "--runs-dir", str(tmp_path), "-q"]) == 0
+    assert len(list((tmp_path / "a" / "tensorboard").iterdir())) == 2
+    capsys.readouterr()

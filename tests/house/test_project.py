@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NEEDED = [re.split(r"[<>=!~;\[ ]", each)[0] for each in PROJECT["dependencies"]]
 DEV = [re.split(r"[<>=!~;\[ ]", each)[0] for each in PROJECT["optional-dependencies"]["dev"]]
+EXTRA = [re.split(r"[<>=!~;\[ ]", each)[0] for each in PROJECT["optional-dependencies"]["tensorboard"]]
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL", "vl-convert-python": "vl_convert"}
 USED_THROUGH = {"vl-convert-python": "altair"}  # altair calls it to draw, and does not bring it
 CONSTRAINTS = [
@@ -27,14 +28,14 @@ def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("name", NEEDED + DEV)
+@pytest.mark.parametrize("name", sorted({*NEEDED, *DEV, *EXTRA}))
 def test_every_dependency_is_justified(name):
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     row = re.search(rf"^\| `{re.escape(name)}` \| \S", text, re.MULTILINE)
     assert row, f"CONTRIBUTING.md does not say why {name} is here"
 
 
-@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("name", NEEDED + EXTRA)
 def test_every_dependency_is_used(name):
     caller = USED_THROUGH.get(name, name)
     word = re.compile(rf"\b{IMPORTED_AS.get(caller, caller.replace('-', '_'))}\b")
@@ -43,7 +44,11 @@ def test_every_dependency_is_used(name):
 
 
 def test_every_import_is_declared():
-    known = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in NEEDED} | {"surefoot"} | sys.stdlib_module_names
+    known = (
+        {IMPORTED_AS.get(name, name.replace("-", "_")) for name in NEEDED + EXTRA}
+        | {"surefoot"}
+        | sys.stdlib_module_names
+    )
     for path in sorted((ROOT / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -61,7 +66,7 @@ def test_constraints_pin_exact_versions_of_everything_and_nothing_else():
     for line in CONSTRAINTS:
         assert re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9A-Za-z.]*", line), f"not an exact public version: {line}"
     pinned = {plain(line.split("==")[0]) for line in CONSTRAINTS}
-    assert {plain(name) for name in NEEDED + DEV} <= pinned
+    assert {plain(name) for name in NEEDED + DEV + EXTRA} <= pinned
 
 
 def test_torchvision_is_absent():

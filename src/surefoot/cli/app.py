@@ -26,6 +26,7 @@ _COMMANDS = {
     "evaluate": ("surefoot.cli.evaluate:evaluate", "Measure a trained model: accuracy with its interval, per class."),
     "predict": ("surefoot.cli.predict:predict", "Apply a trained model to images, a folder, an .npz or a .csv."),
     "show": ("surefoot.cli.show:show", "Show a run, or list the runs here."),
+    "watch": ("surefoot.cli.watch:watch", "Show how a run goes that another process is doing."),
     "report": ("surefoot.cli.report:report", "Write a report of runs: one HTML file with every picture."),
     "runs": ("surefoot.cli.runs:runs", "List, filter and sort the runs here; as CSV too."),
     "find-lr": (

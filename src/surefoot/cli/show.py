@@ -54,7 +54,7 @@ def next_steps(stored: Stored) -> list[str]:
     """Return what to do next, as commands or sentences."""
     name = reference(stored.folder)
     if stored.state == "training":
-        return [f"watch it: surefoot show {name}"]
+        return [f"watch it: surefoot watch {name}"]
     lr = stored.config.recipe.lr / 10  # chosen by hand: a step so large that the next run is most likely stable
     if stored.from_python and stored.state == "unfinished":
         return [f"go on in Python: surefoot.train with the same arguments and name={stored.folder.name!r}"]

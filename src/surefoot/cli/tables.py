@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -68,6 +70,30 @@ def aligned(columns: Sequence[str], cells: Sequence[Sequence[str]], left: Sequen
         return text + space if columns[i] in left else space + text
 
     return "\n".join("  ".join(padded(text, i) for i, text in enumerate(line)).rstrip() for line in lines)
+
+
+def entry(name: str, text: str, indent: int, *, width: int | None = None) -> str:
+    """Return a named line; on a terminal too narrow for it, lines broken between words under its beginning.
+
+    Args:
+        name: stands before the first line.
+        text: what is three spaces apart, as commands are, stays whole where it can.
+        indent: letters before the text.
+        width: of the terminal; None asks it, and breaks nothing where there is none.
+
+    >>> print(entry("next", "surefoot show a   surefoot predict a", 6, width=26))
+    next  surefoot show a
+          surefoot predict a
+    """
+    if width is None and not sys.stdout.isatty():
+        return f"{name:<{indent}}{text}"
+    room = max(20, (width or shutil.get_terminal_size().columns) - indent)
+    lines = [""]
+    for part in text.split("   "):
+        joined = f"{lines[-1]}   {part}" if lines[-1] else part
+        whole = textwrap.wrap(part, room, break_long_words=False, break_on_hyphens=False) or [""]
+        lines[-1:] = [joined] if len(joined) <= room else [each for each in (lines[-1], *whole) if each]
+    return "\n".join(f"{name if i == 0 else '':<{indent}}{line}" for i, line in enumerate(lines))
 
 
 def print_json(value: Any) -> None:

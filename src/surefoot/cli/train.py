@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +15,11 @@ from cyclopts import Parameter
 from surefoot.cli.display import Display
 from surefoot.cli.flags import with_settings
 from surefoot.cli.signals import StopSignals
-from surefoot.cli.tables import clean, said
+from surefoot.cli.tables import clean, entry, said
 from surefoot.config import Config
 from surefoot.errors import CheckpointError
 from surefoot.record import store
+from surefoot.record.events import EVENTS, Events
 from surefoot.record.noise_log import NOISE
 from surefoot.record.scores import wilson
 from surefoot.settings import merged, nested, read_toml
@@ -44,6 +47,7 @@ def train(
     name: str | None = None,
     runs_dir: Path = Path("runs"),
     measure_noise: Annotated[bool, Switch] = False,
+    tensorboard: Annotated[bool, Switch] = False,
     no_report: Annotated[bool, Switch] = False,
     json: Annotated[bool, Switch] = False,
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
@@ -59,6 +63,7 @@ def train(
         name: Name of the run's folder; date, data and model if left out.
         runs_dir: Folder in which runs lie.
         measure_noise: Measure gradient noise along the run, into its noise.jsonl; the run stays the same, bit for bit.
+        tensorboard: Write TensorBoard event files too, into the folder tensorboard of the run's.
         no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
         json: Print the result as JSON.
         quiet: Show no progress.
@@ -67,7 +72,8 @@ def train(
     from surefoot.training.opening import resolve
 
     chosen = resolve(merged(file, nested({"data": data, **settings})))
-    return _train(chosen, name, runs_dir, measure_noise=measure_noise, report=not no_report, as_json=json, quiet=quiet)
+    more = Extras(measure_noise=measure_noise, tensorboard=tensorboard)
+    return _train(chosen, name, runs_dir, more, report=not no_report, as_json=json, quiet=quiet)
 
 
 def resume(
@@ -95,11 +101,11 @@ def resume(
     from surefoot.training.opening import read_config
 
     chosen = read_config(folder)
-    return _train(chosen, folder.name, folder.parent, measure_noise=False, report=True, as_json=json, quiet=quiet)
+    return _train(chosen, folder.name, folder.parent, Extras(), report=True, as_json=json, quiet=quiet)
 
 
 def _train(
-    config: Config, name: str | None, runs_dir: Path, *, measure_noise: bool, report: bool, as_json: bool, quiet: bool
+    config: Config, name: str | None, runs_dir: Path, more: Extras, *, report: bool, as_json: bool, quiet: bool
 ) -> int:
     if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
         return _finished(config, runs_dir / name, as_json=as_json)
@@ -109,7 +115,7 @@ def _train(
         StopSignals() as signals,
         open_run(config, name=name, runs_dir=runs_dir, command=shlex.join(["surefoot", *sys.argv[1:]])) as run,
     ):
-        stopped = follow(run, signals, quiet=quiet, measure_noise=measure_noise)
+        stopped = follow(run, signals, quiet=quiet, more=more)
         if stopped is not None:
             return stopped
         result = run.finish()
@@ -123,24 +129,33 @@ def _train(
     return 0 if result.record.outcome.kind == "finished" else 1
 
 
-def follow(run: Run, signals: StopSignals, *, quiet: bool, measure_noise: bool = False) -> int | None:
-    """Train a run to the end of its steps and show how it goes; return the exit code of a signal that stopped it.
+@dataclass(frozen=True)
+class Extras:
+    """What a run writes beside its record. One that wrote it before goes on doing so, without being told."""
 
-    A run that measured noise before goes on doing so, without being told.
-    """
-    with Display(run.plan.steps, quiet=quiet) as display:
+    measure_noise: bool = False
+    tensorboard: bool = False
+
+
+def follow(run: Run, signals: StopSignals, *, quiet: bool, more: Extras | None = None) -> int | None:
+    """Train a run to the end of its steps and show how it goes; return the exit code of a signal that stopped it."""
+    more = more or Extras()
+    with Display(run.plan.steps, quiet=quiet) as display, _events(run, more) as events:
         for note in run.notes:
             display.say(f"note: {note}")
         display.say(_introduction(run))
-        noise = _noise_log(run, display) if measure_noise or (run.folder / NOISE).is_file() else None
+        noise = _noise_log(run, display) if more.measure_noise or (run.folder / NOISE).is_file() else None
         display.begin_table()
         display.show_rows(run.rows)
         signals.patient = True
         while not run.done and signals.received is None:
             if noise is not None:
                 noise.measure_if_due()
-            display.show_rows(run.advance())
+            rows = run.advance()
+            display.show_rows(rows)
             display.show(run.now)
+            if events is not None:
+                events.add(rows)
         if run.done:
             if noise is not None:
                 noise.measure_if_due()
@@ -150,6 +165,17 @@ def follow(run: Run, signals: StopSignals, *, quiet: bool, measure_noise: bool =
         display.say(f"stopped at step {run.state.step} of {run.plan.steps}, and saved")
         display.say(f"go on with: surefoot resume {reference(run.folder)}")
         return 128 + signals.received
+
+
+def _events(run: Run, more: Extras) -> AbstractContextManager[Events | None]:
+    """Return where rows go for TensorBoard, if they do; with those that the run has already."""
+    if not (more.tensorboard or (run.folder / EVENTS).is_dir()):
+        return nullcontext()
+    fresh = not (run.folder / EVENTS).is_dir()
+    events = Events(run.folder, after_step=run.state.step)
+    if fresh:
+        events.add(run.rows)
+    return events
 
 
 def _noise_log(run: Run, display: Display) -> NoiseLog:
@@ -229,7 +255,7 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
     here = reference(Path(summary["folder"]))
     lines.append(("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE..."))
     for name, text in lines:
-        print(f"{name:<11}{text}")
+        print(entry(name, text, 11))
 
 
 def _loss(value: float | None) -> str:

@@ -16,6 +16,7 @@ from surefoot.cli.report import say_report
 from surefoot.cli.searching import SearchDisplay
 from surefoot.cli.signals import StopSignals
 from surefoot.cli.tables import clean, print_json, print_table
+from surefoot.cli.train import Extras, follow, print_result, reference
 from surefoot.config import Recipe
 from surefoot.errors import ConfigError, nearest
 from surefoot.record import store
@@ -39,6 +40,7 @@ def tune(
     config: Path | None = None,
     name: str | None = None,
     runs_dir: Path = Path("runs"),
+    tensorboard: Annotated[bool, Switch] = False,
     no_report: Annotated[bool, Switch] = False,
     json: Annotated[bool, Switch] = False,
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
@@ -57,6 +59,7 @@ def tune(
         config: TOML file of settings to start from; they may be changed by the search.
         name: Name of the run's folder; date, data and model if left out.
         runs_dir: Folder in which runs lie.
+        tensorboard: Write TensorBoard event files of the final training too, into the folder tensorboard of the run's.
         no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
         json: Print the result as JSON, with recipe, decisions and cost.
         quiet: Show no progress.
@@ -70,7 +73,8 @@ def tune(
     with StopSignals() as signals:
         command = shlex.join(["surefoot", *sys.argv[1:]])
         with open_session(start, wanted, name=name, runs_dir=runs_dir, command=command) as session:
-            return _carried_out(session, signals, report=not no_report, as_json=json, quiet=quiet)
+            more = Extras(tensorboard=tensorboard)
+            return _carried_out(session, signals, more, report=not no_report, as_json=json, quiet=quiet)
 
 
 def resume(folder: Path, *, as_json: bool, quiet: bool) -> int:
@@ -82,7 +86,7 @@ def resume(folder: Path, *, as_json: bool, quiet: bool) -> int:
         StopSignals() as signals,
         open_session(start, wanted, name=folder.name, runs_dir=folder.parent) as session,
     ):
-        return _carried_out(session, signals, report=True, as_json=as_json, quiet=quiet)
+        return _carried_out(session, signals, Extras(), report=True, as_json=as_json, quiet=quiet)
 
 
 def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
@@ -106,8 +110,9 @@ def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _carried_out(session: Session, signals: StopSignals, *, report: bool, as_json: bool, quiet: bool) -> int:
-    from surefoot.cli.train import follow, print_result, reference
+def _carried_out(
+    session: Session, signals: StopSignals, more: Extras, *, report: bool, as_json: bool, quiet: bool
+) -> int:
 
     if (session.folder / store.RESULT).is_file() and "decisions" in store.read_json(session.folder / store.RESULT):
         print(f"{session.folder} is finished; this is its result", file=sys.stderr)
@@ -124,7 +129,7 @@ def _carried_out(session: Session, signals: StopSignals, *, report: bool, as_jso
                 say_report(session.folder, as_json=as_json, quiet=quiet)
             return failed
         with session.open_final() as run:
-            stopped = follow(run, signals, quiet=quiet)
+            stopped = follow(run, signals, quiet=quiet, more=more)
             if stopped is not None:
                 return stopped
             summary = session.complete(run.finish(), run)
@@ -132,7 +137,8 @@ def _carried_out(session: Session, signals: StopSignals, *, report: bool, as_jso
         print(json_.dumps(summary, indent=2))
     else:
         _show(summary)
-        print_result(summary, as_json=False)
+        curves = Decision.from_dict(summary["decisions"][-1])
+        print_result(summary, curves if curves.name == "curves" else None, as_json=False)
     if report:
         say_report(session.folder, as_json=as_json, quiet=quiet)
     return 0 if summary["outcome"] == "finished" else 1

@@ -5,6 +5,7 @@ runs/NAME/
   command.txt        the command line, or "library"
   environment.json   versions, machine, data fingerprint
   metrics.jsonl      one row a line
+  heartbeat.json     how far it is, until it is done: see `record.heartbeat`
   checkpoints/       step-00000180/, ...: see `training.checkpoint`
   model.safetensors  the finished weights; model.json: what is needed to use them
   result.json        the result; its presence says that the run is done
@@ -33,6 +34,8 @@ from typing import Any
 from surefoot.errors import CheckpointError, ConfigError, nearest
 from surefoot.record.run import Row
 
+SCHEMA = 1
+"""Of a run's files, see docs/record.md: raised when a field goes or changes its meaning. New fields do not raise it."""
 CONFIG, COMMAND, ENVIRONMENT = "config.toml", "command.txt", "environment.json"
 METRICS, RESULT, CHECKPOINTS = "metrics.jsonl", "result.json", "checkpoints"
 WEIGHTS, MODEL, LOCK = "model.safetensors", "model.json", "lock"

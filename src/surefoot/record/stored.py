@@ -73,7 +73,7 @@ def read_run(folder: Path) -> Stored:
         environment=environment,
         rows=store.read_rows(folder),
         result=result,
-        training=result is None and _held(folder),
+        training=result is None and is_held(folder),
     )
 
 
@@ -126,7 +126,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _held(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
     """Return whether a process holds the run, by asking the kernel; the process id in the file may be stale.
 
     For some microseconds the question is itself a lock, shared, during which a training that starts would see the

@@ -283,6 +283,7 @@ def _identify(folder: Path, config: Config, work: Task, command: str) -> list[st
             )
         return []
     environment = {
+        "schema": store.SCHEMA,
         "surefoot": version("surefoot"),
         "python": platform.python_version(),
         "numpy": np.__version__,

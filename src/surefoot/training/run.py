@@ -26,7 +26,6 @@ from surefoot.training.state import State
 from surefoot.training.task import Task
 from surefoot.training.weights import save_weights
 
-SCHEMA = 1
 _SLICE_SECONDS = 0.25
 """How long one `Run.advance` trains, about: long beside its own cost, short beside a person's patience."""
 
@@ -144,7 +143,7 @@ def _summary(run: Run, outcome: Outcome, kept: State, test: Evaluation | None) -
     last = run.rows[-1] if run.rows else None
     work, state = run.task, run.state
     return {
-        "schema": SCHEMA,
+        "schema": store.SCHEMA,
         "run": run.folder.name,
         "folder": str(run.folder),
         "outcome": outcome.kind,
