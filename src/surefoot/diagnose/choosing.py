@@ -103,10 +103,11 @@ def bracket_of_short_runs(decision: Decision) -> Decision:
 
 
 def batch_size_examples(decision: Decision) -> int:
-    """Return about how many examples the choice of the batch size has seen: its run, and as many again to measure."""
+    """Return about how many examples the choice of the batch size has seen: its run, as many to measure, and races."""
     evidence = decision.evidence
+    raced = sum(each["batch_size"] * (each["reached"] or each["limit"]) for each in evidence["races"])
     timed = sum(each["batch_size"] * len(each["step_seconds"]) for each in evidence["sizes"])
-    return 2 * int(evidence["steps"]) * int(evidence["batch_size"]) + timed
+    return 2 * int(evidence["steps"]) * int(evidence["batch_size"]) + timed + raced
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from surefoot.config import Recipe
 from surefoot.diagnose import batch_size as judge
+from surefoot.diagnose.batch_race import Race, decided, race_for, reached, rivals
 from surefoot.errors import ConfigError
 from surefoot.measure.noise import GROUPS, MICRO_BATCH_SIZE, noise_at
 from surefoot.measure.noise_estimate import LEAST_GROUPS
@@ -20,6 +21,7 @@ from surefoot.measure.rates import losses_of, rate_plan, without_validation
 from surefoot.measure.throughput import ROUNDS, Timed, step_seconds
 from surefoot.record.decision import Decision, worst
 from surefoot.record.noise import Estimate
+from surefoot.record.run import Row
 from surefoot.training.loop import advance, start
 from surefoot.training.task import Task
 from surefoot.tuning.progress import Progress
@@ -72,8 +74,9 @@ def choosing_batch_size(task: Task, recipe: Recipe, search: BatchSizeSearch) -> 
 
     Seconds of a step are timed at each size. Then a copy of the model is trained for a short run at the recipe's batch
     size and rate, held constant, and gradient noise is measured along it; what a batch of another size would need to
-    reach the loss at its end follows (`diagnose.batch_size`). The recipe's rate should be one that trains: that of
-    step 3. The decision's value has batch_size, noise_scale and its interval; it is None where the run diverged.
+    reach the loss at its end follows (`diagnose.batch_size`), and is checked by another short run, at the size that is
+    predicted (`diagnose.batch_race`). The recipe's rate should be one that trains: that of step 3. The decision's value
+    has batch_size, noise_scale and its interval; it is None where the run diverged.
 
     Args:
         task: what is trained; nothing of it is changed.
@@ -110,7 +113,11 @@ def choosing_batch_size(task: Task, recipe: Recipe, search: BatchSizeSearch) -> 
                           "give a smaller micro_batch_size or smaller sizes")  # fmt: skip
     run = yield from _short_run(task, recipe, search)
     choice = None if run.diverged else judge.chosen(run, {each.batch_size: each.seconds for each in timed})
-    findings = judge.judged(run, choice)
+    findings, races = judge.judged(run, choice), list[Race]()
+    if choice is not None:
+        races = yield from _raced(task, recipe, run, choice, search.probe_steps)
+        size, seen = decided(run, choice, races)
+        choice, findings = dataclasses.replace(choice, batch_size=size), findings + seen
     return Decision(
         step=3,
         name="batch-size",
@@ -120,7 +127,7 @@ def choosing_batch_size(task: Task, recipe: Recipe, search: BatchSizeSearch) -> 
         advice=findings[0].advice if choice is None else judge.PROXY,
         value=None if choice is None else _value(run, choice),
         findings=findings,
-        evidence=_evidence(task, run, choice, timed, ended),
+        evidence=_evidence(task, run, choice, timed, ended) | {"races": [dataclasses.asdict(race) for race in races]},
         seconds=time.perf_counter() - began,
     )
 
@@ -149,13 +156,40 @@ def _short_run(task: Task, recipe: Recipe, search: BatchSizeSearch) -> Generator
             except ConfigError:  # the numbers were checked at the door: what is left is a gradient that is not finite
                 finite = False
                 break
-    losses = losses_of(state, rows, search.probe_steps)
-    window = max(1, min(20, search.probe_steps // 5))
+    losses, window = losses_of(state, rows, search.probe_steps), _window(search.probe_steps)
     return judge.ShortRun(
         batch_size=plan.batch_size, steps=search.probe_steps, lr=recipe.lr, first_loss=float(losses[0]),
         last_loss=float(losses[-window:].mean()), diverged=not finite or not np.isfinite(losses).all(),
         noise=tuple(noise),
     )  # fmt: skip
+
+
+def _window(steps: int) -> int:
+    """Return over how many steps of the short run its last loss is meant."""
+    return max(1, min(20, steps // 5))
+
+
+def _raced(
+    task: Task, recipe: Recipe, run: judge.ShortRun, choice: judge.Choice, probe_steps: int
+) -> Generator[Progress, None, list[Race]]:
+    """Run other sizes from the same start until one is at the short run's last loss in less time."""
+    bare, races = without_validation(task), list[Race]()
+    for size in rivals(run, choice):
+        race = race_for(run, choice, size)
+        plan = rate_plan(dataclasses.replace(recipe, batch_size=size), bare.data.examples, np.full(race.limit, race.lr))
+        window = max(3, round(_window(probe_steps) * run.batch_size / size))  # as many examples, so as little noise
+        state, rows, at = start(bare, plan), list[Row](), None
+        for until in [*range(_STEPS_AT_ONCE, race.limit, _STEPS_AT_ONCE), race.limit]:
+            state, new = advance(bare, plan, state, until)
+            rows += new
+            at = reached(losses_of(state, rows, race.limit)[:until].tolist(), run.last_loss, min(window, race.limit))
+            if at is not None or not state.is_finite(bare.template):
+                break
+            yield Progress(until, race.limit, f"checking batch {size} at rate {race.lr:.2g}")
+        races.append(dataclasses.replace(race, reached=at))
+        if at is not None:
+            break
+    return races
 
 
 def _value(run: judge.ShortRun, choice: judge.Choice) -> dict[str, Any]:

@@ -21,7 +21,7 @@ BRACKET_SHARE = 0.2
 BATCH_SHARE = 0.15
 """Share of what is left that choosing the batch size may cost. Chosen by hand."""
 _BATCH_STEPS = 200
-"""Updates of the run along which noise is measured, and about as many again for measuring and timing."""
+"""Updates of the run along which noise is measured; measuring, timing and at most two races take as long each."""
 
 
 def choose_batch_size(own: Work) -> Generator[Progress, None, None]:
@@ -36,7 +36,7 @@ def choose_batch_size(own: Work) -> Generator[Progress, None, None]:
         return
     step = own.ledger.final_seconds / max(1, own.final_steps)
     bracket = own.value_of("learning-rate")
-    if bracket is None or 3 * _BATCH_STEPS * step > BATCH_SHARE * own.ledger.left * own.ledger.final_seconds:
+    if bracket is None or 5 * _BATCH_STEPS * step > BATCH_SHARE * own.ledger.left * own.ledger.final_seconds:
         own.left_out(f"the batch size: measuring the noise would take too large a part of this budget; "
                      f"{own.base.batch_size} stands")  # fmt: skip
         return
