@@ -35,6 +35,17 @@ def test_a_grid_in_which_everything_diverged_fails():
     assert "all 3 runs diverged, at rates from 0.01 to 0.04" in decision.reason
 
 
+def test_a_grid_that_does_not_get_under_the_loss_before_training_is_suspect():
+    tried = grid([-1.0, -2.0, -1.5])
+    best = min(each.val_loss for each in tried)
+    worse, better = (choosing.coarse(tried, 100, 64, best * factor) for factor in (0.9, 1.5))
+    assert better.verdict == "pass"
+    assert worse.verdict == "suspect"
+    assert worse.findings[-1].name == "learns"
+    ruined = [dataclasses.replace(each, train_loss=50.0 * best) for each in tried]
+    assert choosing.coarse(ruined, 100, 64, best).verdict == "fail"
+
+
 def test_a_round_says_how_the_rate_moved_and_what_is_alike():
     where = space.space(Recipe(), 1000, 0.01, 0.1, frozenset())
     first, more = grid([-1.0, -2.0, -1.5, -1.0]), grid([-1.2, -2.0, -2.6, math.inf], share=1.0)

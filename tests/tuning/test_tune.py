@@ -7,6 +7,7 @@ from torch import nn
 
 import surefoot
 from surefoot.config import Recipe, Schedule
+from surefoot.diagnose import space
 from surefoot.errors import ConfigError
 from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
@@ -146,6 +147,40 @@ def test_a_step_that_fails_ends_the_search_unless_forced():
     assert found.decisions[-1].verdict == "fail"
     forced = surefoot.tune("digits", Dead(), budget="6x", final=False, force=True, **KEPT, **PLACE)
     assert forced.recipe is not None
+
+
+def test_a_grid_in_which_nothing_finishes_ends_the_search_unless_forced(task, monkeypatch):
+    from surefoot.tuning import tuner
+
+    def far_too_high(own):
+        return space.space(own.base, own.final_steps, 1e10, 1e12, own.search.fixed)
+
+    monkeypatch.setattr(tuner, "space_around", far_too_high)
+    found = finished(search(task, Journal(), "2x"))
+    assert found.recipe is None
+    assert (found.failed.name, found.failed.advice is None) == ("coarse-grid", False)
+    wanted = Search(budget=budget("2x"), fixed=frozenset({"batch_size"}), force=True)
+    given = ("linear", task.data, None)
+    forced = finished(tuning(task, START, wanted, Journal(), given=given, engine=Engine(LOOP)))
+    assert forced.recipe is not None
+
+
+def test_a_model_that_is_trained_already_is_tuned_further(tmp_path):
+    """A head that knows its classes begins far under chance: no step takes that for a fault."""
+    trained = surefoot.train("digits", "mlp", epochs=4, name="before", runs_dir=tmp_path, **PLACE)
+    tuned = surefoot.tune("digits", trained.model, budget="3x", name="after", runs_dir=tmp_path, **KEPT, **PLACE)
+    assert tuned.result is not None, [each.reason for each in tuned.decisions]
+    assert tuned.result.summary["test_accuracy"] >= trained.summary["test_accuracy"] - 0.01
+
+
+def test_a_loss_of_ones_own_is_what_is_minimised(tmp_path):
+    def squared(outputs, targets):
+        return ((outputs - nn.functional.one_hot(targets, 10)) ** 2).sum(1)
+
+    tuned = surefoot.tune("digits", "mlp", loss=squared, budget="3x", name="a", runs_dir=tmp_path, **KEPT, **PLACE)
+    assert tuned.result is not None, [each.reason for each in tuned.decisions]
+    assert tuned.result.summary["test_accuracy"] > 0.85
+    assert tuned.result.summary["test_loss"] < 0.5  # of the squared distance, which is 1 where nothing is said
 
 
 def test_with_a_budget_in_time_the_batch_size_is_chosen_and_all_that_hangs_on_it(task):

@@ -23,6 +23,8 @@ BRACKET_RUNS = 9
 """Runs of the shortest form of step 3: seven half decades, and about two more where the grid is widened."""
 _HARM = 0.02
 """A loss that rises by more than this share harms. Chosen by hand: batches differ by less."""
+_RUINED = 2.0
+"""Times the loss before training from which a run has ruined the model. Chosen by hand."""
 _FULL_STEPS = 100
 """Updates of the short runs of step 3 where they can be paid for: "within ~100 iterations" is the procedure's word."""
 CLEAR = 1.0
@@ -136,13 +138,15 @@ def bracket_size(affordable_steps: float, final_steps: int) -> BracketSize:
     return BracketSize(2, max(10, min(longest, int(affordable_steps / BRACKET_RUNS))), 1)
 
 
-def coarse(tried: Sequence[Tried], validation_examples: int, batch: Any) -> Decision:
-    """Return the decision of step 4: the best of the grid, and whether it lies on the border.
+def coarse(tried: Sequence[Tried], validation_examples: int, batch: Any, initial_loss: float | None = None) -> Decision:
+    """Return the decision of step 4: the best of the grid, whether it lies on the border, and whether it learned.
 
     Args:
         tried: the members of the grid.
         validation_examples: on which they were judged.
         batch: examples per update, for the record.
+        initial_loss: before training, where it is known. A grid whose validation loss does not get under it is
+            suspect and no failure, since a model that is trained already may begin at its best.
     """
     found = errors(tried, validation_examples)
     finished = [each for each in tried if each.finished]
@@ -170,8 +174,35 @@ def coarse(tried: Sequence[Tried], validation_examples: int, batch: Any) -> Deci
             advice="the next round looks beyond it" if border else None,
         ),
     )  # fmt: skip
-    reason = f"best of {len(tried)}: {_said(best)}"
+    if initial_loss is not None:
+        findings += _learns(best, finished, initial_loss)
+    failed = next((each.reason for each in findings if each.verdict == "fail"), None)
+    reason = failed or f"best of {len(tried)}: {_said(best)}"
     return _decision(4, "coarse-grid", tried, findings, reason, {**_values(best.trial.recipe), "batch_size": batch})
+
+
+def _learns(best: Tried, finished: Sequence[Tried], initial_loss: float) -> tuple[Finding, ...]:
+    assert best.val_loss is not None
+    least = min(each.train_loss for each in finished if each.train_loss is not None)
+    if least > _RUINED * initial_loss > 0:
+        return (
+            Finding(
+                name="learns", verdict="fail",
+                reason=f"every run ends with a training loss of {least:.3g} or more, and began at {initial_loss:.3g}",
+                advice="give smaller rates, or look at the data and the initialisation",
+            ),
+        )  # fmt: skip
+    if best.val_loss <= (1 - _HARM) * initial_loss:
+        return ()
+    return (
+        Finding(
+            name="learns", verdict="suspect",
+            reason=f"no run has a validation loss clearly under {initial_loss:.4g}, that before training: the best of "
+            f"{best.trial.recipe.steps} updates has {best.val_loss:.4g}",
+            advice="a longer budget trains longer; if that changes nothing, surefoot check says whether data and "
+            "labels belong together",
+        ),
+    )  # fmt: skip
 
 
 def refined(

@@ -55,7 +55,7 @@ def initial_loss(
     elif math.isfinite(chance) and (classes is not None or standard_loss):
         found.append(
             _against_chance(loss, standard_error, chance, prior, classes, output_scale, target_scale, input_scale,
-                            standardised_loss)
+                            standardised_loss, standard_loss)
         )  # fmt: skip
     else:
         reason = f"loss {loss:.4g} before training, finite; there is no chance to compare a loss of your own with"
@@ -81,6 +81,7 @@ def _against_chance(
     targets: float | None,
     inputs: float,
     standardised: float,
+    standard_loss: bool,
 ) -> Finding:
     what = f"chance, ln {classes} = {chance:.4g}" if classes and abs(chance - math.log(classes)) < 1e-3 else None
     what = what or (f"{chance:.4g}, outputs that are all alike" if classes else f"{chance:.4g}, outputs of 0")
@@ -100,6 +101,10 @@ def _against_chance(
             f"and {standardised:.4g} when they are"
         )
         return Finding(name="inputs", verdict=verdict, reason=reason, advice=_NORMALISE)
+    if classes and not standard_loss:  # of logits of deviation 0.6 a squared error is 4 times that of equal ones
+        reason = f"the loss is one of your own, and {seen}; the outputs have deviation {outputs:.3g}"
+        advice = "if it grows with the outputs as this one does, a smaller last layer begins nearer"
+        return Finding(name="initial-loss", verdict="suspect", reason=reason, advice=advice)
     if classes:
         reason = f"the logits are too large, deviation {outputs:.3g} where 1 or less is usual: the loss is {seen}"
         advice = "the weights are too large: initialise them smaller, the last layer first"

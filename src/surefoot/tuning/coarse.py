@@ -21,14 +21,14 @@ LEAST_STEPS = 10
 """Shorter runs say nothing of longer ones. Chosen by hand."""
 
 
-def coarse(own: Work, where: space.Space) -> Generator[Progress, None, None]:
-    """Do step 4: complete small runs over the whole space."""
+def coarse(own: Work, where: space.Space) -> Generator[Progress, None, bool]:
+    """Do step 4, complete small runs over the whole space, and return whether none of them could be finished."""
     granted = COARSE_SHARE * own.ledger.left
     least = max(LEAST_SHARE, LEAST_STEPS / own.final_steps)
     everything = len(where.candidates) > 1
     if granted < 2 * least or not everything:
         own.left_out("step 4, the coarse grid: nothing is free, or the budget does not allow two short runs")
-        return
+        return False
     wide = granted >= WIDE * 2 * least
     if not wide:
         where = space.only_rates(where)
@@ -42,6 +42,15 @@ def coarse(own: Work, where: space.Space) -> Generator[Progress, None, None]:
 
     def make() -> Generator[Progress, None, tuple[Decision, list[Tried]]]:
         found = yield from trying(own.task, trials, own.journal, own.engine)
-        return judge.coarse(found, own.validation_examples, own.base.batch_size), found
+        return judge.coarse(found, own.validation_examples, own.base.batch_size, _initial_loss(own)), found
 
-    yield from own.booked(make)
+    return (yield from own.booked(make)).verdict == "fail"
+
+
+def _initial_loss(own: Work) -> float | None:
+    """Return the loss before training, as step 3 or else step 1 saw it; None where neither ran."""
+    seen = {each.name: each.evidence for each in own.made}
+    if "learning-rate" in seen:
+        losses = seen["learning-rate"]["initial_losses"]
+        return sum(losses) / len(losses)
+    return seen["initial-loss"].get("loss") if "initial-loss" in seen else None

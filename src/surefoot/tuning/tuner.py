@@ -60,7 +60,9 @@ def tuning(
         return Found(None, own.made, own.ledger, own.unchecked)
     yield from within("step 3, batch size", choose_batch_size(own))
     where = space_around(own)
-    yield from within("step 4, coarse grid", coarse(own, where))
+    failed = yield from within("step 4, coarse grid", coarse(own, where))
+    if failed and not search.force:
+        return Found(None, own.made, own.ledger, own.unchecked)
     choice = yield from within("step 5, refine", refine(own, where))
     recipe = dataclasses.replace(choice.recipe, epochs=own.base.epochs, steps=own.base.steps)
     recipe = yield from within("step 5, schedule", choose_schedule(own, recipe))
