@@ -21,7 +21,7 @@ _SMOOTH = 0.1
 """Weight of a new point in the moving average of the mini-batch losses. Chosen by hand."""
 
 
-_EPOCHS = alt.Axis(format="~g", tickCount=8, labelFlush=False, labelOverlap=True)
+_EPOCHS = alt.Axis(format=".6~g", tickCount=8, labelFlush=False, labelOverlap=True)
 
 
 def run_figure(contents: Contents, pins: Sequence[Mapping[str, Any]] = ()) -> Figure | None:

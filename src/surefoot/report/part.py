@@ -49,6 +49,7 @@ def part_of(contents: Contents, number: int) -> dict[str, Any]:
         part["compared"] = _compared(contents)
     run = contents.run
     if run is None:
+        part["about"] = _where(contents)
         return part
     result = run.result or {}
     recipe = run.config.recipe
@@ -67,6 +68,14 @@ def part_of(contents: Contents, number: int) -> dict[str, Any]:
     part["about"] = [(name, str(value) if value != "" else "-") for name, value in run.environment.items()]
     part["unchecked"] = [str(text) for text in result.get("unchecked") or []] or unchecked(contents)
     return part
+
+
+def _where(contents: Contents) -> list[tuple[str, str]]:
+    """Return where something ran that was no run: a comparison, or one step alone."""
+    if contents.compared is not None:
+        return [(name, str(value) if value != "" else "-") for name, value in contents.compared.machine.items()]
+    known = [each.evidence for each in contents.decisions[:1]]
+    return [(name, str(each[name])) for each in known for name in ("device", "threads", "seed") if name in each]
 
 
 def answer(contents: Contents) -> list[str]:
@@ -127,7 +136,7 @@ def _middle(losses: Sequence[float]) -> float:
 
 def _sure(decisions: tuple[Decision, ...]) -> list[str]:
     """How sure the procedure is of its answer: what did not pass, by name."""
-    if not decisions:
+    if all(each.name == "curves" for each in decisions):  # a training alone: its curves are read further down
         return []
     doubted = [f"{each.name} ({each.verdict})" for each in decisions if each.verdict != "pass"]
     passed = f"{len(decisions) - len(doubted)} of {len(decisions)} steps passed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from surefoot.diagnose import choosing as judge
+from surefoot.diagnose import costs
 from surefoot.record.decision import Decision
 from surefoot.tuning.initial_loss import check_initial_loss
 from surefoot.tuning.overfit import overfitting_sample
@@ -45,9 +45,9 @@ def check_before_training(own: Work, given: tuple[Any, Any, Any]) -> Generator[P
         return (yield from within("step 2: overfit a sample", overfitting_sample(own.task)))
 
     steps = (
-        ("wiring", "step 0, wiring", wiring, judge.wiring_examples),
-        ("initial-loss", "step 1, initial loss", initial, judge.initial_loss_examples),
-        ("overfit-sample", "step 2, overfitting a small sample", overfit, judge.overfit_examples),
+        ("wiring", "step 0, wiring", wiring, costs.wiring),
+        ("initial-loss", "step 1, initial loss", initial, costs.initial_loss),
+        ("overfit-sample", "step 2, overfitting a small sample", overfit, costs.overfit),
     )
     for name, words, make, cost in steps:
         granted = CHECK_SHARE.get(name, 1.0) * own.ledger.left * own.ledger.final_examples

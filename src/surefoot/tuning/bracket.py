@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 from surefoot.config import Schedule
 from surefoot.diagnose import choosing as judge
-from surefoot.diagnose import space
+from surefoot.diagnose import costs, space
 from surefoot.record.decision import Decision
 from surefoot.sgd.plan import plan
 from surefoot.tuning.batch_size import BatchSizeSearch, choosing_batch_size
@@ -43,7 +43,7 @@ def choose_batch_size(own: Work) -> Generator[Progress, None, None]:
     recipe = dataclasses.replace(own.base, lr=bracket["low"])
     decision = yield from own.decision(
         lambda: choosing_batch_size(own.task, recipe, BatchSizeSearch(probe_steps=_BATCH_STEPS)),
-        judge.batch_size_examples,
+        costs.batch_size,
     )
     if decision.value is None or decision.value["batch_size"] == own.base.batch_size:
         return
@@ -74,7 +74,7 @@ def bracket_rates(own: Work) -> Generator[Progress, None, bool]:
         made = yield from searching(own.task, recipe, wanted)
         return judge.bracket_of_short_runs(made)
 
-    decision = yield from own.decision(bracketing, judge.bracket_examples)
+    decision = yield from own.decision(bracketing, costs.bracket)
     return decision.value is None
 
 
