@@ -48,7 +48,7 @@ def choose_batch_size(own: Work) -> Generator[Progress, None, None]:
     if decision.value is None or decision.value["batch_size"] == own.base.batch_size:
         return
     own.base = dataclasses.replace(own.base, batch_size=decision.value["batch_size"])
-    measure_length(own)
+    measure_length(own, anew=True)
     yield from bracket_rates(own)
 
 

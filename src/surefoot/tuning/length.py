@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from surefoot.config import Recipe
+from surefoot.config import Recipe, Schedule
 from surefoot.diagnose import choosing as judge
+from surefoot.errors import ConfigError
 from surefoot.sgd.plan import DEFAULT_EPOCHS, plan
 from surefoot.tuning.budget import FINAL_SHARE
 from surefoot.tuning.step_time import StepTime, step_time
+from surefoot.tuning.trials import shrunk
 from surefoot.tuning.work import Work
 
 MOST_EPOCHS = 30.0
@@ -28,10 +30,20 @@ def sized(own: Work) -> Recipe:
     return dataclasses.replace(base, batch_size=size, ema_decay=None)
 
 
-def measure_length(own: Work) -> None:
-    """Fill in how long the final training is and takes; a free length takes a third of the time."""
-    base, ledger = own.base, own.ledger
-    free = base.epochs is None and base.steps is None
+def measure_length(own: Work, *, anew: bool = False) -> None:
+    """Fill in how long the final training is and takes.
+
+    In a budget of time, a length that the user has not fixed takes a third of it at most: whole epochs, no more than
+    the base recipe's own; its schedule shrinks with it.
+
+    Args:
+        own: the work; its base recipe and its ledger are changed.
+        anew: measure what the length takes after a change of the batch size, and keep it.
+
+    Raises:
+        ConfigError: the final training alone takes longer than the budget.
+    """
+    base, ledger, examples = own.base, own.ledger, own.task.data.examples
     timed = StepTime(0.0, 0.0)
     if not own.exact:
         timed = StepTime(
@@ -39,13 +51,28 @@ def measure_length(own: Work) -> None:
                 f"step at batch {base.batch_size}", lambda: dataclasses.asdict(step_time(own.task, base))
             )
         )
-    if free:
-        assert ledger.budget.seconds is not None
-        an_epoch = timed.seconds(plan(dataclasses.replace(base, epochs=1.0), own.task.data.examples).steps, 1)
-        epochs = ledger.budget.seconds * FINAL_SHARE / max(an_epoch, 1e-9)
-        base = dataclasses.replace(base, epochs=float(max(1, min(MOST_EPOCHS, math.floor(epochs)))))
-    own.base = base
-    made = plan(base, own.task.data.examples)
+    if not own.exact and not anew and own.search.fixed.isdisjoint({"epochs", "steps"}):
+        base = own.base = _shortened(base, timed, ledger.budget.seconds or 0.0, examples)
+    made = plan(base, examples)
     ledger.final_examples = made.steps * made.batch_size
     ledger.final_seconds = timed.seconds(made.steps, len(made.row_steps))
     ledger.seconds_per_example = timed.step_seconds / made.batch_size
+    if ledger.budget.seconds is not None and not anew and ledger.final_seconds > ledger.budget.seconds:
+        length = f"{made.steps / made.steps_per_epoch:.3g} epochs"
+        raise ConfigError(
+            f"budget = {ledger.budget} for a final training of {length} on {own.task.machine.device}",
+            f"that training alone takes about {ledger.final_seconds:.0f} s",
+            "give a larger budget, fewer epochs or less data",
+        )
+
+
+def _shortened(base: Recipe, timed: StepTime, seconds: float, examples: int) -> Recipe:
+    """Return the recipe with as many whole epochs as a third of the time allows, but no more than it has."""
+    per_epoch = plan(dataclasses.replace(base, epochs=1.0, steps=None, schedule=Schedule()), examples).steps
+    affordable = max(1, math.floor(seconds * FINAL_SHARE / max(timed.seconds(per_epoch, 1), 1e-9)))
+    own = base.steps / per_epoch if base.steps is not None else base.epochs
+    if own is not None and own <= affordable:
+        return base
+    epochs = float(min(affordable, MOST_EPOCHS))
+    schedule = base.schedule if own is None else shrunk(base.schedule, epochs / own)
+    return dataclasses.replace(base, epochs=epochs, steps=None, schedule=schedule)

@@ -6,7 +6,7 @@ import statistics
 import time
 from dataclasses import dataclass, replace
 
-from surefoot.config import Recipe
+from surefoot.config import Recipe, Schedule
 from surefoot.sgd.plan import plan
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, start
@@ -37,10 +37,11 @@ def step_time(task: Task, recipe: Recipe) -> StepTime:
 
     Args:
         task: what is trained.
-        recipe: its batch size and rule decide; its length does not.
+        recipe: its batch size and rule decide; its length and schedule do not.
     """
     steps = _WARM_UP + _ROUNDS * _STEPS_EACH
-    made = plan(replace(recipe, lr=min(recipe.lr, 1e-3), epochs=None, steps=steps), task.data.examples)
+    slow = replace(recipe, lr=min(recipe.lr, 1e-3), epochs=None, steps=steps, schedule=Schedule(kind="constant"))
+    made = plan(slow, task.data.examples)
     made = replace(made, row_steps=(steps + 1,))
     state = start(task, made)
     began = time.perf_counter()
