@@ -30,7 +30,7 @@ RUNS = (  # data, model, budget in seconds
     ("digits", "mlp", 20), ("digits", "cnn", 30), ("digits", "mlp", 45), ("digits", "cnn", 90),
     ("digits", "resnet20", 120),
     ("cifar10", "mlp", 45), ("cifar10", "mlp", 90), ("cifar10", "linear", 60), ("cifar10", "mlp", 150),
-    ("cifar10", "cnn", 600),
+    ("cifar10", "cnn", 1200),
 )  # fmt: skip
 
 

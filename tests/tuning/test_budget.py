@@ -1,7 +1,7 @@
 import pytest
 
 from surefoot.errors import ConfigError
-from surefoot.tuning.budget import RESERVE, Budget, Ledger, budget
+from surefoot.tuning.budget import AROUND_SECONDS, RESERVE, Budget, Ledger, budget
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_examples_are_counted_against_the_final_training():
 def test_time_is_kept_back_for_the_final_training_and_a_reserve():
     ledger = Ledger(budget("100s"), final_examples=10, final_seconds=20.0)
     ledger.spend("grid", 5, 35.0)
-    assert ledger.left == pytest.approx((100 * (1 - RESERVE) - 35 - 20) / 20)
+    assert ledger.left == pytest.approx((100 * (1 - RESERVE) - AROUND_SECONDS - 35 - 20) / 20)
     ledger.spend("grid", 5, 100.0)
     assert ledger.left < 0

@@ -13,7 +13,10 @@ FINAL_SHARE = 1 / 3
 """Share of a budget in time that the final training takes, if its length is free: two trainings' worth to search with,
 as published tuners are compared (`benchmarks/regret.py`). Chosen by hand."""
 RESERVE = 0.05
-"""Share of a budget in time that nothing is planned into: start-up, saving, and steps that turn out slower."""
+"""Share of a budget in time that nothing is planned into: saving, and steps that turn out slower."""
+AROUND_SECONDS = 3.0
+"""Of a budget in time that go to what is around the search: imports, loading data, the test part, files. 2 to 7 s were
+seen on two cores of an AMD EPYC (benchmarks/budgets.py)."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Ledger:
         if self.budget.trainings is not None:
             return self.budget.trainings - self.examples / max(1, self.final_examples)
         assert self.budget.seconds is not None
-        free = self.budget.seconds * (1 - RESERVE) - self.seconds - self.final_seconds
+        free = self.budget.seconds * (1 - RESERVE) - AROUND_SECONDS - self.seconds - self.final_seconds
         return free / max(self.final_seconds, 1e-9)
 
     @property
