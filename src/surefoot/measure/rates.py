@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Generator, Sequence
 
 import numpy as np
@@ -22,7 +23,9 @@ LOSSES_PER_ROW = 100
 MOST_NUMBERS = 2**27
 """Weights of all members that are trained at once: 0.5 GB, and as much again for velocities. Chosen by hand."""
 STEPS_AT_ONCE = 25
-"""Steps between two signs of life. Chosen by hand."""
+"""Steps between two signs of life, at most. Chosen by hand."""
+_FIRST_STEPS, _SLICE_SECONDS = 8, 2.0
+"""Steps of the first piece of work, and how long others take about, where steps are slow. Chosen by hand."""
 
 
 def rate_plan(recipe: Recipe, examples: int, lr: np.ndarray) -> Plan:
@@ -92,10 +95,14 @@ def constant_rates(
     for first in range(0, len(members), at_once):
         some = members[first : first + at_once]
         states, rows = start_many(some), [[] for _ in some]
-        for until in (*range(STEPS_AT_ONCE, steps, STEPS_AT_ONCE), steps):
+        done, piece = 0, _FIRST_STEPS
+        while done < steps:
+            until, began = min(steps, done + piece), time.perf_counter()
             states, new = advance_many(some, states, until, engine)
             rows = [old + more for old, more in zip(rows, new, strict=True)]
-            yield len(some) * (until - (until - 1) // STEPS_AT_ONCE * STEPS_AT_ONCE)
+            yield len(some) * (until - done)
+            each_step = (time.perf_counter() - began) / (until - done)
+            done, piece = until, max(1, min(STEPS_AT_ONCE, round(_SLICE_SECONDS / max(each_step, 1e-9))))
         losses += [losses_of(state, own, steps) for state, own in zip(states, rows, strict=True)]
     return losses
 
