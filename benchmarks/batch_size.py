@@ -252,7 +252,7 @@ def predict_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
             predictions.append({
                 "seed": seed, "lr": lr, "value": decision.value, "verdict": decision.verdict,
                 "seconds": decision.seconds, "target_loss": decision.evidence["target_loss"],
-                "sizes": decision.evidence["sizes"],
+                "sizes": decision.evidence["sizes"], "races": decision.evidence["races"],
                 "noise_scales": [noise["total"]["noise_scale"] for noise in decision.evidence["noise"]],
             })  # fmt: skip
             write(options.out, result)
