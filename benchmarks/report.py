@@ -2,10 +2,10 @@
 
     python benchmarks/report.py --out FILE    # needs a quiet machine; under two minutes
 
-Two folders are made up: a run of 100,000 steps with a row every ten and each mini-batch loss kept, spikes among them,
-and a search of 200 members with their decisions. Each page is made three times by `surefoot report` in a process of its
-own, and opened in headless Chromium, where it is installed, at the width of a desktop and of a phone: until all charts
-are drawn. A third number is what the report adds to a small `surefoot train`.
+Two folders are made up: a run of 100,000 steps with a row every ten, each mini-batch loss and two numbers of 54 layers
+kept, spikes among them, and a search of 200 members with their decisions. Each page is made three times by
+`surefoot report` in a process of its own, and opened in headless Chromium, where it is installed, at the width of a
+desktop and of a phone: until all charts are drawn. A third number is what the report adds to a small `surefoot train`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ from surefoot.record.tried import Trial, Tried
 from surefoot.settings import to_dict
 
 STEPS, PER_ROW, PER_EPOCH = 100_000, 10, 400
+LAYERS = 54
+"""Of the long run's model: as many as a ResNet-50 has (He et al. 2016), more than a page draws."""
 MEMBERS = 200
 REPEATS = 3
 MOST_BYTES, MOST_SECONDS = 5_000_000, 10.0
@@ -83,6 +85,7 @@ def long_run(place: Path) -> Path:
     rows = []
     for end in range(PER_ROW, STEPS + 1, PER_ROW):
         own = losses[end - PER_ROW : end]
+        layers = rng.lognormal(size=(LAYERS, 2))
         accuracy = 0.9 - 0.8 * float(np.exp(-end / 2e4))
         rows.append(
             Row(
@@ -99,6 +102,7 @@ def long_run(place: Path) -> Path:
                 losses=tuple(map(float, own)),
                 seconds=end / 100,
                 examples_per_second=12800.0,
+                layers={f"stage.{k}.conv": (float(a), float(1e-3 * b)) for k, (a, b) in enumerate(layers)},
             )
         )
     folder = _folder(place / "long", "surefoot train cifar10 --steps 100000", Config(recipe=Recipe(lr=0.1)))

@@ -48,6 +48,15 @@ def test_every_number_of_a_row_is_there_under_its_step_and_what_does_not_exist_i
     assert {name for name, _ in found} == set(SCALARS) - {"accuracy/validation"}
 
 
+def test_a_layer_has_its_gradient_norm_and_its_update_ratio(tmp_path):
+    with Events(tmp_path) as events:
+        events.add([row(10, layers={"stem": (0.5, math.nan), "head": (2.0, 0.25)})])
+    found = read(tmp_path)
+    assert found["layer_grad_norm/stem", 10] == 0.5
+    assert found["layer_update_ratio/head", 10] == 0.25
+    assert ("layer_update_ratio/stem", 10) not in found
+
+
 def test_a_run_that_goes_on_replaces_what_came_after_its_checkpoint(tmp_path):
     with Events(tmp_path) as events:
         events.add([row(10), row(20), row(30)])

@@ -13,6 +13,7 @@ rows = st.builds(
     Row, step=st.integers(1, 10**9), epoch=finite, examples=st.integers(0, 10**12), lr=finite, train_loss=finite,
     train_accuracy=maybe, val_loss=maybe, val_accuracy=maybe, grad_norm=finite, update_ratio=finite,
     losses=st.lists(finite, max_size=5).map(tuple), seconds=finite, examples_per_second=finite,
+    layers=st.dictionaries(st.text(), st.tuples(finite, finite), max_size=3),
 )  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def test_what_is_not_finite_goes_through_json_as_null_and_comes_back_as_nan():
     row = Row(
         step=1, epoch=1, examples=1, lr=0.1, train_loss=math.inf, train_accuracy=None, val_loss=math.nan,
         val_accuracy=None, grad_norm=math.nan, update_ratio=math.nan, losses=(1.0, math.inf), seconds=1,
-        examples_per_second=1,
+        examples_per_second=1, layers={"head": (math.inf, 0.5)},
     )  # fmt: skip
     back = Row.from_dict(json.loads(json.dumps(row.to_dict(), allow_nan=False)))
     assert math.isnan(back.train_loss)
@@ -33,6 +34,19 @@ def test_what_is_not_finite_goes_through_json_as_null_and_comes_back_as_nan():
     assert back.losses[0] == 1.0
     assert math.isnan(back.losses[1])
     assert back.val_loss is None
+    assert math.isnan(back.layers["head"][0])
+    assert back.layers["head"][1] == 0.5
+
+
+def test_a_row_of_a_version_that_knew_no_layers_has_none():
+    row = Row(
+        step=1, epoch=1, examples=1, lr=0.1, train_loss=1.0, train_accuracy=None, val_loss=None, val_accuracy=None,
+        grad_norm=1.0, update_ratio=1e-3, losses=(), seconds=1, examples_per_second=1,
+    )  # fmt: skip
+    plain = row.to_dict()
+    del plain["layers"]
+    assert Row.from_dict(plain) == row
+    assert hash(row) == hash(Row.from_dict(plain)), "a row is frozen, and can be a key"
 
 
 @pytest.mark.parametrize("values", [{}, {"step": 1}, {"losses": 5}, {"losses": []}])

@@ -1,6 +1,8 @@
+import base64
 import dataclasses
 import json
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -119,7 +121,8 @@ def hostile():
 
 def test_500_hostile_names_end_as_text(tmp_path):
     names = hostile()
-    folder = folder_of(tmp_path, classes=names, data=names[0])
+    rows = [dataclasses.replace(ROW, layers=dict.fromkeys(names[:40], (1.0, 1e-3)))]
+    folder = folder_of(tmp_path, rows=rows, classes=names, data=names[0])
     decisions = [
         Decision(
             step=i, name=name, claim=name, verdict="fail", reason=name, advice=name, value={name: name},
@@ -156,11 +159,23 @@ def test_several_runs_are_one_table_and_overlaid_curves(tmp_path):
 
 
 def test_a_long_run_stays_small(tmp_path):
-    rows = [dataclasses.replace(ROW, step=i, epoch=i / 100, losses=(1.0,)) for i in range(1, 20_001)]
+    layers = {f"stage.{k}.conv": (1.0 + k, 1e-3 * k) for k in range(54)}
+    rows = [dataclasses.replace(ROW, step=i, epoch=i / 100, losses=(1.0,), layers=layers) for i in range(1, 20_001)]
     page = report_page([read_contents(folder_of(tmp_path, rows=rows))])
     assert len(page) < 4e6
     held = json.loads(read(page).data)["runs"][0]
     assert (held["rows_in_all"], len(held["rows"]), held["rows"][-1]["step"]) == (20_000, MOST_ROWS, 20_000)
+
+
+def test_a_still_holds_no_words_that_nobody_hears_and_all_that_is_seen(tmp_path):
+    name = 'a role="b"'
+    page = report_page([read_contents(folder_of(tmp_path, classes=(name, "dog")))])
+    sources = [value for tag, attribute, value in read(page).attributes if (tag, attribute) == ("img", "src")]
+    stills = [ElementTree.fromstring(base64.b64decode(each.split(",")[1])) for each in sources if "svg" in each]
+    assert len(stills) == 4
+    marks = [mark for still in stills for mark in still.iter()]
+    assert not [key for mark in marks for key in mark.attrib if key.startswith("aria") or key == "role"]
+    assert name in {mark.text for mark in marks}
 
 
 def test_figures_are_files(tmp_path):

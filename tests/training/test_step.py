@@ -37,6 +37,11 @@ def test_what_a_step_sees_is_what_the_batch_says():
     assert seen.correct == int((logits.argmax(1) == y).sum())
     assert seen.grad_norm == pytest.approx(norm, rel=1e-5)
     assert seen.update_ratio == pytest.approx(0.05 * norm / size, rel=1e-3)
+    named = {name.removesuffix(".weight"): i for i, (name, p) in enumerate(model.named_parameters()) if p.dim() > 1}
+    assert list(seen.layers) == list(named)
+    for name, i in named.items():
+        own, weight = grads[i].norm().item(), list(model.parameters())[i].norm().item()
+        assert seen.layers[name] == pytest.approx((own, 0.05 * own / weight), rel=1e-3)
     assert state.step == 0, "the loop counts, and not the step"
     assert all(p.grad is None for p in state.model.parameters())
 

@@ -18,6 +18,8 @@ SCALARS = {
     "sgd/update_ratio": "update_ratio", "speed/examples_per_second": "examples_per_second", "epoch": "epoch",
 }  # fmt: skip
 """Names in TensorBoard, and the fields of a row that they show."""
+LAYER_SCALARS = ("layer_grad_norm", "layer_update_ratio")
+"""Names in TensorBoard of the two numbers of a layer; the layer's name comes after them."""
 
 
 class Events:
@@ -69,5 +71,9 @@ class Events:
                 seen = getattr(row, field)
                 if seen is not None and math.isfinite(seen):
                     self._writer.add_scalar(name, seen, row.step)
+            for layer, pair in row.layers.items():
+                for name, seen in zip(LAYER_SCALARS, pair, strict=True):
+                    if math.isfinite(seen):
+                        self._writer.add_scalar(f"{name}/{layer}", seen, row.step)
         if some:
             self._writer.flush()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 CLOCK_FIELDS = ("seconds", "examples_per_second")
@@ -30,6 +31,9 @@ class Row:
         losses: mini-batch losses since the last row, evenly thinned to at most 100.
         seconds: training time so far: steps and validation, without start-up and the saving of checkpoints.
         examples_per_second: training examples / seconds of training steps, since the last row.
+        layers: of each weight of at least two dimensions, by its name without ".weight": the L2 norm of this step's
+            gradient before clipping, and the L2 norm of its update / that of the weight before it, NaN for a weight
+            of zeros. Empty for a member of a population that shared its steps with others.
     """
 
     step: int
@@ -45,20 +49,24 @@ class Row:
     losses: tuple[float, ...]
     seconds: float
     examples_per_second: float
+    layers: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON values. A value that is not finite becomes None, which JSON can hold."""
         raw = dataclasses.asdict(self)
         raw["losses"] = [_finite(value) for value in self.losses]
+        raw["layers"] = {name: [_finite(value) for value in pair] for name, pair in self.layers.items()}
         return {name: _finite(value) for name, value in raw.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Row:
         """Return the row that `to_dict` wrote; a loss that was not finite comes back as NaN."""
         fields = dict(values)
-        fields["losses"] = tuple(math.nan if v is None else v for v in fields["losses"])
+        fields["losses"] = tuple(_number(v) for v in fields["losses"])
+        layers = fields.get("layers", {})  # rows of older versions have none
+        fields["layers"] = {name: (_number(grad), _number(ratio)) for name, (grad, ratio) in layers.items()}
         for name in ("train_loss", "grad_norm", "update_ratio"):
-            fields[name] = math.nan if fields[name] is None else fields[name]
+            fields[name] = _number(fields[name])
         return cls(**fields)
 
 
@@ -100,3 +108,7 @@ class Record:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: Any) -> Any:
+    return math.nan if value is None else value

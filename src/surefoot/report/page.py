@@ -25,6 +25,7 @@ from surefoot.report.contents import Contents, thinned
 from surefoot.report.curves import several_figure
 from surefoot.report.embed import data_uri, hashed, in_script, program, svg
 from surefoot.report.figure import Figure
+from surefoot.report.layers import carried
 from surefoot.report.part import LIST_COLUMNS, listed, part_of
 from surefoot.settings import to_dict
 
@@ -37,6 +38,10 @@ _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"')
 _SHAPE = re.compile(r' (?:d|transform)="[^"<>]*"')
 _DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 """Shapes in an SVG keep a hundredth of a pixel."""
+_TAG = re.compile(r"<[^<>]*>")
+_READ_ALOUD = re.compile(r' (?:aria-[a-z]+|role)="[^"<>]*"')
+"""What an SVG says of each mark to a screen reader. Inside an image nobody hears it: the image has a text of its own.
+Of a picture of thousands of marks it is two thirds."""
 
 
 def report_page(runs: Sequence[Contents]) -> str:
@@ -129,7 +134,7 @@ def embedded(runs: Sequence[Contents]) -> dict[str, Any]:
                 "environment": plain(each.run.environment) if each.run else None,
                 "result": _result(each),
                 "rows_in_all": len(each.rows),
-                "rows": [{k: v for k, v in row.to_dict().items() if k != "losses"} for row in each.shown_rows],
+                "rows": carried(each.shown_rows),
                 "decisions": [decision.to_dict() for decision in each.decisions],
                 "members_in_all": len(each.tried),
                 "members": [tried.to_dict() for tried in thinned(each.tried, _MOST_TRIED)],
@@ -168,6 +173,7 @@ def _drawn(figure: Figure, place: str) -> dict[str, Any]:
     spec = _rounded(figure.chart.to_dict(validate=False))
     spec.setdefault("description", f"{figure.title}. {figure.caption}")
     picture = _SHAPE.sub(lambda found: _DECIMALS.sub(r"\1", found[0]), svg(spec))
+    picture = _TAG.sub(lambda found: _READ_ALOUD.sub("", found[0]), picture)
     size = _SIZE.search(picture)
     width, height = (round(float(each)) for each in size.groups()) if size else (700, 300)
     return {

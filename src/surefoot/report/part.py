@@ -13,6 +13,7 @@ from surefoot.report.classifier import classifier_figures, confused_pairs, label
 from surefoot.report.contents import Contents, thinned
 from surefoot.report.curves import run_figure
 from surefoot.report.figure import Figure
+from surefoot.report.layers import layers_figure
 from surefoot.report.plain import plain_pytorch
 from surefoot.report.steps import step_figure
 
@@ -58,7 +59,7 @@ def part_of(contents: Contents, number: int) -> dict[str, Any]:
         part["code"] = plain_pytorch(recipe, int(result.get("steps") or run.rows[-1].step), per_epoch)
     part["recipe"] = _recipe(contents)
     curves = run_figure(contents, pins_of(contents.decisions))
-    part["curves"] = [curves] if curves is not None else []
+    part["curves"] = [each for each in (curves, layers_figure(contents.shown_rows)) if each is not None]
     shown = thinned(run.rows, _MOST_LINES)
     part["row_columns"] = [name.replace("_", " ") for name in _ROW_COLUMNS]
     part["rows"] = [[_number(getattr(row, name)) for name in _ROW_COLUMNS] for row in shown]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
             state.seconds += elapsed
             state.tally.seconds += elapsed
             if state.step in marks:
-                rows.append(row_after(task, plan, state, seen.update_ratio, lr))
+                rows.append(row_after(task, plan, state, seen.update_ratio, lr, seen.layers))
     if state.step == plan.steps and state.outcome is None:
         state.outcome = outcome_at_end(task, plan, state)
     return state, rows
@@ -154,7 +155,10 @@ def watch_plateau(task: Task, plan: Plan, state: State) -> None:
         state.val_losses.append(evaluate_part(task, state.model, state.weights, task.data.validation).loss)
 
 
-def row_after(task: Task, plan: Plan, state: State, update_ratio: float | None, lr: float) -> Row:
+def row_after(
+    task: Task, plan: Plan, state: State, update_ratio: float | None, lr: float,
+    layers: Mapping[str, tuple[float, float]] | None = None,
+) -> Row:  # fmt: skip
     """Return the row of the step that was just done, and begin a new tally; validates, which takes time."""
     began = time.perf_counter()
     validation = task.data.validation
@@ -175,6 +179,7 @@ def row_after(task: Task, plan: Plan, state: State, update_ratio: float | None, 
         losses=tuple(tally.losses[:: math.ceil(len(tally.losses) / _LOSSES_PER_ROW)]),
         seconds=state.seconds,
         examples_per_second=tally.examples / tally.seconds if tally.seconds > 0 else 0.0,
+        layers=layers or {},
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,12 +19,21 @@ from surefoot.training.task import Task
 
 @dataclass(frozen=True)
 class Seen:
-    """What one step saw: mean loss, correct predictions, gradient norm before clipping, relative update."""
+    """What one step saw.
+
+    Attributes:
+        loss: mean over the batch.
+        correct: predictions of it.
+        grad_norm: before clipping.
+        update_ratio: ||update|| / ||weights||, if it was measured.
+        layers: gradient norm and relative update of each layer, as in `Row.layers`, if they were measured.
+    """
 
     loss: float
     correct: int
     grad_norm: float
     update_ratio: float | None
+    layers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:
@@ -37,7 +47,7 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     Args:
         task, plan, state: as in `advance`. `state.step` is not advanced here.
         lr: learning rate of this update.
-        measure_update: also measure ||update|| / ||weights||, which costs a copy of the weights.
+        measure_update: also measure ||update|| / ||weights||, of all and of each layer: a copy of the weights.
     """
     recipe = plan.recipe
     named = trainable(state.model)
@@ -57,6 +67,7 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
         for buffer, value in zip(state.model.buffers(), buffers, strict=True):
             buffer.copy_(value)  # batch norm has already put what it saw into its statistics
         return seen
+    of_layers = _norms(gradients) if measure_update else []
     if recipe.clip_norm is not None:
         clip_(gradients, norm, recipe.clip_norm)
     before = [parameter.clone() for parameter in parameters] if measure_update else None
@@ -75,12 +86,12 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     )
     if velocity is not None and kept is None:
         state.velocity = _spread(velocity, [name for name, _, _ in active], named)
-    ratio = None
-    if before is not None:
-        size = float(global_norm(before))
-        moved = float(global_norm([a - b for a, b in zip(parameters, before, strict=True)]))
-        ratio = moved / size if size > 0 else 0.0
-    return Seen(loss, correct, grad_norm, ratio)
+    if before is None:
+        return seen
+    size = float(global_norm(before))
+    updates = [a - b for a, b in zip(parameters, before, strict=True)]
+    ratio = float(global_norm(updates)) / size if size > 0 else 0.0
+    return Seen(loss, correct, grad_norm, ratio, _layers([name for name, _, _ in active], of_layers, updates, before))
 
 
 def gradient(task: Task, plan: Plan, state: State) -> tuple[float, int, list[Tensor | None]]:
@@ -110,6 +121,23 @@ def gradient(task: Task, plan: Plan, state: State) -> tuple[float, int, list[Ten
     for parameter in parameters:
         parameter.grad = None
     return total, correct, grads
+
+
+def _layers(
+    names: Sequence[str], grad_norms: Sequence[float], updates: list[Tensor], before: list[Tensor]
+) -> dict[str, tuple[float, float]]:
+    """Return gradient norm and relative update of each weight of at least two dimensions; see `Row.layers`."""
+    each = zip(names, grad_norms, _norms(updates), _norms(before), before, strict=True)
+    return {
+        name.removesuffix(".weight"): (grad_norm, move / size if size > 0 else math.nan)
+        for name, grad_norm, move, size, weights in each
+        if weights.dim() > 1
+    }
+
+
+def _norms(tensors: list[Tensor]) -> list[float]:
+    """Return the L2 norm of each; together, since on a card each number that is read waits for all work before it."""
+    return torch.stack([each.norm().double() for each in tensors]).tolist() if tensors else []
 
 
 def _velocity_of(state: State, active: list[str], names: list[str]) -> list[Tensor] | None:

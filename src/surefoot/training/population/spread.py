@@ -87,7 +87,7 @@ class _Child:
         rows = []
         for state, box, plain in zip(self.states, self.outbox, found, strict=True):
             _unpack(state, box, plain)
-            rows.append([Row(**{**row, "losses": tuple(row["losses"])}) for row in plain["rows"]])
+            rows.append([_row(row) for row in plain["rows"]])
         return rows
 
     def end(self) -> None:
@@ -96,6 +96,11 @@ class _Child:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+
+
+def _row(plain: dict[str, Any]) -> Row:
+    layers = {name: (grad_norm, ratio) for name, (grad_norm, ratio) in plain["layers"].items()}
+    return Row(**{**plain, "losses": tuple(plain["losses"]), "layers": layers})
 
 
 def _work(
