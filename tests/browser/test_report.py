@@ -27,7 +27,7 @@ def report(tmp_path_factory):
     import surefoot
 
     runs = tmp_path_factory.mktemp("runs")
-    surefoot.train("digits", "linear", epochs=3, lr=0.1, runs_dir=runs, name="first")
+    surefoot.train("digits", "mlp", epochs=3, lr=0.1, runs_dir=runs, name="first")
     contents = read_contents("first", runs)
     return contents, save_report([contents], runs / "report.html")
 
@@ -51,6 +51,44 @@ def test_charts_are_drawn_and_the_console_is_silent(report, tmp_path):
     held = re.search(r'<script type="application/json" id="data">(.*?)</script>', dom, re.DOTALL)
     assert held is not None
     assert json.loads(held[1]) == json.loads(json.dumps(embedded([contents])))
+
+
+def test_the_pictures_of_a_search_are_drawn_and_the_console_is_silent(report, tmp_path):
+    """Drawn as SVG for who has no scripts, a chart may say nothing of what a browser's console complains of."""
+    from surefoot.config import Recipe
+    from surefoot.record.decision import Decision
+    from surefoot.record.tried import Trial, Tried
+
+    contents, _ = report
+    recipes = [Recipe(lr=0.01 * 1.1**i, momentum=(0.0, 0.8, 0.9)[i % 3], weight_decay=1e-5 * 1.2 ** (i * 7 % 40))
+               for i in range(40)]  # fmt: skip
+    tried = tuple(
+        Tried(
+            trial=Trial(stage="coarse-grid", seed=0, share=0.2, recipe=recipe),
+            outcome="finished" if i else "diverged", examples=1, train_loss=1.0, val_loss=1 + i / 10 if i else None,
+            val_accuracy=0.5, seconds=1.0,
+        )
+        for i, recipe in enumerate(recipes)
+    )  # fmt: skip
+    rates = [{"lr": 10.0 ** (k - 3), "final_losses": [2.3 - 0.3 * k], "drop": 0.3 * k, "word": "drops",
+              "curve": [2.3, 2.3 - 0.3 * k]} for k in range(5)]  # fmt: skip
+    chosen = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+    bracket = {"lr": 0.07, "low": 0.01, "high": 0.1, "low_interval": [0.01, 0.01], "high_interval": [0.1, 0.3]}
+    evidence = {"rates": rates, "curve_steps": [1, 2], "initial_losses": [2.3], "steps": 2}
+    said = {"verdict": "pass", "claim": "c", "reason": "r", "seconds": 1.0}
+    decisions = (
+        Decision(step=1, name="initial-loss", value={}, evidence={"loss": 2.3, "chance": 2.3}, **said),
+        Decision(step=3, name="learning-rate", value=bracket, evidence=evidence, **said),
+        Decision(step=4, name="coarse-grid", value=chosen, evidence={}, **said),
+    )  # fmt: skip
+    page = save_report([dataclasses.replace(contents, decisions=decisions, tried=tried)], tmp_path / "search.html")
+    for width in (1100, 500):
+        dom, console = opened(page, tmp_path / f"profile{width}", width)
+        assert console == []
+        kinds = re.findall(r'<figure class="([^"]*)" id="([^"]*)"', dom)
+        assert {"chart drawn"} == {kind for kind, _ in kinds}
+        assert sum("step-" in name for _, name in kinds) == 3
+        assert any(name.endswith("-layers") for _, name in kinds)
 
 
 def test_tables_sort_and_tooltips_and_zoom_work(report, tmp_path):

@@ -92,6 +92,27 @@ def test_of_many_losses_a_spike_of_one_step_stays_and_the_page_says_what_was_lef
     assert "the lowest and highest mini-batch loss of each 20, of 30,000" in figure.caption
 
 
+@pytest.mark.parametrize("count", [40, 400, 30_000])
+def test_the_moving_average_reaches_over_the_same_share_of_any_run(count):
+    losses = [2.0] * (count // 2) + [1.0] * (count // 2)  # a fall at half of the run
+    figure = run_figure(contents([dataclasses.replace(ROW, losses=tuple(losses))]))
+    drawn = [(each["epoch"], each["smooth"]) for each in points(figure.chart, "loss", "smooth") if "what" not in each]
+    half_way = next(epoch for epoch, smooth in drawn if smooth <= 1.5)
+    assert 0.5 < half_way <= 0.5 + max(0.03, 2 / count), "half of the fall is seen within 3 % of the run"
+    assert drawn[-1][1] == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_last_panel_names_the_axis_of_all():
+    for seen in ((), (noise(10, 300.0, 200.0, 400.0),)):
+        panels = run_figure(contents(noise=seen)).chart.to_dict()["vconcat"]
+
+        def titled(panel):
+            return [x["title"] for each in panel.get("layer", [panel]) if (x := each["encoding"].get("x"))]
+
+        assert "epoch" in titled(panels[-1])
+        assert not any("epoch" in titled(panel) for panel in panels[:-1])
+
+
 def test_of_many_rows_the_page_says_how_many_are_drawn():
     rows = [dataclasses.replace(ROW, step=i, epoch=i / 10, losses=()) for i in range(1, MOST_ROWS + 2)]
     assert f"{MOST_ROWS:,} of {MOST_ROWS + 1:,} rows" in run_figure(contents(rows)).caption

@@ -9,8 +9,9 @@ from surefoot.config import Config, Recipe
 from surefoot.record.decision import Decision
 from surefoot.record.run import Row
 from surefoot.record.stored import Stored
+from surefoot.report.answer import answer, unchecked
 from surefoot.report.contents import Contents
-from surefoot.report.part import LIST_COLUMNS, answer, listed, part_of, pins_of, unchecked
+from surefoot.report.part import LIST_COLUMNS, listed, part_of, pins_of
 
 ROW = Row(
     step=10, epoch=1.0, examples=640, lr=0.1, train_loss=1.5, train_accuracy=0.4, val_loss=1.2, val_accuracy=0.5,
@@ -88,6 +89,37 @@ def test_an_interval_of_the_rate_stands_in_the_recipe():
     recipe = dict(part_of(contents(decisions=(refined,)), 0)["recipe"])
     assert recipe["lr"] == "0.1"
     assert recipe["lr, as good within the noise"] == "0.05 to 0.2"
+
+
+def test_what_is_as_good_within_the_noise_stands_in_the_recipe_by_setting():
+    alike = [{"lr": 0.1, "momentum": 0.9, "weight_decay": wd} for wd in (1e-4, 1e-3)]
+    alike += [{"lr": 0.9, "momentum": 0.0, "weight_decay": 1e-2}, {"lr": "?"}]
+    refined = decision("refine", value={"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "alike": alike})
+    recipe = dict(part_of(contents(decisions=(refined,)), 0)["recipe"])
+    assert recipe["weight_decay, as good at this lr and momentum"] == "0.0001 to 0.001"
+    assert recipe["momentum, as good with a fitting lr and weight_decay"] == "0, 0.9"
+
+
+def test_a_step_that_a_search_did_without_is_a_line_of_its_overview():
+    done = tuple(decision(f"step {n}", step=n) for n in (0, 1, 3, 4, 5, 6))
+    part = part_of(contents(result=RESULT | {"unchecked": ["step 2, a sample: too dear", "x"]}, decisions=done), 0)
+    assert [line[0] for line in part["overview"]] == list(range(7))
+    assert part["overview"][2] == (2, "overfit-sample", "not done", "-", "step 2, a sample: too dear")
+    assert len(part_of(contents(decisions=done), 0)["overview"]) == 6, "a training alone promised no steps"
+
+
+def test_a_comparison_says_what_it_did_not_look_at():
+    said = part_of(Contents(run=None, name="it", compared=comparison()), 0)["unchecked"]
+    assert any("other data than" in line for line in said)
+    assert any("other batch sizes" in line for line in said)
+
+
+def test_many_settings_that_are_alike_are_said_by_their_range():
+    alike = [{"lr": 0.1 * i, "momentum": 0.9} for i in range(1, 30)]
+    (made,) = part_of(contents(decisions=(decision("refine", value={"alike": alike}),)), 0)["steps"]
+    assert made["value"] == [
+        ("alike", "29 of them: lr 0.1 to 2.9, momentum 0.9 to 0.9 (decisions.jsonl has each)")
+    ]  # fmt: skip
 
 
 def test_nested_values_are_said_in_words():

@@ -5,7 +5,7 @@ import pytest
 from surefoot.config import Recipe
 from surefoot.record.decision import Decision
 from surefoot.record.tried import Trial, Tried
-from surefoot.report.steps import map_cells, members_of, step_figure
+from surefoot.report.steps import members_of, step_figure
 
 
 def tried(lr, loss, *, decay=1e-3, seed=0, stage="coarse-grid", momentum=0.9):
@@ -18,25 +18,6 @@ def decision(name, **evidence):
     return Decision(step=4, name=name, verdict="pass", claim="c", reason="r", value={}, evidence=evidence, seconds=1.0)
 
 
-def test_a_cell_has_mean_spread_and_number_in_decoupled_coordinates():
-    (cell,) = map_cells([tried(0.1, 1.0), tried(0.1, 2.0, seed=1), tried(0.1, None, seed=2)])
-    assert cell["lr_value"] == pytest.approx(1.0), "lr / (1 - momentum)"
-    assert cell["decay_value"] == pytest.approx(1e-4), "lr x weight decay"
-    assert (cell["mean"], cell["spread"], cell["runs"], cell["diverged"]) == (1.5, 0.5, 3, 1)
-    assert cell["label"] == "1.5 ±0.5 (3)"
-
-
-def test_rates_that_make_the_same_step_in_the_long_run_share_a_column():
-    cells = map_cells([tried(0.1, 1.0, momentum=0.9), tried(0.5, 1.0, momentum=0.5)])
-    assert {cell["lr"] for cell in cells} == {"1"}
-
-
-def test_letters_are_white_on_the_dark_half_of_the_colours_alone():
-    cells = {cell["lr_value"]: cell for cell in map_cells([tried(0.1, 0.1), tried(0.2, 1.0), tried(0.3, None)])}
-    assert [cells[lr]["dark"] for lr in (1.0, 2.0, 3.0)] == [False, True, False]
-    assert cells[3.0]["label"] == "diverged"
-
-
 def test_a_decision_is_drawn_from_its_own_members():
     first, second = tried(0.1, 1.0), tried(0.2, 2.0)
     assert members_of(decision("refine", members=[second.trial.key]), [first, second]) == [second]
@@ -47,8 +28,6 @@ def test_the_map_counts_its_trainings():
     figure = step_figure(decision("coarse-grid"), [tried(0.1, 1.0), tried(0.2, 1.5)], "step-4")
     assert figure.name == "step-4"
     assert figure.caption.startswith("2 short trainings")
-    plain = figure.chart.to_dict()
-    assert plain["layer"][0]["encoding"]["x"]["sort"] == ["1", "2"]
 
 
 def test_the_initial_loss_stands_beside_chance_with_two_errors_to_each_side():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import altair as alt
 
@@ -17,8 +17,9 @@ _TRAIN, _VALIDATION = COLORS[0], COLORS[1]
 _LOSS = {"training, mean of a row": _TRAIN, "moving average": "#000000", "validation": _VALIDATION}
 _PIN_ROWS = 4
 """Rows in which the names of findings stand above each other in the loss panel. Chosen by hand."""
-_SMOOTH = 0.1
-"""Weight of a new point in the moving average of the mini-batch losses. Chosen by hand."""
+_SMOOTHED = 0.03
+"""Share of the run over which the moving average of the mini-batch losses reaches: a short run's line would lag behind
+its points with a weight for any length, and a long run's would not smooth them. Chosen by hand."""
 
 
 _EPOCHS = alt.Axis(format=".6~g", tickCount=8, labelFlush=False, labelOverlap=True)
@@ -35,22 +36,27 @@ def run_figure(contents: Contents, pins: Sequence[Mapping[str, Any]] = ()) -> Fi
     if not rows:
         return None
     per_epoch = rows[-1].step / rows[-1].epoch if rows[-1].epoch else 1.0
-    x = alt.X("epoch:Q", title=None, scale=alt.Scale(domain=[0, rows[-1].epoch], nice=False), axis=_EPOCHS)
+    x, named = (
+        alt.X("epoch:Q", title=title, scale=alt.Scale(domain=[0, rows[-1].epoch], nice=False), axis=_EPOCHS)
+        for title in (None, "epoch")
+    )
     placed = [{**each, "epoch": each["step"] / per_epoch} for each in sorted(pins, key=lambda each: each["step"])]
     panels = [_loss_panel(contents, rows, x, placed)]
     if any(row.train_accuracy is not None for row in rows):
         panels.append(_accuracy_panel(rows, x, placed))
     panels.append(_line_panel(rows, x, "lr", "learning rate", "#000000", log=False))
     panels.append(_line_panel(rows, x, "grad_norm", "gradient norm", COLORS[2], log=True))
-    panels.append(_line_panel(rows, x, "update_ratio", "update / weight", COLORS[3], log=True))
+    under = x if contents.noise else named  # the last panel says what the axis of all is
+    panels.append(_line_panel(rows, under, "update_ratio", "update / weight", COLORS[3], log=True))
     if contents.noise:
-        panels.append(_noise_panel(contents, x, per_epoch))
+        panels.append(_noise_panel(contents, named, per_epoch))
     chart = alt.vconcat(*panels, spacing=12).resolve_scale(color="independent", x="shared")
     last = rows[-1]
     caption = (
-        f"Points are mini-batch losses, the black line their moving average; the band lies between training and "
-        f"validation accuracy. About 0.001 is a healthy ratio of update to weight. Last row: epoch {last.epoch:.4g}, "
-        f"training loss {last.train_loss:.4g}" + (f", validation loss {last.val_loss:.4g}" if last.val_loss else "")
+        f"Points are mini-batch losses, the black line their moving average over {_SMOOTHED:.0%} of the run; the band "
+        "lies between training and validation accuracy. About 0.001 is a healthy ratio of update to weight. "
+        f"Last row: epoch {last.epoch:.4g}, training loss {last.train_loss:.4g}"
+        + (f", validation loss {last.val_loss:.4g}" if last.val_loss else "")
     )
     said = "; ".join(f"{each['finding']} at epoch {each['epoch']:.3g}, step {each['step']:,}" for each in placed)
     less = _less(contents)
@@ -186,18 +192,13 @@ def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: st
         if (value := _finite(getattr(row, field))) is not None and (value > 0 or not log)
     ]
     scale = alt.Scale(type="log", nice=True) if log else alt.Scale(zero=True)
-    shown = (
-        alt.X("epoch:Q", title="epoch", scale=cast("dict[str, Any]", x.to_dict())["scale"], axis=_EPOCHS)
-        if field == "update_ratio"
-        else x
-    )
     return (
         alt.Chart(values(points), width=WIDTH, height=100)
         .mark_line(
             strokeWidth=2, color=color, clip=True, point={"color": color, "size": 16} if len(rows) < 60 else False
         )
         .encode(
-            x=shown,
+            x=x,
             y=alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=3, format="~g")),
             tooltip=["epoch:Q", "step:Q", f"{field}:Q"],
         )
@@ -234,10 +235,11 @@ def _scatter(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     seen: list[tuple[float, float, float]] = []
     before, smooth = 0.0, None
+    weight = min(0.5, 1 / (_SMOOTHED * max(1, sum(len(row.losses) for row in rows))))
     for row in rows:
         for i, loss in enumerate(row.losses):
             if math.isfinite(loss):
-                smooth = loss if smooth is None else (1 - _SMOOTH) * smooth + _SMOOTH * loss
+                smooth = loss if smooth is None else (1 - weight) * smooth + weight * loss
                 seen.append((before + (row.epoch - before) * (i + 1) / len(row.losses), loss, smooth))
         before = row.epoch
     if len(seen) > MOST_LOSSES:

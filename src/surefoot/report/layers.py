@@ -89,7 +89,7 @@ def _map(cells: list[dict[str, Any]], names: list[str], field: str, title: str) 
     color = alt.Color(
         f"{field}:Q",
         scale=alt.Scale(type="log", domain=domain, scheme=scheme, clamp=True),
-        legend=alt.Legend(title=None, format=".1~g", tickCount=3, gradientLength=60),
+        legend=alt.Legend(title=None, format=".1~g", tickCount=3),
     )
     return (
         alt.Chart()

@@ -11,8 +11,8 @@ import altair as alt
 from surefoot.errors import ConfigError
 from surefoot.report.charts import COLORS
 
-MOST_CURVES = 9
-"""Loss curves drawn at most, evenly chosen among the rates: more cannot be told apart. Chosen by hand."""
+MOST_CURVES = 16
+"""Loss curves drawn at most, evenly chosen among the rates: a search over five decades has 11. Chosen by hand."""
 ABOVE_INITIAL = 1.3
 """Losses are drawn up to so many times the initial one; what explodes leaves the picture. Chosen by hand."""
 WIDTH = 680
@@ -40,7 +40,7 @@ def rates_chart(decision: Mapping[str, Any]) -> Any:
     evidence = decision.get("evidence", {})
     if not evidence.get("rates"):
         raise ConfigError("a decision without rates", "these pictures are those of find_lr", "give its decision")
-    panels = [_curves(evidence), _against_rate(evidence, decision.get("value"))]
+    panels = [_curves(evidence, decision.get("value")), _against_rate(evidence, decision.get("value"))]
     if evidence.get("range_test"):
         panels.append(_range_test(evidence["range_test"], decision.get("value")))
     return (
@@ -54,7 +54,7 @@ def rates_chart(decision: Mapping[str, Any]) -> Any:
     )
 
 
-def _curves(evidence: Mapping[str, Any]) -> Any:
+def _curves(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any:
     top = _top(evidence["initial_losses"])
     chosen = _spread_out(evidence["rates"])
     names = [_name(rate) for rate in chosen]
@@ -65,18 +65,36 @@ def _curves(evidence: Mapping[str, Any]) -> Any:
     ]
     scale = alt.Scale(domain=names, range=_ordered(len(names)))
     legend = alt.Legend(title="learning rate", labelFontSize=12, labelLimit=220, symbolStrokeWidth=3, symbolSize=200)
-    return (
-        alt.Chart(alt.Data(values=points), title=_title("The loss at constant rates, first seed"))
+    x = alt.X("step:Q", title="step (updates)", scale=alt.Scale(domain=[0, evidence["steps"]], nice=False))
+    y = alt.Y("loss:Q", title="training loss", scale=alt.Scale(domain=_span(points, top), nice=False))
+    layers = [
+        alt.Chart(alt.Data(values=_inside(evidence, value, top)))
+        .mark_area(color=COLORS[2], opacity=0.18, clip=True)
+        .encode(x=x, y=y, y2="high:Q"),
+        alt.Chart(alt.Data(values=points))
         .mark_line(strokeWidth=2, clip=True)
         .encode(
-            x=alt.X("step:Q", title="step (updates)", scale=alt.Scale(domain=[0, evidence["steps"]], nice=False)),
-            y=alt.Y("loss:Q", title="training loss", scale=alt.Scale(domain=_span(points, top), nice=False)),
-            # From dark blue for the lowest to yellow for the highest: the order of the rates is that of the colours.
+            x=x, y=y,
+            # From dark blue for the lowest to orange for the highest: the order of the rates is that of the colours.
             color=alt.Color("rate:N", sort=names, scale=scale, legend=legend),
             tooltip=["rate:N", "step:Q", "loss:Q"],
-        )
-        .properties(width=WIDTH - 160, height=260)
-    )  # fmt: skip
+        ),
+    ]  # fmt: skip
+    what = "The loss at constant rates, first seed; shaded from the lowest to the highest inside the bracket"
+    title = _title(what if value is not None else "The loss at constant rates, first seed")
+    return alt.layer(*layers, title=title).properties(width=WIDTH - 160, height=260)
+
+
+def _inside(evidence: Mapping[str, Any], value: Mapping[str, Any] | None, top: float) -> list[dict[str, float]]:
+    """Return lowest and highest loss of the rates inside the bracket, while all of them are in the picture."""
+    if value is None:
+        return []
+    low, high = value["low"] * 0.999, value["high"] * 1.001  # an end is one of the rates, up to rounding
+    curves = [_until_gone(evidence["curve_steps"], rate["curve"], top)
+              for rate in evidence["rates"] if low <= rate["lr"] <= high]  # fmt: skip
+    together = zip(*curves, strict=False)
+    return [{"step": at[0][0], "loss": min(loss for _, loss in at), "high": max(loss for _, loss in at)}
+            for at in together]  # fmt: skip
 
 
 def _against_rate(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any:
@@ -175,7 +193,8 @@ def _rate_axis(lrs: Sequence[float]) -> alt.X:
 
 
 def _name(rate: Mapping[str, Any]) -> str:
-    return f"{rate['lr']:.2g}  {rate['word']}"
+    lr = rate["lr"]
+    return f"{lr:.2g}  {rate['word']}" if lr < 99.5 else f"{lr:,.0f}  {rate['word']}"
 
 
 def _spread_out(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -185,9 +204,17 @@ def _spread_out(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _ordered(count: int) -> list[str]:
-    """Colours from dark blue to yellow, after viridis (van der Walt & Smith 2015), readable on white."""
+    """Colours from dark blue to orange, after viridis (van der Walt & Smith 2015), readable on white."""
     stops = ["#440154", "#46327E", "#365C8D", "#277F8E", "#1FA187", "#4AC16D", "#A0DA39", "#E6C000", "#E07B00"]
-    return [stops[round(i * (len(stops) - 1) / max(1, count - 1))] for i in range(count)]
+    parts = [[int(stop[at : at + 2], 16) for stop in stops] for at in (1, 3, 5)]
+    places = [i * (len(stops) - 1) / max(1, count - 1) for i in range(count)]
+    return ["#" + "".join(f"{round(_between(part, place)):02X}" for part in parts) for place in places]
+
+
+def _between(values: Sequence[int], place: float) -> float:
+    """Return what a row of numbers says at a place between two of them."""
+    at = min(int(place), len(values) - 2)
+    return values[at] + (place - at) * (values[at + 1] - values[at])
 
 
 def _top(initial: Sequence[float]) -> float:

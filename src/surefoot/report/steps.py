@@ -12,6 +12,7 @@ from surefoot.record.decision import Decision
 from surefoot.record.tried import Tried
 from surefoot.report.charts import COLORS
 from surefoot.report.figure import GREY, WIDTH, Figure, dressed, values
+from surefoot.report.maps import map_chart
 from surefoot.report.noise import noise_chart
 from surefoot.report.rates import rates_chart
 
@@ -91,67 +92,7 @@ def _batch(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any]:
 
 
 def _map(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
-    cells = map_cells(members_of(decision, tried))
-    if not cells:
-        return None
-    rates = [f"{value:.3g}" for value in sorted({cell["lr_value"] for cell in cells})]
-    decays = [f"{value:.3g}" for value in sorted({cell["decay_value"] for cell in cells}, reverse=True)]
-    base = alt.Chart(values(cells)).encode(
-        x=alt.X("lr:O", sort=rates, title="effective learning rate, lr / (1 - momentum)", axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("decay:O", sort=decays, title="lr × weight decay"),
-        tooltip=["lr:O", "decay:O", "mean:Q", "spread:Q", "runs:Q", "diverged:Q", "settings:N"],
-    )
-    log = all(cell["mean"] is None or cell["mean"] > 0 for cell in cells)
-    scale = alt.Scale(scheme="viridis", reverse=True, type="log" if log else "linear")
-    shade = alt.Color("mean:Q", title="validation loss", scale=scale, legend=alt.Legend(format=".3g", tickCount=3))
-    ink = alt.condition("datum.dark", alt.value("white"), alt.value("#111111"))
-    chart = alt.layer(
-        base.mark_rect(stroke="white").encode(color=alt.condition("datum.mean === null", alt.value("#DDDDDD"), shade)),
-        base.mark_text(fontSize=11).encode(text="label:N", color=ink),
-    ).properties(width=max(220, min(WIDTH - 130, 74 * len(rates))), height=max(70, 30 * len(decays)))
-    runs = sum(cell["runs"] for cell in cells)
-    caption = (
-        f"{runs} short trainings. A cell says the mean validation loss over its runs, their spread (half the range) "
-        "after ±, and how many; grey: all diverged. In these coordinates rate and decay act apart."
-    )
-    return f"The map of step {decision.step}, {decision.name}", caption, dressed(chart)
-
-
-def map_cells(tried: Sequence[Tried]) -> list[dict[str, Any]]:
-    """Return the cells of a map of trials: mean, spread and number of the validation losses of each recipe.
-
-    Rates and decays are decoupled: lr / (1 - momentum), the length of a step in the long run, and lr x weight decay,
-    the share by which weights shrink in a step where decay is coupled (Loshchilov & Hutter 2019, section 2).
-    """
-    found: dict[tuple[float, float], list[Tried]] = {}
-    for each in tried:
-        recipe = each.trial.recipe
-        place = (_round(recipe.lr / (1 - recipe.momentum)), _round(recipe.lr * recipe.weight_decay))
-        found.setdefault(place, []).append(each)
-    cells = []
-    for (rate, decay), runs in found.items():
-        losses = [each.val_loss for each in runs if each.finished and each.val_loss is not None]
-        mean = sum(losses) / len(losses) if losses else None
-        spread = (max(losses) - min(losses)) / 2 if len(losses) > 1 else None
-        recipe = runs[0].trial.recipe
-        text = "diverged" if mean is None else f"{mean:.3g}" + (f" ±{spread:.2g}" if spread is not None else "")
-        cells.append(
-            {
-                "lr": f"{rate:.3g}", "decay": f"{decay:.3g}", "lr_value": rate, "decay_value": decay,
-                "mean": mean, "spread": spread, "runs": len(runs), "diverged": len(runs) - len(losses),
-                "label": text + (f" ({len(runs)})" if len(runs) > 1 else ""),
-                "settings": f"lr {recipe.lr:g}, momentum {recipe.momentum:g}, weight decay {recipe.weight_decay:g}",
-            }
-        )  # fmt: skip
-    known = [cell["mean"] for cell in cells if cell["mean"] is not None]
-    middle = _middle(min(known), max(known)) if known else 0.0
-    # Low losses are yellow and high ones violet: white letters are read on the violet half alone.
-    return [{**cell, "dark": cell["mean"] is not None and cell["mean"] > middle} for cell in cells]
-
-
-def _middle(low: float, high: float) -> float:
-    """Where the colours of a map are halfway: of the logarithm, where there is one."""
-    return (low * high) ** 0.5 if low > 0 else (low + high) / 2
+    return map_chart(decision, members_of(decision, tried))
 
 
 def _schedules(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
@@ -170,10 +111,6 @@ def _schedules(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, An
         base.mark_tick(color=GREY, thickness=3, size=22).encode(x="mean(loss):Q"),
     ).properties(width=WIDTH - 120, height=alt.Step(34))
     return "Schedules side by side", "A point for each training, a bar at their mean.", dressed(chart)
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.2g}")
 
 
 _DRAWN: Mapping[str, Draw] = {
