@@ -50,6 +50,21 @@ def test_rows_come_at_the_planned_steps_and_say_where_they_are():
     assert state.tally.examples == 0
 
 
+def test_a_row_says_of_each_layer_what_its_last_step_did():
+    work, made = reference_job()
+    state, rows = advance(work, made, start(work, made), 2)
+    before = {name: value.detach().clone() for name, value in state.model.named_parameters() if value.dim() > 1}
+    state, rows = advance(work, made, state, 3)
+    (row,) = rows
+    assert list(row.layers) == [name.removesuffix(".weight") for name in before]
+    for name, value in state.model.named_parameters():
+        if name in before:
+            grad_norm, ratio = row.layers[name.removesuffix(".weight")]
+            moved = (value.detach() - before[name]).norm() / before[name].norm()
+            assert grad_norm > 0
+            assert ratio == pytest.approx(moved.item(), rel=1e-4)
+
+
 def test_the_last_row_is_a_judgement_of_the_last_weights():
     work, made = reference_job()
     state, record = fit(work, made)

@@ -65,3 +65,17 @@ def test_a_fork_that_fails_costs_no_member():
         assert ours.step == theirs.step == 3
         for a, b in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
             assert torch.equal(a, b)
+
+
+def test_rows_come_out_of_a_fork_as_they_are_made():
+    own = members(2)
+    wanted = [advance(m.task, m.plan, state, 4)[1] for m, state in zip(own, start_many(own), strict=True)]
+    found = advance_spread(own, start_many(own), 4, 2, _alone)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert [row.layers for row in ours] == [row.layers for row in theirs]
+        assert all(type(pair) is tuple for row in ours for pair in row.layers.values())
+        assert ours[-1].layers
+
+
+def _alone(own, states, until):
+    return [advance(m.task, m.plan, state, until)[1] for m, state in zip(own, states, strict=True)]
