@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 from invented import STEPS, came_to, outcomes, trial, valley
 
@@ -18,7 +19,7 @@ def test_a_point_and_its_recipe_mean_the_same():
     for point in WHERE.candidates[::37]:
         for share in (1.0, 0.25):
             recipe = WHERE.recipe(point, share)
-            rate, decay, keep = coordinates(recipe)
+            rate, decay, keep = coordinates(recipe, share)
             assert recipe.steps == share * STEPS
             assert rate == pytest.approx(math.log10(point.rate), abs=1e-3)
             assert decay == pytest.approx(math.log10(point.decay), abs=0.01)
@@ -29,6 +30,20 @@ def test_decoupled_weight_decay_has_the_same_total():
     where = space.space(Recipe(weight_decay_form="decoupled"), STEPS, 0.01, 0.1, frozenset())
     recipe = where.recipe(space.Point(1.0, 3.0, 0.9), 1.0)
     assert recipe.weight_decay == pytest.approx(3.0 / (0.1 * STEPS), rel=0.01)
+
+
+def test_a_short_run_has_the_weight_decay_of_the_final_one():
+    point = space.Point(1.0, 3.0, 0.9)
+    assert WHERE.recipe(point, 0.25).weight_decay == WHERE.recipe(point, 1.0).weight_decay
+
+
+def test_a_recipe_that_has_a_decay_of_its_own_keeps_it_where_nothing_is_measured():
+    own = space.space(Recipe(lr=0.1, weight_decay=6e-3), STEPS, 0.01, 0.1, frozenset())
+    assert own.usual_decay == pytest.approx(6.0)
+    assert own.usual_decay in own.decays
+    assert space.usual(own, 1.0).decay == own.usual_decay
+    assert {point.decay for point in space.only_rates(own).candidates} == {own.usual_decay}
+    assert WHERE.usual_decay == space.USUAL_DECAY
 
 
 def test_what_is_fixed_stays():
@@ -97,8 +112,28 @@ def test_the_choice_keeps_clear_of_a_cliff():
 def test_short_trials_are_trusted_with_a_margin_below():
     short = search.choose(tried_grid(valley(0.3, cliff=9), (1 / 16,)), WHERE, 1000)
     full = search.choose(tried_grid(valley(0.3, cliff=9), (1.0,)), WHERE, 1000)
-    assert short.point.rate < full.point.rate
-    assert short.point.rate > full.point.rate / 2
+    lower = math.log10(full.point.rate / short.point.rate)
+    assert lower == pytest.approx(4 * 0.1, abs=1 / space.PER_DECADE)  # a tenth of a decade for each of four doublings
+
+
+def test_no_rate_beyond_those_that_were_tried_is_chosen():
+    """The error falls all the way to the last tried rate, so the mean goes on falling beyond it."""
+    tried = tried_grid(valley(1e3, cliff=99), (0.25, 0.5))
+    highest = max(each.trial.recipe.lr for each in tried)
+    assert search.choose(tried, WHERE, 1000).recipe.lr <= highest * 1.1
+    assert max(WHERE.rates) > 11 * highest  # rates are lr / (1 - 0.9)
+
+
+def test_the_middle_of_where_the_best_rate_may_lie():
+    """Where the curve is known it is the least; where it is flat and unknown, the middle, and not the luckiest rate."""
+    rates, mean = np.linspace(-2, 0, 17), np.zeros(17)
+    mean[14] = -1e-3
+    known, unknown = 1e-12 * np.eye(17), 0.01 * np.eye(17)
+    whole = (-2.0, 0.0)
+    assert search._middle(mean, known, rates, 0.0, whole) == 14
+    assert search._middle(mean, known, rates, 0.25, whole) == 12
+    assert 6 <= search._middle(mean, unknown, rates, 0.0, whole) <= 10
+    assert search._middle(mean, known, rates, 0.0, (-1.5, -1.0)) == 8
 
 
 def test_noise_makes_the_choice_less_sure():

@@ -108,6 +108,11 @@ def test_a_step_that_a_search_did_without_is_a_line_of_its_overview():
     assert len(part_of(contents(decisions=done), 0)["overview"]) == 6, "a training alone promised no steps"
 
 
+def test_a_comparison_says_where_it_ran_and_on_which_data():
+    about = dict(part_of(Contents(run=None, name="it", compared=comparison()), 0)["about"])
+    assert about == {"threads": "1", "data_fingerprint": "ff00"}
+
+
 def test_a_comparison_says_what_it_did_not_look_at():
     said = part_of(Contents(run=None, name="it", compared=comparison()), 0)["unchecked"]
     assert any("other data than" in line for line in said)

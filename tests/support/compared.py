@@ -56,5 +56,5 @@ def comparison() -> Comparison:
         averaging=Averaging(rule="momentum", momentum=0.9, batch_size=10, gradients=((1.0, 0.5), (0.5, -1.0)),
                             steps=((1.0, 0.1), (0.9, -0.1)), gradient_cosines=(0.3, 0.5), step_cosines=(0.3, 0.9)),
         surfaces=(surface,), findings=(Finding(name="x", verdict="suspect", reason="a reason", advice="look"),),
-        machine={"threads": 1}, untouched="ab", seconds=1.5,
+        machine={"threads": 1}, untouched="ab", data_fingerprint="ff00", seconds=1.5,
     )  # fmt: skip

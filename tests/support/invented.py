@@ -15,9 +15,9 @@ STEPS = 1000
 
 
 def trial(lr: float, share: float = 1.0, *, decay: float = 1.0, momentum: float = 0.9, seed: int = 0) -> Trial:
-    """Return the trial of a rate with a total decay."""
+    """Return the trial of a rate with the weight decay that has this total over the final length."""
     steps = round(STEPS * share)
-    weight_decay = decay * (1 - momentum) / (lr * steps)
+    weight_decay = decay * (1 - momentum) / (lr * STEPS)
     recipe = Recipe(lr=lr, momentum=momentum, weight_decay=weight_decay, steps=steps)
     return Trial(stage="coarse-grid", recipe=recipe, seed=seed, share=share)
 
@@ -40,7 +40,7 @@ def valley(best: float, *, shift: float = 0.0, cliff: float = 0.6, noise: float 
 
     def error(each: Trial) -> float:
         n = math.log2(each.share)
-        apart = coordinates(each.recipe)[0] - math.log10(best) - shift * n
+        apart = coordinates(each.recipe, each.share)[0] - math.log10(best) - shift * n
         if apart > cliff:
             return math.inf
         return -2.0 - 0.2 * n + 1.2 * apart**2 + noise * float(rng.normal())

@@ -54,6 +54,11 @@ def test_momentum_of_both_forms_is_one_rule_while_the_rate_is_constant(found):
     assert "one-rule" in [finding.name for finding in found.findings]
 
 
+def test_the_data_is_known_by_its_fingerprint(found):
+    data = surefoot.load({"train": small.image_arrays(60), "test": small.image_arrays(30, 1)})
+    assert found.data_fingerprint == data.fingerprint
+
+
 def test_seconds_noise_accuracy_and_target_are_there(found):
     noise = {rule.name: rule.direction.variance for rule in found.rules}
     assert noise["gradient-descent"] == 0

@@ -196,7 +196,7 @@ def refined(
         ),
         Finding(
             name="inside-the-grid", verdict="suspect" if now.at_border else "pass",
-            reason=f"the chosen rate {'is the last' if now.at_border else 'lies inside those'} that can be chosen",
+            reason=f"the chosen rate {'is the last' if now.at_border else 'lies inside those'} that were tried",
             advice="widen the bracket: give --low or --high to surefoot find-lr, then fix the rate with --lr"
             if now.at_border else None,
         ),

@@ -162,6 +162,7 @@ class Comparison:
         findings: what it means.
         machine: versions, device, precision and threads.
         untouched: SHA-256 over the caller's model and random states, the same before and after.
+        data_fingerprint: SHA-256 over all of the data, of which `examples` were used; "" in records of older versions.
         seconds: what it took.
         version: of this record.
     """
@@ -186,6 +187,7 @@ class Comparison:
     findings: tuple[Finding, ...]
     machine: dict[str, Any] = field(default_factory=dict)
     untouched: str | None = None
+    data_fingerprint: str = ""
     seconds: float = 0.0
     version: int = VERSION
 

@@ -77,7 +77,9 @@ def part_of(contents: Contents, number: int) -> dict[str, Any]:
 def _where(contents: Contents) -> list[tuple[str, str]]:
     """Return where something ran that was no run: a comparison, or one step alone."""
     if contents.compared is not None:
-        return [(name, str(value) if value != "" else "-") for name, value in contents.compared.machine.items()]
+        said = contents.compared
+        shown = {**said.machine, "data_fingerprint": said.data_fingerprint}
+        return [(name, str(value) if value != "" else "-") for name, value in shown.items()]
     known = [each.evidence for each in contents.decisions[:1]]
     return [(name, str(each[name])) for each in known for name in ("device", "threads", "seed") if name in each]
 

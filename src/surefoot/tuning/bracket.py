@@ -16,8 +16,8 @@ from surefoot.tuning.length import measure_length
 from surefoot.tuning.progress import Progress
 from surefoot.tuning.work import Work
 
-BRACKET_SHARE = 0.2
-"""Share of what is left that step 3 may cost. Chosen by hand."""
+BRACKET_SHARE = 0.1
+"""Share of what is left that step 3 may cost. Chosen by hand: it only has to tell the coarse grid where to look."""
 BATCH_SHARE = 0.15
 """Share of what is left that choosing the batch size may cost. Chosen by hand."""
 _BATCH_STEPS = 200

@@ -163,7 +163,7 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
         rules: from `parse_rules`.
         comparing: how.
     """
-    began = time.perf_counter()
+    began, fingerprint = time.perf_counter(), task.data.fingerprint
     task = _with_part(task, comparing.examples)
     judged = part_of(task.data, task.data.train, comparing.evaluate, "evaluated")
     runs = Runs(task, judged, comparing.epochs, comparing.points, Engine())
@@ -205,7 +205,7 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
         rates_of=rules[at].name if shown else None, rates=tuple(shown), slice=plane,
         averaging=averaging_of(rules, recipes, noise), surfaces=known,
         findings=judge.judged(results, target, initial, batch_norm=has_batch_norm(task.template)),
-        machine=_machine(task), seconds=time.perf_counter() - began,
+        machine=_machine(task), data_fingerprint=fingerprint, seconds=time.perf_counter() - began,
     )  # fmt: skip
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from surefoot.diagnose import choosing as judge
 from surefoot.diagnose import search, space
+from surefoot.tuning.coarse import TELLING_SHARE
 from surefoot.tuning.progress import Progress
 from surefoot.tuning.shape import reserve
 from surefoot.tuning.trials import trial_of, trying
 from surefoot.tuning.work import Work
 
-REFINED = 4
+REFINED = 3
 """Members of a round of refinement: fewer do not enclose a best rate."""
 MOST_ROUNDS = 6
 SETTLED = 0.01
@@ -40,6 +41,8 @@ def refine(own: Work, where: space.Space) -> Generator[Progress, None, search.Ch
         if count < 1:
             break
         inside = space.without_momentum(where) if choice.momentum_open else where
+        if share < TELLING_SHARE and not where.fixed_rate:
+            inside = space.only_rates(where)
         points = search.next_points(own.tried, inside, count, share, own.validation_examples, number=number)
         trials = [trial_of("refine", own.base, where.recipe(point, share), 0, share) for point in points]
         if share == 1.0 and number > 1 and left >= 2 * SEEDS:  # the best ones again, to tell luck from worth
