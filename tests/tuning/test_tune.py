@@ -8,10 +8,12 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.diagnose import space
+from surefoot.diagnose.response import coordinates
 from surefoot.errors import ConfigError
 from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.tuning.budget import budget
+from surefoot.tuning.coarse import TELLING_SHARE
 from surefoot.tuning.journal import Journal, open_journal
 from surefoot.tuning.progress import finished
 from surefoot.tuning.trials import trial_of, trying
@@ -103,6 +105,30 @@ def test_a_trial_in_progress_is_saved_when_the_search_is_stopped(task, tmp_path)
     assert [dataclasses.replace(each, seconds=0) for each in resumed] == [
         dataclasses.replace(each, seconds=0) for each in whole
     ]
+
+
+@pytest.mark.parametrize(("text", "wide"), [("3x", False), ("40x", True)])
+def test_only_runs_of_half_the_length_and_more_are_asked_for_decay_and_momentum(task, text, wide):
+    journal = Journal()
+    finished(search(task, journal, text, fixed=("schedule",)))
+    trials = [each.trial for each in journal.tried.values()]
+    short = {(each.recipe.momentum, round(coordinates(each.recipe, each.share)[1], 1))
+             for each in trials if each.share < TELLING_SHARE}  # fmt: skip
+    whole = {(each.recipe.momentum, round(coordinates(each.recipe, each.share)[1], 1)) for each in trials}
+    assert len(short) <= 1
+    assert (len({decay for _, decay in whole}) > 2) == wide
+    assert (len({momentum for momentum, _ in whole}) > 2) == wide
+
+
+@pytest.mark.parametrize(("text", "light"), [("4x", True), ("40x", False)])
+def test_step_0_is_done_lightly_where_it_would_take_too_large_a_part(task, text, light):
+    running = search(task, journal := Journal(), text)
+    while not journal.decisions:
+        next(running)
+    running.close()
+    (wiring,) = journal.decisions
+    assert (wiring.name, wiring.verdict) == ("wiring", "pass")
+    assert ("dependence" not in wiring.evidence) == light
 
 
 def test_a_trial_that_diverged_is_a_record(task):

@@ -26,6 +26,12 @@ def test_the_decision_has_claim_evidence_and_time_and_can_be_written_down():
     assert decision.seconds > 0
 
 
+def test_the_light_form_trains_nothing_and_says_nothing_of_what_carries_over():
+    whole, light = surefoot.check_wiring("mlp", "digits"), surefoot.check_wiring("mlp", "digits", carry_over=False)
+    assert "dependence" not in light.evidence
+    assert {each.name for each in whole.findings} - {each.name for each in light.findings} == {"dependence"}
+
+
 def test_the_answer_is_a_function_of_the_seed_alone():
     first = surefoot.check_wiring("cnn", image_arrays(60), seed=3)
     torch.manual_seed(5)
