@@ -97,7 +97,7 @@ class Choice:
         error: its expected log error at the final length; spread: its standard deviation.
         lr_low, lr_high: the rates that cannot be told from it, its decay and momentum kept.
         alike: recipes that cannot be told from it, the chosen one among them.
-        at_border: whether the chosen rate is the smallest or the largest that was tried.
+        at_border: whether the chosen rate is the smallest that was tried, or the largest in the longest trials.
         decay_open, momentum_open: whether other values were never tried.
     """
 
@@ -134,8 +134,8 @@ def choose(tried: Sequence[Tried], where: Space, validation_examples: int) -> Ch
     longest = max(each.trial.share for each in tried if each.finished)
     margin = -_MARGIN_DECADES * math.log2(min(1.0, longest))
     best = int(np.argmin(_smoothed(cautious, at, len(known.rates), margin)))
-    seen = [coordinates(each.trial.recipe)[0] for each in tried if each.finished]
-    ends = (min(seen), max(seen))
+    seen = [(coordinates(each.trial.recipe)[0], each.trial.share) for each in tried if each.finished]
+    ends = (min(rate for rate, _ in seen), max(rate for rate, share in seen if share == longest))
     if not where.fixed_rate:
         first = best - best % len(known.rates)
         row = slice(first, first + len(known.rates))
@@ -188,7 +188,7 @@ def _middle(
         mean, covariance: of the errors at the rates, [R] and [R, R].
         rates: in decades, rising, [R].
         margin: decades to stay under the median.
-        ends: lowest and highest rate that was tried: beyond would be guessing.
+        ends: lowest rate that was tried, and highest that was tried in the longest runs: beyond would be guessing.
     """
     rng = np.random.Generator(np.random.Philox(0))  # a pure function of its arguments: the same draws every time
     values, vectors = np.linalg.eigh(covariance)
