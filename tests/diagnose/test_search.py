@@ -126,7 +126,7 @@ def test_no_rate_beyond_those_that_were_tried_is_chosen():
 
 def test_no_rate_is_chosen_that_only_short_runs_have_seen():
     tried = tried_grid(valley(1.0, cliff=99), (0.25,))
-    longer = [each for each in tried_grid(valley(0.3, cliff=99), (0.5,)) if each.trial.recipe.lr < 0.03]
+    longer = [each for each in tried_grid(valley(1.0, cliff=99), (0.5,)) if each.trial.recipe.lr < 0.03]
     highest = max(each.trial.recipe.lr for each in longer)
     assert search.choose([*tried, *longer], WHERE, 1000).recipe.lr <= highest * 1.1
 
