@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from surefoot.errors import ConfigError
-from surefoot.sgd.function import as_steps, like, need_length
+from surefoot.sgd.function import as_steps, like, need_length, raised
 
 
 @pytest.mark.parametrize("t", [3, 3.0, np.int64(3), np.float32(3)])
@@ -22,3 +22,11 @@ def test_an_array_gives_float64_of_its_shape(t):
 def test_a_length_of_nothing_is_refused():
     with pytest.raises(ConfigError, match="a length of 0 steps"):
         need_length(0)
+
+
+def test_a_power_has_the_same_bits_for_one_number_and_for_many():
+    exponents = np.arange(0, 9, 0.25)
+    table = raised(0.1, exponents)
+    assert table.tolist() == [float(raised(0.1, each)) for each in exponents]
+    assert raised(0.1, np.float64(2)).shape == ()
+    assert raised(np.ones((2, 1)), np.ones(3)).shape == (2, 3)

@@ -23,6 +23,15 @@ def like(t: Any, value: Any) -> Any:
     return float(value) if np.ndim(t) == 0 else np.asarray(value, dtype=np.float64)
 
 
+def raised(base: Any, exponent: Any) -> np.ndarray:
+    """Return base^exponent, to the same bits for one step as for an array of steps.
+
+    On processors with AVX-512 NumPy has another routine for single numbers, which differs in the last bit.
+    """
+    shape = np.broadcast_shapes(np.shape(base), np.shape(exponent))
+    return np.power(np.atleast_1d(base), np.atleast_1d(exponent)).reshape(shape)
+
+
 def need_length(steps: float) -> None:
     """Raise ConfigError unless the length is above 0."""
     need(steps > 0, f"a length of {steps} steps", "a length must be above 0", "give at least 1 step")

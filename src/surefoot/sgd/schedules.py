@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from surefoot.sgd.function import ScheduleFn, as_steps, like, need, need_length
+from surefoot.sgd.function import ScheduleFn, as_steps, like, need, need_length, raised
 from surefoot.sgd.joining import Seam, held, join, warmup
 
 __all__ = [
@@ -53,7 +53,7 @@ def step(peak: float, milestones: Sequence[float], factor: float = 0.1) -> Sched
         at.size > 0 and bool(np.all(np.diff(at) > 0)), f"milestones = {list(milestones)}",
         "milestones must be a rising list of steps", "give for example [30, 60, 90]",
     )  # fmt: skip
-    return lambda t: like(t, peak * np.power(factor, np.searchsorted(at, as_steps(t), side="right")))
+    return lambda t: like(t, peak * raised(factor, np.searchsorted(at, as_steps(t), side="right")))
 
 
 def cosine(peak: float, steps: float, end: float = 0.0) -> ScheduleFn:
@@ -88,7 +88,7 @@ def polynomial(peak: float, steps: float, power: float = 2.0, end: float = 0.0) 
     0.25
     """
     need_length(steps)
-    return lambda t: like(t, peak * (end + (1 - end) * (1 - _share(t, steps)) ** power))
+    return lambda t: like(t, peak * (end + (1 - end) * raised(1 - _share(t, steps), power)))
 
 
 def exponential(peak: float, factor: float, every: float) -> ScheduleFn:
@@ -98,7 +98,7 @@ def exponential(peak: float, factor: float, every: float) -> ScheduleFn:
     0.025
     """
     need_length(every)
-    return lambda t: like(t, peak * np.power(factor, as_steps(t) / every))
+    return lambda t: like(t, peak * raised(factor, as_steps(t) / every))
 
 
 def inverse_sqrt(peak: float, timescale: float) -> ScheduleFn:
@@ -187,7 +187,7 @@ def sgdr(peak: float, first: float, mult: float = 1.0, end: float = 0.0) -> Sche
         now = as_steps(t)
         starts = np.asarray([0.0, *restarts(first, mult, float(np.max(now, initial=0.0)) + 1)])
         cycle = np.searchsorted(starts, now, side="right") - 1
-        share = (now - starts[cycle]) / (first * np.power(mult, cycle))
+        share = (now - starts[cycle]) / (first * raised(mult, cycle))
         return like(t, peak * (end + (1 - end) * 0.5 * (1 + np.cos(np.pi * share))))
 
     return schedule
