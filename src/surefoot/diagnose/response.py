@@ -34,9 +34,9 @@ _AMPLITUDES = (0.1, 0.25, 0.5, 1.0)
 _NOISES = (0.015, 0.03, 0.06, 0.12, 0.25)
 """In units of log error; the data chooses. Two trials of a recipe differ by 2 to 25 %."""
 _SHIFT = 0.1
-"""Amplitude of what changes with the length, per doubling, as a share of the amplitude. Of 0.05 to 0.3,
-0.05 and 0.1 lost least on five small tasks: with 0.3 the noise between two rungs that lie close was taken for a movement of the
-best rate and carried on to the final length (docs/log.md, "Regret at two trainings, halved")."""
+"""Amplitude of what changes with the length, per doubling, as a share of the amplitude. Of 0.05 to 0.3, 0.05 and 0.1
+lost least on five small tasks: with 0.3 the noise between two rungs that lie close was taken for a movement of the best
+rate and carried on to the final length (docs/log.md, "Regret at two trainings, halved")."""
 _LEVEL = 3.0
 """Standard deviation of the level of all errors: free."""
 _GAIN = (-0.2, 0.15)
