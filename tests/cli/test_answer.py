@@ -7,7 +7,7 @@ import pytest
 from surefoot.cli.answer import FORMATS, check_plot, exit_code
 from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
-from surefoot.report import charts
+from surefoot.report import look as charts
 
 
 def decided(verdict):

@@ -182,14 +182,14 @@ def _write(found: Comparison, folder: Path, *, pictures: bool, quiet: bool) -> l
     store.write_bytes(folder / store.COMMAND, (shlex.join(["surefoot", *sys.argv[1:]]) + "\n").encode())
     drawn: list[Path] = []
     if pictures:
-        from surefoot.report.charts import save_chart
-        from surefoot.report.compare import figures
+        from surefoot.report.compare import comparison_figures
+        from surefoot.report.look import save_chart
 
         (folder / FIGURES).mkdir()
-        for title, chart in figures(found).items():
+        for figure in comparison_figures(found):
             if not quiet:
-                print(f"drawing {title}", file=sys.stderr, flush=True)
-            drawn += [save_chart(chart, folder / FIGURES / f"{title}.{ending}") for ending in ("html", "png")]
+                print(f"drawing {figure.name}", file=sys.stderr, flush=True)
+            drawn += [save_chart(figure.chart, folder / FIGURES / f"{figure.name}.{end}") for end in ("html", "png")]
     return drawn
 
 

@@ -76,10 +76,10 @@ def find_lr(
     _say_unused(given)
     decision = _measured(chosen, search, batch_given="batch_size" in given, quiet=quiet)
     if plot is not None:
-        from surefoot.report.charts import save_chart
-        from surefoot.report.rates import rates_chart
+        from surefoot.report.look import save_chart
+        from surefoot.report.lr_range import lr_range_chart
 
-        save_chart(rates_chart(decision.to_dict()), plot)
+        save_chart(lr_range_chart(decision.to_dict()), plot)
         print(f"wrote {plot}", file=sys.stderr)
     if json:
         print_json(decision.to_dict() | {"picture": None if plot is None else str(plot)})

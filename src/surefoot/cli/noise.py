@@ -87,10 +87,10 @@ def noise(
             print("nothing to draw", file=sys.stderr)
             plot = None
         else:
-            from surefoot.report.charts import save_chart
-            from surefoot.report.noise import noise_chart
+            from surefoot.report.look import save_chart
+            from surefoot.report.steps import batch_size_chart
 
-            save_chart(noise_chart(decision.to_dict()), plot)
+            save_chart(batch_size_chart(decision.to_dict()), plot)
             print(f"wrote {plot}", file=sys.stderr)
     if json:
         print_json(decision.to_dict() | {"folder": str(folder), "picture": None if plot is None else str(plot)})

@@ -17,7 +17,8 @@ from surefoot.errors import ConfigError, nearest
 from surefoot.optim.plan import schedule_of
 from surefoot.optim.presets import ALIASES, PRESETS, Preset, preset
 from surefoot.optim.schedules import ScheduleFn
-from surefoot.report import charts
+from surefoot.report.look import FORMATS, save_chart
+from surefoot.report.schedules import Curve, schedule_chart
 
 KINDS = tuple(kind for kind in get_args(ScheduleKind) if kind != "preset")
 DEFAULT_STEPS = 1000
@@ -68,13 +69,13 @@ def schedule(
         raise ConfigError(f"steps = {steps}", "a run has at least 1 update", "try --steps 1000")
     if lr is not None and not (np.isfinite(lr) and lr > 0):
         raise ConfigError(f"lr = {lr}", "lr must be above 0", "try --lr 0.1")
-    if out is not None and out.suffix.lower() not in charts.FORMATS:
-        raise ConfigError(f"out = {out}", f"it must end in {', '.join(charts.FORMATS)}", "try --out schedules.png")
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise ConfigError(f"out = {out}", f"it must end in {', '.join(FORMATS)}", "try --out schedules.png")
     if log and out is None:
         raise ConfigError("--log without --out", "the logarithmic axis is that of a picture", "add --out schedules.png")
     shown = [_shown(name, steps, lr) for name in dict.fromkeys(names)]
     if out is not None:
-        charts.save_chart(charts.schedule_chart([_curve(each) for each in shown], log=log), out)
+        save_chart(schedule_chart([_curve(each) for each in shown], log=log), out)
         print(f"wrote {out}", file=sys.stderr)
     if json_:
         print(json.dumps([_plain(each) | {"picture": None if out is None else str(out)} for each in shown], indent=2))
@@ -113,11 +114,11 @@ def _shown_kind(kind: str, steps: int, lr: float) -> _Shown:
     return _Shown(kind, steps, lr, curve, inside, (), None)
 
 
-def _curve(shown: _Shown) -> charts.Curve:
+def _curve(shown: _Shown) -> Curve:
     even = np.linspace(0, shown.steps - 1, min(POINTS, shown.steps)).round().astype(np.int64)
     edges = [at for seam in shown.seams for at in (seam - 1, seam)]
     at = np.unique(np.concatenate([even, np.asarray(edges, dtype=np.int64)]))
-    return charts.Curve(shown.name, at, shown.lr(at))
+    return Curve(shown.name, at, shown.lr(at))
 
 
 def _plain(shown: _Shown) -> dict[str, Any]:

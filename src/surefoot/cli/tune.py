@@ -21,7 +21,7 @@ from surefoot.config import Recipe
 from surefoot.errors import ConfigError, nearest
 from surefoot.record import store
 from surefoot.record.decision import Decision
-from surefoot.report.plain import plain_pytorch
+from surefoot.report.pytorch_code import pytorch_code
 from surefoot.settings import flat_settings, from_dict
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _show(summary: dict[str, Any]) -> None:
     for text in summary["unchecked"]:
         print(f"Not checked: {clean(text)}.")
     steps, epochs = summary["steps"], summary["epochs"]
-    code = plain_pytorch(from_dict(Recipe, recipe), steps, round(steps / epochs))
+    code = pytorch_code(from_dict(Recipe, recipe), steps, round(steps / epochs))
     print(f"\nIn plain PyTorch\n{_indented(code)}\n")
 
 
