@@ -14,8 +14,8 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from surefoot import __version__
+from surefoot.cli.flags import converted, usage_error
 from surefoot.cli.signals import Stopped
-from surefoot.cli.usage import converted, usage_error
 from surefoot.errors import SurefootError
 
 _COMMANDS = {

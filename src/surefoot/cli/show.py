@@ -94,7 +94,7 @@ def _plain(stored: Stored) -> dict[str, Any]:
 
 
 def _print(stored: Stored, most_rows: int) -> None:
-    from surefoot.cli.display import header, line
+    from surefoot.cli.picture import header, line
     from surefoot.curves.read import read_stored
 
     _print_entries("run", [("folder", stored.folder), ("command", stored.command), ("state", _state(stored))])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from surefoot.cli.display import Display
+from surefoot.cli.display import TrainingDisplay
 from surefoot.cli.flags import with_settings
 from surefoot.cli.signals import StopSignals
 from surefoot.cli.tables import clean, entry, said
@@ -140,7 +140,7 @@ class Extras:
 def follow(run: Run, signals: StopSignals, *, quiet: bool, more: Extras | None = None) -> int | None:
     """Train a run to the end of its steps and show how it goes; return the exit code of a signal that stopped it."""
     more = more or Extras()
-    with Display(run.plan.steps, quiet=quiet) as display, _events(run, more) as events:
+    with TrainingDisplay(run.plan.steps, quiet=quiet) as display, _events(run, more) as events:
         for note in run.notes:
             display.say(f"note: {note}")
         display.say(_introduction(run))
@@ -153,7 +153,7 @@ def follow(run: Run, signals: StopSignals, *, quiet: bool, more: Extras | None =
                 noise.measure_if_due()
             rows = run.advance()
             display.show_rows(rows)
-            display.show(run.now)
+            display.move(run.now)
             if events is not None:
                 events.add(rows)
         if run.done:
@@ -178,7 +178,7 @@ def _events(run: Run, more: Extras) -> AbstractContextManager[Events | None]:
     return events
 
 
-def _noise_log(run: Run, display: Display) -> NoiseLog:
+def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
     """Return the log of gradient noise, after saying how often it is measured."""
     from surefoot.steps.batch_size.along_run import SHARE, NoiseLog
 

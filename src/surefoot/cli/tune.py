@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from surefoot.cli.answer import FAILED
+from surefoot.cli.display import SearchDisplay
 from surefoot.cli.flags import with_settings
+from surefoot.cli.probe import FAILED
 from surefoot.cli.report import say_report
-from surefoot.cli.searching import SearchDisplay
 from surefoot.cli.signals import StopSignals
 from surefoot.cli.tables import clean, print_json, print_table
 from surefoot.cli.train import Extras, follow, print_result, reference
@@ -148,7 +148,8 @@ def _searched(session: Session, signals: StopSignals, *, quiet: bool) -> int | N
     """Run the search before the user's eyes; return the exit code of a signal that stopped it."""
     search = session.search()
     signals.patient = True
-    with SearchDisplay(session.folder, str(session.wanted.budget), quiet=quiet) as display:
+    with SearchDisplay(quiet=quiet) as display:
+        display.begin(session.folder, str(session.wanted.budget))
         shown, counted = 0, 0
         while True:
             try:

@@ -10,8 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from surefoot.cli.display import Display
-from surefoot.cli.searching import SearchDisplay
+from surefoot.cli.display import SearchDisplay, TrainingDisplay
 from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.decision import Decision
@@ -52,7 +51,8 @@ def watch(run: str, *, runs_dir: Path = Path("runs")) -> int:
 def _watch_search(folder: Path) -> None:
     decisions, tried = Tail(folder / store.DECISIONS), Tail(folder / store.TRIED)
     beat = read_progress(folder)
-    with SearchDisplay(folder, beat[0].budget or "unknown" if beat else "unknown") as display:
+    with SearchDisplay() as display:
+        display.begin(folder, beat[0].budget or "unknown" if beat else "unknown")
         alive = _Alive(folder)
         while True:
             goes_on = alive.look() and not (folder / store.CONFIG).is_file()
@@ -68,7 +68,7 @@ def _watch_search(folder: Path) -> None:
 
 def _watch_training(folder: Path) -> None:
     rows, last = Tail(folder / store.METRICS), 0
-    with Display(0) as display:
+    with TrainingDisplay(0) as display:
         display.say(f"run      {folder}, watched")
         display.begin_table()
         alive = _Alive(folder)
@@ -79,7 +79,7 @@ def _watch_training(folder: Path) -> None:
             display.show_rows(new)
             beat = read_progress(folder)
             if beat is not None and beat[0].phase == "training":
-                display.show(beat[0])
+                display.move(beat[0])
             if not goes_on:
                 return
             time.sleep(_LOOK_SECONDS)
