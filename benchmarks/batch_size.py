@@ -39,14 +39,14 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet, Part
-from surefoot.measure.throughput import step_seconds
+from surefoot.optim.plan import Plan
+from surefoot.record.progress import finished
 from surefoot.record.run import Row
-from surefoot.sgd.plan import Plan
+from surefoot.steps.batch_size.choose import BatchSizeSearch, choosing_batch_size
+from surefoot.steps.batch_size.throughput import step_seconds
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, advance_many, start_many
 from surefoot.training.task import Task, reseeded
-from surefoot.tuning.batch_size import BatchSizeSearch, choosing_batch_size
-from surefoot.tuning.progress import finished
 
 LRS = tuple(0.0025 * 2.0**k for k in range(11))
 """0.0025 to 2.56 by factors of 2: the same first grid for each size."""

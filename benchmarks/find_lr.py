@@ -38,13 +38,13 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet, Part
-from surefoot.diagnose import lr as judge
-from surefoot.diagnose.suggestions import suggestions
-from surefoot.measure.rates import ramp
+from surefoot.record.progress import finished
+from surefoot.steps.lr_range import judge
+from surefoot.steps.lr_range.find_lr import RAMP, LrSearch, measuring
+from surefoot.steps.lr_range.suggestions import suggestions
+from surefoot.steps.rates import ramp
 from surefoot.training.population.many import Member, fit_many
 from surefoot.training.task import Task, reseeded
-from surefoot.tuning.find_lr import RAMP, LrSearch, measuring
-from surefoot.tuning.progress import finished
 
 RULES = ("steep", "minimum/10", "valley", "slide", "lightning")
 SEARCH = LrSearch()

@@ -36,7 +36,7 @@ from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.record.run import Row
 from surefoot.record.scored import scored_classes, write_scores
-from surefoot.record.tried import Trial, Tried
+from surefoot.record.trial import Trial, Tried
 from surefoot.settings import to_dict
 
 STEPS, PER_ROW, PER_EPOCH = 100_000, 10, 400

@@ -57,7 +57,7 @@ def test_the_pictures_of_a_search_are_drawn_and_the_console_is_silent(report, tm
     """Drawn as SVG for who has no scripts, a chart may say nothing of what a browser's console complains of."""
     from surefoot.config import Recipe
     from surefoot.record.decision import Decision
-    from surefoot.record.tried import Trial, Tried
+    from surefoot.record.trial import Trial, Tried
 
     contents, _ = report
     recipes = [Recipe(lr=0.01 * 1.1**i, momentum=(0.0, 0.8, 0.9)[i % 3], weight_decay=1e-5 * 1.2 ** (i * 7 % 40))

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from surefoot.cli.display import Display, header, line
-from surefoot.record.heartbeat import Heartbeat
+from surefoot.record.progress import Progress
 from surefoot.record.run import Row
 
 ROW = Row(
@@ -15,7 +15,7 @@ NOTHING = Row(
     val_accuracy=None, grad_norm=math.inf, update_ratio=math.nan, losses=(), seconds=0.0, examples_per_second=0.0,
 )  # fmt: skip
 
-NOW = Heartbeat(
+NOW = Progress(
     phase="training", steps_done=5, steps_planned=10, seconds=2.0, examples_per_second=100.0, seconds_left=2.0
 )
 

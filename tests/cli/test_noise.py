@@ -78,7 +78,7 @@ def test_what_has_no_effect_or_no_meaning_is_refused(capsys, words):
 
 
 def test_train_measures_noise_and_ends_with_the_same_weights(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("surefoot.measure.along.SHARE", 1.0)
+    monkeypatch.setattr("surefoot.steps.batch_size.along_run.SHARE", 1.0)
     train = ("digits", "--model", "linear", "--epochs", "2", "--threads", "1", "--runs-dir", tmp_path)
     code, seen = answer(capsys, "train", *train, "--name", "with", "--measure-noise")
     assert code == 0

@@ -7,13 +7,13 @@ import pytest
 
 from surefoot.cli.picture import Seen, bar, search, table, training
 from surefoot.cli.sparks import ASCII, BLOCKS, Curve
-from surefoot.record.heartbeat import Heartbeat
+from surefoot.record.progress import Progress
 from surefoot.record.run import Row
 
 WIDTHS = (60, 80, 160)
-NOW = Heartbeat(phase="training", steps_done=450, steps_planned=1000, seconds=45.0, examples_per_second=128_000.0,
+NOW = Progress(phase="training", steps_done=450, steps_planned=1000, seconds=45.0, examples_per_second=128_000.0,
                 seconds_left=55.0)  # fmt: skip
-SEARCHING = Heartbeat(phase="search", steps_done=120, steps_planned=7200, seconds=12.0, members=24, alive=18,
+SEARCHING = Progress(phase="search", steps_done=120, steps_planned=7200, seconds=12.0, members=24, alive=18,
                       doing="step 4, coarse grid: 24 runs of 300 steps", budget="2x", spent=0.84,
                       seconds_left=72.0)  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 
 from surefoot.cli.schedule import KINDS, schedule
 from surefoot.errors import ConfigError
-from surefoot.sgd.presets import PRESETS, preset
+from surefoot.optim.presets import PRESETS, preset
 
 
 def printed(capsys, *names, **options):

@@ -12,16 +12,16 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.record.decision import cost_in_examples
+from surefoot.record.progress import finished
+from surefoot.search.bracket import MOST_BRACKET_SHARE
+from surefoot.search.budget import budget
+from surefoot.search.checks import CHECK_SHARE
+from surefoot.search.journal import Journal
+from surefoot.search.tuner import tuning
+from surefoot.search.work import Search
 from surefoot.training import loop
 from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
-from surefoot.tuning.before import CHECK_SHARE
-from surefoot.tuning.bracket import MOST_BRACKET_SHARE
-from surefoot.tuning.budget import budget
-from surefoot.tuning.journal import Journal
-from surefoot.tuning.progress import finished
-from surefoot.tuning.tuner import tuning
-from surefoot.tuning.work import Search
 
 PLACE = {"threads": 1, "precision": "fp32"}
 GRADIENTS = 2 * 128

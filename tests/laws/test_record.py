@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import surefoot
-from surefoot.record import heartbeat, store
-from surefoot.training.opening import open_run, resolve
+from surefoot.record import progress, store
+from surefoot.training.open import open_run, resolve
 
 TEXT = (Path(__file__).parents[2] / "docs" / "record.md").read_text(encoding="utf-8")
 TYPES = {
@@ -54,11 +54,11 @@ def trained(tmp_path_factory):
     config = resolve({"data": "digits", "model": "mlp", "validation": 0.0, "recipe": recipe})
     with open_run(config, name="lost", runs_dir=runs) as run:
         run.advance(1)
-        beat = json.loads((run.folder / heartbeat.HEARTBEAT).read_text())
+        beat = json.loads((run.folder / progress.PROGRESS).read_text())
         while not run.done:
             run.advance()
         run.finish()
-    assert not (run.folder / heartbeat.HEARTBEAT).exists()
+    assert not (run.folder / progress.PROGRESS).exists()
     return run.folder, beat
 
 
@@ -87,7 +87,7 @@ def test_a_run_that_diverged_without_a_validation_part(trained):
     agrees(result, {name: types for name, types in fields("result.json").items() if name not in more})
     for each in lines(folder / store.METRICS):
         agrees(each, fields("metrics.jsonl"))
-    agrees(beat, fields("heartbeat.json"))
+    agrees(beat, fields("progress.json"))
 
 
 def test_every_file_of_a_run_is_named(tuned):

@@ -5,7 +5,7 @@ import vl_convert
 
 from surefoot.config import Recipe
 from surefoot.record.decision import Decision
-from surefoot.record.tried import Trial, Tried
+from surefoot.record.trial import Trial, Tried
 from surefoot.report.maps import map_cells, map_chart
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from surefoot.config import Recipe, Schedule
+from surefoot.optim.plan import plan
 from surefoot.report.plain import plain_pytorch
-from surefoot.sgd.plan import plan
 
 SCHEDULES = [
     Schedule(kind="constant"),

@@ -4,7 +4,7 @@ import pytest
 
 from surefoot.config import Recipe
 from surefoot.record.decision import Decision
-from surefoot.record.tried import Trial, Tried
+from surefoot.record.trial import Trial, Tried
 from surefoot.report.steps import members_of, step_figure
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from surefoot.config import Recipe
-from surefoot.diagnose.response import coordinates
-from surefoot.record.tried import Trial, Tried
+from surefoot.record.trial import Trial, Tried
+from surefoot.search.response import coordinates
 
 STEPS = 1000
 

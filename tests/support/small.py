@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet
+from surefoot.optim.plan import Plan, plan
 from surefoot.record.run import CLOCK_FIELDS, Row
-from surefoot.sgd.plan import Plan, plan
 from surefoot.training.state import State
 from surefoot.training.task import Task, task
 

@@ -11,7 +11,7 @@ from surefoot.record import store
 from surefoot.training import checkpoint
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import fit
-from surefoot.training.opening import Given, open_run
+from surefoot.training.open import Given, open_run
 from surefoot.training.run import Result, Run
 from surefoot.training.weights import load_trained
 

@@ -48,7 +48,7 @@ def check(
         quiet: Show no progress.
     """
     file = read_toml(config) if config else {}
-    from surefoot.training.opening import resolve
+    from surefoot.training.open import resolve
 
     typed = nested({"data": data, **settings})
     chosen = resolve(merged(file, typed))
@@ -78,9 +78,9 @@ def _has(given: Any, path: tuple[str, ...]) -> bool:
 
 def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
     """Yield the decision of each step; step 2 trains, and is left out where one before it fails."""
-    from surefoot.tuning.initial_loss import check_initial_loss
-    from surefoot.tuning.overfit import overfit_sample
-    from surefoot.tuning.wiring import check_wiring
+    from surefoot.steps.initial_loss.check import check_initial_loss
+    from surefoot.steps.overfit.check import overfit_sample
+    from surefoot.steps.wiring.check import check_wiring
 
     def say(text: str) -> None:
         if not quiet:

@@ -99,8 +99,8 @@ def compare(
     from_file = common.pop("epochs", None)
     budget = epochs if epochs is not None else from_file
     folder = _folder(chosen, name, runs_dir)
-    from surefoot.tuning.compare import EPOCHS, Comparing
-    from surefoot.tuning.rules import RULES, parse_rules
+    from surefoot.comparison.compare import EPOCHS, Comparing
+    from surefoot.comparison.rules import RULES, parse_rules
 
     comparing = Comparing(
         epochs=EPOCHS if budget is None else budget, examples=examples, seeds=seeds, low=low, high=high,
@@ -149,9 +149,9 @@ def _folder(config: Config, name: str | None, runs_dir: Path) -> Path:
 
 
 def _compared(config: Config, rules: Sequence[Any], comparing: Any, *, quiet: bool) -> Comparison:
+    from surefoot.comparison.compare import compared
     from surefoot.data.load import load
     from surefoot.training.task import task
-    from surefoot.tuning.compare import compared
 
     data = load(
         config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
@@ -169,7 +169,7 @@ def _compared(config: Config, rules: Sequence[Any], comparing: Any, *, quiet: bo
             return end.value
         if not quiet and time.monotonic() - said > _SAY_SECONDS:
             said = time.monotonic()
-            text = f"{seen.steps_done:>9,} of {seen.steps_planned:,} steps  {clean(seen.text)}"
+            text = f"{seen.steps_done:>9,} of {seen.steps_planned:,} steps  {clean(seen.doing)}"
             print(text, file=sys.stderr, flush=True)
 
 

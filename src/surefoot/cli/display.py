@@ -12,7 +12,7 @@ from rich.text import Text
 
 from surefoot.cli.picture import COLUMNS, Seen, cells, training
 from surefoot.cli.screen import Screen
-from surefoot.record.heartbeat import Heartbeat
+from surefoot.record.progress import Progress
 from surefoot.record.run import Row
 
 
@@ -39,7 +39,7 @@ class Display:
     def __init__(self, steps: int, *, quiet: bool = False, screen: Screen | None = None) -> None:
         self._screen = screen or Screen(quiet=quiet)
         self._seen = Seen()
-        self._now = Heartbeat(phase="training", steps_done=0, steps_planned=steps, seconds=0.0)
+        self._now = Progress(phase="training", steps_done=0, steps_planned=steps, seconds=0.0)
 
     def __enter__(self) -> Display:
         self._screen.__enter__()
@@ -66,7 +66,7 @@ class Display:
             if not self._screen.live:
                 self._screen.say(line(row))
 
-    def show(self, now: Heartbeat) -> None:
+    def show(self, now: Progress) -> None:
         """Show how far the run is."""
         self._now = now
         self._screen.draw(self._picture)

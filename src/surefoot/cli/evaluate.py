@@ -38,7 +38,7 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.
     """
-    from surefoot.training import verbs
+    from surefoot.inference import verbs
 
     scores = verbs.evaluate(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device)
     if json:

@@ -64,8 +64,8 @@ def find_lr(
     check_plot(plot)
     typed = {"data": data, **settings}
     file = read_toml(config) if config else {}
-    from surefoot.training.opening import resolve
-    from surefoot.tuning.find_lr import LrSearch
+    from surefoot.steps.lr_range.find_lr import LrSearch
+    from surefoot.training.open import resolve
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)
     chosen = resolve(merged(file, nested(typed)))
@@ -106,8 +106,8 @@ def _say_unused(given: dict[str, Any]) -> None:
 
 def _measured(config: Config, search: Any, *, batch_given: bool, quiet: bool) -> Decision:
     from surefoot.data.load import load
+    from surefoot.steps.lr_range.find_lr import searching
     from surefoot.training.task import task
-    from surefoot.tuning.find_lr import searching
 
     data = load(
         config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
@@ -131,7 +131,7 @@ def _measured(config: Config, search: Any, *, batch_given: bool, quiet: bool) ->
             return end.value
         if not quiet and time.monotonic() - said > _SAY_SECONDS:
             said = time.monotonic()
-            print(f"{seen.steps_done:>7,} of {seen.steps_planned:,} steps  {seen.text}", file=sys.stderr, flush=True)
+            print(f"{seen.steps_done:>7,} of {seen.steps_planned:,} steps  {seen.doing}", file=sys.stderr, flush=True)
 
 
 def _show(decision: Decision, command: str, plot: Path | None) -> None:

@@ -71,8 +71,8 @@ def noise(
     _refuse_unused(settings)
     check_plot(plot)
     file = read_toml(config) if config else {}
-    from surefoot.training.opening import resolve
-    from surefoot.tuning.batch_size import BatchSizeSearch
+    from surefoot.steps.batch_size.choose import BatchSizeSearch
+    from surefoot.training.open import resolve
 
     search = BatchSizeSearch(
         sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points, groups=groups,
@@ -130,8 +130,8 @@ def _refuse_unused(settings: dict[str, Any]) -> None:
 
 def _measured(config: Config, search: Any, *, quiet: bool) -> Decision:
     from surefoot.data.load import load
+    from surefoot.steps.batch_size.choose import choosing_batch_size
     from surefoot.training.task import task
-    from surefoot.tuning.batch_size import choosing_batch_size
 
     data = load(
         config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
@@ -149,7 +149,7 @@ def _measured(config: Config, search: Any, *, quiet: bool) -> Decision:
             return end.value
         if not quiet and time.monotonic() - said > _SAY_SECONDS:
             said = time.monotonic()
-            print(f"{seen.steps_done:>7,} of {seen.steps_planned:,} steps  {seen.text}", file=sys.stderr, flush=True)
+            print(f"{seen.steps_done:>7,} of {seen.steps_planned:,} steps  {seen.doing}", file=sys.stderr, flush=True)
 
 
 def _show(decision: dict[str, Any], command: str, plot: Path | None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from surefoot.cli.sparks import Curve, sparkline
-from surefoot.record.heartbeat import Heartbeat
+from surefoot.record.progress import Progress
 from surefoot.record.run import Row
 
 COLUMNS = (
@@ -129,7 +129,7 @@ def bar(done: int, planned: int, parts: Sequence[str], width: int, *, ascii_only
     return Text.assemble(head, (filled * full, "green"), (rest * (length - full), "dim"), tail)
 
 
-def training(seen: Seen, now: Heartbeat, width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
+def training(seen: Seen, now: Progress, width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
     """Return the picture of a training: table, curves of loss and accuracy, and how far it is."""
     lines = table(seen, width, max(1, min(_MOST_ROWS, height - 6))) if seen.rows else []
     if seen.losses.values:
@@ -144,7 +144,7 @@ def training(seen: Seen, now: Heartbeat, width: int, height: int, *, ascii_only:
     return [*lines, bar(now.steps_done, now.steps_planned, parts, width, ascii_only=ascii_only)]
 
 
-def search(trials: Curve, now: Heartbeat, width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
+def search(trials: Curve, now: Progress, width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
     """Return the picture of a search: its step, members alive, trials so far, what is left of the budget."""
     lines = [Text(line) for line in textwrap.wrap(now.doing or "starting", width, subsequent_indent="  ")]
     if now.members:
@@ -157,10 +157,10 @@ def search(trials: Curve, now: Heartbeat, width: int, height: int, *, ascii_only
     return lines[-max(1, height - 1) :]
 
 
-def budget_left(now: Heartbeat) -> str:
+def budget_left(now: Progress) -> str:
     """Return what of a budget is spent, and the time that is left.
 
-    >>> budget_left(Heartbeat(phase="search", steps_done=0, steps_planned=1, seconds=9.0, budget="2x", spent=0.5))
+    >>> budget_left(Progress(phase="search", steps_done=0, steps_planned=1, seconds=9.0, budget="2x", spent=0.5))
     'budget   0.50 of 2x spent, 0:09 so far'
     """
     if now.spent is None or now.budget is None:

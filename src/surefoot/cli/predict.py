@@ -75,7 +75,7 @@ def _predicted(
 ) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
     """Return the classes and a row for each example, showing on stderr how far it is."""
     from surefoot.data.progress import bar
-    from surefoot.training import verbs
+    from surefoot.inference import verbs
 
     classes: tuple[str, ...] | None = None
     rows: list[dict[str, Any]] = []

@@ -14,10 +14,10 @@ from cyclopts import Parameter
 
 from surefoot.config import Schedule, ScheduleKind
 from surefoot.errors import ConfigError, nearest
+from surefoot.optim.plan import schedule_of
+from surefoot.optim.presets import ALIASES, PRESETS, Preset, preset
+from surefoot.optim.schedules import ScheduleFn
 from surefoot.report import charts
-from surefoot.sgd.plan import schedule_of
-from surefoot.sgd.presets import ALIASES, PRESETS, Preset, preset
-from surefoot.sgd.schedules import ScheduleFn
 
 KINDS = tuple(kind for kind in get_args(ScheduleKind) if kind != "preset")
 DEFAULT_STEPS = 1000

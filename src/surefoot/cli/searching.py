@@ -16,7 +16,7 @@ from surefoot.cli.picture import budget_left, search
 from surefoot.cli.screen import Screen
 from surefoot.cli.sparks import Curve
 from surefoot.record.decision import Decision
-from surefoot.record.heartbeat import Heartbeat
+from surefoot.record.progress import Progress
 
 _SAY_SECONDS = 10.0
 """Between two lines of progress where there is no terminal. Chosen by hand."""
@@ -36,7 +36,7 @@ class SearchDisplay:
         self._screen = screen or Screen(quiet=quiet)
         self._said = time.monotonic()
         self._trials, self._counted = Curve(), 0
-        self._now = Heartbeat(phase="search", steps_done=0, steps_planned=1, seconds=0.0, budget=budget)
+        self._now = Progress(phase="search", steps_done=0, steps_planned=1, seconds=0.0, budget=budget)
         self._first = f"search   {folder}, budget {budget}"
 
     def __enter__(self) -> SearchDisplay:
@@ -59,7 +59,7 @@ class SearchDisplay:
         """Add validation losses of finished trials to their curve."""
         self._trials.extend(losses)
 
-    def move(self, now: Heartbeat) -> None:
+    def move(self, now: Progress) -> None:
         """Show what is being measured and how far that is."""
         self._now = now
         self._screen.draw(self._picture)

@@ -75,7 +75,7 @@ def reference(folder: Path) -> str:
 
 
 def _plain(stored: Stored) -> dict[str, Any]:
-    from surefoot.diagnose.curves import read_stored
+    from surefoot.curves.read import read_stored
 
     result, curves = stored.result or {}, read_stored(stored)
     return {
@@ -95,7 +95,7 @@ def _plain(stored: Stored) -> dict[str, Any]:
 
 def _print(stored: Stored, most_rows: int) -> None:
     from surefoot.cli.display import header, line
-    from surefoot.diagnose.curves import read_stored
+    from surefoot.curves.read import read_stored
 
     _print_entries("run", [("folder", stored.folder), ("command", stored.command), ("state", _state(stored))])
     settings = changed_settings(stored.config)

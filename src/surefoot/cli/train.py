@@ -18,15 +18,15 @@ from surefoot.cli.signals import StopSignals
 from surefoot.cli.tables import clean, entry, said
 from surefoot.config import Config
 from surefoot.errors import CheckpointError
+from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
-from surefoot.record.events import EVENTS, Events
 from surefoot.record.noise_log import NOISE
 from surefoot.record.scores import wilson
 from surefoot.settings import merged, nested, read_toml
 
 if TYPE_CHECKING:
-    from surefoot.measure.along import NoiseLog
     from surefoot.record.decision import Decision
+    from surefoot.steps.batch_size.along_run import NoiseLog
     from surefoot.training.run import Run
 
 Switch = Parameter(negative=())
@@ -69,7 +69,7 @@ def train(
         quiet: Show no progress.
     """
     file = read_toml(config) if config else {}
-    from surefoot.training.opening import resolve
+    from surefoot.training.open import resolve
 
     chosen = resolve(merged(file, nested({"data": data, **settings})))
     more = Extras(measure_noise=measure_noise, tensorboard=tensorboard)
@@ -98,7 +98,7 @@ def resume(
         return resume_search(searched if searched.name else searched.resolve(), as_json=json, quiet=quiet)
     folder = store.run_folder(run, runs_dir)
     folder = folder if folder.name else folder.resolve()  # "." has no name
-    from surefoot.training.opening import read_config
+    from surefoot.training.open import read_config
 
     chosen = read_config(folder)
     return _train(chosen, folder.name, folder.parent, Extras(), report=True, as_json=json, quiet=quiet)
@@ -109,7 +109,7 @@ def _train(
 ) -> int:
     if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
         return _finished(config, runs_dir / name, as_json=as_json)
-    from surefoot.training.opening import open_run
+    from surefoot.training.open import open_run
 
     with (
         StopSignals() as signals,
@@ -119,7 +119,7 @@ def _train(
         if stopped is not None:
             return stopped
         result = run.finish()
-    from surefoot.diagnose.curves import read_curves
+    from surefoot.curves.read import read_curves
 
     print_result(result.summary, read_curves(result.record.rows, result.record.outcome), as_json=as_json)
     if report:
@@ -180,7 +180,7 @@ def _events(run: Run, more: Extras) -> AbstractContextManager[Events | None]:
 
 def _noise_log(run: Run, display: Display) -> NoiseLog:
     """Return the log of gradient noise, after saying how often it is measured."""
-    from surefoot.measure.along import SHARE, NoiseLog
+    from surefoot.steps.batch_size.along_run import SHARE, NoiseLog
 
     log = NoiseLog.of(run)
     if log.due:
@@ -192,9 +192,9 @@ def _noise_log(run: Run, display: Display) -> NoiseLog:
 
 
 def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
-    from surefoot.diagnose.curves import read_stored
+    from surefoot.curves.read import read_stored
     from surefoot.record.stored import read_run
-    from surefoot.training.opening import agreed_config
+    from surefoot.training.open import agreed_config
 
     agreed_config(config, folder)
     summary = store.read_json(folder / store.RESULT)

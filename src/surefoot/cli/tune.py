@@ -25,7 +25,7 @@ from surefoot.report.plain import plain_pytorch
 from surefoot.settings import flat_settings, from_dict
 
 if TYPE_CHECKING:
-    from surefoot.tuning.session import Session
+    from surefoot.search.session import Session
 
 Switch = Parameter(negative=())
 
@@ -65,8 +65,8 @@ def tune(
         quiet: Show no progress.
     """
     given = {**settings, **_assigned(set, settings)}
-    from surefoot.tuning.session import open_session
-    from surefoot.tuning.tune import asked_for
+    from surefoot.search.session import open_session
+    from surefoot.search.tune import asked_for
 
     words = {"data": data, "model": given.pop("model", None)}
     start, wanted = asked_for(words, given, config, budget, force=force)
@@ -79,7 +79,7 @@ def tune(
 
 def resume(folder: Path, *, as_json: bool, quiet: bool) -> int:
     """Go on with the search, or the final training after it, in a folder."""
-    from surefoot.tuning.session import open_session, read_asked
+    from surefoot.search.session import open_session, read_asked
 
     start, wanted = read_asked(folder)
     with (

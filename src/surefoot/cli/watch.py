@@ -15,7 +15,7 @@ from surefoot.cli.searching import SearchDisplay
 from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.decision import Decision
-from surefoot.record.heartbeat import read_heartbeat
+from surefoot.record.progress import read_progress
 from surefoot.record.run import Row
 from surefoot.record.stored import is_held
 from surefoot.record.tail import Tail
@@ -23,7 +23,7 @@ from surefoot.record.tail import Tail
 _LOOK_SECONDS = 0.25
 """Between two looks at the folder. Chosen by hand: as often as the display is drawn."""
 _FRESH_SECONDS = 3.0
-"""A heartbeat of at most this age says that the run is worked on. Three of its intervals."""
+"""Progress of at most this age says that the run is worked on. Three of its intervals."""
 _ASKED = 4
 """Times in a row that nobody must hold the folder: between a search and its final training it is free for a moment."""
 
@@ -51,14 +51,14 @@ def watch(run: str, *, runs_dir: Path = Path("runs")) -> int:
 
 def _watch_search(folder: Path) -> None:
     decisions, tried = Tail(folder / store.DECISIONS), Tail(folder / store.TRIED)
-    beat = read_heartbeat(folder)
+    beat = read_progress(folder)
     with SearchDisplay(folder, beat[0].budget or "unknown" if beat else "unknown") as display:
         alive = _Alive(folder)
         while True:
             goes_on = alive.look() and not (folder / store.CONFIG).is_file()
             display.show(_decisions(decisions))
             display.add_trials(each.get("val_loss") for each in tried.read())
-            beat = read_heartbeat(folder)
+            beat = read_progress(folder)
             if beat is not None and beat[0].phase == "search":
                 display.move(beat[0])
             if not goes_on:
@@ -77,7 +77,7 @@ def _watch_training(folder: Path) -> None:
             new = [row for row in _rows(rows) if row.step > last]
             last = max([last, *(row.step for row in new)])
             display.show_rows(new)
-            beat = read_heartbeat(folder)
+            beat = read_progress(folder)
             if beat is not None and beat[0].phase == "training":
                 display.show(beat[0])
             if not goes_on:
@@ -86,13 +86,13 @@ def _watch_training(folder: Path) -> None:
 
 
 class _Alive:
-    """Whether somebody works on a run; its lock is asked only where the heartbeat is old."""
+    """Whether somebody works on a run; its lock is asked only where its progress is old."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._free = folder, 0
 
     def look(self) -> bool:
-        beat = read_heartbeat(self._folder)
+        beat = read_progress(self._folder)
         held = (beat is not None and beat[1] <= _FRESH_SECONDS) or is_held(self._folder)
         self._free = 0 if held else self._free + 1
         return self._free < _ASKED
@@ -118,7 +118,7 @@ def _say_end(folder: Path) -> int:
     from surefoot.cli.train import print_result, reference
 
     if _done(folder):
-        from surefoot.diagnose.curves import read_stored
+        from surefoot.curves.read import read_stored
         from surefoot.record.stored import read_run
 
         summary = store.read_json(folder / store.RESULT)

@@ -5,7 +5,7 @@ runs/NAME/
   command.txt        the command line, or "library"
   environment.json   versions, machine, data fingerprint
   metrics.jsonl      one row a line
-  heartbeat.json     how far it is, until it is done: see `record.heartbeat`
+  progress.json     how far it is, until it is done: see `record.progress`
   checkpoints/       step-00000180/, ...: see `training.checkpoint`
   model.safetensors  the finished weights; model.json: what is needed to use them
   result.json        the result; its presence says that the run is done
@@ -15,7 +15,7 @@ A run that a search ends in has besides:
 
   tune.toml          what was asked for
   decisions.jsonl    one decision a line: see `record.decision`
-  members.jsonl      one finished trial a line: see `record.tried`
+  members.jsonl      one finished trial a line: see `record.trial`
   timings.json       what was timed, by name
   members/           trials in progress, until they are done
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from surefoot.diagnose.curves import read_stored
+from surefoot.curves.read import read_stored
 from surefoot.errors import CheckpointError
 from surefoot.record import comparison, store
 from surefoot.record.decision import Decision
@@ -17,7 +17,7 @@ from surefoot.record.noise_log import read_noise
 from surefoot.record.run import Row
 from surefoot.record.scored import read_scores
 from surefoot.record.stored import Stored, read_run
-from surefoot.record.tried import Tried
+from surefoot.record.trial import Tried
 
 MOST_ROWS = 1000
 """Rows of a run that a report draws and carries, evenly thinned; a chart has 680 columns. Chosen by hand."""

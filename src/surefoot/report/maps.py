@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 
 from surefoot.record.decision import Decision
-from surefoot.record.tried import Tried
+from surefoot.record.trial import Tried
 from surefoot.report.charts import COLORS
 from surefoot.report.figure import GREY, WIDTH, dressed, values
 

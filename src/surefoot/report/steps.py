@@ -9,7 +9,7 @@ import altair as alt
 
 from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
-from surefoot.record.tried import Tried
+from surefoot.record.trial import Tried
 from surefoot.report.charts import COLORS
 from surefoot.report.figure import GREY, WIDTH, Figure, dressed, values
 from surefoot.report.maps import map_chart

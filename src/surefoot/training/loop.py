@@ -14,9 +14,9 @@ import torch
 
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
+from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
-from surefoot.sgd.plan import Plan, plateau_factor
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.state import State, Tally
 from surefoot.training.step import Seen, step

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from surefoot.config import Config
+from surefoot.optim.plan import Plan
 from surefoot.record import store
-from surefoot.record.heartbeat import Heartbeat, Pulse
+from surefoot.record.progress import Progress, ProgressFile
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import torch_stream
-from surefoot.sgd.plan import Plan
 from surefoot.training import checkpoint
 from surefoot.training.evaluate import Evaluation, evaluate_part
 from surefoot.training.loop import advance, start
@@ -55,7 +55,7 @@ class Run:
     _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _saved_at: float = field(default_factory=time.monotonic)
     _step_seconds: float = 0.0
-    _pulse: Pulse | None = None
+    _progress: ProgressFile | None = None
 
     @property
     def done(self) -> bool:
@@ -77,18 +77,18 @@ class Run:
         self._step_seconds = (time.perf_counter() - began) / taken if taken else self._step_seconds
         self.rows += rows
         store.append_rows(self.folder, rows)
-        self._pulse = self._pulse or Pulse(self.folder)
-        if self._pulse.due:
-            self._pulse.beat(self.now)
+        self._progress = self._progress or ProgressFile(self.folder)
+        if self._progress.due:
+            self._progress.write(self.now)
         if not self.done and time.monotonic() - self._saved_at >= self.config.checkpoint_seconds:
             self.save()
         return rows
 
     @property
-    def now(self) -> Heartbeat:
+    def now(self) -> Progress:
         """How far the run is."""
         done, planned, seconds = self.state.step, self.plan.steps, self.state.seconds
-        return Heartbeat(
+        return Progress(
             phase="training", steps_done=done, steps_planned=planned, seconds=seconds,
             examples_per_second=self.plan.batch_size / self._step_seconds if self._step_seconds else None,
             seconds_left=seconds / done * (planned - done) if done else None,
@@ -122,7 +122,7 @@ class Run:
         save_weights(self.folder, self.config, self.task, kept)
         summary = _summary(self, outcome, kept, judged)
         store.write_json(self.folder / store.RESULT, summary)
-        Pulse(self.folder).stop()
+        ProgressFile(self.folder).remove()
         model = kept.model
         checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")
         record = Record(rows=tuple(self.rows), outcome=outcome)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surefoot.optim.plan import Plan
+from surefoot.optim.stacked import stacked_
 from surefoot.record.run import Row
 from surefoot.seeds import StepSeeds
-from surefoot.sgd.plan import Plan
-from surefoot.sgd.stacked import stacked_
 from surefoot.training.loop import diverged, outcome_at_end, rate, row_after, watch_plateau
 from surefoot.training.population.member import Member
 from surefoot.training.population.stack import Seen, Stack, norms

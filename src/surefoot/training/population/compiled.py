@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surefoot.sgd.update import reference_step
+from surefoot.optim.update import reference_step
 from surefoot.training.population.stack import Seen, Stack
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from surefoot.data.batches import fetch
-from surefoot.sgd.plan import Plan
+from surefoot.optim.plan import Plan
 from surefoot.training.state import State
 from surefoot.training.task import Task
 

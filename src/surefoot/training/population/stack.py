@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from surefoot.data.batches import batch_indices, fetch
-from surefoot.sgd.stacked import Hyperparameters, hyperparameters
-from surefoot.sgd.update import decays
+from surefoot.optim.stacked import Hyperparameters, hyperparameters
+from surefoot.optim.update import decays
 from surefoot.training.population.layers import StackedLayers
 from surefoot.training.population.member import Member
 from surefoot.training.state import State, trainable

@@ -1,0 +1,167 @@
+"""Labelled data that a run did not see, brought to the run's classes and shape, so that it can be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from surefoot.config import Config
+from surefoot.data.dataset import DataSet, Part
+from surefoot.data.load import load, read
+from surefoot.data.named import NAMED
+from surefoot.data.problems import Problems
+from surefoot.data.raw import RawPart
+from surefoot.errors import DataError, nearest
+from surefoot.inference.inputs import as_channels
+from surefoot.record import store
+from surefoot.training.weights import Trained
+
+_SHOWN = 5
+
+
+def own_part(folder: Path, config: Config, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
+    """Return a part of the data that the run was trained on, and what to call it.
+
+    Raises:
+        DataError: the data has changed since, so that its test part may hold examples that were trained on; or it
+            has no such part.
+    """
+    data = load(
+        config.data,
+        data_dir=config.data_dir if data_dir is None else data_dir,
+        validation=config.validation,
+        seed=config.seed,
+        image_size=config.image_size,
+        label=config.label,
+        target=config.target,
+    )
+    environment = folder / store.ENVIRONMENT
+    if environment.is_file() and store.read_json(environment).get("data_fingerprint") != data.fingerprint:
+        raise DataError(
+            f"{config.data} has changed since {folder} was trained on it",
+            "its parts are no longer those of the run, so what the run learned from may be in the test part",
+            f"restore it, or score it as new data with --data {config.data}",
+        )
+    if part not in data.parts:
+        raise _no_part(config.data, part, data.parts)
+    return f"{config.data}, {part} part", data.parts[part]
+
+
+def given_part(
+    source: Any, trained: Trained, config: Config, data_dir: str | Path | None, part: str
+) -> tuple[str, Part]:
+    """Return what to score of data that was given, and what to call it: its part, or all of it if it has no parts.
+
+    Unlike data to train on it may lack classes, and need not vary.
+
+    Raises:
+        DataError: it cannot be read, has no such part, or does not fit the run's classes or shape.
+    """
+    if isinstance(source, DataSet):
+        name, chosen = _chosen(source.name, source.parts, part)
+        return name, _fitted(name, chosen, source.classes, trained)
+    path = Path(source).expanduser() if isinstance(source, (str, Path)) and source not in NAMED else None
+    problems = Problems(str(path) if path is not None else "data")
+    _, height, width = trained.input_shape if trained.kind == "images" else (0, 0, 1)
+    raw = read(
+        source,
+        problems,
+        data_dir=data_dir,
+        image_size=height if path is not None and path.is_dir() and height == width else None,
+        label=config.label if path is not None and path.suffix.lower() in (".csv", ".tsv") else None,
+        target=config.target,
+    )
+    problems.raise_any()
+    name, chosen = _chosen(raw.name, raw.parts, part)
+    if raw.kind != trained.kind:
+        raise DataError(
+            f"{name}: it holds {raw.kind}", f"the model takes {trained.kind}", "give data like the run's own"
+        )
+    y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
+    x = torch.from_numpy(np.array(chosen.x))
+    if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
+        x = as_channels(x, trained.input_shape[0])
+    target = torch.from_numpy(np.asarray(y, np.int64 if classes is not None else np.float32))
+    return name, _fitted(name, Part(x, target, chosen.source), classes, trained)
+
+
+def _chosen(name: str, parts: Mapping[str, Any], part: str) -> tuple[str, Any]:
+    if part in parts:
+        return f"{name}, {part} part", parts[part]
+    if list(parts) == ["train"] and part == "test":
+        return f"{name}, all of it", parts["train"]
+    raise _no_part(name, part, parts)
+
+
+def _no_part(name: str, part: str, parts: Mapping[str, Any]) -> DataError:
+    return DataError(
+        f"{name} has no {part} part", f"it has {', '.join(parts)}", f"choose part {next(reversed(list(parts)))}"
+    )
+
+
+def _labels(name: str, part: RawPart, classes: tuple[str, ...] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels as indices and the classes that they index; whole numbers name themselves."""
+    y = part.y[:, 0] if part.y.ndim == 2 and part.y.shape[1] == 1 else part.y
+    whole = y.ndim == 1 and y.dtype.kind in "iufb" and bool(np.isfinite(y).all() and (y == np.floor(y)).all())
+    if not whole or (len(y) and y.min() < 0):
+        raise DataError(
+            f"{name}: labels {y.dtype} {list(y.shape)}",
+            "labels are whole numbers from 0, one for each example",
+            "mend the labels",
+        )
+    y = y.astype(np.int64)
+    if classes is not None:
+        return y, classes
+    present = np.unique(y)
+    return np.searchsorted(present, y), tuple(str(value) for value in present)
+
+
+def _fitted(name: str, part: Part, classes: tuple[str, ...] | None, trained: Trained) -> Part:
+    """Return the part with the run's class indices, after checking that the model can take it."""
+    if not len(part):
+        raise DataError(f"{name} has no examples", "scores need at least one", "add examples")
+    if tuple(part.x.shape[1:]) != trained.input_shape:
+        raise DataError(
+            f"{name}: examples of shape {tuple(part.x.shape[1:])}",
+            f"the model takes {trained.input_shape}",
+            "give data like the run's own",
+        )
+    bad = (
+        (~torch.isfinite(part.x)).reshape(len(part), -1).any(1).nonzero()[:, 0].tolist()
+        if part.x.is_floating_point()
+        else []
+    )
+    if bad:
+        named = ", ".join(part.name_of(i) for i in bad[:_SHOWN])
+        raise DataError(
+            f"{name}: {len(bad)} examples hold values that are not finite: {named}",
+            "all values must be finite",
+            "mend or remove them",
+        )
+    if (classes is None) != (trained.classes is None):
+        wanted = "numbers" if trained.classes is None else "classes"
+        raise DataError(
+            f"{name}: its targets are of another kind", f"the run predicts {wanted}", "give data like the run's own"
+        )
+    if classes is None or trained.classes is None:
+        return part
+    used = [classes[i] for i in torch.unique(part.y).tolist()]
+    unknown = [label for label in used if label not in trained.classes]
+    if unknown:
+        raise DataError(
+            f"{name}: the run knows no class {_listed(unknown, _SHOWN)}",
+            f"it was trained on {_listed(trained.classes, 20)}",
+            f"name the classes as the run does: {nearest(unknown[0], trained.classes[:20])}",
+        )
+    index = torch.tensor([trained.classes.index(label) if label in trained.classes else -1 for label in classes])
+    return replace(part, y=index[part.y])
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + rest

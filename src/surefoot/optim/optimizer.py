@@ -1,0 +1,185 @@
+"""The update rule as a `torch.optim.Optimizer`, for people with their own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
+from torch.optim.sgd import sgd as torch_sgd
+
+from surefoot.optim.update import MomentumForm, WeightDecayForm, clip_, global_norm, sgd_
+
+
+class SGD(Optimizer):
+    """SGD with momentum in three forms, coupled or decoupled weight decay, and clipping; formulas in `optim.update`.
+
+    A drop-in for `torch.optim.SGD`: the same arguments, defaults, state ("momentum_buffer") and errors, to which come
+    the last three. Where PyTorch's own implementation is asked for (`foreach`, `fused`, `differentiable`) or needed
+    (sparse gradients, a gradient scaler), the step is done by PyTorch's functional `optim`.
+
+    Args:
+        params: tensors, named tensors, or groups of either with their own settings.
+        lr: learning rate, a number or a one-element tensor, at least 0.
+        momentum: beta, at least 0.
+        dampening: dampening of the gradient inside the velocity.
+        weight_decay: at least 0. To leave out biases and norms give them a group with weight_decay=0.
+        nesterov: the same as momentum_form="nesterov".
+        maximize: go up the gradient.
+        foreach: as PyTorch's.
+        differentiable: as PyTorch's.
+        fused: as PyTorch's.
+        momentum_form: "pytorch", "sutskever" or "nesterov".
+        weight_decay_form: "coupled" or "decoupled".
+        clip_norm: before the step, scale the gradients in place so that the L2 norm over all groups together is at
+            most this; None is off.
+
+    Raises:
+        ValueError: a value out of its range, in PyTorch's words.
+
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> optimizer = SGD([w], lr=0.1, momentum=0.9, momentum_form="sutskever")
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 4)
+    0.8
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: float | Tensor = 1e-3, momentum: float = 0, dampening: float = 0,
+        weight_decay: float | Tensor = 0, nesterov: bool = False, *, maximize: bool = False,
+        foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None,
+        momentum_form: MomentumForm = "pytorch", weight_decay_form: WeightDecayForm = "coupled",
+        clip_norm: float | None = None,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+            "nesterov": nesterov or momentum_form == "nesterov", "maximize": maximize, "foreach": foreach,
+            "differentiable": differentiable, "fused": fused, "momentum_form": momentum_form,
+            "weight_decay_form": weight_decay_form, "clip_norm": clip_norm,
+        }  # fmt: skip
+        _check(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            self._step_supports_amp_scaling = True
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state, also one saved by `torch.optim.SGD`."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name in ("maximize", "nesterov", "differentiable"):
+                group.setdefault(name, False)
+            group.setdefault("foreach", None)
+            group.setdefault("fused", None)
+            group.setdefault("momentum_form", "pytorch")
+            group.setdefault("weight_decay_form", "coupled")
+            group.setdefault("clip_norm", None)
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Do one update and return the closure's loss, or None without a closure."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._clip()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._step_group(group, params)
+        return loss
+
+    def _clip(self) -> None:
+        if all(group["clip_norm"] is None for group in self.param_groups):
+            return
+        grads = [[p.grad for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        norm = global_norm(grad for part in grads for grad in part)
+        for group, part in zip(self.param_groups, grads, strict=True):
+            if group["clip_norm"] is not None:
+                clip_(part, norm, group["clip_norm"])
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        grads = [p.grad for p in params if p.grad is not None]
+        buffers = [self.state[p].get("momentum_buffer") for p in params] if group["momentum"] != 0 else []
+        if _needs_torch(self, group, grads):
+            _step_by_torch(self, group, params, grads, buffers)
+        else:
+            _step_ours(group, params, grads, buffers)
+        for p, buffer in zip(params, buffers, strict=False):
+            self.state[p]["momentum_buffer"] = buffer
+
+
+def _form(group: dict[str, Any]) -> MomentumForm:
+    return "nesterov" if group["nesterov"] else group["momentum_form"]
+
+
+def _step_ours(group: dict[str, Any], params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]) -> None:
+    # A parameter that gets its first gradient later than the others starts its velocity then.
+    fresh = [i for i in range(len(params)) if not buffers or buffers[i] is None]
+    for part in (fresh, sorted(set(range(len(params))) - set(fresh))):
+        if not part:
+            continue
+        velocity = None if part is fresh else [buffer for i in part if (buffer := buffers[i]) is not None]
+        velocity = sgd_(
+            [params[i] for i in part], [grads[i] for i in part], velocity,
+            lr=group["lr"], momentum=group["momentum"], momentum_form=_form(group), dampening=group["dampening"],
+            weight_decay=float(group["weight_decay"]), weight_decay_form=group["weight_decay_form"],
+            maximize=group["maximize"],
+        )  # fmt: skip
+        for i, buffer in zip(part, velocity or [], strict=False):
+            buffers[i] = buffer
+
+
+def _needs_torch(optimizer: SGD, group: dict[str, Any], grads: list[Tensor]) -> bool:
+    asked = group["foreach"] is not None or group["fused"] is not None or group["differentiable"]
+    return asked or any(grad.is_sparse for grad in grads) or getattr(optimizer, "grad_scale", None) is not None
+
+
+def _step_by_torch(
+    optimizer: SGD, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]
+) -> None:
+    if _form(group) == "sutskever" and group["momentum"] != 0:
+        raise RuntimeError(
+            "momentum_form='sutskever' with sparse gradients, foreach, fused or differentiable: it has one "
+            "implementation, for dense gradients. Leave those options out or use momentum_form='pytorch'."
+        )
+    decay = group["weight_decay"]
+    if group["weight_decay_form"] == "decoupled":
+        for p in params:
+            p.mul_(1 - group["lr"] * decay)
+        decay = 0.0
+    torch_sgd(
+        params, grads, buffers if group["momentum"] != 0 else [None] * len(params), weight_decay=decay,
+        momentum=group["momentum"], lr=group["lr"], dampening=group["dampening"], nesterov=_form(group) == "nesterov",
+        maximize=group["maximize"], has_sparse_grad=any(grad.is_sparse for grad in grads),
+        foreach=False if group["differentiable"] else group["foreach"], fused=group["fused"],
+        grad_scale=getattr(optimizer, "grad_scale", None), found_inf=getattr(optimizer, "found_inf", None),
+    )  # fmt: skip
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """Raise what `torch.optim.SGD` raises, and the like for what it does not have."""
+    lr, momentum, clip_norm = settings["lr"], settings["momentum"], settings["clip_norm"]
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    if lr < 0.0:
+        raise ValueError(f"Invalid learning rate: {lr}. It must be at least 0.")
+    if momentum < 0.0:
+        raise ValueError(f"Invalid momentum value: {momentum}. It must be at least 0.")
+    if settings["weight_decay"] < 0.0:
+        raise ValueError(f"Invalid weight_decay value: {settings['weight_decay']}. It must be at least 0.")
+    if settings["nesterov"] and (momentum <= 0 or settings["dampening"] != 0):
+        raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+    if clip_norm is not None and not clip_norm > 0.0:
+        raise ValueError(f"Invalid clip_norm value: {clip_norm}. It must be above 0, or None for no clipping.")
+    for name, form in (("momentum_form", MomentumForm), ("weight_decay_form", WeightDecayForm)):
+        if settings[name] not in get_args(form):
+            raise ValueError(f"Invalid {name}: {settings[name]!r}. It must be one of {', '.join(get_args(form))}.")
+    if settings["nesterov"] and settings["momentum_form"] == "sutskever":
+        raise ValueError("nesterov=True with momentum_form='sutskever': choose one of them.")
+    if settings["fused"] and settings["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if settings["fused"] and settings["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")

@@ -1,0 +1,244 @@
+"""Do the targets depend on the inputs: short trainings, and a test on examples that they did not see."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from surefoot.config import Recipe, Schedule
+from surefoot.data.batches import epoch_order
+from surefoot.data.dataset import Part
+from surefoot.optim.plan import plan
+from surefoot.seeds import generator
+from surefoot.training.evaluate import outputs_of
+from surefoot.training.population.engine import Engine
+from surefoot.training.population.many import Member, advance_many, start_many
+from surefoot.training.task import Task
+
+CLEAR = 4.5
+"""z above which the targets depend on the inputs: one-sided 3e-6, and at most 36 looks are taken. Chosen by hand."""
+LEAST_HELD_OUT = 60
+"""Examples to test on, below which no dependence is no evidence. Chosen by hand."""
+LEAST_STEPS = 60
+"""Updates after which no dependence is evidence: 33 sound tasks (tests/laws/test_faults.py) and the shipped models on
+CIFAR-10 show theirs after 10 or 30, the sign of a product of two of 20 inputs after 60."""
+MOST_EXAMPLES = 84_000
+"""What it may cost where nobody says: all looks, and as many at planted targets, with 600 examples held out. Where no
+dependence is found that takes a second for perceptrons and 10 to 25 s for the shipped CNNs on digits, on one core."""
+_RATES = (1e-1, 1e-2, 1e-3)
+"""Learning rates, of which one should fit: the three larger ones that the procedure tries in step 3."""
+_LOOKS = (10, 30, 60, 100, 150, 200)
+"""Updates after which the test is made; a plain dependence shows at the first, and then training ends."""
+_MOST_EXAMPLES = 2000
+_HELD_OUT = 0.3
+_BATCH = 64
+"""All chosen by hand."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was trained until one look, since the look before, and what it showed.
+
+    Attributes:
+        planted: whether the targets were planted ones.
+        steps: updates of each member until then.
+        trained_examples: trained on, over all rates, repetitions counted.
+        evaluated_examples: that outputs were computed for, over all rates.
+        z: of the test, the largest over rates; -99 where no member could be asked.
+    """
+
+    planted: bool
+    steps: int
+    trained_examples: int
+    evaluated_examples: int
+    z: float
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """What short trainings found.
+
+    Attributes:
+        z: of the test, the largest over rates and looks: 0 is what shuffled targets give, in standard deviations.
+        planted_z: the same for targets computed from the inputs, which this network should be able to learn. None where
+            there were none: z is clear, or can be no evidence for want of examples to test on or to train on.
+        accuracy: held-out share of right answers where z was largest; None for numbers.
+        majority: held-out share of the most frequent class; None for numbers.
+        examples, held_out: that were trained on, and tested on.
+        steps: updates of the longest member.
+        looks: in order, those at planted targets last.
+        seconds: that it took.
+    """
+
+    z: float
+    planted_z: float | None
+    accuracy: float | None
+    majority: float | None
+    examples: int
+    held_out: int
+    steps: int
+    looks: tuple[Look, ...]
+    seconds: float
+
+
+def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | None = None) -> Dependence | None:
+    """Return whether a network trained for a moment knows anything of targets that it did not see.
+
+    The statistic is A = sum_i s_i(y_i), the score that outputs i give to target y_i: the log-probability of a class, or
+    output times target for numbers. If targets do not depend on inputs, every matching of targets to outputs is as
+    likely as the given one, and A has the mean and variance of a random matching (Hoeffding 1951, "A combinatorial
+    central limit theorem"), so z = (A - E A) / sd(A). It asks for no prior, and holds for any imbalance of classes.
+
+    A low z is evidence only beside a high one: that of targets planted in the same inputs, after a training of at most
+    the same length. So half of what it may cost is kept for these. Where the half does not reach `LEAST_STEPS` updates,
+    nothing is planted, and one look is taken: a plain dependence shows there.
+
+    Args:
+        task: what is learned; nothing of it is changed.
+        most_examples: what it may cost, in training examples, repetitions counted: no look is begun that would cost
+            more. One that only outputs are computed for counts a third.
+        engine: computes the steps; None makes one.
+
+    Returns:
+        what was found; None where not one look can be paid for.
+    """
+    began = time.perf_counter()
+    small, held = _parts(task)
+    costs = _costs(small, held)
+    if costs[0] > most_examples:
+        return None
+    engine = engine or Engine()
+    count, controlled = _looks(costs, len(held.y), most_examples)
+    own, accuracy = _trained(small, held, count, engine)
+    z = max(look.z for look in own)
+    control = list[Look]()
+    if z < CLEAR and controlled and own[-1].steps >= LEAST_STEPS:  # it ends earlier where every member has diverged
+        control, _ = _trained(*_planted(small, held), len(own), engine, planted=True)
+    counts = torch.bincount(held.y) if task.classifies else None
+    return Dependence(
+        z=z,
+        planted_z=max(look.z for look in control) if control else None,
+        accuracy=accuracy,
+        majority=float(counts.max() / len(held.y)) if counts is not None else None,
+        examples=len(small.data.train.y),
+        held_out=len(held.y),
+        steps=own[-1].steps,
+        looks=(*own, *control),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def matching_z(scores: Tensor, targets: Tensor) -> float:
+    """Return by how many standard deviations outputs match their own targets better than others'.
+
+    Args:
+        scores: what each output gives to each kind of target, [N, C]; for numbers, outputs [N, D].
+        targets: classes, int64 [N]; or numbers [N, D].
+
+    >>> y = torch.arange(100) % 4
+    >>> [round(matching_z(F.one_hot(y).float(), targets), 1) for targets in (y, torch.arange(100) // 25)]
+    [17.2, 0.7]
+    """
+    scores = scores.double().cpu()
+    against = scores[:, targets.cpu()] if targets.dim() == 1 else scores @ targets.double().cpu().T  # [N, N]
+    centred = against - against.mean(0, keepdim=True) - against.mean(1, keepdim=True) + against.mean()
+    deviation = float((centred.square().sum() / (len(centred) - 1)).sqrt())
+    z = float(centred.diagonal().sum()) / deviation if deviation > 1e-12 * float(scores.abs().max() + 1e-300) else 0.0
+    return z if math.isfinite(z) else 0.0
+
+
+def _parts(task: Task) -> tuple[Task, Part]:
+    """Return the task on a part of its training examples, and other training examples to test on."""
+    rows = epoch_order(task.data.examples, task.seed, 0)[:_MOST_EXAMPLES]
+    held = max(1, round(_HELD_OUT * len(rows)))
+    train = _taken(task.data.train, rows[held:])
+    data = dataclasses.replace(task.data, train=train, validation=None, test=None)
+    return dataclasses.replace(task, data=data, augment=None), _taken(task.data.train, rows[:held])
+
+
+def _taken(part: Part, rows: np.ndarray) -> Part:
+    at = torch.from_numpy(rows.copy()).to(part.y.device)
+    return Part(part.x[at], part.y[at], part.source.taken(rows))
+
+
+def _costs(task: Task, held: Part) -> list[float]:
+    """Return what each look costs at most, with the training since the look before, in training examples."""
+    size = min(_BATCH, task.data.examples)
+    updates = np.diff([0, *_LOOKS])
+    return [len(_RATES) * (size * int(each) + len(held.y) / 3) for each in updates]
+
+
+def _looks(costs: Sequence[float], held_out: int, most_examples: float) -> tuple[int, bool]:
+    """Return how many looks may be taken, and whether planted targets are to follow where they show nothing.
+
+    >>> [_looks([100] * 6, 600, most) for most in (599, 600, 1200)], _looks([100] * 6, 30, 599)
+    ([(1, False), (3, True), (6, True)], (5, False))
+    """
+    whole = np.cumsum(costs)
+    if held_out < LEAST_HELD_OUT:  # a low z is no evidence here, so all may be spent on finding a high one
+        return int((whole <= most_examples).sum()), False
+    count = int((2 * whole <= most_examples).sum())
+    return (count, True) if count > _LOOKS.index(LEAST_STEPS) else (1, False)
+
+
+def _trained(
+    task: Task, held: Part, count: int, engine: Engine, *, planted: bool = False
+) -> tuple[list[Look], float | None]:
+    """Return the looks that were taken, at most `count`, and the accuracy where z was largest."""
+    size = min(_BATCH, task.data.examples)
+    constant = Schedule(kind="constant")
+    recipes = [Recipe(lr=lr, steps=_LOOKS[-1], batch_size=size, weight_decay=0.0, schedule=constant) for lr in _RATES]
+    members = [Member(task, plan(recipe, task.data.examples)) for recipe in recipes]
+    states = start_many(members)
+    looks, best, accuracy = list[Look](), -math.inf, None
+    for until in _LOOKS[:count]:
+        before = sum(state.step for state in states)
+        states, _ = advance_many(members, states, until, engine)
+        asked = [state for state in states if state.outcome is None or state.outcome.kind == "finished"]
+        seen = [_held_out_z(task, state.model, held) for state in asked]
+        z, share = max(seen, key=lambda each: each[0], default=(-math.inf, None))
+        best, accuracy = (z, share) if z > best else (best, accuracy)
+        updates = sum(state.step for state in states) - before
+        looks.append(Look(planted, until, updates * size, len(asked) * len(held.y), max(z, -99.0)))
+        if z >= CLEAR or not asked:
+            break
+    return looks, accuracy
+
+
+def _held_out_z(task: Task, model: torch.nn.Module, held: Part) -> tuple[float, float | None]:
+    pairs = list(outputs_of(task, model, model.state_dict(), held))
+    outputs, y = torch.cat([each for each, _ in pairs]), torch.cat([each for _, each in pairs])
+    if not bool(torch.isfinite(outputs).all()):
+        return -math.inf, None
+    if task.classifies:
+        return matching_z(F.log_softmax(outputs, 1), y), float((outputs.argmax(1) == y).float().mean())
+    targets = y.float().reshape(len(y), -1)
+    scores = outputs.reshape(len(y), -1)
+    if scores.shape[1] != targets.shape[1]:  # a loss of its own kind: ask only whether outputs and targets go together
+        scores = scores[:, :1].expand(-1, targets.shape[1])
+    return matching_z(scores, targets), None
+
+
+def _planted(task: Task, held: Part) -> tuple[Task, Part]:
+    """Return task and held-out part with targets that are a function of the inputs: their order along a direction.
+
+    Classes keep their counts, numbers their values: the same targets, handed out by rank.
+    """
+    train = task.data.train
+    x = torch.cat([train.x, held.x]).reshape(len(train.y) + len(held.y), -1).double()
+    x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
+    direction = generator(task.seed, "planted").normal(size=x.shape[1]) / math.sqrt(x.shape[1])
+    ranks = torch.argsort(torch.argsort(x @ torch.from_numpy(direction).to(x.device)))
+    y = torch.cat([train.y, held.y])
+    flat = y.reshape(len(y), -1)[:, 0]
+    planted = y[torch.argsort(flat, stable=True)][ranks]
+    data = dataclasses.replace(task.data, train=dataclasses.replace(train, y=planted[: len(train.y)]))
+    return dataclasses.replace(task, data=data), dataclasses.replace(held, y=planted[len(train.y) :])
