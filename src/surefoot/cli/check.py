@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surefoot.cli.flags import Quiet, Settings, Switch, with_settings
+from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
 from surefoot.cli.probe import data_of, exit_code, print_decisions
 from surefoot.cli.tables import clean, print_json
 from surefoot.config import Config
@@ -26,9 +25,9 @@ USED = frozenset({
 
 @with_settings
 def check(
-    data: str | None = None,
+    data: Data = None,
     *,
-    config: Path | None = None,
+    config: ConfigFile = None,
     json: Switch = False,
     quiet: Quiet = False,
     **settings: Any,
@@ -40,10 +39,7 @@ def check(
     worth it yet.
 
     Args:
-        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
-        config: TOML file of settings; flags go before it.
         json: Print the decisions as JSON, with all findings and measurements.
-        quiet: Show no progress.
     """
     given = Settings.read({"data": data, **settings}, config)
     from surefoot.training.open import resolve

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from surefoot.cli.flags import Quiet, Settings, Switch, with_settings
+from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
 from surefoot.cli.probe import make_folder, measured, new_folder, sentence, task_of
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table, share
@@ -33,7 +33,7 @@ _NO_EFFECT = {
 
 @with_settings
 def compare(
-    data: str | None = None,
+    data: Data = None,
     *,
     rule: Annotated[list[str] | None, Parameter(negative=())] = None,
     epochs: float | None = None,
@@ -50,7 +50,7 @@ def compare(
     no_report: Switch = False,
     name: str | None = None,
     runs_dir: Path = Path("runs"),
-    config: Path | None = None,
+    config: ConfigFile = None,
     json: Switch = False,
     quiet: Quiet = False,
     **settings: Any,
@@ -61,7 +61,6 @@ def compare(
     there is no weight decay. The model is mlp if left out. Shipped settings are not used: they favour one rule.
 
     Args:
-        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
         rule: A rule, as "NAME setting=value ...", once for each; the six by name if left out. NAME is
             gradient-descent, sgd, mini-batch, momentum, sutskever or nesterov; a setting is any of recipe and schedule,
             by the name of its flag. lr= fixes the rate, preset= takes a published schedule, label= is what the rule is
@@ -80,9 +79,7 @@ def compare(
         no_report: Do not draw report.html into the folder at the end. Without pictures there is none either.
         name: Name of the folder; date, data and model if left out.
         runs_dir: Folder in which it is made.
-        config: TOML file of settings; flags go before it.
         json: Print the comparison as JSON.
-        quiet: Show no progress.
     """
     given = Settings.read({"data": data, **settings}, config)
     given.refuse("compare", _NO_EFFECT)

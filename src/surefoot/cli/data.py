@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
+from surefoot.cli.flags import Switch
 from surefoot.cli.tables import clean, print_json, print_table
 from surefoot.data.named import NAMED
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from surefoot.data.inspection import Inspection
 
 
-def listing(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+def listing(*, json: Switch = False) -> int:
     """List the named data sets: what they are, where they come from, and whether they are on this machine.
 
     Args:
@@ -49,7 +48,7 @@ def check(
     image_size: int | None = None,
     label: str | None = None,
     target: Literal["classes", "numbers"] = "classes",
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Switch = False,
 ) -> int:
     """Find everything that is wrong with a data set, and say what it holds. Exit code 1 if anything is wrong.
 

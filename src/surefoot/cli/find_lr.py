@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surefoot.cli.flags import Quiet, Settings, Switch, of_schedule, with_settings
+from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
 from surefoot.cli.probe import check_plot, exit_code, measured, print_findings, save_plot, sentence, task_of
 from surefoot.cli.tables import number, print_json, print_table
 
@@ -21,7 +21,7 @@ UNUSED = ("rows_per_epoch", "checkpoint_seconds", "lr", "epochs", "steps", "ema_
 
 @with_settings
 def find_lr(
-    data: str | None = None,
+    data: Data = None,
     *,
     low: float = 1e-4,
     high: float = 1e-1,
@@ -29,7 +29,7 @@ def find_lr(
     steps: int = 100,
     seeds: int = 3,
     plot: Path | None = None,
-    config: Path | None = None,
+    config: ConfigFile = None,
     json: Switch = False,
     quiet: Quiet = False,
     **settings: Any,
@@ -39,16 +39,13 @@ def find_lr(
     It takes the flags of `surefoot train`, save those of rate, length and schedule. Exit code 3: no rate works.
 
     Args:
-        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
         low: First rate of the grid, which is widened by itself where the answer lies on its border.
         high: Last rate of the grid.
         points_per_decade: Rates per factor of 10.
         steps: Updates at each rate.
         seeds: Repetitions, each with its own initial weights and batches.
         plot: Draw the measurements into this file, .png, .svg or .html.
-        config: TOML file of settings; flags go before it.
         json: Print the decision as JSON, with all measurements.
-        quiet: Show no progress.
     """
     given = Settings.read({"data": data, **settings}, config)
     given.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))

@@ -35,7 +35,12 @@ from surefoot.settings import flat_settings, merged, nested, read_toml
 _F = TypeVar("_F", bound=Callable[..., Any])
 Switch = Annotated[bool, Parameter(negative=())]
 """A flag without a value."""
-Quiet = Annotated[bool, Parameter(alias="-q", negative=())]
+Quiet = Annotated[bool, Parameter(alias="-q", negative=(), help="Show no progress.")]
+Data = Annotated[
+    str | None, Parameter(help="A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.")
+]
+ConfigFile = Annotated[Path | None, Parameter(help="TOML file of settings; flags go before it.")]
+RunsDir = Annotated[Path, Parameter(help="Folder in which runs lie.")]
 _GROUPS = {
     1: Group("Run", sort_key=2),
     2: Group("Recipe", sort_key=3),
@@ -147,6 +152,11 @@ def of_schedule() -> frozenset[str]:
 def typed_command() -> str:
     """Return the command as it was typed."""
     return shlex.join(["surefoot", *sys.argv[1:]])
+
+
+def reference(folder: Path) -> str:
+    """Return how a command names a run: by its name where it lies in runs/, else by its path."""
+    return shlex.quote(folder.name if folder.parent == Path("runs") else str(folder))
 
 
 def converted(hint: Any, tokens: Sequence[Token]) -> Any:

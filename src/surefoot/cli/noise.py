@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from surefoot.cli.flags import Quiet, Settings, Switch, of_schedule, with_settings
+from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
 from surefoot.cli.probe import (
     check_plot,
     exit_code,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @with_settings
 def noise(
-    data: str | None = None,
+    data: Data = None,
     *,
     sizes: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
     probe_steps: int = 200,
@@ -43,7 +43,7 @@ def noise(
     no_report: Switch = False,
     name: str | None = None,
     runs_dir: Path = Path("runs"),
-    config: Path | None = None,
+    config: ConfigFile = None,
     json: Switch = False,
     quiet: Quiet = False,
     **settings: Any,
@@ -55,7 +55,6 @@ def noise(
     with its report. Exit code 3: it diverges.
 
     Args:
-        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
         sizes: Batch sizes to compare; powers of two up to where memory, data or throughput end if left out.
         probe_steps: Updates of the short run.
         points: Times at which noise is measured along it.
@@ -65,9 +64,7 @@ def noise(
         no_report: Do not draw report.html into the folder at the end, which takes seconds.
         name: Name of the folder; date, data and model if left out.
         runs_dir: Folder in which it is made.
-        config: TOML file of settings; flags go before it.
         json: Print the decision as JSON, with all measurements, per layer too.
-        quiet: Show no progress.
     """
     given = Settings.read({"data": data, **settings}, config)
     length = ("epochs", "steps", *of_schedule())

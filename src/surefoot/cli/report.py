@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from surefoot.cli.flags import RunsDir
 from surefoot.errors import ConfigError
 
 REPORT = "report.html"
 
 
-def report(*runs: str, out: Path | None = None, figures: Path | None = None, runs_dir: Path = Path("runs")) -> int:
+def report(*runs: str, out: Path | None = None, figures: Path | None = None, runs_dir: RunsDir = Path("runs")) -> int:
     """Write a report of one or more runs: one HTML file that needs no network and no other file.
 
     Args:
         runs: Names of runs, or their folders; several are compared.
         out: File to write; report.html in the run's folder, or here for several runs.
         figures: Folder that also gets every figure as PNG and SVG.
-        runs_dir: Folder in which runs lie.
     """
     if not runs:
         raise ConfigError("no run", "a report needs at least one run", "name one; surefoot show lists the runs here")

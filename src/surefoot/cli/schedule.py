@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args
 import numpy as np
 from cyclopts import Parameter
 
+from surefoot.cli.flags import Switch
 from surefoot.config import Schedule, ScheduleKind
 from surefoot.errors import ConfigError, nearest
 from surefoot.optim.plan import schedule_of
@@ -47,7 +48,7 @@ def schedule(
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
     out: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    log: Annotated[bool, Parameter(negative=())] = False,
+    log: Switch = False,
 ) -> None:
     """Print and draw learning-rate schedules: published ones by name, and the kinds that a recipe can have.
 
