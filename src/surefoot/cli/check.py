@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
-from surefoot.cli.probe import data_of, exit_code, print_decisions
+from surefoot.cli.probe import exit_code, print_decisions
 from surefoot.cli.tables import clean, print_json
 from surefoot.config import Config
 from surefoot.errors import DataError
@@ -82,8 +82,13 @@ def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
 
 def _data(config: Config) -> Any:
     """Return the data, or its path where it cannot be loaded: whether only the labels are off is for step 0 to say."""
+    from surefoot.data.load import load
+
     try:
-        return data_of(config)
+        return load(
+            config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
+            image_size=config.image_size, label=config.label, target=config.target,
+        )  # fmt: skip
     except DataError:
         if config.target != "classes" or (config.data_dir, config.image_size, config.label) != (None, None, None):
             raise

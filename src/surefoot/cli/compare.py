@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median_high
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
-from surefoot.cli.probe import make_folder, measured, new_folder, sentence, task_of
+from surefoot.cli.probe import make_folder, measured, new_folder, sentence
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table, share
 from surefoot.config import Config
@@ -91,6 +92,7 @@ def compare(
     folder = new_folder("compare", chosen, name, runs_dir)
     from surefoot.comparison.compare import EPOCHS, Comparing, compared
     from surefoot.comparison.rules import RULES, parse_rules
+    from surefoot.training.open import Given, make_task
 
     comparing = Comparing(
         epochs=EPOCHS if budget is None else budget, examples=examples, seeds=seeds, low=low, high=high,
@@ -98,7 +100,7 @@ def compare(
         slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)
-    found = measured(compared(task_of(chosen), rules, comparing), quiet=quiet)
+    found = measured(compared(make_task(chosen, Given()), rules, comparing), quiet=quiet)
     drawn = _write(found, folder, pictures=pictures, quiet=quiet)
     if json:
         print_json(found.to_dict() | {"folder": str(folder), "figures": [str(path) for path in drawn]})
@@ -162,13 +164,9 @@ def _line(rule: RuleResult) -> tuple[object, ...]:
         rule.name, rule.batch_size, f"({lr})" if rule.given else lr, len(rule.tried) or None,
         number(1e3 * rule.step_seconds, ".3g"), number(rule.direction.variance if rule.direction else None, ".3g"),
         f"{rule.steps:,}", _spread(rule.final_losses, ".3g"),
-        None if rule.accuracies is None else share(_median(rule.accuracies)),
+        None if rule.accuracies is None else share(median_high(rule.accuracies)),
         cost(1.0, ",.0f"), cost(float(rule.batch_size), ",.0f"), cost(rule.step_seconds, ".3g"),
     )  # fmt: skip
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _spread(values: Sequence[float], form: str) -> str:
@@ -177,7 +175,7 @@ def _spread(values: Sequence[float], form: str) -> str:
     >>> _spread([1.0, 3.0, 2.0], ".1f"), _spread([1.0], ".1f")
     ('2.0 [1.0, 3.0]', '1.0')
     """
-    middle = format(_median(values), form)
+    middle = format(median_high(values), form)
     if len(values) == 1:
         return middle
     return f"{middle} [{format(min(values), form)}, {format(max(values), form)}]"

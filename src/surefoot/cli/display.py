@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
@@ -112,14 +111,11 @@ class TrainingDisplay(Display):
     def __init__(self, steps: int, **more: Any) -> None:
         super().__init__(TrainingView(Progress(phase="training", steps_done=0, steps_planned=steps)), **more)
 
-    def begin_table(self) -> None:
-        """Show the names of the columns, where rows are lines."""
-        if not self.live:
-            self.say(header())
-
     def show_rows(self, rows: Iterable[Row]) -> None:
         """Add rows to the table; the best validation loss and accuracy so far are marked on a terminal."""
         for row in rows:
+            if not self.live and not self.view.rows:
+                self.say(header())
             self.view.add(row)
             if not self.live:
                 self.say(line(row))
@@ -140,10 +136,6 @@ class SearchDisplay(Display):
     def __init__(self, **more: Any) -> None:
         super().__init__(SearchView(Progress(steps_done=0, steps_planned=1)), **more)
         self._said = float("-inf")
-
-    def begin(self, folder: Path, budget: str) -> None:
-        """Show where a search lies, and the budget that it was granted, in words."""
-        self.say(f"search   {folder}, budget {budget}")
 
     def show(self, decisions: Iterable[Decision]) -> None:
         """Add a line for each decision."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
-from surefoot.cli.probe import check_plot, exit_code, measured, print_findings, save_plot, sentence, task_of
+from surefoot.cli.probe import check_plot, exit_code, measured, print_findings, save_plot, sentence
 from surefoot.cli.tables import number, print_json, print_table
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ def find_lr(
     given.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
     check_plot(plot)
     from surefoot.steps.lr_range.find_lr import LrSearch, searching
-    from surefoot.training.open import resolve
+    from surefoot.training.open import Given, make_task, resolve
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)
     chosen = resolve(given.nested)
     given.say_unused("find-lr", (*UNUSED, *of_schedule()))
-    task = task_of(chosen)
+    task = make_task(chosen, Given())
     # The table of rates stands in for the schedule; averaged weights are not read here.
     recipe = dataclasses.replace(chosen.recipe, ema_decay=None)
     if "weight_decay" not in given.flat:

@@ -19,7 +19,6 @@ from surefoot.cli.probe import (
     print_findings,
     save_plot,
     sentence,
-    task_of,
 )
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table
@@ -71,7 +70,7 @@ def noise(
     given.refuse("noise", dict.fromkeys(length, "the short run has --probe-steps updates at a constant rate"))
     check_plot(plot)
     from surefoot.steps.batch_size.choose import BatchSizeSearch, choosing_batch_size
-    from surefoot.training.open import resolve
+    from surefoot.training.open import Given, make_task, resolve
 
     search = BatchSizeSearch(
         sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points, groups=groups,
@@ -80,7 +79,7 @@ def noise(
     chosen = resolve(given.nested)
     given.say_unused("noise", (*length, "rows_per_epoch", "checkpoint_seconds"))
     folder = new_folder("noise", chosen, name, runs_dir)
-    decision = measured(choosing_batch_size(task_of(chosen), chosen.recipe, search), quiet=quiet)
+    decision = measured(choosing_batch_size(make_task(chosen, Given()), chosen.recipe, search), quiet=quiet)
     make_folder(folder)  # as a search of one step leaves it
     store.write_bytes(folder / store.DECISIONS, (jsons.dumps(plain(decision.to_dict())) + "\n").encode())
     if plot is not None and decision.value is None:

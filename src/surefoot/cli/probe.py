@@ -20,9 +20,7 @@ from surefoot.record import store
 from surefoot.record.progress import Progress, finished
 
 if TYPE_CHECKING:
-    from surefoot.data.dataset import DataSet
     from surefoot.record.decision import Decision
-    from surefoot.training.task import Task
 
 _T = TypeVar("_T")
 FAILED = 3
@@ -62,26 +60,6 @@ def save_plot(chart: Any, plot: Path) -> None:
 
     save_chart(chart, plot)
     print(f"wrote {plot}", file=sys.stderr)
-
-
-def data_of(config: Config) -> DataSet:
-    """Return the data that settings name."""
-    from surefoot.data.load import load
-
-    return load(
-        config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
-        image_size=config.image_size, label=config.label, target=config.target,
-    )  # fmt: skip
-
-
-def task_of(config: Config) -> Task:
-    """Return the task that settings name: data, model, and the machine."""
-    from surefoot.training.task import task
-
-    return task(
-        data_of(config), config.model, augment=config.augment, seed=config.seed, device=config.device,
-        precision=config.precision, threads=config.threads,
-    )  # fmt: skip
 
 
 def measured(work: Generator[Progress, None, _T], *, quiet: bool) -> _T:

@@ -24,6 +24,7 @@ from surefoot.report.schedules import Curve, schedule_chart
 KINDS = tuple(kind for kind in get_args(ScheduleKind) if kind != "preset")
 DEFAULT_STEPS = 1000
 """Length at which a kind is drawn; it counts as 100 epochs. Chosen by hand."""
+_PUBLISHED = ("citation", "optimizer", "batch_size", "momentum", "weight_decay", "uncertain", "notes")
 POINTS = 1000
 """Points per curve of a picture, besides both sides of every seam: more than there are pixels."""
 
@@ -134,10 +135,7 @@ def _plain(shown: _Shown) -> dict[str, Any]:
         "first": values(range(min(3, shown.steps))), "last": values(range(max(0, shown.steps - 3), shown.steps)),
         "seams": [{"step": at, "lr_before": shown.lr(at - 1), "lr": shown.lr(at)} for at in shown.seams],
         "rescaled": list(shown.changes),
-        "citation": known and known.citation, "optimizer": known and known.optimizer,
-        "batch_size": known and known.batch_size, "momentum": known and known.momentum,
-        "weight_decay": known and known.weight_decay,
-        "uncertain": known and known.uncertain, "notes": known and known.notes,
+        **{name: known and getattr(known, name) for name in _PUBLISHED},
     }  # fmt: skip
 
 

@@ -151,7 +151,6 @@ def follow(run: Run, signals: StopSignals, output: Output) -> int | None:
             display.say(f"note: {note}")
         display.say(_introduction(run))
         noise = _noise_log(run, display) if output.measure_noise or (run.folder / NOISE).is_file() else None
-        display.begin_table()
         display.show_rows(run.rows)
         signals.patient = True
         while not run.done and signals.received is None:

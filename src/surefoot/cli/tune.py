@@ -139,7 +139,7 @@ def _searched(session: Session, signals: StopSignals, *, quiet: bool) -> int | N
     search = session.search()
     signals.patient = True
     with SearchDisplay(quiet=quiet) as display:
-        display.begin(session.folder, str(session.wanted.budget))
+        display.say(f"search   {session.folder}, budget {session.wanted.budget}")
         shown, counted = 0, 0
         while True:
             try:

@@ -57,7 +57,7 @@ def _watch_search(folder: Path, signals: StopSignals) -> None:
     decisions, trials = Tail(folder / store.DECISIONS), Tail(folder / store.TRIED)
     written = read_progress(folder)
     with SearchDisplay() as display:
-        display.begin(folder, (written and written[0].budget) or "unknown")
+        display.say(f"search   {folder}, budget {(written and written[0].budget) or 'unknown'}")
         for now in _looks(folder, signals, (folder / store.CONFIG).is_file):
             display.show(_parsed(decisions, Decision.from_dict))
             display.add_trials(trial.get("val_loss") for trial in trials.read())
@@ -69,7 +69,6 @@ def _watch_training(folder: Path, signals: StopSignals) -> None:
     rows, last = Tail(folder / store.METRICS), 0
     with TrainingDisplay(0) as display:
         display.say(f"run      {folder}, watched")
-        display.begin_table()
         for now in _looks(folder, signals, lambda: _done(folder)):
             new = [row for row in _parsed(rows, Row.from_dict) if row.step > last]
             last = max([last, *(row.step for row in new)])

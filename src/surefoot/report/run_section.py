@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median_high
 from typing import Any
 
 from surefoot.record.comparison import Comparison
@@ -152,10 +153,9 @@ def summary(folder: RunFolder) -> list[str]:
 
 
 def _comparison_summary(comparison: Comparison) -> list[str]:
-    medians = {rule.name: sorted(rule.final_losses)[len(rule.final_losses) // 2] for rule in comparison.rules}
-    best = min(comparison.rules, key=lambda rule: medians[rule.name])
+    best = min(comparison.rules, key=lambda rule: median_high(rule.final_losses))
     return [
-        f"Lowest training loss at the end: {best.name}, {medians[best.name]:.3g} "
+        f"Lowest training loss at the end: {best.name}, {median_high(best.final_losses):.3g} "
         f"({min(best.final_losses):.3g} to {max(best.final_losses):.3g} over {len(comparison.seeds)} seeds).",
         f"{len(comparison.rules)} rules on {comparison.data} with {comparison.model}, "
         f"{comparison.budget_examples:,} examples a run, rates found by the same search; "
