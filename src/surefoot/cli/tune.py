@@ -76,10 +76,7 @@ def resume(folder: Path, output: Output) -> int:
     from surefoot.search.session import open_session, read_asked
 
     start, wanted = read_asked(folder)
-    with (
-        StopSignals() as signals,
-        open_session(start, wanted, name=folder.name, runs_dir=folder.parent) as session,
-    ):
+    with StopSignals() as signals, open_session(start, wanted, name=folder.name, runs_dir=folder.parent) as session:
         return _carried_out(session, signals, output)
 
 
