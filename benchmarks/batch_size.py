@@ -42,8 +42,8 @@ from surefoot.data.dataset import DataSet, Part
 from surefoot.optim.plan import Plan
 from surefoot.record.progress import finished
 from surefoot.record.run import Row
-from surefoot.steps.batch_size.choose import BatchSizeSearch, choosing_batch_size
-from surefoot.steps.batch_size.throughput import step_seconds
+from surefoot.steps.batch_size.choose import choosing_batch_size
+from surefoot.steps.batch_size.measure import BatchSizeSearch, step_times
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, advance_many, start_many
 from surefoot.training.task import Task, reseeded
@@ -228,7 +228,12 @@ def seconds_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
             continue
         task = surefoot.task(subject.data(), subject.model, threads=1)
         timed, _ = _finished(
-            step_seconds(task, recipe_of(subject.sizes[0], 0.1, 10), subject.sizes, rounds=9, clock=time.process_time)
+            step_times(
+                task,
+                recipe_of(subject.sizes[0], 0.1, 10),
+                BatchSizeSearch(sizes=subject.sizes, rounds=9),
+                time.process_time,
+            )
         )
         own["step_seconds"] = {str(each.batch_size): list(each.seconds) for each in timed}
         write(options.out, result)

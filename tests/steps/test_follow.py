@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 
 import surefoot
-from surefoot.steps.follow import follow
+from surefoot.steps.follow import follow, rate_plan, without_validation
 from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, fit_many
@@ -56,3 +57,11 @@ def test_it_goes_on_from_states_and_stops_when_nobody_asks(members):
     (look,) = (each for each in follow(members[:1], [9], states=look.states) if each.mark is not None)
     assert look.states[0].step == 9
     assert math.isfinite(look.states[0].tally.loss)
+
+
+def test_a_table_of_rates_must_fit_the_data_and_validation_is_left_out(members):
+    task = members[0].task
+    with pytest.raises(surefoot.ConfigError, match="batch_size"):
+        rate_plan(surefoot.Recipe(batch_size=task.data.examples + 1), task.data.examples, np.full(3, 0.1))
+    assert without_validation(task).data.validation is None
+    assert task.data.validation is not None

@@ -21,7 +21,7 @@ from surefoot.comparison.paths import flat
 from surefoot.config import Recipe
 from surefoot.optim.update import clip_, global_norm, sgd_
 from surefoot.seeds import StepSeeds
-from surefoot.steps.rates import rate_plan
+from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import start
 from surefoot.training.state import State, trainable
 from surefoot.training.step import gradient

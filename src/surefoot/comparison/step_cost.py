@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from surefoot.config import Recipe
-from surefoot.steps.rates import rate_plan
+from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import advance, start
 from surefoot.training.task import Task
 

@@ -1,20 +1,69 @@
-"""Members advanced to marks, and looked at there: the one runner of every measurement that trains."""
+"""Members advanced to marks, and looked at there: the one runner of every measurement that trains; and its plans."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from surefoot.config import Recipe, Schedule
+from surefoot.optim.plan import Plan, plan
 from surefoot.record.run import Row
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
+from surefoot.training.task import Task
 
+LOSSES_PER_ROW = 100
+"""A row keeps up to 100 losses unthinned (`training.loop`), so with a row every 100 steps none is lost."""
 _LOOK_SECONDS = 1.0
 """Between two looks, about, so that whoever shows progress has something to show. Chosen by hand. It divides the steps
 into calls and nothing else: what is computed does not depend on that (`advance`)."""
+
+
+def rate_plan(recipe: Recipe, examples: int, lr: np.ndarray) -> Plan:
+    """Return the plan that follows a table of rates, whatever its shape: a constant, a ramp, or zeros.
+
+    Args:
+        recipe: the other hyperparameters; its rate, length and schedule are not used.
+        examples: N, the size of the training part.
+        lr: [T], the rate of each update.
+
+    Raises:
+        ConfigError: the batch is larger than the training part.
+
+    >>> rate_plan(Recipe(batch_size=4), examples=8, lr=np.array([0.1, 0.2, 0.4])).lr.tolist()
+    [0.1, 0.2, 0.4]
+    """
+    steps = len(lr)
+    peak = float(np.max(lr)) or 1.0
+    constant = dataclasses.replace(recipe, lr=peak, epochs=None, steps=steps, schedule=Schedule(kind="constant"))
+    table = np.array(lr, dtype=np.float64)
+    table.flags.writeable = False
+    marks = (*range(LOSSES_PER_ROW, steps, LOSSES_PER_ROW), steps)
+    return dataclasses.replace(plan(constant, examples), lr=table, row_steps=marks)
+
+
+def without_validation(task: Task) -> Task:
+    """Return the task without validation and test parts, so that rows cost nothing."""
+    return dataclasses.replace(task, data=dataclasses.replace(task.data, validation=None, test=None))
+
+
+def losses_of(state: State, rows: Sequence[Row], steps: int) -> np.ndarray:
+    """Return the mini-batch loss of each step, [T]; infinite from the step at which a run diverged.
+
+    Args:
+        state, rows: of one run by a `rate_plan`, from its start on.
+        steps: T.
+    """
+    done = [loss for row in rows for loss in row.losses] + state.tally.losses
+    losses = np.full(steps, np.inf)
+    losses[: len(done)] = done
+    return losses
 
 
 @dataclass(frozen=True)
@@ -72,8 +121,8 @@ def follow(
             before, began = sum(state.step for state in here), time.perf_counter()
             until = min(mark, min(behind) + steps_at_once)
             here, new = advance_many(members, here, until, engine)
-            for kept, more in zip(rows, new, strict=True):
-                kept += more
+            for old, more in zip(rows, new, strict=True):
+                old += more
             pace = (time.perf_counter() - began) / (until - min(behind))
             steps_at_once = max(1, min(2 * steps_at_once, round(_LOOK_SECONDS / max(pace, 1e-9))))
             moved = sum(state.step for state in here) - before

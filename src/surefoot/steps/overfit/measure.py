@@ -16,7 +16,7 @@ from surefoot.config import Recipe
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet, Part
 from surefoot.record.run import Outcome, Record, Row
-from surefoot.steps.rates import rate_plan
+from surefoot.steps.follow import rate_plan
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.loop import advance, start
 from surefoot.training.population.engine import Engine
