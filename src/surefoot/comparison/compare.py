@@ -15,7 +15,7 @@ from surefoot.comparison.direction import averaging_of, directions_of
 from surefoot.comparison.judge import LIMITS, judge, steps_to, target_loss
 from surefoot.comparison.landscape import slice_of
 from surefoot.comparison.rules import RULES, Rule, parse_rules, reference_rule
-from surefoot.comparison.runs import FinalRuns, Runs, Searched, part_of
+from surefoot.comparison.runs import RuleRuns, Runs, Searched, part_of
 from surefoot.comparison.surfaces import SURFACES
 from surefoot.config import Recipe
 from surefoot.errors import ConfigError
@@ -40,19 +40,11 @@ and digits are compared in under two minutes on two cores."""
 
 @dataclass(frozen=True, kw_only=True)
 class Comparing:
-    """What is compared.
+    """What is compared: the keywords of `compare`, and two more.
 
     Attributes:
-        epochs: the budget of each run, in passes over the training examples.
-        examples: training examples used; None is all.
-        seeds: final runs of each rule.
-        low, high: first and last rate of the grid, which is widened where the best lies on its border.
-        points_per_decade: of the grid.
         points: log-spaced steps at which the loss is evaluated.
         evaluate: training examples that it is evaluated on.
-        target_loss: that rules are timed to; None chooses it.
-        slice_points: points of the slice's grid on each side; None draws no slice.
-        surfaces: also the known surfaces.
     """
 
     epochs: float = EPOCHS
@@ -234,7 +226,7 @@ def _with_examples(task: Task, examples: int | None) -> Task:
 
 
 def _result(
-    task: Task, rule: Rule, searched: Searched, final: FinalRuns, cost: list[float], direction: DirectionNoise | None,
+    task: Task, rule: Rule, searched: Searched, final: RuleRuns, cost: list[float], direction: DirectionNoise | None,
     target: float | None,
 ) -> RuleResult:  # fmt: skip
     recipe, part, scores = searched.recipe, _accuracy_part(task), None

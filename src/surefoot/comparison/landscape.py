@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from surefoot.comparison.runs import FinalRuns, parameters_from, part_of
+from surefoot.comparison.runs import RuleRuns, parameters_from, part_of
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
 from surefoot.record.progress import Progress
@@ -49,7 +49,7 @@ class Plane:
 
 
 def slice_of(
-    task: Task, names: Sequence[str], finals: Sequence[FinalRuns], evaluated: Part, points: int, now: Progress
+    task: Task, names: Sequence[str], finals: Sequence[RuleRuns], evaluated: Part, points: int, now: Progress
 ) -> Generator[Progress, None, Slice | None]:
     """Return the paths of the first seed on the plane of their main directions, with the loss on it.
 

@@ -62,8 +62,8 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class FinalRuns:
-    """Final runs of one rule: the steps at which the loss was evaluated, [P], and the run of each seed, [S]."""
+class RuleRuns:
+    """Runs of one rule: the steps at which the loss was evaluated, [P], and what each run did, [S]."""
 
     marks: tuple[int, ...]
     paths: list[Path]
@@ -178,7 +178,7 @@ class Runs:
 
     def final(
         self, tasks: Sequence[Task], rules: Sequence[Rule], recipes: Sequence[Recipe], *, keep: bool
-    ) -> Generator[Progress, None, list[FinalRuns]]:
+    ) -> Generator[Progress, None, list[RuleRuns]]:
         """Train each rule from each start.
 
         Args:
@@ -187,15 +187,7 @@ class Runs:
             keep: keep the weights along the paths of the first seed.
         """
         members = [[Member(task, self.plan(recipe)) for task in tasks] for recipe in recipes]
-        self.planned += sum(member.plan.steps for of_rule in members for member in of_rule)
-        runs: dict[int, FinalRuns] = {}
-        for places in _alike([of_rule[0].plan for of_rule in members]):
-            text = f"{len(tasks)} seeds of {' and '.join(rules[i].name for i in places)}"
-            with_weights = range(0, len(places) * len(tasks), len(tasks)) if keep else ()
-            marks, paths = yield from self.follow([member for i in places for member in members[i]], text, with_weights)
-            for n, i in enumerate(places):
-                runs[i] = FinalRuns(marks, paths[n * len(tasks) : (n + 1) * len(tasks)])
-        return [runs[i] for i in range(len(rules))]
+        return (yield from self._train(members, rules, f"{len(tasks)} seeds of", keep=keep))
 
     def shown_rates(
         self, rule: Rule, searched: Searched, initial: float
@@ -219,18 +211,35 @@ class Runs:
         self, rules: Sequence[Rule], tried: Sequence[list[RateRun]], wanted: Sequence[Sequence[float]]
     ) -> Generator[Progress, None, None]:
         """Run each rule at the rates that are wanted, and put the runs into `tried`, by rising rate."""
-        active = [i for i, rates in enumerate(wanted) if rates]
-        plans = {i: [self.plan(dataclasses.replace(rules[i].recipe, lr=lr)) for lr in wanted[i]] for i in active}
-        self.planned += sum(made.steps for of_rule in plans.values() for made in of_rule)
-        for places in _alike([plans[i][0] for i in active]):
-            chosen = [active[n] for n in places]
-            members = [Member(self.task, made) for i in chosen for made in plans[i]]
-            marks, paths = yield from self.follow(members, f"rates of {' and '.join(rules[i].name for i in chosen)}")
-            rates = [(i, lr) for i in chosen for lr in wanted[i]]
-            for (i, lr), path in zip(rates, paths, strict=True):
-                tried[i].append(RateRun(lr=lr, marks=marks, losses=path.losses))
-        for i in active:
-            tried[i].sort(key=lambda run: run.lr)
+        members = [
+            [Member(self.task, self.plan(dataclasses.replace(rule.recipe, lr=lr))) for lr in rates]
+            for rule, rates in zip(rules, wanted, strict=True)
+        ]
+        found = yield from self._train(members, rules, "rates of")
+        for runs, rates, new in zip(tried, wanted, found, strict=True):
+            pairs = zip(rates, new.losses, strict=True)
+            runs += [RateRun(lr=lr, marks=new.marks, losses=losses) for lr, losses in pairs]
+            runs.sort(key=lambda run: run.lr)
+
+    def _train(
+        self, members: Sequence[Sequence[Member]], rules: Sequence[Rule], what: str, *, keep: bool = False
+    ) -> Generator[Progress, None, list[RuleRuns]]:
+        """Train the members of each rule, rules of one length together; `keep` the weights of the first of each."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for i, of_rule in enumerate(members):
+            if of_rule:
+                alike.setdefault((of_rule[0].plan.steps, of_rule[0].plan.batch_size), []).append(i)
+        self.planned += sum(member.plan.steps for of_rule in members for member in of_rule)
+        runs = [RuleRuns((), []) for _ in members]
+        for places in alike.values():
+            together = [member for i in places for member in members[i]]
+            first = range(0, len(together), len(together) // len(places)) if keep else ()
+            marks, paths = yield from self.follow(
+                together, f"{what} {' and '.join(rules[i].name for i in places)}", first
+            )
+            for i in places:
+                runs[i] = RuleRuns(marks, [paths.pop(0) for _ in members[i]])
+        return runs
 
     def follow(
         self, members: Sequence[Member], text: str, keep: Sequence[int] = ()
@@ -258,14 +267,6 @@ class Runs:
         self.done = begin + sum(member.plan.steps for member in members)  # those that diverged are done, too
         vectors = {i: torch.stack(along) for i, along in weights.items()}
         return marks, [Path(tuple(losses[i]), vectors.get(i), state) for i, state in enumerate(states)]
-
-
-def _alike(plans: Sequence[Plan]) -> list[list[int]]:
-    """Return positions of plans of one length, which are looked at after the same steps."""
-    alike: dict[tuple[int, int], list[int]] = {}
-    for i, made in enumerate(plans):
-        alike.setdefault((made.steps, made.batch_size), []).append(i)
-    return list(alike.values())
 
 
 def _at_its_best(rule: Rule, tried: list[RateRun]) -> Searched:

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from surefoot import seeds
-from surefoot.config import Recipe, Schedule
+from surefoot.config import Recipe
 from surefoot.data.dataset import DataSet, Part, Source
-from surefoot.optim.plan import plan
 from surefoot.record.slices import SurfaceResult, SurfaceRun
+from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import advance, start
 from surefoot.training.task import Task, task
 
@@ -127,11 +127,8 @@ def positions(made: Task, recipe: Recipe, steps: int, until: float = math.inf) -
         until: stop soon after a coordinate is larger than this.
     """
     # Whole batches: a batch in pieces would be seen once for each piece.
-    constant = replace(
-        recipe, epochs=None, steps=steps, schedule=Schedule(kind="constant"), weight_decay=0.0,
-        micro_batch_size=made.data.examples,
-    )  # fmt: skip
-    table = replace(plan(constant, made.data.examples), row_steps=(steps,))
+    whole = replace(recipe, weight_decay=0.0, micro_batch_size=made.data.examples)
+    table = replace(rate_plan(whole, made.data.examples, np.full(steps, recipe.lr)), row_steps=(steps,))
     state = start(made, table)
     model = state.model
     assert isinstance(model, Point)
