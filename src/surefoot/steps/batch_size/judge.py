@@ -21,7 +21,7 @@ ended in less than its S_0 t(B_0) seconds, at the rate that goes with its size (
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,13 +84,11 @@ class Predicted:
     Attributes:
         batch_size: B.
         step_seconds: of one step.
-        examples_per_second: B / step_seconds.
         steps, seconds: to the target, each with an interval from those of noise and timings.
     """
 
     batch_size: int
     step_seconds: Estimate
-    examples_per_second: float
     steps: Estimate
     seconds: Estimate
 
@@ -184,7 +182,7 @@ def _predicted(run: ShortRun, size: int, time: Estimate, share: Estimate) -> Pre
     ends = sorted(_steps(run, size, end) for end in (share.low, share.high))
     steps = Estimate(value=_steps(run, size, share.value), low=ends[0], high=ends[1])
     return Predicted(
-        batch_size=size, step_seconds=time, examples_per_second=size / time.value, steps=steps,
+        batch_size=size, step_seconds=time, steps=steps,
         seconds=Estimate(value=steps.value * time.value, low=steps.low * time.low, high=steps.high * time.high),
     )  # fmt: skip
 
@@ -196,17 +194,9 @@ def judge(run: ShortRun, choice: BatchSizeChoice | None) -> tuple[Finding, ...]:
         run: the short run.
         choice: from `chosen`; None where the run diverged.
     """
-    trained = _trained(run)
     if choice is None:
-        return (trained,)
-    findings = [trained, _noise_interval(choice), _agreement(choice), _along(run)]
-    if run.noise[0].batch_norm:
-        findings.append(Finding(
-            name="batch-norm", verdict="pass",
-            reason=f"with batch norm the noise is that of gradients of {run.noise[0].micro_batch_size} examples, "
-            "normalised by their own statistics; other sizes have other statistics, and a smaller one more noise",
-        ))  # fmt: skip
-    return tuple(findings)
+        return (_trained(run),)
+    return (_trained(run), _noise_interval(choice), _agreement(choice), *_along(run))
 
 
 def _trained(run: ShortRun) -> Finding:
@@ -234,10 +224,9 @@ def _noise_interval(choice: BatchSizeChoice) -> Finding:
             advice="measure on more examples, with a larger micro batch",
         )  # fmt: skip
     return Finding(
-        name="noise-known",
-        verdict="pass",
+        name="noise-known", verdict="pass",
         reason=f"the noise scale along the run is {scale.value:.3g} examples [{scale.low:.3g}, {scale.high:.3g}]",
-    )
+    )  # fmt: skip
 
 
 def _agreement(choice: BatchSizeChoice) -> Finding:
@@ -251,28 +240,35 @@ def _agreement(choice: BatchSizeChoice) -> Finding:
     )  # fmt: skip
 
 
-def _along(run: ShortRun) -> Finding:
+def _along(run: ShortRun) -> Iterator[Finding]:
     scales = [noise.total.noise_scale.value for noise in run.noise]
-    text = ", ".join("open" if not math.isfinite(scale) else f"{scale:.3g}" for scale in scales)
     grows = len(scales) > 1 and not scales[-1] < GROWS * scales[0]
-    return Finding(
+    yield Finding(
         name="noise-along", verdict="pass",
-        reason=f"noise scales along the run: {text}"
+        reason=f"noise scales along the run: {', '.join(map(_or_open, scales))}"
         + ("; it grows, as it does while the loss falls, so a longer training is served by a larger batch"
            if grows else ""),
     )  # fmt: skip
+    if run.noise[0].batch_norm:
+        yield Finding(
+            name="batch-norm", verdict="pass",
+            reason=f"with batch norm the noise is that of gradients of {run.noise[0].micro_batch_size} examples, "
+            "normalised by their own statistics; other sizes have other statistics, and a smaller one more noise",
+        )  # fmt: skip
+
+
+def _or_open(scale: float) -> str:
+    return f"{scale:.3g}" if math.isfinite(scale) else "open"
 
 
 def answer(run: ShortRun, choice: BatchSizeChoice) -> str:
     """Return the choice in one sentence."""
     best = next(size for size in choice.predicted if size.batch_size == choice.batch_size)
-    scale = choice.noise_scale
-    top = "open" if math.isinf(scale.high) else f"{scale.high:.3g}"
-    value = "open" if math.isinf(scale.value) else f"{scale.value:.3g}"
+    scale, speed = choice.noise_scale, best.batch_size / best.step_seconds.value
     return (
         f"batch size {choice.batch_size}: a loss of {run.last_loss:.4g} after about {best.seconds.value:.3g} s "
-        f"[{best.seconds.low:.3g}, {best.seconds.high:.3g}], {best.examples_per_second:,.0f} examples a second, at a "
-        f"noise scale of {value} [{scale.low:.3g}, {top}] examples"
+        f"[{best.seconds.low:.3g}, {best.seconds.high:.3g}], {speed:,.0f} examples a second, at a noise scale of "
+        f"{_or_open(scale.value)} [{scale.low:.3g}, {_or_open(scale.high)}] examples"
     )
 
 

@@ -130,8 +130,8 @@ def step_times(
         search: sizes and rounds. Sizes of None end where memory, the training part or `MOST_STEP_SECONDS` end, or
             throughput no longer grows.
     """
-    examples, given = task.data.examples, search.sizes is not None
-    sizes = sorted(set(search.sizes)) if search.sizes is not None else _powers(examples)
+    examples, given, first = task.data.examples, search.sizes is not None, min(SMALLEST, task.data.examples)
+    sizes = sorted(set(search.sizes or (first * 2**k for k in range(40) if first * 2**k <= examples)))
     timers: dict[int, StepTimer] = {}
     reason = "the largest that was asked for" if given else f"the training part has {examples:,} examples"
     for size in sizes:
@@ -159,11 +159,6 @@ def step_times(
             yield Progress(0, search.probe_steps, text)
             seconds[size].append(timer.seconds())
     return [StepTime(size, tuple(rounds)) for size, rounds in seconds.items()], reason
-
-
-def _powers(examples: int) -> list[int]:
-    first = min(SMALLEST, examples)
-    return [first * 2**k for k in range(40) if first * 2**k <= examples]
 
 
 def _saturated(rough: dict[int, float], size: int) -> bool:

@@ -44,17 +44,16 @@ class LrSearch:
     range_test: bool = True
 
     def __post_init__(self) -> None:
-        kinds: dict[str, type] = {"low": float, "high": float, "points_per_decade": int, "steps": int, "seeds": int}
-        for name, kind in kinds.items():
+        for name, kinds, least in (
+            ("low", (int, float), -math.inf), ("high", (int, float), -math.inf), ("points_per_decade", int, 1),
+            ("steps", int, 10), ("seeds", int, 1),
+        ):  # fmt: skip
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
-                raise type_error(kind, value, name)
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                raise type_error(int if kinds is int else float, value, name)
+            if value < least:
+                raise ConfigError(f"{name} = {value}", f"{name} must be at least {least}", f"leave {name} out")
         check_grid(self.low, self.high)
-        for name, lowest in (("points_per_decade", 1), ("steps", 10), ("seeds", 1)):
-            if getattr(self, name) < lowest:
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)}", f"{name} must be at least {lowest}", f"leave {name} out"
-                )
 
     @property
     def window_steps(self) -> int:
