@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import numpy as np
 from surefoot.config import Recipe, Schedule
 from surefoot.optim.plan import Plan, plan
 from surefoot.record.run import Row
+from surefoot.steps.pace import FIRST_STEPS, steps_at_once
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
@@ -20,9 +20,6 @@ from surefoot.training.task import Task
 
 LOSSES_PER_ROW = 100
 """A row keeps up to 100 losses unthinned (`training.loop`), so with a row every 100 steps none is lost."""
-_LOOK_SECONDS = 1.0
-"""Between two looks, about, so that whoever shows progress has something to show. Chosen by hand. It divides the steps
-into calls and nothing else: what is computed does not depend on that (`advance`)."""
 
 
 def rate_plan(recipe: Recipe, examples: int, lr: np.ndarray) -> Plan:
@@ -94,9 +91,10 @@ def follow(
     engine: Engine | None = None,
     states: Sequence[State] | None = None,
 ) -> Iterator[Look]:
-    """Train members from mark to mark and give a look at each, and about once a second between them.
+    """Train members from mark to mark and give a look at each, and after each piece of work between them.
 
-    The caller owns the `for`: to stop early, stop asking. A member that has ended stands where it ended, and every mark
+    Pieces are counted and take about a second (`pace`): the same call is divided alike on every machine. The caller
+    owns the `for`: to stop early, stop asking. A member that has ended stands where it ended, and every mark
     is looked at, also when nobody is alive.
 
     Args:
@@ -114,18 +112,16 @@ def follow(
     engine = engine or Engine()
     here = list(states) if states is not None else start_many(members)
     rows: list[list[Row]] = [[] for _ in members]
-    steps_at_once = 1
+    piece = steps_at_once(members)
+    at_once = max(FIRST_STEPS, piece)
     for mark in marks:
         moved = 0
         while behind := [state.step for state in here if state.outcome is None and state.step < mark]:
-            before, began = sum(state.step for state in here), time.perf_counter()
-            until = min(mark, min(behind) + steps_at_once)
+            before, until = sum(state.step for state in here), min(mark, min(behind) + at_once)
             here, new = advance_many(members, here, until, engine)
             for old, more in zip(rows, new, strict=True):
                 old += more
-            pace = (time.perf_counter() - began) / (until - min(behind))
-            steps_at_once = max(1, min(2 * steps_at_once, round(_LOOK_SECONDS / max(pace, 1e-9))))
-            moved = sum(state.step for state in here) - before
+            moved, at_once = sum(state.step for state in here) - before, piece
             if until < mark:
                 yield Look(None, here, rows, moved)
                 moved = 0

@@ -19,6 +19,7 @@ from surefoot.steps.lr_range.measure import LrSearch, Measurement, measure
 from surefoot.steps.lr_range.range_test import range_test
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
+from surefoot.training.population.engine import Engine
 from surefoot.training.task import Loss, Task
 
 CURVE_POINTS = 50
@@ -90,23 +91,28 @@ def find_lr(
     return dataclasses.replace(decision, untouched=proof.digest)
 
 
-def searching(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progress, None, Decision]:
+def searching(
+    task: Task, recipe: Recipe, search: LrSearch, engine: Engine | None = None
+) -> Generator[Progress, None, Decision]:
     """Do the work of `find_lr` on a task, a piece at a time, and return the decision.
 
     Args:
         task: what is trained.
         recipe: the other hyperparameters; its rate, length and schedule are not used.
         search: what is measured.
+        engine: computes the steps; None makes one.
     """
     began = time.perf_counter()
-    measured = yield from measure(task, recipe, search)
-    runs = measured.runs(measured.lrs, search.seeds)
+    measured = yield from measure(task, recipe, search, engine)
+    runs = measured.runs(measured.lrs, measured.seeds)
     found = bracket(runs)
-    evidence = _evidence(measured, runs, found)
+    evidence, updates = _evidence(measured, runs, found), measured.updates
     if search.range_test:
         done = len(measured.losses) * search.steps
         yield Progress(done, done + search.steps, "range test")
-        evidence["range_test"] = range_test(task, recipe, search.steps)
+        evidence["range_test"], more = range_test(task, recipe, search.steps)
+        updates += more
+    evidence["trained_examples"] = updates * int(recipe.batch_size)
     findings = judge(runs, found)
     return Decision(
         step=3,
@@ -135,7 +141,7 @@ def _evidence(measured: Measurement, runs: ShortRuns, found: Bracket | None) -> 
                       "curve": _thinned(losses[0])})  # fmt: skip
     return {
         "steps": search.steps, "window_steps": search.window_steps,
-        "seeds": [task.seed for task in measured.tasks],
+        "seeds": [task.seed for task in measured.tasks[: measured.seeds]], "cut": measured.cut,
         "initial_weights": "the given module's each time" if measured.tasks[0].model is None else "new for each seed",
         "batch_size": recipe.batch_size, "momentum": recipe.momentum, "momentum_form": recipe.momentum_form,
         "weight_decay": recipe.weight_decay, "initial_losses": initial,

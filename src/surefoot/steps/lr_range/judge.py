@@ -47,6 +47,7 @@ class ShortRuns:
         lrs: the rates, rising, [R].
         losses: mini-batch losses, [R, S, T].
         untrained: losses of the initial weights on the last batches of each seed, [S, W]. W is the window.
+        cut: the grid was not widened, or seeds were left out, because no more updates were granted.
 
     >>> runs = ShortRuns(np.array([0.01, 0.1, 1.0]), np.array([[[2.3, 2.2]], [[2.3, 1.0]], [[2.3, np.inf]]]),
     ...                  np.array([[2.3]]))
@@ -57,6 +58,7 @@ class ShortRuns:
     lrs: np.ndarray
     losses: np.ndarray
     untrained: np.ndarray
+    cut: bool = False
 
     @property
     def steps(self) -> int:
@@ -255,11 +257,14 @@ def _drop(runs: ShortRuns) -> Finding:
 
 def _inside(runs: ShortRuns) -> Finding:
     side = "above" if runs.drops[-1] else "below" if runs.best == 0 else None
+    advice = "look at the scale of inputs and loss: rates this far out are not usual"
+    if runs.cut:
+        advice = "no more updates were granted: a larger budget looks further"
     return Finding(
         name="inside-the-grid", verdict="suspect" if side else "pass",
         reason=f"the rates tried, {runs.lrs[0]:.2g} to {runs.lrs[-1]:.2g}, "
         + (f"do not hold the answer: it may lie {side}" if side else "hold the bracket inside them"),
-        advice="look at the scale of inputs and loss: rates this far out are not usual" if side else None,
+        advice=advice if side else None,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,8 @@ class LrSearch:
         steps: of each short run.
         seeds: repetitions, each with its own initial weights and batches; within one all rates share them.
         range_test: also a classic range test, to show what the usual rules read from it.
+        most_updates: what all runs together may have. The first grid is always measured; it is not widened, and there
+            are fewer repetitions, where that would take more. None: no limit.
     """
 
     low: float = 1e-4
@@ -42,6 +44,7 @@ class LrSearch:
     steps: int = 100
     seeds: int = 3
     range_test: bool = True
+    most_updates: int | None = None
 
     def __post_init__(self) -> None:
         for name, kinds, least in (
@@ -72,6 +75,8 @@ class Measurement:
         losses: of each update, [T], by number of the seed and rate.
         untrained: losses of the initial weights on the last batches of each seed, [W] each.
         lrs: the rates that all seeds were measured at, rising.
+        seeds: that were measured, counted from the first task's.
+        cut: the grid was not widened, or there were fewer seeds, since no more updates were granted.
         engine: computes the steps.
     """
 
@@ -81,15 +86,30 @@ class Measurement:
     losses: dict[tuple[int, float], np.ndarray] = field(default_factory=dict)
     untrained: list[np.ndarray] = field(default_factory=list)
     lrs: list[float] = field(default_factory=list)
+    seeds: int = 1
+    cut: bool = False
     engine: Engine = field(default_factory=Engine)
+
+    @property
+    def updates(self) -> int:
+        """How many updates were done, those at rate 0 included."""
+        return sum(int(np.isfinite(losses).sum()) for losses in (*self.losses.values(), *self.untrained))
+
+    def grants(self, runs: int, seeds: int = 0) -> bool:
+        """Return whether so many runs more, the start of so many seeds, and the range test, are granted."""
+        search = self.search
+        more = (runs + search.range_test) * search.steps + seeds * search.window_steps
+        return search.most_updates is None or self.updates + more <= search.most_updates
 
     def runs(self, lrs: Sequence[float], seeds: int) -> ShortRuns:
         """Return the runs at these rates of the first seeds."""
         losses = np.stack([[self.losses[seed, lr] for seed in range(seeds)] for lr in lrs])
-        return ShortRuns(np.array(lrs), losses, np.stack(self.untrained[:seeds]))
+        return ShortRuns(np.array(lrs), losses, np.stack(self.untrained[:seeds]), self.cut)
 
 
-def measure(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progress, None, Measurement]:
+def measure(
+    task: Task, recipe: Recipe, search: LrSearch, engine: Engine | None = None
+) -> Generator[Progress, None, Measurement]:
     """Train at every rate of the grid, widened where the answer lies on its border, and return all losses.
 
     The first seed goes over the whole grid, the others over the rates that can matter. Within a seed all rates see the
@@ -99,13 +119,19 @@ def measure(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progress,
         task: what is trained.
         recipe: the other hyperparameters; its rate, length and schedule are not used.
         search: what is measured.
+        engine: computes the steps; None makes one.
     """
     tasks = [task if seed == 0 else reseeded(task, task.seed + seed) for seed in range(search.seeds)]
-    measured = Measurement(recipe, search, tasks)
+    measured = Measurement(recipe, search, tasks, engine=engine or Engine())
     grid = rate_grid(search.low, search.high, search.points_per_decade)
     measured.lrs = yield from _widened(measured, grid, seeds=1)
     if search.seeds > 1:
-        measured.lrs = yield from _widened(measured, _worth_repeating(measured.runs(measured.lrs, 1)), search.seeds)
+        lrs = _worth_repeating(measured.runs(measured.lrs, 1))
+        while measured.seeds < search.seeds and measured.grants(measured.seeds * len(lrs), measured.seeds):
+            measured.seeds += 1
+        measured.cut = measured.cut or measured.seeds < search.seeds
+        if measured.seeds > 1:
+            measured.lrs = yield from _widened(measured, lrs, measured.seeds)
     return measured
 
 
@@ -120,7 +146,16 @@ def _widened(measured: Measurement, lrs: Sequence[float], seeds: int) -> Generat
             return rates
         # A decade that was already measured with another number of seeds must give the very same rates.
         tried = [lr for _, lr in measured.losses]
-        rates = sorted({*rates, *(next((old for old in tried if math.isclose(old, lr)), lr) for lr in more)})
+        wider = {*rates, *(next((old for old in tried if math.isclose(old, lr)), lr) for lr in more)}
+        if not measured.grants(len(_missing(measured, wider, seeds))):
+            measured.cut = True
+            return rates
+        rates = sorted(wider)
+
+
+def _missing(measured: Measurement, lrs: Iterable[float], seeds: int) -> set[tuple[int, float]]:
+    """Return which runs of the first seeds at these rates were not measured yet."""
+    return {(seed, lr) for seed in range(seeds) for lr in lrs} - measured.losses.keys()
 
 
 def _train(measured: Measurement, number: int, lrs: Sequence[float], seeds: int) -> Generator[Progress, None, None]:
@@ -132,7 +167,7 @@ def _train(measured: Measurement, number: int, lrs: Sequence[float], seeds: int)
         measured.untrained.append(untrained_losses(bare, recipe, steps, measured.search.window_steps))
     missing = [lr for lr in lrs if (number, lr) not in losses]
     done = len(losses) * steps
-    planned = done + len({(seed, lr) for seed in range(seeds) for lr in lrs} - losses.keys()) * steps
+    planned = done + len(_missing(measured, lrs, seeds)) * steps
     text = f"seed {number + 1} of {measured.search.seeds}, rates {lrs[0]:.2g} to {lrs[-1]:.2g}"
     yield Progress(done, planned, text)
     at_once = max(1, MOST_NUMBERS // max(1, sum(each.numel() for each in bare.template.parameters())))

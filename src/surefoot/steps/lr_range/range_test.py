@@ -33,16 +33,17 @@ LIGHTNING_SKIPPED = (10, 1)
 """Points that Lightning's suggestion leaves out at the start and the end."""
 
 
-def range_test(task: Task, recipe: Recipe, steps: int) -> dict[str, Any]:
-    """Return what is drawn of a range test: rates, losses and smoothed losses up to its end, and what each rule reads.
+def range_test(task: Task, recipe: Recipe, steps: int) -> tuple[dict[str, Any], int]:
+    """Return what is drawn of a range test, and its updates: rates and losses up to its end, and what each rule reads.
 
     Args:
         task, recipe, steps: as in `ramp`.
     """
     lrs, losses = ramp(task, recipe, *RAMP, steps)
     curve = smoothed(losses)
-    return {"lrs": lrs[: len(curve)].tolist(), "losses": losses[: len(curve)].tolist(), "smoothed": curve.tolist(),
-            "suggestions": suggestions(lrs, losses)}  # fmt: skip
+    drawn = {"lrs": lrs[: len(curve)].tolist(), "losses": losses[: len(curve)].tolist(), "smoothed": curve.tolist(),
+             "suggestions": suggestions(lrs, losses)}  # fmt: skip
+    return drawn, int(np.isfinite(losses).sum())
 
 
 def ramp(task: Task, recipe: Recipe, low: float, high: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
