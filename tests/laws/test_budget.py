@@ -174,7 +174,7 @@ def test_all_that_a_search_trains_is_booked_and_every_share_is_kept(shuffled, te
 
 def test_step_0_books_both_of_its_trainings_where_labels_are_shuffled(counted):
     running = search(digits(shuffled=True), mlp, "6x", 50)
-    while not next(running).text.startswith("step 1"):
+    while not next(running).doing.startswith("step 1"):
         pass
     running.close()
     wiring = surefoot.check_wiring(mlp, digits(shuffled=True), most_examples=30_000, engine=Engine(LOOP), **PLACE)

@@ -17,7 +17,7 @@ from surefoot.search.response import coordinates
 from surefoot.search.trials import trial_of, trying
 from surefoot.search.tuner import tuning
 from surefoot.search.work import Search
-from surefoot.steps import rates
+from surefoot.steps import follow
 from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_decisions(task, undisturbed):
 @pytest.fixture
 def short_pieces(monkeypatch):
     """Pieces of ten steps, where the smallest models would have thousands: a search is then stopped within a trial."""
-    for room in (rates, trials):
+    for room in (follow, trials):
         monkeypatch.setattr(room, "steps_at_once", lambda members: 10)
 
 

@@ -64,7 +64,7 @@ def find_lr(
     check_plot(plot)
     typed = {"data": data, **settings}
     file = read_toml(config) if config else {}
-    from surefoot.steps.lr_range.find_lr import LrSearch
+    from surefoot.steps.lr_range.measure import LrSearch
     from surefoot.training.open import resolve
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)

@@ -71,7 +71,7 @@ def noise(
     _refuse_unused(settings)
     check_plot(plot)
     file = read_toml(config) if config else {}
-    from surefoot.steps.batch_size.choose import BatchSizeSearch
+    from surefoot.steps.batch_size.measure import BatchSizeSearch
     from surefoot.training.open import resolve
 
     search = BatchSizeSearch(

@@ -18,7 +18,7 @@ from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet, Part
 from surefoot.record.decision import cost_in_examples
 from surefoot.record.run import Outcome, Record, Row
-from surefoot.steps.rates import rate_plan
+from surefoot.steps.follow import rate_plan
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.loop import advance, start
 from surefoot.training.population.engine import Engine
