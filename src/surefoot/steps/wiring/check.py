@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory
-from surefoot.record.decision import Decision, Finding
+from surefoot.models.build import Factory, build
+from surefoot.record.decision import Decision, Finding, decision, fails, worst
+from surefoot.steps.probe import lenient_data
 from surefoot.steps.untouched import untouched
-from surefoot.steps.wiring import judge
 from surefoot.steps.wiring.dependence import dependence
-from surefoot.steps.wiring.gradients import reach
-from surefoot.steps.wiring.judge_user_step import own_step as judge_step
-from surefoot.steps.wiring.measure import batch, descent, forward, loss_kind, modes
-from surefoot.steps.wiring.prepare import decided, prepared
-from surefoot.steps.wiring.rectifiers import rectifiers
-from surefoot.steps.wiring.user_step import OwnStep, own_step
-from surefoot.training.task import Loss, Task
+from surefoot.steps.wiring.judge import Fit, judge, judge_fit
+from surefoot.steps.wiring.judge_training import judge_dependence, judge_user_step
+from surefoot.steps.wiring.measure import measure, measure_fit
+from surefoot.steps.wiring.user_step import UserStep, try_user_step
+from surefoot.training.machine import machine
+from surefoot.training.task import Loss, Task, task
 
 _CLAIM = "data, model, loss and step fit together: the loss reaches every weight, falls along it, and the inputs matter"
 
@@ -31,7 +31,7 @@ def check_wiring(
     data: Any,
     loss: Loss | None = None,
     *,
-    step: OwnStep | None = None,
+    step: UserStep | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     carry_over: bool = True,
     seed: int = 0,
@@ -79,42 +79,75 @@ def check_wiring(
             "pass the module whose parameters the optimizer holds",
         )
     with untouched(model, optimizer, data) as proof:
-        task, findings = prepared(model, data, loss, seed=seed, device=device, precision=precision, threads=threads)
+        whole, findings = fitting_task(
+            model, data, loss, seed=seed, device=device, precision=precision, threads=threads
+        )
         evidence: dict[str, Any] = {}
-        if task is not None:
-            with task.machine.computing():
-                findings += _checked(task, evidence, carry_over=carry_over)
+        if whole is not None:
+            with whole.machine.computing():
+                findings += _checked(whole, evidence, carry_over=carry_over)
                 if step is not None and isinstance(model, nn.Module):
-                    seen = own_step(task, model, step, optimizer)
-                    evidence["own_step"] = dataclasses.asdict(seen)
-                    findings += judge_step(**evidence["own_step"])
-    seconds = time.perf_counter() - began
-    return decided(0, "wiring", _CLAIM, findings, evidence=evidence, untouched=proof.digest, seconds=seconds)
+                    facts = try_user_step(whole, model, step, optimizer)
+                    evidence["own_step"] = dataclasses.asdict(facts)
+                    findings += judge_user_step(facts)
+    more: dict[str, Any] = {"evidence": evidence, "untouched": proof.digest, "seconds": time.perf_counter() - began}
+    if worst(findings) == "pass":
+        more["reason"] = f"all {len(findings)} checks passed"
+    return decision(0, "wiring", _CLAIM, findings, **more)
 
 
-def _checked(task: Task, evidence: dict[str, Any], *, carry_over: bool) -> list[Finding]:
-    """Return what every check on copies of the model found, and put its numbers into `evidence`."""
-    x, y = batch(task)
-    with torch.no_grad():
-        outputs = forward(task, task.fresh_model().train(), x)
-    kind, both = loss_kind(task, outputs, y), modes(task)
-    relus, examples = rectifiers(task)
-    reached, slope = reach(task), descent(task)
-    layers = [(each.units, each.dead) for each in relus]
-    evidence["loss"] = {**dataclasses.asdict(kind), **dataclasses.asdict(both)}
-    evidence["gradients"] = dataclasses.asdict(reached)
-    evidence["relus"] = {"units": [units for units, _ in layers], "dead": [dead for _, dead in layers]}
-    evidence["descent"] = dataclasses.asdict(slope)
-    found = judge.loss_and_outputs(
-        **{name: value for name, value in evidence["loss"].items() if name != "sums"},
-        classes=task.data.outputs if task.classifies else None,
-    )
-    dead = any(units >= judge.LEAST_UNITS and dead == units for units, dead in layers)
-    found += judge.gradients(**evidence["gradients"], dead_layer=dead)
-    found += [judge.dead_relus(layers, examples), judge.descent(**evidence["descent"])]
-    broken = any(finding.verdict == "fail" for finding in found)  # it would only be found again
-    if carry_over and not broken:
-        learned = dataclasses.asdict(dependence(task))
-        evidence["dependence"] = learned
-        found.append(judge.dependence(**{name: each for name, each in learned.items() if name != "seconds"}))
-    return found
+def _checked(whole: Task, evidence: dict[str, Any], *, carry_over: bool) -> list[Finding]:
+    """Return the findings of every check on copies of the model, and put their numbers into `evidence`."""
+    facts = measure(whole)
+    evidence["loss"] = dataclasses.asdict(facts.loss) | dataclasses.asdict(facts.modes)
+    evidence["gradients"] = dataclasses.asdict(facts.reach)
+    evidence["relus"] = {name: [getattr(relu, name) for relu in facts.rectifiers] for name in ("units", "dead")}
+    evidence["descent"] = dataclasses.asdict(facts.descent)
+    findings = judge(facts)
+    if carry_over and worst(findings) != "fail":  # it would only fail again
+        learned = dependence(whole)
+        evidence["dependence"] = dataclasses.asdict(learned)
+        findings.append(judge_dependence(learned))
+    return findings
+
+
+def fitting_task(
+    model: str | nn.Module | Factory,
+    data: Any,
+    loss: Loss | None,
+    *,
+    seed: int,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> tuple[Task | None, list[Finding]]:
+    """Return the task, if model, data and loss make one, and the findings on the way to it.
+
+    A model may have more outputs than labels occur; the data then gets the classes that are missing. With a loss of
+    the user's own, outputs that are not one logit per class are let be, and the labels are what that loss takes.
+
+    Raises:
+        ConfigError, DataError: there is no such model, data or device.
+    """
+    whole, refused = lenient_data(data, seed=seed)
+    template = build(model, whole.input_shape, whole.outputs, seed)
+    place = machine(device, precision, threads, template, whole.input_shape)
+    fit = measure_fit(whole, template, place, seed)
+    findings = judge_fit(fit, refused, custom_loss=loss is not None)
+    if worst(findings) == "fail":
+        return None, findings
+    try:
+        whole = _with_all_classes(whole, fit, custom_loss=loss is not None)
+        return task(whole, model, loss=loss, seed=seed, device=device, precision=precision, threads=threads), findings
+    except ConfigError as error:  # model, data and machine passed before, so it is how they fit
+        name = "gradients" if "trainable parameter" in error.given else "shapes"
+        return None, [*findings, fails(name, f"{error.given}: {error.allowed}", error.do)]
+
+
+def _with_all_classes(data: DataSet, fit: Fit, *, custom_loss: bool) -> DataSet:
+    if data.classes is None or fit.outputs is None:
+        return data
+    if custom_loss and (len(fit.outputs) != 2 or fit.outputs[1] == 1):
+        return dataclasses.replace(data, classes=None)
+    more = range(len(data.classes), fit.outputs[1])
+    return dataclasses.replace(data, classes=(*data.classes, *map(str, more)))

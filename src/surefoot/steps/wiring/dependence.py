@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,14 +16,11 @@ from surefoot.data.batches import epoch_order
 from surefoot.data.dataset import Part
 from surefoot.optim.plan import plan
 from surefoot.seeds import generator
+from surefoot.steps.wiring.judge_training import CLEAR, LEAST_HELD_OUT, Dependence
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.population.many import Member, advance_many, start_many
 from surefoot.training.task import Task
 
-CLEAR = 4.5
-"""z above which the targets depend on the inputs: one-sided 3e-6, and at most 36 looks are taken. Chosen by hand."""
-LEAST_HELD_OUT = 60
-"""Examples to test on, below which no dependence is no evidence. Chosen by hand."""
 _RATES = (1e-1, 1e-2, 1e-3)
 """Learning rates, of which one should fit: the three larger ones that the procedure tries in step 3."""
 _LOOKS = (10, 30, 60, 100, 150, 200)
@@ -34,31 +30,6 @@ _HELD_OUT = 0.3
 _BATCH = 64
 _LONGEST_SECONDS = 8.0
 """No look is begun that would end later, once for the given targets and once for planted ones. All chosen by hand."""
-
-
-@dataclass(frozen=True)
-class Dependence:
-    """What short trainings found.
-
-    Attributes:
-        z: of the test, the largest over rates and looks: 0 is what shuffled targets give, in standard deviations.
-        planted_z: the same for targets computed from the inputs, which this network should be able to learn; None
-            where it was not needed, z being clear, or where there are too few examples for any evidence.
-        accuracy: held-out share of right answers where z was largest; None for numbers.
-        majority: held-out share of the most frequent class; None for numbers.
-        examples, held_out: that were trained on, and tested on.
-        steps: updates of the longest member.
-        seconds: that it took.
-    """
-
-    z: float
-    planted_z: float | None
-    accuracy: float | None
-    majority: float | None
-    examples: int
-    held_out: int
-    steps: int
-    seconds: float
 
 
 def dependence(task: Task) -> Dependence:
