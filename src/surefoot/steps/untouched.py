@@ -67,26 +67,33 @@ def untouched(*things: Any) -> Iterator[Proof]:
             snapshot.keep(f"optimizer {number}", thing.__dict__)
         elif isinstance(thing, DataLoader):
             _keep_loader(snapshot, f"loader {number}", thing)
-    before = {**snapshot.digests(), **_random_digests()}
-    restore_random = _random_restorer()
+    _keep_global_generators(snapshot)
+    before = snapshot.digests()
     try:
         for thing in things:
             if isinstance(thing, DataLoader):
                 thing._iterator = None  # where it keeps its workers, a second iteration would wind back the first
-        yield Proof(_total(before))
+        yield Proof(hashlib.sha256(b"".join(name.encode() + before[name] for name in sorted(before))).hexdigest())
     finally:
         try:
             snapshot.restore()
-            restore_random()
         except KeyboardInterrupt:  # what puts back can be done again from the start
             snapshot.restore()
-            restore_random()
             raise
-        after = {**snapshot.digests(), **_random_digests()}
-        wrong = sorted(name for name in before if before[name] != after.get(name))
+        after = snapshot.digests()
+        wrong = sorted(name for name in before if before[name] != after[name])
         if wrong:
             more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
             raise RuntimeError(f"could not be put back: {', '.join(wrong[:_SHOWN])}{more}; this is a bug of surefoot")
+
+
+def _keep_global_generators(snapshot: Snapshot) -> None:
+    snapshot.keep_state("random state of Python", random.getstate, random.setstate)
+    snapshot.keep_state("random state of NumPy", np.random.get_state, np.random.set_state)
+    snapshot.keep_state("random state of torch", torch.get_rng_state, torch.set_rng_state)
+    if torch.cuda.is_initialized():
+        cuda = torch.cuda
+        snapshot.keep_state("random state of CUDA", lambda: tuple(cuda.get_rng_state_all()), cuda.set_rng_state_all)
 
 
 def _keep_loader(snapshot: Snapshot, path: str, loader: DataLoader) -> None:
@@ -107,35 +114,6 @@ def _keep_loader(snapshot: Snapshot, path: str, loader: DataLoader) -> None:
             elif name in _LINKS:
                 waiting.append((f"{where} {name}", value))
     snapshot.keep_attribute(f"{path} position", loader, "_iterator")
-
-
-def _random_digests() -> dict[str, bytes]:
-    states = {
-        "random state of Python": random.getstate(),
-        "random state of NumPy": np.random.get_state(),
-        "random state of torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_initialized():
-        states["random state of CUDA"] = tuple(torch.cuda.get_rng_state_all())
-    return {name: hashlib.sha256(state_bytes(state)).digest() for name, state in states.items()}
-
-
-def _random_restorer() -> Callable[[], None]:
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-
-    def restore() -> None:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-
-    return restore
-
-
-def _total(digests: dict[str, bytes]) -> str:
-    return hashlib.sha256(b"".join(name.encode() + digests[name] for name in sorted(digests))).hexdigest()
 
 
 class Snapshot:
@@ -177,13 +155,17 @@ class Snapshot:
             copy = value.copy()
             self._add(path, lambda: np.copyto(value, copy), lambda: _array_bytes(value))
         else:
-            state = _generator_state(value)
-            self._add(path, lambda: _set_generator(value, state), lambda: state_bytes(_generator_state(value)))
+            self.keep_state(path, lambda: _generator_state(value), lambda state: _set_generator(value, state))
 
     def keep_attribute(self, path: str, thing: Any, name: str) -> None:
         """Keep which object an attribute holds, and not what is in that object."""
         value = getattr(thing, name)
         self._add(path, lambda: setattr(thing, name, value), lambda: repr(getattr(thing, name) is value).encode())
+
+    def keep_state(self, path: str, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
+        """Keep the state of a random generator, given how it is read and written."""
+        state = read()
+        self._add(path, lambda: write(state), lambda: state_bytes(read()))
 
     def restore(self) -> None:
         """Put every value back."""
