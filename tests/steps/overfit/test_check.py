@@ -9,8 +9,11 @@ from small import image_arrays, images, number_arrays
 from torch import nn
 
 import surefoot
+from surefoot.record.decision import cost_in_examples
 from surefoot.record.progress import finished
-from surefoot.steps.overfit.check import measure_sample, overfit_sample, overfitting_sample, sample_task
+from surefoot.steps.overfit.check import look_examples, measure_sample, overfit_sample, overfitting_sample, sample_task
+from surefoot.training.population.choose import LOOP
+from surefoot.training.population.engine import Engine
 
 
 class Broken(nn.Module):
@@ -185,11 +188,23 @@ def test_of_a_regression_the_variance_of_the_targets_is_known():
 
 
 def test_training_stops_when_one_rate_has_learned_and_says_so_of_the_others():
-    steps = [now.steps_done for now in overfitting_sample(whole(mlp()), 2, 8, [1e-6, 0.1], 2000)]
+    def work():
+        return overfitting_sample(task, 2, 8, [1e-6, 0.1], 2000, engine=Engine(LOOP))  # the same bits twice
+
+    task = whole(mlp())
+    steps, found = [now.steps_done for now in work()], finished(work())
     assert steps == sorted(steps)
-    found = finished(overfitting_sample(whole(mlp()), 2, 8, [1e-6, 0.1], 2000))
     slow, quick = found.evidence["runs"]
     assert (found.verdict, found.value["lr"]) == ("pass", 0.1)
     assert slow["outcome"] == quick["outcome"] == "interrupted"
     assert steps[-1] == slow["steps"][-1] + quick["steps"][-1] < 2 * 2000
     assert quick["steps"] == list(range(2, quick["steps"][-1] + 1, 2)), "a row for each pass of 2 steps"
+
+
+def test_no_look_is_begun_that_would_cost_more_than_granted_and_all_is_booked():
+    task, most = whole(mlp()), 1000
+    found = finished(overfitting_sample(task, 2, 8, [1e-6, 1e-5], 2000, most_examples=most))
+    assert names(found) == {"unfinished": "suspect"}
+    trained, evaluated = found.evidence["trained_examples"], found.evidence["evaluated_examples"]
+    assert trained - 16 == 8 * sum(run["updates"] for run in found.evidence["runs"]) > 0
+    assert cost_in_examples(trained, evaluated) <= most < cost_in_examples(trained, evaluated) + look_examples(16, 2)

@@ -1,5 +1,6 @@
 """The judge of step 2 on invented records."""
 
+import dataclasses
 import math
 
 import pytest
@@ -129,3 +130,12 @@ def test_a_regression_is_to_reach_a_hundredth_of_its_variance_or_of_the_initial_
 )
 def test_a_loss_still_falls_by_the_last_eighth_against_that_before_the_last_quarter(losses, name):
     assert name in verdicts(facts(FLAT, record(losses, [0.5] * len(losses))))
+
+
+def test_what_no_more_examples_were_granted_for_is_open_and_no_failure():
+    def cut(*records):
+        return dataclasses.replace(facts(*records), cut=True)
+
+    assert verdicts(cut(FLAT, record([2.0, 1.0], [0.5, 0.7]))) == {"unfinished": "pass"}
+    assert verdicts(cut(FLAT, FLAT)) == {"unfinished": "suspect"}
+    assert verdicts(cut(FLAT, LEARNED)) == {"learns-by-heart": "pass"}

@@ -25,10 +25,11 @@ FACTS = Facts(
     loss=LossKind(cross_entropy=True, log_likelihood=False, binary=False, sums=False, right=0.4, wrong=3.4),
     modes=Modes(train_loss=2.3, eval_loss=2.3, train_probabilities=False, eval_probabilities=False,
                 train_log_probabilities=False, ends_in_sigmoid=False),
-    reach=Reach(trainable=tuple("abc"), absent=(), zero=(), frozen_after=(), frozen_share=0.0, frozen=0),
+    reach=Reach(trainable=tuple("abc"), absent=(), zero=(), frozen_after=(), frozen_share=0.0, frozen=0, batches=1),
     rectifiers=(),
     examples=512,
     descent=Descent(loss=2.0, noise=0.0, grad_norm=1.0, changes=(0.5, -0.002), shares=(0.1, 0.001)),
+    trained_examples=256, evaluated_examples=2944,
 )  # fmt: skip
 
 

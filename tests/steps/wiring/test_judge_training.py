@@ -13,7 +13,7 @@ from surefoot.steps.wiring.judge_training import Dependence, UserStepFacts, judg
 )
 def test_no_dependence_is_suspect_only_where_it_would_have_shown(z, planted, held_out, verdict):
     facts = Dependence(z=z, planted_z=planted, accuracy=0.1, majority=0.12, examples=900, held_out=held_out, steps=200,
-                       seconds=1.0)  # fmt: skip
+                       looks=(), seconds=1.0)  # fmt: skip
     assert judge_dependence(facts).verdict == verdict
 
 

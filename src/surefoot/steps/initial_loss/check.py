@@ -14,15 +14,18 @@ from torch import Tensor, nn
 
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
-from surefoot.record.decision import Decision, decision
+from surefoot.record.decision import Decision, cost_in_examples, decision
 from surefoot.steps.initial_loss.judge import InitialLoss, judge
 from surefoot.steps.untouched import untouched
 from surefoot.steps.wiring.check import fitting_task
 from surefoot.steps.wiring.measure import batch, forward, loss_kind, loss_or_nan
 from surefoot.training.task import Loss, Task
 
-BATCHES = 8
-"""Batches of 128 examples whose losses are averaged: the standard error shows if that is enough. Chosen by hand."""
+LEAST_BATCHES, BATCHES = 2, 8
+"""Batches of 128 examples whose losses are averaged, at least and usually: the standard error shows if that is enough.
+Chosen by hand."""
+_PASSES = 3
+"""Forward passes of each: as it is, standardised, and in evaluation mode."""
 
 
 def check_initial_loss(
@@ -31,6 +34,7 @@ def check_initial_loss(
     loss: Loss | None = None,
     *,
     weight_decay: float = 5e-4,
+    most_examples: int | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -45,6 +49,7 @@ def check_initial_loss(
     Args:
         model, data, loss, seed, device, precision, threads: as in `check_wiring`.
         weight_decay: to say what it adds, weight_decay / 2 * ||W||^2.
+        most_examples: what it may cost, in training examples; None: eight batches, 1,024. There are at least two.
 
     Returns:
         A decision whose value has `loss`, `chance`, and `with_weight_decay`; None where model and data do not fit.
@@ -66,9 +71,11 @@ def check_initial_loss(
     with untouched(model, data) as proof:
         task, findings = fitting_task(model, data, loss, seed=seed, device=device, precision=precision, threads=threads)
         if task is not None:
+            affordable = BATCHES if most_examples is None else most_examples // initial_loss_examples(task, 1)
+            batches = max(LEAST_BATCHES, min(BATCHES, affordable))
             with task.machine.computing():
-                facts = measure(task, weight_decay)
-            evidence = dataclasses.asdict(facts)
+                facts = measure(task, weight_decay, batches)
+            evidence = dataclasses.asdict(facts) | {"evaluated_examples": _PASSES * batches * facts.examples}
             claim += f", {facts.chance:.4g} for {facts.classes} classes" if facts.classes is not None else ""
             value = {"loss": facts.loss, "chance": facts.chance, "with_weight_decay": facts.loss + facts.penalty}
             findings = judge(facts)  # what led here is step 0's
@@ -78,15 +85,25 @@ def check_initial_loss(
     )
 
 
-def measure(task: Task, weight_decay: float = 5e-4) -> InitialLoss:
+def initial_loss_examples(task: Task, batches: int = LEAST_BATCHES) -> int:
+    """Return what step 1 costs, in training examples, with so many batches."""
+    return cost_in_examples(0, _PASSES * batches * len(batch(task)[1]))
+
+
+def measure(task: Task, weight_decay: float = 5e-4, most_batches: int = BATCHES) -> InitialLoss:
     """Return the loss of an untrained copy and what explains it.
+
+    Args:
+        task: what is to be learned.
+        weight_decay: of the penalty.
+        most_batches: whose losses are averaged, at least 2.
 
     >>> import surefoot
     >>> facts = measure(surefoot.task(surefoot.load("digits"), "linear"))
     >>> round(facts.loss, 4), round(facts.chance, 4), facts.penalty  # ln 10; the weights start at zero
     (2.3026, 2.3026, 0.0)
     """
-    batches = [batch(task, number) for number in range(BATCHES)]
+    batches = [batch(task, number) for number in range(most_batches)]
     x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     outputs = _outputs(task, [x for x, _ in batches])
     losses, whole = _losses(task, outputs, batches), torch.cat(outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import time
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import Part
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
-from surefoot.record.decision import Decision, decision
+from surefoot.record.decision import Decision, cost_in_examples, decision
 from surefoot.record.progress import Progress, finished
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.steps.follow import follow
@@ -29,6 +30,7 @@ from surefoot.steps.untouched import untouched
 from surefoot.steps.wiring.measure import are_probabilities
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.loop import advance, start
+from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
 from surefoot.training.task import Loss, Task
@@ -36,12 +38,18 @@ from surefoot.training.task import Loss, Task
 LRS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0)
 """The lecture's "good rates to try", 1e-4 to 1e-1, a decade higher since it is meant to be learned quickly, two rates a
 decade; widened where the best lies on the border."""
+BATCHES = 8
 BATCH_SIZE = 16
-"""Examples per update, so that 8 batches are 128 examples. Chosen by hand."""
+"""Batches of the sample, and examples per update: 128 in all. Chosen by hand."""
 LEAST_BATCH_SIZE = 2
 """Batch norm needs two."""
+LEAST_LOOKS = 2
+"""Looks that must be paid for before the step is begun inside a search: after one or two each shipped model knows the
+sample of digits by heart, and 20 of 33 sound models (tests/support/faults.py) do."""
 _PASSES_AT_ONCE = 5
 """Passes over the sample between two looks at it. Chosen by hand."""
+_VARIES_EXAMPLES = 16
+"""Examples that are looked at twice to see whether the model draws random numbers. Chosen by hand."""
 
 
 def overfit_sample(
@@ -49,7 +57,7 @@ def overfit_sample(
     data: Any,
     loss: Loss | None = None,
     *,
-    batches: int = 8,
+    batches: int = BATCHES,
     batch_size: int | None = None,
     lrs: Sequence[float] | None = None,
     max_steps: int = 800,
@@ -106,12 +114,23 @@ def _rates(lrs: Any) -> bool:
 
 def overfitting_sample(
     task: Task,
-    batches: int = 8,
+    batches: int = BATCHES,
     batch_size: int | None = None,
     lrs: Sequence[float] | None = None,
     max_steps: int = 800,
+    *,
+    most_examples: float = math.inf,
+    engine: Engine | None = None,
 ) -> Generator[Progress, None, Decision]:
-    """Do the work of `overfit_sample` on a task, a piece at a time, and return the decision."""
+    """Do the work of `overfit_sample` on a task, a piece at a time, and return the decision.
+
+    Args:
+        task: what is learned.
+        batches, batch_size, lrs, max_steps: as in `overfit_sample`.
+        most_examples: what it may cost, in training examples. Beyond the first look none is begun that would cost more;
+            what is not decided by then is said to be open, and is no failure.
+        engine: computes the steps; None makes one.
+    """
     began = time.perf_counter()
     size = min(batch_size or _fitting_batch(task, batches), task.data.examples)
     small = sample_task(task, min(task.data.examples, batches * size))
@@ -122,7 +141,7 @@ def overfitting_sample(
         planned, doing = done + len(waiting) * max_steps, f"rates {waiting[0]:.2g} to {waiting[-1]:.2g}"
         yield Progress(done, planned, doing)
         members, marks = _members(small, size, waiting, max_steps)
-        for look in follow(members, marks):
+        for look in follow(members, marks, engine):
             done += look.steps
             yield Progress(done, planned, doing)
             runs = zip(waiting, look.states, look.rows, strict=True)
@@ -130,9 +149,16 @@ def overfitting_sample(
             facts = dataclasses.replace(facts, records=records)
             if look.mark is not None and (facts.passed or not look.alive):
                 break
+            if look.mark is not None:
+                passes = (min(mark for mark in marks if mark > look.mark) - look.mark) // (sample.examples // size)
+                if look_examples(sample.examples, look.alive, passes) > most_examples - _cost(small, facts):
+                    facts = dataclasses.replace(facts, cut=True)
+                    break
         fitted = any(facts.learned_in_training(lr) for lr in facts.records)
-        waiting = [] if fitted or lrs is not None else list(beyond(facts))
-    passed = facts.passed
+        waiting = [] if facts.cut or fitted or lrs is not None else list(beyond(facts))
+        if waiting and look_examples(sample.examples, len(waiting)) > most_examples - _cost(small, facts):
+            facts, waiting = dataclasses.replace(facts, cut=True), []
+    passed, (trained, evaluated) = facts.passed, _spent(small, facts)
     return decision(
         2,
         "overfit-sample",
@@ -144,9 +170,46 @@ def overfitting_sample(
             "enough": facts.enough,
             "dropout": "the dropout of torch's modules is off; functional dropout cannot be switched off from outside",
             "runs": [_run(facts, lr) for lr in sorted(facts.records)],
+            "trained_examples": trained,
+            "evaluated_examples": evaluated,
         },
         seconds=time.perf_counter() - began,
     )
+
+
+def overfit_examples(task: Task) -> int:
+    """Return what step 2 costs until its second look, in training examples: less is not worth beginning."""
+    size = min(_fitting_batch(task, BATCHES), task.data.examples)
+    examples = min(task.data.examples, BATCHES * size)
+    described = cost_in_examples(*_described_examples(task, examples, size))
+    return described + LEAST_LOOKS * look_examples(examples, len(LRS))
+
+
+def look_examples(examples: int, rates: int, passes: int = _PASSES_AT_ONCE) -> int:
+    """Return what the passes until a look cost, each with an evaluation after it, in training examples.
+
+    >>> look_examples(128, 7)  # 4/3 x 128 x 7 x 5
+    5974
+    """
+    return cost_in_examples(passes * rates * examples, passes * rates * examples)
+
+
+def _spent(task: Task, facts: Facts) -> tuple[int, int]:
+    """Return on how many examples was trained so far, and for how many outputs were only computed."""
+    sample, records = facts.sample, facts.records.values()
+    trained, evaluated = _described_examples(task, sample.examples, sample.batch_size)
+    trained += sample.batch_size * sum(record.outcome.step for record in records)
+    return trained, evaluated + sample.examples * sum(len(record.rows) for record in records)
+
+
+def _cost(task: Task, facts: Facts) -> int:
+    return cost_in_examples(*_spent(task, facts))
+
+
+def _described_examples(task: Task, examples: int, batch_size: int) -> tuple[int, int]:
+    """Return on how many of a sample's examples `measure_sample` trains, and for how many it only computes outputs."""
+    asked = examples if task.classifies and task.loss is None else 0
+    return examples // batch_size * batch_size, asked + 2 * min(_VARIES_EXAMPLES, examples)
 
 
 def _fitting_batch(task: Task, batches: int) -> int:
@@ -171,14 +234,15 @@ def _members(task: Task, batch_size: int, lrs: Sequence[float], max_steps: int) 
 
 
 def _record(state: State, rows: Sequence[Row]) -> Record:
-    stopped = Outcome(kind="interrupted", step=state.step, reason="another member was faster")
+    stopped = Outcome(kind="interrupted", step=state.step, reason="the measurement ended before this run")
     return Record(rows=tuple(rows), outcome=state.outcome or stopped)
 
 
 def _run(facts: Facts, lr: float) -> dict[str, Any]:
     record = facts.records[lr]
     return {
-        "lr": lr, "fate": facts.fate(lr), "outcome": record.outcome.kind, "steps": [row.step for row in record.rows],
+        "lr": lr, "fate": facts.fate(lr), "outcome": record.outcome.kind, "updates": record.outcome.step,
+        "steps": [row.step for row in record.rows],
         "losses": [row.train_loss for row in record.rows], "accuracies": [row.train_accuracy for row in record.rows],
         "eval_losses": [row.val_loss for row in record.rows],
         "eval_accuracies": [row.val_accuracy for row in record.rows],
@@ -258,7 +322,7 @@ def _gives_probabilities(task: Task) -> bool:
 
 def _varies(task: Task) -> bool:
     """Whether two passes in training mode differ although torch's dropout modules are off."""
-    x, _ = fetch(task.data, task.data.train, np.arange(min(16, len(task.data.train))), seed=task.seed)
+    x, _ = fetch(task.data, task.data.train, np.arange(min(_VARIES_EXAMPLES, len(task.data.train))), seed=task.seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.autocast():
         first, second = (task.fresh_model().train()(x) for _ in range(2))
     return not torch.equal(first, second)

@@ -64,11 +64,13 @@ class Facts:
         sample: what was known before training.
         enough: the loss at which a regression is learned; None for classes.
         records: of the runs by their rate: a row for each pass; its validation is the sample, in evaluation mode.
+        cut: the runs were ended, or no others begun, because no more examples were granted.
     """
 
     sample: Sample
     enough: float | None = None
     records: Mapping[float, Record] = field(default_factory=dict)
+    cut: bool = False
 
     def learned_in_training(self, lr: float) -> bool:
         """Whether a run learned the sample in training mode."""
@@ -161,6 +163,8 @@ def judge(facts: Facts) -> list[Finding]:
         findings.append(suspect("noise-inside", reason, advice))
     if facts.passed:
         return [*findings, _success(facts)]
+    if facts.cut:
+        return [*findings, _unfinished(facts)]
     only_training = [lr for lr in facts.records if facts.learned_in_training(lr)]
     return [*findings, _statistics(facts, only_training) if only_training else _failure(facts)]
 
@@ -177,6 +181,23 @@ def _success(facts: Facts) -> Finding:
     what = "every one right" if facts.enough is None else f"loss under {facts.enough:.3g}"
     quick = f"{facts.sample.examples} examples are learned by heart in {_steps(facts.records[lr])} steps"
     return passes("learns-by-heart", f"{quick} at rate {lr:.2g}: {what}, in both modes")
+
+
+def _unfinished(facts: Facts) -> Finding:
+    """Short runs that fall prove nothing yet; that none of them falls is worth a look."""
+    steps = f"{_steps(facts.records[facts.best])} steps"
+    reason = f"not decided: {_at_best(facts)} in {steps}, and no more examples were granted"
+    if any(facts.fate(lr) == "falls" or facts.learned_in_training(lr) for lr in facts.records):
+        return passes("unfinished", reason)
+    return suspect("unfinished", reason, "surefoot check gives this step all the time that it takes")
+
+
+def _at_best(facts: Facts) -> str:
+    record, initial = facts.records[facts.best], facts.sample.initial_loss
+    right, loss = None if record.last is None else record.last.train_accuracy, _last_loss(record)
+    accuracy = "" if right is None else f" and {right:.1%} right"
+    goes = "falls" if loss < initial else "goes"
+    return f"at best, at rate {facts.best:.2g}, the loss {goes} from {initial:.4g} to {loss:.4g}{accuracy}"
 
 
 def _statistics(facts: Facts, lrs: list[float]) -> Finding:
@@ -216,20 +237,15 @@ def _failure(facts: Facts) -> Finding:
 
 
 def _plateau(facts: Facts) -> Finding:
-    lr, sample = facts.best, facts.sample
-    record = facts.records[lr]
-    right = None if record.last is None else record.last.train_accuracy
-    accuracy = "" if right is None else f" and {right:.1%} right"
-    falls = f"the loss falls from {sample.initial_loss:.4g} to {_last_loss(record):.4g}{accuracy}"
-    seen = f"at best, at rate {lr:.2g}, {falls}"
+    sample, record, ends = facts.sample, facts.records[facts.best], _at_best(facts)
     if _still_falling(record):
-        reason = f"{seen} in {_steps(record)} steps, and was still falling"
+        reason = f"{ends} in {_steps(record)} steps, and was still falling"
         return suspect("still-falling", reason, f"give more time: max_steps = {4 * _steps(record)}")
     if sample.contradictions or sample.probabilities:
-        return fails("plateau", f"{seen} and stays there", "the cause was found: see the finding before this one")
+        return fails("plateau", f"{ends} and stays there", "the cause was found: see the finding before this one")
     if sample.examples * sample.outputs > sample.parameters:
         reason = (
-            f"{seen} and stays there; {sample.parameters:,} parameters for {sample.outputs} outputs are "
+            f"{ends} and stays there; {sample.parameters:,} parameters for {sample.outputs} outputs are "
             f"fewer than {sample.examples} examples need to be learned by heart"
         )
         advice = "so small a model cannot pass this test on this sample: give fewer examples, or go on"
@@ -239,7 +255,7 @@ def _plateau(facts: Facts) -> Finding:
         "look for a bottleneck in the model, saturated or dead units, inputs that do not tell the examples apart, "
         "wrong labels, and noise inside the model"
     )
-    return fails("plateau", f"{seen} and stays there, {room}", advice)
+    return fails("plateau", f"{ends} and stays there, {room}", advice)
 
 
 def _last_loss(record: Record) -> float:

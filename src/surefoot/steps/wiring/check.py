@@ -12,15 +12,16 @@ from torch import nn
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
-from surefoot.record.decision import Decision, Finding, decision, fails, worst
+from surefoot.record.decision import Decision, Finding, cost_in_examples, decision, fails, worst
 from surefoot.steps.probe import lenient_data
 from surefoot.steps.untouched import untouched
-from surefoot.steps.wiring.dependence import dependence
+from surefoot.steps.wiring.dependence import MOST_EXAMPLES, dependence
 from surefoot.steps.wiring.judge import Fit, judge, judge_fit
 from surefoot.steps.wiring.judge_training import judge_dependence, judge_user_step
-from surefoot.steps.wiring.measure import measure, measure_fit
+from surefoot.steps.wiring.measure import measure, measure_fit, measured_examples
 from surefoot.steps.wiring.user_step import UserStep, try_user_step
 from surefoot.training.machine import machine
+from surefoot.training.population.engine import Engine
 from surefoot.training.task import Loss, Task, task
 
 _CLAIM = "data, model, loss and step fit together: the loss reaches every weight, falls along it, and the inputs matter"
@@ -33,7 +34,8 @@ def check_wiring(
     *,
     step: UserStep | None = None,
     optimizer: torch.optim.Optimizer | None = None,
-    carry_over: bool = True,
+    most_examples: int | None = None,
+    engine: Engine | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -53,8 +55,10 @@ def check_wiring(
         step: your own training step, called as step(model, x, y): zero_grad, backward and the optimizer's step. It is
             run on the model itself, which is put back byte for byte.
         optimizer: that the step uses, to be put back too.
-        carry_over: also train for a moment, to see that what is learned carries over: two thirds of what all checks
-            cost.
+        most_examples: what all checks may cost, in training examples; None: what they need. The first ones take about
+            1,200. A moment's training, to see that what is learned carries over, gets the rest, 84,000 at most, and is
+            left out where that is too little for one look.
+        engine: computes that training; None makes one.
         seed: of everything random.
         device, precision, threads: as in `Config`.
 
@@ -85,7 +89,7 @@ def check_wiring(
         evidence: dict[str, Any] = {}
         if whole is not None:
             with whole.machine.computing():
-                findings += _checked(whole, evidence, carry_over=carry_over)
+                findings += _checked(whole, evidence, most_examples, engine)
                 if step is not None and isinstance(model, nn.Module):
                     facts = try_user_step(whole, model, step, optimizer)
                     evidence["own_step"] = dataclasses.asdict(facts)
@@ -96,19 +100,32 @@ def check_wiring(
     return decision(0, "wiring", _CLAIM, findings, **more)
 
 
-def _checked(whole: Task, evidence: dict[str, Any], *, carry_over: bool) -> list[Finding]:
+def light_examples(task: Task) -> int:
+    """Return what step 0 costs without a moment's training where nothing is wrong, in training examples."""
+    return cost_in_examples(*measured_examples(task))
+
+
+def _checked(whole: Task, evidence: dict[str, Any], most_examples: int | None, engine: Engine | None) -> list[Finding]:
     """Return the findings of every check on copies of the model, and put their numbers into `evidence`."""
     facts = measure(whole)
     evidence["loss"] = dataclasses.asdict(facts.loss) | dataclasses.asdict(facts.modes)
     evidence["gradients"] = dataclasses.asdict(facts.reach)
     evidence["relus"] = {name: [getattr(relu, name) for relu in facts.rectifiers] for name in ("units", "dead")}
     evidence["descent"] = dataclasses.asdict(facts.descent)
+    evidence["trained_examples"], evidence["evaluated_examples"] = facts.trained_examples, facts.evaluated_examples
     findings = judge(facts)
-    if carry_over and worst(findings) != "fail":  # it would only fail again
-        learned = dependence(whole)
-        evidence["dependence"] = dataclasses.asdict(learned)
-        findings.append(judge_dependence(learned))
-    return findings
+    if worst(findings) == "fail":  # a moment's training would only show it again
+        return findings
+    left = MOST_EXAMPLES
+    if most_examples is not None:
+        left = min(left, most_examples - cost_in_examples(facts.trained_examples, facts.evaluated_examples))
+    learned = dependence(whole, left, engine)
+    if learned is None:
+        return findings
+    evidence["dependence"] = dataclasses.asdict(learned)
+    for name in ("trained_examples", "evaluated_examples"):
+        evidence[name] += sum(getattr(look, name) for look in learned.looks)
+    return [*findings, judge_dependence(learned)]
 
 
 def fitting_task(

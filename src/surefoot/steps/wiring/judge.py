@@ -97,6 +97,7 @@ class Reach:
         frozen_after: frozen weights of linear and convolutional layers that come after a trainable one.
         frozen_share: share of all weights, by count, that is frozen.
         frozen: number of frozen parameters.
+        batches: whose gradients were taken.
     """
 
     trainable: tuple[str, ...]
@@ -105,6 +106,7 @@ class Reach:
     frozen_after: tuple[str, ...]
     frozen_share: float
     frozen: int
+    batches: int
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,8 @@ class Facts:
         loss, modes, reach, descent: see there.
         rectifiers: in the order of the forward pass.
         examples: on which the rectifiers were watched.
+        trained_examples: whose gradients were taken, repetitions counted.
+        evaluated_examples: for which only outputs were computed.
     """
 
     classes: int | None
@@ -152,6 +156,8 @@ class Facts:
     rectifiers: tuple[Rectifier, ...]
     examples: int
     descent: Descent
+    trained_examples: int
+    evaluated_examples: int
 
 
 def judge(facts: Facts) -> list[Finding]:

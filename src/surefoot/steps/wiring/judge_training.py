@@ -22,17 +22,37 @@ DOUBLED = 0.5
 
 
 @dataclass(frozen=True)
+class HeldOutTest:
+    """What was trained until one test, since the test before, and what it showed.
+
+    Attributes:
+        planted: whether the targets were planted ones.
+        steps: updates of each member until then.
+        trained_examples: trained on, over all rates, repetitions counted.
+        evaluated_examples: that outputs were computed for, over all rates.
+        z: of the test, the largest over rates; -99 where no member could be asked.
+    """
+
+    planted: bool
+    steps: int
+    trained_examples: int
+    evaluated_examples: int
+    z: float
+
+
+@dataclass(frozen=True)
 class Dependence:
     """What short trainings showed of targets that were held out.
 
     Attributes:
         z: of the test, the largest over rates and looks: 0 is what shuffled targets give, in standard deviations.
-        planted_z: the same for targets computed from the inputs, which this network should be able to learn; None
-            where it was not needed, z being clear, or where there are too few examples for any evidence.
+        planted_z: the same for targets computed from the inputs, which this network should be able to learn. None where
+            there were none: z is clear, or can be no evidence for want of examples to test on or to train on.
         accuracy: held-out share of right answers where z was largest; None for numbers.
         majority: held-out share of the most frequent class; None for numbers.
         examples, held_out: that were trained on, and tested on.
         steps: updates of the longest member.
+        looks: the tests in order, those at planted targets last.
         seconds: that it took.
     """
 
@@ -43,6 +63,7 @@ class Dependence:
     examples: int
     held_out: int
     steps: int
+    looks: tuple[HeldOutTest, ...]
     seconds: float
 
 
@@ -79,7 +100,8 @@ class UserStepFacts:
 def judge_dependence(facts: Dependence) -> Finding:
     """Judge whether the targets depend on the inputs.
 
-    No dependence is suspect only where this training would have seen one: it saw one that was planted.
+    No dependence is suspect only where this training would have seen one: it saw one that was planted. Where it did
+    not, or where none could be planted, the finding says so and means nothing.
     """
     z = f"z = {facts.z:.1f} on {facts.held_out} examples held out after {facts.steps} steps on {facts.examples}"
     if facts.accuracy is not None and facts.majority is not None:
@@ -87,8 +109,14 @@ def judge_dependence(facts: Dependence) -> Finding:
     if facts.z >= CLEAR:
         return passes("dependence", f"the targets depend on the inputs: {z}")
     if facts.planted_z is None or facts.planted_z < CLEAR or facts.held_out < LEAST_HELD_OUT:
+        if facts.held_out < LEAST_HELD_OUT:
+            why = f"fewer than {LEAST_HELD_OUT} examples are no evidence"
+        elif facts.planted_z is None:
+            why = "too short a training for no dependence to be evidence, and none was planted beside it"
+        else:
+            why = f"nor did it learn labels planted in the same inputs, z = {facts.planted_z:.1f}"
         reason = "a moment's training cannot tell whether the targets depend on the inputs"
-        return passes("dependence", f"{reason}: {z}")
+        return passes("dependence", f"{reason}: {z}; {why}")
     reason = (
         f"the labels do not depend on the inputs, as far as this model can see (shuffled, or joined wrongly?): {z}; "
         f"labels planted in the same inputs it learned, z = {facts.planted_z:.1f}"

@@ -43,6 +43,9 @@ _RELU_BATCHES = 4
 """Batches of 128 examples: a unit that is active for one example in 100 looks dead in 0.6 % of cases."""
 _SHARES = (1e-1, 1e-2, 1e-3, 1e-4)
 """Step sizes along -g, as the share of the loss that they would take off if it were linear. Chosen by hand."""
+_FORWARD_PASSES = 1 + (_WARMING + 2) + _RELU_BATCHES + 1
+"""Batches that only go forward: for the kind of the loss, both modes, the ReLUs, and the noise of the loss. Each step
+downhill adds one."""
 _RESHAPING = ("View", "UnsafeView", "Squeeze", "Unsqueeze", "Reshape", "Select", "ToCopy")
 """What may come after a sigmoid without computing anything, as autograd names it."""
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -55,17 +58,26 @@ def measure(task: Task) -> Facts:
     x, y = batch(task)
     with torch.no_grad():
         outputs = forward(task, task.fresh_model().train(), x)
-    modes = compare_modes(task)
+    loss, modes = loss_kind(task, outputs, y), compare_modes(task)
     rectifiers, examples = watch_rectifiers(task)
+    reach, descent = reach_of_loss(task), step_downhill(task)
     return Facts(
         classes=task.data.outputs if task.classifies else None,
-        loss=loss_kind(task, outputs, y),
+        loss=loss,
         modes=modes,
-        reach=reach_of_loss(task),
+        reach=reach,
         rectifiers=rectifiers,
         examples=examples,
-        descent=step_downhill(task),
+        descent=descent,
+        trained_examples=(reach.batches + 1) * len(y),
+        evaluated_examples=(_FORWARD_PASSES + len(descent.changes)) * len(y),
     )
+
+
+def measured_examples(task: Task) -> tuple[int, int]:
+    """Return how many examples `measure` takes gradients of where nothing is wrong, and how many it only looks at."""
+    size = len(batch(task)[1])
+    return 2 * size, (_FORWARD_PASSES + len(_SHARES)) * size
 
 
 def batch(task: Task, number: int = 0, examples: int = BATCH) -> tuple[Tensor, Tensor]:
@@ -211,6 +223,7 @@ def reach_of_loss(task: Task) -> Reach:
     model = task.fresh_model().train()
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     absent, zero = set(named), {name for name, parameter in named.items() if parameter.dim() >= 2}
+    number = 0
     for number in range(_REACH_BATCHES + _REACH_STEPS):
         x, y = batch(task, number)
         loss = task.mean_loss(forward(task, model, x), y)
@@ -230,6 +243,7 @@ def reach_of_loss(task: Task) -> Reach:
         frozen_after=tuple(_frozen_after_trainable(model)),
         frozen_share=sum(frozen) / max(1, sum(parameter.numel() for parameter in model.parameters())),
         frozen=len(frozen),
+        batches=number + 1,
     )
 
 
