@@ -1,200 +1,174 @@
 import dataclasses
-import itertools
 import math
 
-import numpy as np
 import pytest
-from invented import STEPS, came_to, outcomes, trial, valley
+from invented import came_to, valley
 
-from surefoot.config import Recipe
-from surefoot.search import moves as search
-from surefoot.search import space
-from surefoot.search.response import coordinates
+from surefoot.config import Recipe, Schedule
+from surefoot.errors import CheckpointError, ConfigError
+from surefoot.record.decision import Decision
+from surefoot.search.budget import Request, StepTime, Terms, budget
+from surefoot.search.journal import History
+from surefoot.search.moves import (
+    REFINED,
+    BracketRates,
+    Check,
+    ChooseBatchSize,
+    Conclude,
+    Done,
+    TimeStep,
+    Train,
+    _round_size,
+    next_move,
+)
 
-BASE = Recipe()
-WHERE = space.space(BASE, STEPS, 0.01, 0.1, frozenset())
-RATES_ONLY = space.space(BASE, STEPS, 0.01, 0.1, frozenset({"weight_decay", "momentum"}))
-
-
-def test_a_point_and_its_recipe_mean_the_same():
-    for point in WHERE.candidates[::37]:
-        for share in (1.0, 0.25):
-            recipe = WHERE.recipe(point, share)
-            rate, decay, keep = coordinates(recipe, share)
-            assert recipe.steps == share * STEPS
-            assert rate == pytest.approx(math.log10(point.rate), abs=1e-3)
-            assert decay == pytest.approx(math.log10(point.decay), abs=0.01)
-            assert keep == pytest.approx(math.log10(1 - point.momentum))
-
-
-def test_decoupled_weight_decay_has_the_same_total():
-    where = space.space(Recipe(weight_decay_form="decoupled"), STEPS, 0.01, 0.1, frozenset())
-    recipe = where.recipe(space.Point(1.0, 3.0, 0.9), 1.0)
-    assert recipe.weight_decay == pytest.approx(3.0 / (0.1 * STEPS), rel=0.01)
+BASE = Recipe(epochs=10, batch_size=64, schedule=Schedule(kind="linear"))
+CHECKS = {"wiring": 1000, "initial-loss": 0, "overfit-sample": 10_000}
+BRACKET = {"lr": 0.03, "low": 0.01, "high": 0.1}
 
 
-def test_a_short_run_has_the_weight_decay_of_the_final_one():
-    point = space.Point(1.0, 3.0, 0.9)
-    assert WHERE.recipe(point, 0.25).weight_decay == WHERE.recipe(point, 1.0).weight_decay
+def asked(text="4x", base=BASE, fixed=("batch_size",), *, force=False):
+    terms = Terms(budget=budget(text), fixed=frozenset(fixed), force=force)
+    return Request(terms=terms, base=base, examples=1294, validation_examples=143, check_examples=CHECKS)
 
 
-def test_a_recipe_that_has_a_decay_of_its_own_keeps_it_where_nothing_is_measured():
-    own = space.space(Recipe(lr=0.1, weight_decay=6e-3), STEPS, 0.01, 0.1, frozenset())
-    assert own.usual_decay == pytest.approx(6.0)
-    assert own.usual_decay in own.decays
-    assert space.usual(own, 1.0).decay == own.usual_decay
-    assert {point.decay for point in space.only_rates(own).candidates} == {own.usual_decay}
-    assert WHERE.usual_decay == space.USUAL_DECAY
+def made(name, verdict="pass", value=None, cost=1000, **evidence):
+    return Decision(
+        step=0, name=name, claim="c", verdict=verdict, reason="r", value=value, seconds=0.1,
+        evidence={"cost_examples": cost, **evidence},
+    )  # fmt: skip
 
 
-def test_what_is_fixed_stays():
-    recipes = [RATES_ONLY.recipe(point, 1.0) for point in RATES_ONLY.candidates]
-    assert {(each.weight_decay, each.momentum) for each in recipes} == {(BASE.weight_decay, BASE.momentum)}
-    where = space.space(Recipe(lr=0.07), STEPS, 0.01, 0.1, frozenset({"lr"}))
-    assert {where.recipe(point, 1.0).lr for point in where.candidates} == {0.07}
-    assert {point.momentum for point in where.candidates} == {0.9}
+def result(trial, log_error):
+    """What came of a trial, with the examples of its batches."""
+    examples = trial.recipe.steps * trial.recipe.batch_size
+    return dataclasses.replace(came_to(trial, log_error), examples=examples)
 
 
-def test_nesterov_without_momentum_becomes_plain():
-    where = space.space(Recipe(momentum_form="nesterov"), STEPS, 0.01, 0.1, frozenset())
-    assert where.recipe(space.Point(0.1, 1.0, 0.0), 1.0).momentum_form == "pytorch"
+def searched(request, error=None, answers=None):
+    """The moves of a search in an invented world, and its end."""
+    known = {
+        "wiring": made("wiring"), "initial-loss": made("initial-loss", loss=2.3),
+        "overfit-sample": made("overfit-sample"), "batch-size": made("batch-size", value={"batch_size": 64}),
+        "learning-rate": made("learning-rate", value=BRACKET, initial_losses=[2.3]),
+    } | (answers or {})  # fmt: skip
+    history, moves = History(), []
+    while not isinstance(move := next_move(request, history), Done):
+        moves.append(move)
+        match move:
+            case TimeStep(recipe):
+                timings = {**history.timings, recipe.batch_size: StepTime(0.01, 0.1)}
+                history = dataclasses.replace(history, timings=timings)
+            case Train():
+                results = {trial.key: result(trial, (error or valley(0.3))(trial)) for trial in move.trials}
+                history = dataclasses.replace(history, results={**history.results, **results})
+            case _:
+                names = {BracketRates: "learning-rate", ChooseBatchSize: "batch-size"}
+                name = move.name if isinstance(move, Check) else names.get(type(move), "")
+                decision = move.decision if isinstance(move, Conclude) else known[name]
+                history = dataclasses.replace(history, decisions=(*history.decisions, decision))
+    return moves, history, move
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 12, 30])
-def test_a_coarse_grid_covers_the_bracket_and_every_axis(count):
-    points = space.coarse_grid(WHERE, count)
-    rates = sorted(math.log10(point.rate) for point in points)
-    low, high = math.log10(0.1) - space.REACH_DECADES[0], 0.0
-    assert len(points) == count
-    assert low - 1e-9 <= rates[0] <= rates[-1] <= high + 1e-9
-    if count >= 12:
-        gaps = [b - a for a, b in itertools.pairwise(rates)]
-        assert max(gaps) < 3 * (high - low) / count
-        assert {point.decay for point in points} == set(WHERE.decays)
-        assert {point.momentum for point in points} == set(WHERE.momenta)
+def names(history):
+    return [decision.name for decision in history.decisions]
 
 
-def test_rates_alone_are_evenly_spaced_with_the_usual_decay():
-    points = space.coarse_grid(space.only_rates(WHERE), 5)
-    steps = [math.log10(b.rate / a.rate) for a, b in itertools.pairwise(points)]
-    assert steps == pytest.approx([steps[0]] * 4)
-    assert {(point.decay, point.momentum) for point in points} == {(space.USUAL_DECAY, 0.9)}
+def test_the_steps_come_in_the_order_of_the_procedure():
+    moves, history, end = searched(asked("40x"))
+    kinds = [type(move) for move in moves]
+    assert kinds[:4] == [Check, Check, Check, BracketRates]
+    assert kinds[4:] == [Train, Conclude] * ((len(kinds) - 4) // 2)
+    order = ["wiring", "initial-loss", "overfit-sample", "learning-rate", "coarse-grid", "refine", "schedule"]
+    assert list(dict.fromkeys(names(history))) == order
+    assert end.recipe.lr / (1 - end.recipe.momentum) == pytest.approx(0.3, rel=0.5)
+    assert (end.recipe.epochs, end.recipe.steps) == (10, None)
 
 
-def tried_grid(error, shares=(0.25,), where=WHERE, count=7, seeds=1):
-    points = space.coarse_grid(space.only_rates(where), count)
-    trials = [
-        dataclasses.replace(trial(0.1, seed=seed), recipe=where.recipe(point, share), share=share)
-        for share in shares
-        for point in points
-        for seed in range(seeds)
-    ]
-    return outcomes(trials, error)
+def test_every_trial_is_paid_for_once():
+    _, history, _ = searched(asked("40x"))
+    paid = sum(each.evidence["cost_examples"] for each in history.decisions if "members" in each.evidence)
+    assert paid == sum(result.examples for result in history.results.values())
 
 
-@pytest.mark.parametrize("best", [0.1, 0.3, 0.8])
-def test_the_choice_lies_at_the_valley(best):
-    choice = search.choose(tried_grid(valley(best, cliff=9), (0.25, 1.0)), WHERE, 1000)
-    assert choice.point.rate == pytest.approx(best, rel=0.5)
-    assert choice.lr_low <= choice.recipe.lr <= choice.lr_high
-    assert choice.recipe.steps == STEPS
-    assert not choice.at_border
-    assert choice.decay_open
-    assert choice.momentum_open
+@pytest.mark.parametrize("text", ["0.5x", "1x", "2x", "4x", "8x", "16x", "40x"])
+@pytest.mark.parametrize("fixed", [("batch_size",), ("batch_size", "lr"), ("batch_size", "momentum", "schedule")])
+def test_no_search_asks_for_more_than_its_budget(text, fixed):
+    _, history, _ = searched(asked(text, fixed=fixed))
+    spent = sum(decision.evidence["cost_examples"] for decision in history.decisions)
+    assert spent <= budget(text).trainings * 10 * (1294 // 64) * 64
 
 
-def test_the_choice_keeps_clear_of_a_cliff():
-    """The error falls up to the edge, 0.05 decades above the best tried rate: the choice is below that edge."""
-    error = valley(0.5, cliff=0.05)
-    choice = search.choose(tried_grid(error, (1.0,), count=12), WHERE, 1000)
-    assert math.isfinite(error(dataclasses.replace(trial(0.1), recipe=choice.recipe)))
+@pytest.mark.parametrize(("name", "share"), [("wiring", 0.1), ("overfit-sample", 0.15)])
+def test_a_check_may_cost_its_share_of_what_is_left(name, share):
+    moves, history, _ = searched(asked("40x"))
+    (check,) = [move for move in moves if isinstance(move, Check) and move.name == name]
+    final = 10 * (1294 // 64) * 64
+    spent = 1000 * names(history).index(name)
+    assert check.most_examples == int(share * (40 - spent / final) * final)
 
 
-def test_short_trials_are_trusted_with_a_margin_below():
-    short = search.choose(tried_grid(valley(0.3, cliff=9), (1 / 16,)), WHERE, 1000)
-    full = search.choose(tried_grid(valley(0.3, cliff=9), (1.0,)), WHERE, 1000)
-    lower = math.log10(full.point.rate / short.point.rate)
-    assert lower == pytest.approx(4 * 0.1, abs=1 / space.PER_DECADE)  # a tenth of a decade for each of four doublings
+@pytest.mark.parametrize("name", ["wiring", "initial-loss", "overfit-sample"])
+def test_a_check_that_fails_ends_the_search_unless_forced(name):
+    answers = {name: made(name, "fail")}
+    _, history, end = searched(asked("40x"), answers=answers)
+    assert (end.recipe, names(history)[-1]) == (None, name)
+    assert searched(asked("40x", force=True), answers=answers)[2].recipe is not None
 
 
-def test_no_rate_beyond_those_that_were_tried_is_chosen():
-    """The error falls all the way to the last tried rate, so the mean goes on falling beyond it."""
-    tried = tried_grid(valley(1e3, cliff=99), (0.25, 0.5))
-    highest = max(each.trial.recipe.lr for each in tried)
-    assert search.choose(tried, WHERE, 1000).recipe.lr <= highest * 1.1
-    assert max(WHERE.rates) > 11 * highest  # rates are lr / (1 - 0.9)
+def test_where_no_rate_works_the_search_ends_unless_forced():
+    answers = {"learning-rate": made("learning-rate", "fail", initial_losses=[2.3])}
+    assert searched(asked("40x"), answers=answers)[2].recipe is None
+    assert searched(asked("40x", force=True), answers=answers)[2].recipe is not None
 
 
-def test_no_rate_is_chosen_that_only_short_runs_have_seen():
-    tried = tried_grid(valley(1.0, cliff=99), (0.25,))
-    longer = [each for each in tried_grid(valley(1.0, cliff=99), (0.5,)) if each.trial.recipe.lr < 0.03]
-    highest = max(each.trial.recipe.lr for each in longer)
-    assert search.choose([*tried, *longer], WHERE, 1000).recipe.lr <= highest * 1.1
+def test_a_grid_in_which_nothing_finishes_ends_the_search_unless_forced():
+    _, history, end = searched(asked(), lambda trial: math.inf)
+    assert end.recipe is None
+    assert (names(history)[-1], history.decisions[-1].verdict) == ("coarse-grid", "fail")
+    assert history.decisions[-1].advice is not None
+    assert searched(asked(force=True), lambda trial: math.inf)[2].recipe is not None
 
 
-def test_the_middle_of_where_the_best_rate_may_lie():
-    """Where the curve is known it is the least; where it is flat and unknown, the middle, and not the luckiest rate."""
-    rates, mean = np.linspace(-2, 0, 17), np.zeros(17)
-    mean[14] = -1e-3
-    known, unknown = 1e-12 * np.eye(17), 0.01 * np.eye(17)
-    whole = (-2.0, 0.0)
-    assert search._middle(mean, known, rates, 0.0, whole) == 14
-    assert search._middle(mean, known, rates, 0.25, whole) == 12
-    assert 6 <= search._middle(mean, unknown, rates, 0.0, whole) <= 10
-    assert search._middle(mean, known, rates, 0.0, (-1.5, -1.0)) == 8
+def test_what_was_left_out_is_said():
+    _, _, end = searched(asked("0.5x"))
+    assert [text for text in end.unchecked if "wiring" in text or "step 4" in text]
+    _, _, end = searched(asked("2x", fixed=()))
+    assert "the batch size: 64 stands; only a budget in time has it chosen" in end.unchecked
 
 
-def test_noise_makes_the_choice_less_sure():
-    quiet = search.choose(tried_grid(valley(0.3, cliff=9), (1.0,), seeds=3), WHERE, 1000)
-    noisy = search.choose(tried_grid(valley(0.3, cliff=9, noise=0.5), (1.0,), seeds=3), WHERE, 1000)
-    assert noisy.spread > 2 * quiet.spread
-    assert len(noisy.alike) >= len(quiet.alike) >= 1
+def test_a_budget_in_time_asks_for_the_time_of_a_step_first_and_of_another_batch_when_it_is_chosen():
+    answers = {"batch-size": made("batch-size", value={"batch_size": 32})}
+    moves, history, end = searched(asked("10m", fixed=()), answers=answers)
+    timed = [move.recipe.batch_size for move in moves if isinstance(move, TimeStep)]
+    assert (timed, moves[0]) == ([64, 32], TimeStep(dataclasses.replace(BASE, ema_decay=None)))
+    assert names(history).count("learning-rate") == 2  # measured anew at the new batch
+    assert {result.trial.recipe.batch_size for result in history.results.values()} == {32}
+    assert end.recipe.batch_size == 32
 
 
-def test_an_answer_on_the_border_is_said():
-    assert search.choose(tried_grid(valley(100.0, cliff=9), (1.0,)), WHERE, 1000).at_border
+def test_a_final_training_that_does_not_fit_into_the_time_is_refused():
+    history = History(timings={64: StepTime(1.0, 0.0)})
+    with pytest.raises(ConfigError, match=r"10 epochs on cpu: that training alone takes about 200 s\. Give a larger"):
+        next_move(asked("150s", fixed=("batch_size", "epochs")), history)
+    with pytest.raises(ConfigError, match="1 epochs"):
+        next_move(asked("10s"), history)
 
 
-def test_only_what_was_tried_is_chosen_among_momenta_and_decays():
-    tried = tried_grid(valley(0.3, cliff=9), (1.0,))
-    assert search.choose(tried, WHERE, 1000).point[1:] == (space.USUAL_DECAY, 0.9)
-    other = [came_to(trial(0.03, decay=0.1), -4.0), came_to(trial(0.02, decay=0.1, momentum=0.95), -3.0)]
-    choice = search.choose([*tried, *other], WHERE, 1000)
-    assert choice.point.decay < space.USUAL_DECAY
-    assert not choice.decay_open
-    assert not choice.momentum_open
+def test_a_history_of_another_search_is_refused():
+    with pytest.raises(CheckpointError, match="decision 1 of the search is 'refine', where it comes to 'wiring'"):
+        next_move(asked(), History((made("refine"),)))
 
 
-def test_a_round_of_refinement_encloses_the_best_rate_and_halves_its_arms():
-    tried = tried_grid(valley(0.3, cliff=9))
-    first = search.next_points(tried, WHERE, 4, 0.5, 1000, number=1)
-    second = search.next_points(tried, WHERE, 4, 0.5, 1000, number=2)
-    center = first[0].rate
-    assert min(point.rate for point in first) < center < max(point.rate for point in first)
-    assert len({point.decay for point in first}) == 2
-    assert math.log(second[2].rate / second[0].rate) == pytest.approx(math.log(first[2].rate / first[0].rate) / 2)
+@pytest.mark.parametrize("left", [0.05, 0.3, 1.0, 2.9, 3.0, 6.0, 7.9, 40.0])
+@pytest.mark.parametrize("longest", [0.1, 0.3, 1.0])
+def test_a_round_is_paid_for_and_no_shorter_than_what_was_trained(left, longest):
+    share, count = _round_size(left, longest)
+    assert share * count <= left + 1e-9
+    assert longest <= share <= 1
+    assert count <= 8 or share < 1
+    assert count >= REFINED or share == longest
 
 
-def test_nothing_is_tried_twice_at_one_length():
-    tried = tried_grid(valley(0.3, cliff=9))
-    points = search.next_points(tried, WHERE, 4, 0.5, 1000)
-    done = outcomes(
-        [dataclasses.replace(trial(0.1), recipe=WHERE.recipe(p, 0.5), share=0.5) for p in points], lambda _: -2
-    )
-    again = search.next_points([*tried, *done], WHERE, 4, 0.5, 1000)
-    assert not {WHERE.recipe(p, 0.5) for p in again} & {each.trial.recipe for each in done}
-
-
-def test_gains_are_paired_by_seed():
-    old = [came_to(trial(0.1, seed=s), e) for s, e in ((0, -1.0), (1, -2.0))]
-    new = [came_to(trial(0.2, seed=s), e) for s, e in ((1, -2.3), (2, -9.0))]
-    assert search.paired_gain(new, old, 100) == pytest.approx(0.3)
-    assert math.isnan(search.paired_gain(new[1:], old, 100))
-
-
-def test_promising_are_the_best_of_the_final_length():
-    tried = tried_grid(valley(0.3, cliff=9), (0.25, 1.0))
-    best = search.promising(tried, WHERE, 2, 1000)
-    assert [each.steps for each in best] == [STEPS, STEPS]
-    assert best[0].lr / 0.1 == pytest.approx(0.3, rel=0.6)
-    assert search.promising(tried_grid(valley(0.3)), WHERE, 2, 1000) == []
+def test_nothing_left_is_no_round():
+    assert _round_size(-1.0, 0.5)[1] == 0

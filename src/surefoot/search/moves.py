@@ -1,245 +1,516 @@
-"""Which recipes to try next, and which one to choose: pure functions of the trials so far."""
+"""A search is a value: the next move is a function of what is asked for and of what has come of the moves so far.
+
+    while not isinstance(move := next_move(request, journal.history), Done):
+        ...  # carry it out, and keep in the journal what comes of it
+
+`next_move` goes through the procedure from its beginning. Where the history has what a step came to, it takes that; at
+the first step that it lacks, it stops and asks for it. So a search goes on by being asked again, here or elsewhere, and
+invented histories test it in milliseconds.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
-import numpy as np
+from surefoot.config import Recipe, Schedule, ScheduleKind
+from surefoot.errors import CheckpointError, ConfigError
+from surefoot.optim.plan import plan
+from surefoot.record.decision import Decision
+from surefoot.record.trial import Trial, TrialResult
+from surefoot.search import decide
+from surefoot.search.budget import FinalRun, Ledger, Request, final_run
+from surefoot.search.choose import Choice, choose, next_points, promising
+from surefoot.search.journal import History
+from surefoot.search.space import Space, coarse_grid, only_rates, space_around, trial_of, usual, without_momentum
+from surefoot.settings import from_dict
 
-from surefoot.config import Recipe
-from surefoot.record.trial import Tried
-from surefoot.search.response import CEILING, coordinates, errors, fitted
-from surefoot.search.space import PER_DECADE, Point, Space
+BRACKET_SHARE = 0.1
+"""Share of what is left that step 3 may cost. Chosen by hand: it only has to tell the coarse grid where to look."""
+BRACKET_RUNS = 9
+"""Runs of the shortest form of step 3: seven half decades, and about two more where the grid is widened."""
+BATCH_SHARE = 0.15
+"""Share of what is left that choosing the batch size may cost. Chosen by hand."""
+_BATCH_STEPS = 200
+"""Updates of the run along which noise is measured; measuring, timing and at most two races take as long each."""
+COARSE_SHARE = 0.45
+"""Share of what is then left that the coarse grid may cost. Chosen by hand: about half to look around."""
+WIDE, NARROW = 12, 5
+"""Members of a coarse grid over rate, decay and momentum; of one over rates alone, where no more can be paid for."""
+TELLING_SHARE = 0.5
+"""Shortest runs that say which weight decay or momentum is better. On digits with flipped labels runs of a quarter of
+the length preferred a tenth of the decay that was best at the end, since nothing is learned by heart in so short a time
+(docs/log.md, "Regret at two trainings, halved")."""
+LEAST_SHARE = 1 / 16
+LEAST_STEPS = 10
+"""Shorter runs say nothing of longer ones. Chosen by hand."""
+REFINED = 3
+"""Members of a round of refinement: fewer do not enclose a best rate."""
+MOST_ROUNDS = 6
+SETTLED = 0.01
+"""A round that lowers the expected log error by less than this was the last. Chosen by hand: 1 % of the errors."""
+SEEDS = 3
+"""Repetitions of the best recipes where they are close and it can be paid for."""
+SCHEDULES: tuple[ScheduleKind, ...] = ("linear", "cosine", "wsd", "step")
+RESERVED_FROM = 6.0
+"""Final trainings that must be left for some of them to be kept for comparing schedules. Chosen by hand: half as many
+again as that takes."""
 
-_ARM_DECADES = 0.25
-"""Distance of a round's rates from the best so far, in the first round: a factor of 1.8, near Bengio's 2."""
-_CAUTION = 0.5
-"""Standard deviations by which the choice avoids what is unknown. Chosen by hand: without, rates were extrapolated over
-the cliff."""
-_SMOOTHING_DECADES = 0.15
-"""A rate is chosen by the mean over its neighbours within about this, so that the answer keeps clear of the cliff on
-the side of large rates: half of the factor of 2 that tuning needs."""
-_MARGIN_DECADES = 0.1
-"""How much lower the rate is chosen for every doubling by which the final run is longer than the longest trial: what is
-stable in a short run may not be with more exposure to the peak rate, and a rate that is a fifth too low costs little.
-Of 0 to 0.15 the one that lost least on eight small tasks; without batch norm on CIFAR-10 the best rate fell by 0.2
-decades per doubling, and a rate a quarter of a decade too high there lost 4 points."""
-_DRAWS = 2000
-"""Curves drawn: the median of their best rates is then sure to a tenth of the spacing of the rates."""
-_ALIKE = 1.0
-"""Recipes within this many standard deviations of the difference to the best cannot be told from it. The usual
-"one-standard-error rule" (Breiman et al. 1984, section 3.4.3)."""
-_ALIKE_ERROR = 0.02
-"""Nor can those that are expected to make at most this share more errors: too little to pay for. Chosen by hand."""
-
-
-def next_points(
-    tried: Sequence[Tried], where: Space, count: int, share: float, validation_examples: int, *, number: int = 1
-) -> list[Point]:
-    """Return what a round of refinement tries: the best point so far, and its neighbours along every axis.
-
-    A star encloses the best rate from both sides, which the search for the most promising single points does not; its
-    arms halve from round to round.
-
-    Args:
-        tried: what is known; at least one trial finished.
-        where: what can be chosen.
-        count: how many, at most.
-        share: length of the round's runs as a share of the final one's.
-        validation_examples: on which trials are judged.
-        number: of the round, from 1.
-    """
-    center = choose(tried, where, validation_examples).point
-    known = {_identity(each.trial.recipe, each.trial.share) for each in tried if each.trial.share >= share}
-    found: list[Point] = []
-    for point in _star(center, where, _ARM_DECADES / 2 ** (number - 1)):
-        if len(found) < count and point not in found and _identity(where.recipe(point, share), share) not in known:
-            found.append(point)
-    return found
-
-
-def _star(center: Point, where: Space, arm: float) -> list[Point]:
-    """Return the points of a star, the most telling first: the rate's arms, decay's, momentum's, and longer ones."""
-    rates = [] if where.fixed_rate else [-arm, arm, -2 * arm, 2 * arm]
-    along = [center._replace(rate=center.rate * 10**each) for each in rates]
-    decays = [center._replace(decay=each) for each in _beside(where.decays, center.decay, 1)]
-    momenta = [center._replace(momentum=each) for each in _beside(where.momenta, center.momentum, 1)]
-    return [center, *along[:2], *decays, *momenta, *along[2:]]
-
-
-def _beside(axis: Sequence[Any], value: Any, steps: int) -> list[Any]:
-    """Return the values so many steps below and above one on an axis, where it has them."""
-    at = axis.index(value)
-    return [axis[i] for i in (at - steps, at + steps) if 0 <= i < len(axis)]
-
-
-def _identity(recipe: Recipe, share: float = 1.0) -> tuple[float, ...]:
-    return tuple(round(each, 2) for each in coordinates(recipe, share))
-
-
-def _spread(covariance: np.ndarray) -> np.ndarray:
-    """Return the standard deviation of each candidate's difference to their mean, which the common level is not in."""
-    centered = covariance - covariance.mean(axis=0, keepdims=True) - covariance.mean(axis=1, keepdims=True)
-    return np.sqrt(np.maximum(np.diag(centered + covariance.mean()), 0.0))
+CheckName = Literal["wiring", "initial-loss", "overfit-sample"]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The recipe that was chosen, and how sure that is.
+class TimeStep:
+    """Time a training step of this recipe, for a budget in time."""
+
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Check:
+    """Do step 0, 1 or 2.
 
     Attributes:
-        point: in decoupled coordinates.
-        recipe: chosen, with the final length in steps.
-        error: its expected log error at the final length; spread: its standard deviation.
-        lr_low, lr_high: the rates that cannot be told from it, its decay and momentum kept.
-        alike: recipes that cannot be told from it, the chosen one among them.
-        at_border: whether the chosen rate is the smallest that was tried, or the largest in the longest trials.
-        decay_open, momentum_open: whether other values were never tried.
+        name: of its decision.
+        recipe: to be trained with later.
+        most_examples: that it may cost.
     """
 
-    point: Point
+    name: CheckName
     recipe: Recipe
-    error: float
-    spread: float
-    lr_low: float
-    lr_high: float
-    alike: tuple[Recipe, ...]
-    at_border: bool
-    decay_open: bool
-    momentum_open: bool
+    most_examples: int
 
 
-def choose(tried: Sequence[Tried], where: Space, validation_examples: int) -> Choice:
-    """Return the recipe whose error at the final length is expected to be least, with some caution.
+@dataclass(frozen=True)
+class BracketRates:
+    """Do step 3: short runs of a recipe at constant rates.
 
-    Only momenta that were tried are chosen, and rates and decays between those that were. Decay and momentum are those
-    of the least error, the mean over neighbouring rates, so that one beside a cliff does not win; the rate is then the
-    middle of where the best one may lie.
+    Attributes:
+        recipe: all but its rate.
+        points_per_decade, steps, seeds: rates per factor of 10, updates of each run, repetitions.
+    """
+
+    recipe: Recipe
+    points_per_decade: int
+    steps: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class ChooseBatchSize:
+    """Choose the batch size by predicted time to a loss.
+
+    Attributes:
+        recipe: with a rate that trains.
+        probe_steps: updates of the run along which noise is measured.
+    """
+
+    recipe: Recipe
+    probe_steps: int
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train those of these trials that the history lacks. Stage: the name of the decision that follows."""
+
+    stage: str
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Conclude:
+    """Keep a decision from trials that have ended. Its seconds are those of the trials."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of a search.
+
+    Attributes:
+        recipe: chosen, with its length; None where a step failed.
+        unchecked: what the budget did not allow, a sentence each.
+    """
+
+    recipe: Recipe | None
+    unchecked: tuple[str, ...] = ()
+
+
+Measurement = Check | BracketRates | ChooseBatchSize
+"""Each comes to a decision."""
+Move = TimeStep | Measurement | Train | Conclude
+
+
+def next_move(request: Request, history: History) -> Move | Done:
+    """Return what is to be done next.
 
     Args:
-        tried: at least one trial finished.
-        where: what can be chosen.
-        validation_examples: on which trials were judged.
+        request: what is searched for.
+        history: what has come of the moves so far; all that is missing is asked for again.
+
+    Raises:
+        ConfigError: the final training alone takes longer than the budget.
+        CheckpointError: the history is not that of this request.
     """
-    response = fitted(tried, validation_examples)
-    known = _tried_part(tried, where)
-    points = known.candidates
-    at = known.coordinates(points)
-    mean, covariance = response.predict(at)
-    cautious = mean + _CAUTION * _spread(covariance)
-    longest = max(each.trial.share for each in tried if each.finished)
-    margin = -_MARGIN_DECADES * math.log2(min(1.0, longest))
-    best = int(np.argmin(_smoothed(cautious, at, len(known.rates), margin)))
-    seen = [(coordinates(each.trial.recipe)[0], each.trial.share) for each in tried if each.finished]
-    ends = (min(rate for rate, _ in seen), max(rate for rate, share in seen if share == longest))
-    if not where.fixed_rate:
-        first = best - best % len(known.rates)
-        row = slice(first, first + len(known.rates))
-        best = first + _middle(mean[row], covariance[row, row], at[row, 0], margin, ends)
-    apart = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
-    near = mean - mean[best] <= np.maximum(_ALIKE * np.sqrt(np.maximum(apart, 0)), _ALIKE_ERROR)
-    near &= apart < response.amplitude**2  # what nothing is known of is not alike, only unknown
-    near[best] = True
-    low, high = _run(near, best, at)
-    rates = at[:, 0]
-    recipes = [where.recipe(point, 1.0) for point in points]
-    return Choice(
-        point=points[best],
-        recipe=recipes[best],
-        error=float(mean[best]),
-        spread=float(math.sqrt(max(covariance[best, best], 0.0))),
-        lr_low=recipes[low].lr,
-        lr_high=recipes[high].lr,
-        alike=tuple(recipe for recipe, is_near in zip(recipes, near, strict=True) if is_near),
-        at_border=not where.fixed_rate and min(abs(rates[best] - end) for end in ends) < 0.5 / PER_DECADE,
-        decay_open=len(where.decays) > 1 and len(known.decays) == 1,
-        momentum_open=len(where.momenta) > 1 and len(known.momenta) == 1,
-    )
+    at: _Point | Move | Done = _Point(request, history)
+    for step in (_timed, _checked, _bracketed, _batch_sized, _explored, _refined, _scheduled):
+        at = step(at)
+        if not isinstance(at, _Point):
+            return at
+    assert at.recipe is not None
+    return Done(dataclasses.replace(at.recipe, ema_decay=request.base.ema_decay), at.unchecked)
 
 
-def _tried_part(tried: Sequence[Tried], where: Space) -> Space:
-    """Return the part of the space that trials have been in: choosing beyond would be guessing."""
-    momenta = {each.trial.recipe.momentum for each in tried}
-    decays = [coordinates(each.trial.recipe, each.trial.share)[1] for each in tried]
-    inside = tuple(
-        each for each in where.decays
-        if each is not None and min(decays) - 0.05 <= math.log10(each) <= max(decays) + 0.05
-    )  # fmt: skip
-    return dataclasses.replace(
-        where,
-        momenta=tuple(each for each in where.momenta if each in momenta) or where.momenta[:1],
-        decays=inside or (where.decays if where.decays == (None,) else (where.usual_decay,)),
-    )
+@dataclass(frozen=True)
+class _Point:
+    """A point of the procedure that the history has come to.
+
+    Attributes:
+        request, history: as given.
+        passed: how many decisions of the history lie behind this point.
+        results: of the trials until here, each once.
+        unchecked: what was left out until here, a sentence each.
+        recipe: chosen by step 5.
+    """
+
+    request: Request
+    history: History
+    passed: int = 0
+    results: tuple[TrialResult, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        return self.history.decisions[: self.passed]
+
+    @cached_property
+    def final(self) -> FinalRun:
+        return final_run(self.request, self.decisions, self.history.timings)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.request.terms.budget, self.final, self.decisions)
+
+    @cached_property
+    def space(self) -> Space:
+        """The recipes around the bracket; where there is none, around the rates that the lecture tries."""
+        value, fixed, base = self.value_of("learning-rate"), self.request.terms.fixed, self.final.recipe
+        low, high = (value["low"], value["high"]) if value else (1e-3, 1e-1) if "lr" not in fixed else (base.lr,) * 2
+        return space_around(base, self.final.steps, low, high, fixed)
+
+    def value_of(self, name: str) -> dict[str, Any] | None:
+        """Return the newest value that the step of this name chose; None where it chose none."""
+        return next((decision.value for decision in reversed(self.decisions) if decision.name == name), None)
+
+    def fails(self) -> bool:
+        """Whether the last decision ends the search."""
+        return self.decisions[-1].verdict == "fail" and not self.request.terms.force
+
+    def after(self, name: str) -> _Point | None:
+        """Return the point after the next decision, which must have this name; None where it is not made yet."""
+        if self.passed == len(self.history.decisions):
+            return None
+        decision = self.history.decisions[self.passed]
+        if decision.name != name:
+            raise CheckpointError(
+                f"decision {self.passed + 1} of the search is '{decision.name}', where it comes to '{name}'",
+                "a search goes on with the decisions that it made", "restore them, or choose another name",
+            )  # fmt: skip
+        members = [self.history.results[key] for key in decision.evidence.get("members", ())]
+        return dataclasses.replace(self, passed=self.passed + 1, results=(*self.results, *self.new(members)))
+
+    def new(self, results: Sequence[TrialResult]) -> list[TrialResult]:
+        """Return those results that no earlier step has come to."""
+        earlier = {result.trial.key for result in self.results}
+        return [result for result in results if result.trial.key not in earlier]
+
+    def without(self, text: str) -> _Point:
+        """Return the point after a step that the budget does not allow."""
+        return dataclasses.replace(self, unchecked=(*self.unchecked, text))
+
+    def came_to(self, trials: Sequence[Trial]) -> list[TrialResult] | None:
+        """Return what came of these trials; None where one has not ended."""
+        results = self.history.results
+        if any(trial.key not in results for trial in trials):
+            return None
+        return [dataclasses.replace(results[trial.key], trial=trial) for trial in trials]
+
+    def conclude(self, decision: Decision, results: Sequence[TrialResult]) -> Conclude:
+        """Return that a decision from these results is to be kept, with what it cost: each trial is paid for once."""
+        new = {result.trial.key: result for result in self.new(results)}.values()
+        evidence = {**decision.evidence, "cost_examples": sum(result.examples for result in new)}
+        seconds = sum(result.seconds for result in new)
+        return Conclude(dataclasses.replace(decision, evidence=evidence, seconds=seconds))
 
 
-def _middle(
-    mean: np.ndarray, covariance: np.ndarray, rates: np.ndarray, margin: float, ends: tuple[float, float]
-) -> int:
-    """Return which rate lies in the middle of where the best one may lie: the median of the best rates of curves drawn.
+def _timed(at: _Point) -> _Point | Move:
+    """How long the final training takes; it must fit into a budget of time."""
+    final, budget = at.final, at.request.terms.budget
+    if final.seconds is None:
+        return TimeStep(final.recipe)
+    if budget.seconds is not None and final.seconds > budget.seconds:
+        length = f"{final.steps / (at.request.examples // final.batch_size):.3g} epochs"
+        raise ConfigError(
+            f"budget = {budget} for a final training of {length} on {at.request.device}",
+            f"that training alone takes about {final.seconds:.0f} s",
+            "give a larger budget, fewer epochs or less data",
+        )
+    return at
 
-    The minimum of the mean follows the noise of single trials where the curve is flat; a median over what the curve may
-    be does not, and keeps away from a cliff that some of the curves have.
+
+_CHECKS: tuple[tuple[CheckName, str, float], ...] = (
+    ("wiring", "step 0, wiring", 0.1),
+    ("initial-loss", "step 1, initial loss", 1.0),
+    ("overfit-sample", "step 2, overfitting a small sample", 0.15),
+)
+"""Steps 0 to 2: name, words, and the share of what is left that each may cost; it is left out where it takes more. By
+hand: a quarter for step 0 took the rates of a search of two trainings a fifth of their runs."""
+
+
+def _checked(at: _Point) -> _Point | Move | Done:
+    """Steps 0 to 2, as far as the budget allows."""
+    for name, words, share in _CHECKS:
+        granted = share * at.ledger.left * at.final.examples
+        if at.request.check_examples[name] > granted:
+            at = at.without(f"{words}: too large a part of this budget; surefoot check does it")
+            continue
+        after = at.after(name)
+        if after is None:
+            return Check(name, at.final.recipe, int(granted))
+        at = after
+        if at.fails():
+            return Done(None, at.unchecked)
+    return at
+
+
+def _bracketed(at: _Point) -> _Point | Move | Done:
+    """Step 3. It fails where no rate works."""
+    after = _bracket(at)
+    if isinstance(after, _Point) and after.passed > at.passed and after.decisions[-1].value is None:
+        return after if at.request.terms.force else Done(None, after.unchecked)
+    return after
+
+
+def _bracket(at: _Point) -> _Point | Move:
+    """Step 3, as thoroughly as can be paid for."""
+    if "lr" in at.request.terms.fixed:
+        return at.without("step 3, the bracket of learning rates: the rate is fixed")
+    base = at.final.recipe
+    affordable = BRACKET_SHARE * at.ledger.left * at.final.examples / at.final.batch_size
+    points, steps, seeds = bracket_size(affordable, at.final.steps)
+    if BRACKET_RUNS * steps > 2 * affordable:
+        return at.without(
+            "step 3, the bracket of learning rates: too large a part of this budget; surefoot find-lr does it"
+        )
+    recipe = dataclasses.replace(base, schedule=Schedule(kind="constant"))
+    return at.after("learning-rate") or BracketRates(recipe, points, steps, seeds)
+
+
+def bracket_size(affordable_steps: float, final_steps: int) -> tuple[int, int, int]:
+    """Return how thorough step 3 can be: rates per decade, updates of each run, repetitions.
 
     Args:
-        mean, covariance: of the errors at the rates, [R] and [R, R].
-        rates: in decades, rising, [R].
-        margin: decades to stay under the median.
-        ends: lowest rate that was tried, and highest that was tried in the longest runs: beyond would be guessing.
+        affordable_steps: updates that it may cost.
+        final_steps: of the final run; no short run is longer than an eighth of it.
+
+    >>> bracket_size(5000, 10_000), bracket_size(300, 400)
+    ((4, 100, 3), (2, 33, 1))
     """
-    rng = np.random.Generator(np.random.Philox(0))  # a pure function of its arguments: the same draws every time
-    values, vectors = np.linalg.eigh(covariance)
-    drawn = mean + rng.standard_normal((_DRAWS, len(mean))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
-    middle = float(np.median(rates[drawn.argmin(axis=1)])) - margin
-    return int(np.abs(rates - np.clip(middle, *ends)).argmin())
+    longest = max(10, min(decide.FULL_STEPS, final_steps // 8))
+    for points, seeds, runs in ((4, 3, 31), (4, 1, 15), (3, 1, 12)):
+        if affordable_steps >= runs * longest and longest == decide.FULL_STEPS:
+            return points, longest, seeds
+    return 2, max(10, min(longest, int(affordable_steps / BRACKET_RUNS))), 1
 
 
-def _smoothed(values: np.ndarray, at: np.ndarray, rates: int, margin: float) -> np.ndarray:
-    """Return the mean over rates near each candidate, of its own decay and momentum, [Q]. Rates are innermost.
+def _batch_sized(at: _Point) -> _Point | Move:
+    """The batch size by predicted time to a loss, where time is the budget and it is free.
 
-    Near is what lies around the candidate's rate raised by `margin` decades.
+    It needs a rate that trains, so it comes after a first bracket, which is measured anew where the batch changes.
     """
-    own = at[:rates, 0]
-    weights = np.exp(-0.5 * ((own[:, None] + margin - own[None]) / _SMOOTHING_DECADES) ** 2)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return (values.reshape(-1, rates) @ weights.T).reshape(-1)
+    base, final = at.final.recipe, at.final
+    if "batch_size" in at.request.terms.fixed:
+        return at
+    if at.request.exact:
+        return at.without(f"the batch size: {base.batch_size} stands; only a budget in time has it chosen")
+    assert final.seconds is not None
+    value, step = at.value_of("learning-rate"), final.seconds / max(1, final.steps)
+    if value is None or 5 * _BATCH_STEPS * step > BATCH_SHARE * at.ledger.left * final.seconds:
+        return at.without(
+            "the batch size: measuring the noise would take too large a part of this budget; "
+            f"{base.batch_size} stands"
+        )  # fmt: skip
+    after = at.after("batch-size")
+    if after is None:
+        return ChooseBatchSize(dataclasses.replace(base, lr=value["low"]), _BATCH_STEPS)
+    if after.final.recipe.batch_size == base.batch_size:
+        return after
+    return _bracket(after) if after.final.seconds is not None else TimeStep(after.final.recipe)
 
 
-def _run(near: np.ndarray, best: int, at: np.ndarray) -> tuple[int, int]:
-    """Return the ends of the unbroken row of alike candidates around the best, rates being innermost."""
-    low = high = best
-    while low > 0 and near[low - 1] and at[low - 1, 0] < at[low, 0]:
-        low -= 1
-    while high + 1 < len(at) and near[high + 1] and at[high + 1, 0] > at[high, 0]:
-        high += 1
-    return low, high
+def _explored(at: _Point) -> _Point | Move | Done:
+    """Step 4, a coarse grid of complete small runs.
+
+    They cover rate, decay and momentum where the runs are long enough to tell decays apart, and else the rates alone.
+    """
+    where, granted = at.space, COARSE_SHARE * at.ledger.left
+    least = max(LEAST_SHARE, LEAST_STEPS / at.final.steps)
+    if granted < 2 * least or len(where.candidates) == 1:
+        return at.without("step 4, the coarse grid: nothing is free, or the budget does not allow two short runs")
+    after = at.after("coarse-grid")
+    if after is not None:
+        return Done(None, after.unchecked) if after.fails() else after
+    wide = granted >= WIDE * max(2 * least, TELLING_SHARE)
+    if not wide and not where.fixed_rate:
+        where = only_rates(where)
+    count = WIDE if wide else NARROW
+    share = min(1.0, granted / count)
+    if share < least:
+        share, count = least, int(granted / least)
+    count = max(2, min(int(granted / share + 1e-9), 4 * WIDE)) if share >= 1 else count
+    base = at.final.recipe
+    trials = [trial_of("coarse-grid", base, where.recipe(point, share), 0, share)
+              for point in coarse_grid(where, count)]  # fmt: skip
+    results = at.came_to(trials)
+    if results is None:
+        return Train("coarse-grid", tuple(trials))
+    made = decide.coarse(results, at.request.validation_examples, _initial_loss(at))
+    return at.conclude(made, results)
 
 
-def promising(tried: Sequence[Tried], where: Space, count: int, validation_examples: int) -> list[Recipe]:
-    """Return the recipes tried at the final length that are expected to be best, at most `count`.
+def _initial_loss(at: _Point) -> float | None:
+    """Return the loss before training, as step 3 or else step 1 saw it; None where neither ran."""
+    evidence = {decision.name: decision.evidence for decision in at.decisions}
+    if "learning-rate" in evidence:
+        losses = evidence["learning-rate"]["initial_losses"]
+        return sum(losses) / len(losses)
+    return evidence["initial-loss"].get("loss") if "initial-loss" in evidence else None
+
+
+def _refined(at: _Point) -> _Point | Move:
+    """Step 5, rounds of narrower grids and longer runs, as long as they can be paid for and change anything."""
+    where, examples = at.space, at.request.validation_examples
+    if not any(result.finished for result in at.results):
+        return _with_recipe(at, _unsearched(at))
+    choice = choose(at.results, where, examples)
+    longest = max(result.trial.share for result in at.results)
+    reserved = _reserved(at)
+    for number in range(1, MOST_ROUNDS + 1):
+        left = at.ledger.left - reserved
+        share, count = _round_size(left, longest)
+        trials = _round(at, choice, number, left, share, count) if count else []
+        if not trials:
+            break
+        after = at.after("refine")
+        if after is None:
+            results = at.came_to(trials)
+            if results is None:
+                return Train("refine", tuple(trials))
+            now = choose((*at.results, *results), where, examples)
+            return at.conclude(decide.refined(number, choice, now, results), results)
+        earlier, choice = choice, choose(after.results, where, examples)
+        at, longest = after, max(longest, share)
+        settled = earlier.error - choice.error < SETTLED and earlier.recipe == choice.recipe
+        if share == 1.0 and number > 1 and settled:
+            break
+    if longest < 1:
+        at = at.without(
+            f"a run of the final length: the longest trial was {longest:.0%} of it, and the rate is extrapolated"
+        )
+    if choice.decay_open:
+        at = at.without(f"other values of weight decay than {choice.recipe.weight_decay:g}")
+    if choice.momentum_open:
+        at = at.without(f"other values of momentum than {choice.recipe.momentum:g}")
+    return _with_recipe(at, choice.recipe)
+
+
+def _round_size(left: float, longest: float) -> tuple[float, int]:
+    """Return how long the runs of the next round are, as a share of the final one's, and how many; 0 ends step 5.
 
     Args:
-        tried, where, validation_examples: as in `choose`.
-        count: how many.
+        left: final trainings that may be spent.
+        longest: share of the longest trial so far.
     """
-    response = fitted(tried, validation_examples)
-    found = {_identity(each.trial.recipe): each.trial.recipe
-             for each in tried if each.finished and each.trial.share == 1}  # fmt: skip
-    recipes = list(found.values())
-    if not recipes:
-        return []
-    mean, _ = response.predict(np.array([[*coordinates(recipe), 0.0] for recipe in recipes]))
-    return [recipes[i] for i in np.argsort(mean)[:count]]
+    if left <= 0:
+        return 1.0, 0
+    share = min(1.0, left / REFINED) if left < 2 * REFINED else 1.0
+    count = max(0, int(left / share + 1e-9)) if share < 1 else min(max(REFINED, int(left / 2)), 8)
+    return (longest, int(left / longest)) if share < longest or count < REFINED else (share, count)
 
 
-def paired_gain(new: Sequence[Tried], old: Sequence[Tried], validation_examples: int) -> float:
-    """Return by how much the log error of one recipe is below that of another, the mean over the seeds both have."""
-    pairs = [(a, b) for a in new for b in old if a.trial.seed == b.trial.seed]
-    if not pairs:
-        return math.nan
-    ours, theirs = (errors(list(side), validation_examples) for side in zip(*pairs, strict=True))
-    level = min(ours.min(), theirs.min()) + CEILING
-    return float((np.minimum(theirs, level) - np.minimum(ours, level)).mean())
+def _round(at: _Point, choice: Choice, number: int, left: float, share: float, count: int) -> list[Trial]:
+    """Return the trials of a round of step 5."""
+    where, base, examples = at.space, at.final.recipe, at.request.validation_examples
+    inside = without_momentum(where) if choice.momentum_open else where
+    if share < TELLING_SHARE and not where.fixed_rate:
+        inside = only_rates(where)
+    points = next_points(at.results, inside, count, share, examples, number=number)
+    trials = [trial_of("refine", base, where.recipe(point, share), 0, share) for point in points]
+    if share == 1.0 and number > 1 and left >= 2 * SEEDS:  # the best ones again, to tell luck from worth
+        best = promising(at.results, where, 2, examples)
+        trials += [trial_of("refine", base, recipe, seed, 1.0) for recipe in best for seed in (1, 2)]
+        trials = trials[: max(1, int(left))]
+    return trials
+
+
+def _unsearched(at: _Point) -> Recipe:
+    """The recipe where no trial was made: the middle of the bracket, with everything else as it was."""
+    value, base = at.value_of("learning-rate"), at.final.recipe
+    return at.space.recipe(usual(at.space, (value["lr"] if value else base.lr) / (1 - base.momentum)), 1.0)
+
+
+def _with_recipe(at: _Point, recipe: Recipe) -> _Point:
+    """Return the point after step 5, its recipe's length as that of the base is given."""
+    base = at.final.recipe
+    return dataclasses.replace(at, recipe=dataclasses.replace(recipe, epochs=base.epochs, steps=base.steps))
+
+
+def _reserved(at: _Point) -> float:
+    """Return how many final trainings are kept back for comparing schedules: one for each, where there are plenty."""
+    free = "schedule" not in at.request.terms.fixed and at.final.recipe.schedule.kind != "preset"
+    # A little more, since the runs before have whole steps.
+    return len(SCHEDULES) + 0.1 if free and at.ledger.left >= RESERVED_FROM else 0.0
+
+
+def _scheduled(at: _Point) -> _Point | Move:
+    """The other shapes of the schedule at the final length with the chosen recipe, on the same batches."""
+    recipe, steps = at.recipe, at.final.steps
+    assert recipe is not None
+    if "schedule" in at.request.terms.fixed or recipe.schedule.kind == "preset":
+        return at
+    shapes = [_shaped(recipe, kind, steps, at.request.examples)
+              for kind in SCHEDULES if kind != recipe.schedule.kind]  # fmt: skip
+    trials = [trial_of("schedule", shape, dataclasses.replace(shape, epochs=None, steps=steps), 0, 1.0)
+              for shape in (recipe, *shapes)]  # fmt: skip
+    present_is_new = trials[0].key not in {result.trial.key for result in at.results}
+    if at.ledger.left < len(shapes) + present_is_new:
+        return at.without(
+            f"other schedules than {recipe.schedule.kind}: the budget did not allow "
+            f"{len(shapes)} more runs of the final length"
+        )
+    after = at.after("schedule")
+    if after is None:
+        results = at.came_to(trials)
+        if results is None:
+            return Train("schedule", tuple(trials))
+        return at.conclude(decide.schedule(results, at.request.validation_examples), results)
+    value = after.decisions[-1].value
+    assert value is not None
+    chosen = dataclasses.replace(recipe, schedule=from_dict(Schedule, value["schedule"]))
+    return dataclasses.replace(after, recipe=chosen)
+
+
+def _shaped(recipe: Recipe, kind: ScheduleKind, steps: int, examples: int) -> Recipe:
+    """Return the recipe with another shape, its warmup kept; step drops at a half and three quarters, as published
+    schedules for CIFAR-10 do (He et al. 2015, arXiv 1512.03385, section 4.2: 32k and 48k of 64k iterations).
+    """
+    epochs = steps / (examples // plan(recipe, examples).batch_size)
+    old = recipe.schedule
+    more: dict[str, Any] = {"milestones_epochs": (epochs / 2, epochs * 3 / 4)} if kind == "step" else {}
+    schedule = Schedule(kind=kind, warmup_epochs=old.warmup_epochs, warmup_start=old.warmup_start, **more)
+    return dataclasses.replace(recipe, schedule=schedule)
