@@ -16,7 +16,8 @@ from surefoot.record.decision import Decision
 from surefoot.record.trial import TrialResult
 from surefoot.search.budget import Request, Terms, budget
 from surefoot.search.journal import History
-from surefoot.search.moves import Conclude, Done, Train, next_move
+from surefoot.search.moves import Conclude, Done, Train
+from surefoot.search.procedure import next_move
 from surefoot.settings import from_dict, to_dict
 
 PLACE = Path(__file__).parent / "searches.json"
@@ -26,8 +27,8 @@ SEARCHES = {
     "linear 2x": {"budget": "2x", "recipe": {"epochs": 10.0}},
 }
 """All stages; three rounds of refinement; a small budget."""
-READ = {"learning-rate": ("initial_losses",), "initial-loss": ("loss",)}
-"""The evidence that a search reads, besides each decision's cost."""
+READ = ("cost_examples", "dependence", "initial_losses", "loss")
+"""The evidence that a search reads; of step 0's dependence, whether it was measured."""
 
 
 def described(trial):
@@ -49,9 +50,18 @@ def result_of(trial, record):
     )  # fmt: skip
 
 
+def measured(decision):
+    """What a search reads of a decision that is no function of trials."""
+    evidence = {
+        name: {} if isinstance(value, dict) else value for name, value in decision.evidence.items() if name in READ
+    }
+    unfinished = [finding for finding in decision.to_dict()["findings"] if finding["name"] == "unfinished"]
+    return {"value": decision.value, "findings": unfinished, "evidence": evidence}
+
+
 def replayed(request, record):
     """The search as it goes with the results of the record: each move, the history before it, and the end."""
-    history, moves, measured = History(), [], iter(record["decisions"])
+    history, moves, kept = History(), [], iter(record["decisions"])
     while not isinstance(move := next_move(request, history), Done):
         moves.append((move, history))
         if isinstance(move, Train):
@@ -62,13 +72,13 @@ def replayed(request, record):
                     moves.append((move, history))
             moves.pop()  # all have ended: the next move is another
             continue
-        decision = Decision(step=0, claim="", **next(measured))
+        decision = Decision.from_dict({"step": 0, "claim": "", **next(kept)})
         if isinstance(move, Conclude):
             assert (move.decision.name, move.decision.verdict) == (decision.name, decision.verdict)
             assert move.decision.reason == decision.reason
             decision = move.decision
         history = dataclasses.replace(history, decisions=(*history.decisions, decision))
-    assert next(measured, None) is None
+    assert next(kept, None) is None
     return moves, history, move
 
 
@@ -139,9 +149,7 @@ def _write() -> None:
             "decisions": [
                 {
                     "name": each.name, "verdict": each.verdict, "reason": each.reason,
-                    **({} if "members" in each.evidence else {"value": each.value, "evidence": {
-                        key: each.evidence[key] for key in (*READ.get(each.name, ()), "cost_examples")
-                    }}),
+                    **({} if "members" in each.evidence else measured(each)),
                 } for each in search.decisions
             ],
             "trials": [

@@ -9,7 +9,7 @@ from surefoot.errors import CheckpointError
 from surefoot.record.progress import read_progress
 from surefoot.search.budget import StepTime, Terms, budget
 from surefoot.search.journal import History
-from surefoot.search.moves import TELLING_SHARE
+from surefoot.search.procedure import TELLING_SHARE
 from surefoot.search.response import coordinates
 from surefoot.search.search import cost, open_search
 from surefoot.training.population.choose import LOOP
@@ -70,7 +70,14 @@ def test_the_same_seed_gives_the_same_decisions(undisturbed):
     assert without_clock(again) == without_clock(undisturbed)
 
 
-def test_a_search_that_is_stopped_anywhere_ends_with_the_same_decisions(undisturbed, tmp_path):
+@pytest.fixture
+def short_pieces(monkeypatch):
+    """Pieces of ten steps, where the smallest models would have thousands: a search is then stopped within a trial."""
+    for place in ("steps.follow", "steps.rates"):
+        monkeypatch.setattr(f"surefoot.{place}.steps_at_once", lambda members: 10)
+
+
+def test_a_search_that_is_stopped_anywhere_ends_with_the_same_decisions(undisturbed, tmp_path, short_pieces):
     """It is dropped after 1, 2, 3, ... signs of life, each time opened anew from its folder."""
     for patience in range(1, 60):
         with opened(folder=tmp_path) as search:

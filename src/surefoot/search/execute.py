@@ -17,7 +17,7 @@ from surefoot.config import Recipe, Schedule
 from surefoot.models.build import Factory
 from surefoot.optim.plan import plan
 from surefoot.record import store
-from surefoot.record.decision import Decision
+from surefoot.record.decision import Decision, cost_in_examples
 from surefoot.record.progress import Progress, within
 from surefoot.record.run import Row
 from surefoot.record.trial import Trial, TrialResult
@@ -27,10 +27,10 @@ from surefoot.search.journal import Journal
 from surefoot.search.moves import BracketRates, Check, ChooseBatchSize, Measurement, TimeStep, Train
 from surefoot.steps.batch_size.choose import BatchSizeSearch, choosing_batch_size
 from surefoot.steps.follow import follow
-from surefoot.steps.initial_loss.check import check_initial_loss
+from surefoot.steps.initial_loss.check import check_initial_loss, initial_loss_examples
 from surefoot.steps.lr_range.find_lr import LrSearch, searching
-from surefoot.steps.overfit.check import overfitting_sample
-from surefoot.steps.wiring.check import check_wiring
+from surefoot.steps.overfit.check import overfit_examples, overfitting_sample
+from surefoot.steps.wiring.check import check_wiring, light_examples
 from surefoot.training import checkpoint
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, start
@@ -43,12 +43,6 @@ SAVE_SECONDS = 30.0
 """Trials that have been computed for so long since they were last saved are saved. Chosen by hand."""
 AT_ONCE = 64
 """Trials trained at once at most: states take memory. Chosen by hand."""
-CHECK_EXAMPLES = {"wiring": 1000, "initial-loss": 0, "overfit-sample": 10_000}
-CARRY_OVER_EXAMPLES = 3000
-"""What steps 0 to 2 cost where nothing is wrong, in examples: seen on digits and CIFAR-10 with the shipped models. A
-step that fails costs more, but it ends the search. The larger number is step 0 with the moment's training that shows
-whether labels depend on inputs; it goes without where that is more than it may cost: where they do not, the coarse grid
-does not learn, and says so."""
 _STAGES = {"coarse-grid": "step 4, coarse grid", "refine": "step 5, refine", "schedule": "step 5, schedule"}
 _WARM_UP = 3
 _ROUNDS = 5
@@ -89,18 +83,18 @@ class Executor:
                 self.journal.decide(dataclasses.replace(decision, evidence=evidence))
 
     def _measured(self, move: Measurement) -> Generator[Progress, None, Decision]:
-        task = self.task
+        task, engine = self.task, self.engine
         match move:
             case Check("overfit-sample"):
-                return (yield from within("step 2: overfit a sample", overfitting_sample(task)))
+                work = overfitting_sample(task, most_examples=move.most_examples, engine=engine)
+                return (yield from within("step 2: overfit a sample", work))
             case Check():
-                place = task.machine
+                place, most = task.machine, move.most_examples
                 where: dict[str, Any] = {"seed": task.seed, "device": str(place.device), "precision": place.precision,
-                                         "threads": place.threads}  # fmt: skip
+                                         "threads": place.threads, "most_examples": most}  # fmt: skip
                 if move.name == "wiring":
                     yield Progress(0, 1, "step 0: wiring")
-                    whole = move.most_examples >= CARRY_OVER_EXAMPLES
-                    return check_wiring(self.model, task.data, task.loss, carry_over=whole, **where)
+                    return check_wiring(self.model, task.data, task.loss, engine=engine, **where)
                 yield Progress(0, 1, "step 1: initial loss")
                 decay = move.recipe.weight_decay
                 return check_initial_loss(self.model, task.data, task.loss, weight_decay=decay, **where)
@@ -109,8 +103,9 @@ class Executor:
                 wanted = LrSearch(
                     low=1e-4 if fine else 1e-3, high=1e-1 if fine else 1.0, points_per_decade=move.points_per_decade,
                     steps=move.steps, seeds=move.seeds, range_test=move.seeds > 1,
+                    most_updates=move.most_updates,
                 )  # fmt: skip
-                made = yield from within("step 3, learning rate", searching(task, recipe, wanted))
+                made = yield from within("step 3, learning rate", searching(task, recipe, wanted, engine))
                 return bracket_of_short_runs(made)
             case ChooseBatchSize(recipe, probe_steps):
                 wanted = BatchSizeSearch(probe_steps=probe_steps)
@@ -118,27 +113,24 @@ class Executor:
 
 
 def _cost(decision: Decision) -> int:
-    """Return about how many examples a measurement has trained on, from its evidence.
+    """Return what a measurement has cost, in training examples: what it counted in its evidence.
 
-    Of step 0 three rates, and a few batches for the gradients; of step 3 a run that diverged in full; of the batch size
-    its run, as many to measure, timings and races.
+    The choice of the batch size does not count: about its run, as many to measure, timings and races.
     """
     evidence = decision.evidence
-    match decision.name:
-        case "wiring":
-            return 3 * 64 * int((evidence.get("dependence") or {}).get("steps", 0)) + 1000
-        case "initial-loss":
-            return int(evidence.get("examples") or 1000)
-        case "overfit-sample":
-            size = evidence["sample"]["batch_size"]
-            return sum(int(run["steps"][-1]) * size for run in evidence["runs"] if run["steps"])
-        case "learning-rate":
-            runs = sum(len(rate["final_losses"]) for rate in evidence["rates"]) + ("range_test" in evidence)
-            return runs * evidence["steps"] * evidence["batch_size"]
-        case _:
-            raced = sum(race["batch_size"] * (race["reached"] or race["limit"]) for race in evidence["races"])
-            timed = sum(size["batch_size"] * len(size["step_seconds"]) for size in evidence["sizes"])
-            return 2 * int(evidence["steps"]) * int(evidence["batch_size"]) + timed + raced
+    if decision.name != "batch-size":
+        return cost_in_examples(evidence.get("trained_examples", 0), evidence.get("evaluated_examples", 0))
+    raced = sum(race["batch_size"] * (race["reached"] or race["limit"]) for race in evidence["races"])
+    timed = sum(size["batch_size"] * len(size["step_seconds"]) for size in evidence["sizes"])
+    return 2 * int(evidence["steps"]) * int(evidence["batch_size"]) + timed + raced
+
+
+def check_examples(task: Task) -> dict[str, int]:
+    """Return what steps 0 to 2 take at least, by the name of their decision, in training examples."""
+    return {
+        "wiring": light_examples(task), "initial-loss": initial_loss_examples(task),
+        "overfit-sample": overfit_examples(task),
+    }  # fmt: skip
 
 
 def step_time(task: Task, recipe: Recipe) -> StepTime:

@@ -1,7 +1,7 @@
 """The history of a search: every decision and every finished trial, on disk as soon as it is there.
 
-A search is a function of its request and its history (`search.moves.next_move`), so one that was killed goes on from
-what these files hold: the same answer, and no trial trained twice.
+A search is a function of its request and its history (`search.procedure`), so one that was killed goes on from what
+these files hold: the same answer, and no trial trained twice.
 
     decisions.jsonl    one decision a line: see `record.decision`
     members.jsonl      one finished trial a line: see `record.trial`

@@ -28,9 +28,10 @@ from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.search.budget import Ledger, Request, Terms, budget, final_run
-from surefoot.search.execute import CHECK_EXAMPLES, Executor
+from surefoot.search.execute import Executor, check_examples
 from surefoot.search.journal import Journal, open_journal
-from surefoot.search.moves import Conclude, Done, next_move
+from surefoot.search.moves import Conclude, Done
+from surefoot.search.procedure import next_move
 from surefoot.settings import differences, from_dict, to_dict
 from surefoot.training.open import Given, make_task, open_run, run_place
 from surefoot.training.population.engine import Engine
@@ -238,7 +239,8 @@ def _search(config: Config, terms: Terms, given: Given, task: Task, journal: Jou
     assert task.data.validation is not None
     request = Request(
         terms=terms, base=config.recipe, examples=task.data.examples,
-        validation_examples=len(task.data.validation), check_examples=CHECK_EXAMPLES, device=str(task.machine.device),
+        validation_examples=len(task.data.validation), check_examples=check_examples(task),
+        device=str(task.machine.device),
     )  # fmt: skip
     model = config.model if given.model is None else given.model
     return Search(None, config, given, request, Executor(task, model, journal, engine))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from surefoot.record.run import Row
+from surefoot.steps.pace import FIRST_STEPS, steps_at_once
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
-
-_LOOK_SECONDS = 1.0
-"""Between two looks, about, so that whoever shows progress has something to show. Chosen by hand. It divides the steps
-into calls and nothing else: what is computed does not depend on that (`advance`)."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +61,17 @@ def follow(
     engine = engine or Engine()
     here = list(states) if states is not None else start_many(members)
     rows: list[list[Row]] = [[] for _ in members]
-    steps_at_once = 1
+    piece = steps_at_once(members)
+    at_once = max(FIRST_STEPS, piece)
     for mark in marks:
         moved = 0
         while behind := [state.step for state in here if state.outcome is None and state.step < mark]:
-            before, began = sum(state.step for state in here), time.perf_counter()
-            until = min(mark, min(behind) + steps_at_once)
+            before = sum(state.step for state in here)
+            until = min(mark, min(behind) + at_once)
             here, new = advance_many(members, here, until, engine)
             for kept, more in zip(rows, new, strict=True):
                 kept += more
-            pace = (time.perf_counter() - began) / (until - min(behind))
-            steps_at_once = max(1, min(2 * steps_at_once, round(_LOOK_SECONDS / max(pace, 1e-9))))
-            moved = sum(state.step for state in here) - before
+            moved, at_once = sum(state.step for state in here) - before, piece
             if until < mark:
                 yield Look(None, here, rows, moved)
                 moved = 0

@@ -9,18 +9,8 @@ from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record.decision import Decision
 from surefoot.search.budget import Request, StepTime, Terms, budget
 from surefoot.search.journal import History
-from surefoot.search.moves import (
-    REFINED,
-    BracketRates,
-    Check,
-    ChooseBatchSize,
-    Conclude,
-    Done,
-    TimeStep,
-    Train,
-    _round_size,
-    next_move,
-)
+from surefoot.search.moves import BracketRates, Check, ChooseBatchSize, Conclude, Done, TimeStep, Train
+from surefoot.search.procedure import REFINED, _round_size, next_move
 
 BASE = Recipe(epochs=10, batch_size=64, schedule=Schedule(kind="linear"))
 CHECKS = {"wiring": 1000, "initial-loss": 0, "overfit-sample": 10_000}
