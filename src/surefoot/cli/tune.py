@@ -25,7 +25,7 @@ from surefoot.report.plain import plain_pytorch
 from surefoot.settings import flat_settings, from_dict
 
 if TYPE_CHECKING:
-    from surefoot.search.session import Session
+    from surefoot.search.search import Search
 
 Switch = Parameter(negative=())
 
@@ -65,28 +65,28 @@ def tune(
         quiet: Show no progress.
     """
     given = {**settings, **_assigned(set, settings)}
-    from surefoot.search.session import open_session
+    from surefoot.search.search import open_search
     from surefoot.search.tune import asked_for
 
     words = {"data": data, "model": given.pop("model", None)}
-    start, wanted = asked_for(words, given, config, budget, force=force)
+    start, terms = asked_for(words, given, config, budget, force=force)
     with StopSignals() as signals:
         command = shlex.join(["surefoot", *sys.argv[1:]])
-        with open_session(start, wanted, name=name, runs_dir=runs_dir, command=command) as session:
+        with open_search(start, terms, name=name, runs_dir=runs_dir, command=command) as search:
             more = Extras(tensorboard=tensorboard)
-            return _carried_out(session, signals, more, report=not no_report, as_json=json, quiet=quiet)
+            return _carried_out(search, signals, more, report=not no_report, as_json=json, quiet=quiet)
 
 
 def resume(folder: Path, *, as_json: bool, quiet: bool) -> int:
     """Go on with the search, or the final training after it, in a folder."""
-    from surefoot.search.session import open_session, read_asked
+    from surefoot.search.search import open_search, read_asked
 
-    start, wanted = read_asked(folder)
+    start, terms = read_asked(folder)
     with (
         StopSignals() as signals,
-        open_session(start, wanted, name=folder.name, runs_dir=folder.parent) as session,
+        open_search(start, terms, name=folder.name, runs_dir=folder.parent) as search,
     ):
-        return _carried_out(session, signals, Extras(), report=True, as_json=as_json, quiet=quiet)
+        return _carried_out(search, signals, Extras(), report=True, as_json=as_json, quiet=quiet)
 
 
 def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
@@ -111,28 +111,28 @@ def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _carried_out(
-    session: Session, signals: StopSignals, more: Extras, *, report: bool, as_json: bool, quiet: bool
+    search: Search, signals: StopSignals, more: Extras, *, report: bool, as_json: bool, quiet: bool
 ) -> int:
-
-    if (session.folder / store.RESULT).is_file() and "decisions" in store.read_json(session.folder / store.RESULT):
-        print(f"{session.folder} is finished; this is its result", file=sys.stderr)
-        summary = store.read_json(session.folder / store.RESULT)
+    folder = search.folder
+    assert folder is not None
+    if (folder / store.RESULT).is_file() and "decisions" in store.read_json(folder / store.RESULT):
+        print(f"{folder} is finished; this is its result", file=sys.stderr)
+        summary = store.read_json(folder / store.RESULT)
     else:
-        stopped = _searched(session, signals, quiet=quiet)
+        stopped = _searched(search, signals, folder, quiet=quiet)
         if stopped is not None:
-            print(f"stopped; go on with: surefoot resume {reference(session.folder)}", file=sys.stderr)
+            print(f"stopped; go on with: surefoot resume {reference(folder)}", file=sys.stderr)
             return stopped
-        assert session.found is not None
-        if session.found.recipe is None:
-            failed = _say_failed(session, as_json=as_json)
+        if search.recipe is None:
+            failed = _say_failed(search, as_json=as_json)
             if report:
-                say_report(session.folder, as_json=as_json, quiet=quiet)
+                say_report(folder, as_json=as_json, quiet=quiet)
             return failed
-        with session.open_final() as run:
+        with search.open_final() as run:
             stopped = follow(run, signals, quiet=quiet, more=more)
             if stopped is not None:
                 return stopped
-            summary = session.complete(run.finish(), run)
+            summary = search.complete(run.finish(), run)
     if as_json:
         print(json_.dumps(summary, indent=2))
     else:
@@ -140,43 +140,36 @@ def _carried_out(
         curves = Decision.from_dict(summary["decisions"][-1])
         print_result(summary, curves if curves.name == "curves" else None, as_json=False)
     if report:
-        say_report(session.folder, as_json=as_json, quiet=quiet)
+        say_report(folder, as_json=as_json, quiet=quiet)
     return 0 if summary["outcome"] == "finished" else 1
 
 
-def _searched(session: Session, signals: StopSignals, *, quiet: bool) -> int | None:
+def _searched(search: Search, signals: StopSignals, folder: Path, *, quiet: bool) -> int | None:
     """Run the search before the user's eyes; return the exit code of a signal that stopped it."""
-    search = session.search()
     signals.patient = True
-    with SearchDisplay(session.folder, str(session.wanted.budget), quiet=quiet) as display:
+    with SearchDisplay(folder, str(search.request.terms.budget), quiet=quiet) as display:
         shown, counted = 0, 0
-        while True:
-            try:
-                next(search)
-            except StopIteration:
-                display.show(session.journal.decisions[shown : session.journal.replayed])
-                signals.patient = False
-                return None
-            display.show(session.journal.decisions[shown : session.journal.replayed])
-            shown = session.journal.replayed
-            tried = list(session.journal.tried.values())
-            display.add_trials(each.val_loss for each in tried[counted:])
-            counted = len(tried)
-            assert session.now is not None
-            display.move(session.now)
-            if signals.received is not None:
+        while not search.done:
+            now = search.advance()
+            display.show(search.decisions[shown:])
+            shown = len(search.decisions)
+            results = list(search.journal.history.results.values())
+            display.add_trials(result.val_loss for result in results[counted:])
+            counted = len(results)
+            display.move(now)
+            if signals.received is not None and not search.done:
                 search.close()  # which saves what is being trained
                 return 128 + signals.received
+    signals.patient = False
+    return None
 
 
-def _say_failed(session: Session, *, as_json: bool) -> int:
-    found = session.found
-    assert found is not None
+def _say_failed(search: Search, *, as_json: bool) -> int:
     if as_json:
-        print_json({"recipe": None, "decisions": [each.to_dict() for each in found.decisions]})
+        print_json({"recipe": None, "decisions": [each.to_dict() for each in search.decisions]})
         return FAILED
-    _print_decisions([each.to_dict() for each in found.decisions])
-    failed = found.failed
+    _print_decisions([each.to_dict() for each in search.decisions])
+    failed = search.failed
     if failed is not None:
         print(f"\nStep {failed.step}, {failed.name}, fails: {clean(failed.reason)}.")
         if failed.advice:

@@ -50,7 +50,7 @@ def watch(run: str, *, runs_dir: Path = Path("runs")) -> int:
 
 
 def _watch_search(folder: Path) -> None:
-    decisions, tried = Tail(folder / store.DECISIONS), Tail(folder / store.TRIED)
+    decisions, tried = Tail(folder / store.DECISIONS), Tail(folder / store.TRIALS)
     beat = read_progress(folder)
     with SearchDisplay(folder, beat[0].budget or "unknown" if beat else "unknown") as display:
         alive = _Alive(folder)
