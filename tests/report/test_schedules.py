@@ -1,4 +1,4 @@
-"""The chart of schedules: what is in it, its files, and what it refuses."""
+"""The chart of schedules: what is in it, and what it refuses."""
 
 import json
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from surefoot.errors import ConfigError
-from surefoot.report.charts import COLORS, Curve, save_chart, schedule_chart
+from surefoot.report.look import COLORS
+from surefoot.report.schedules import Curve, schedule_chart
 
 
 def curve(name="cosine", steps=50, peak=0.1):
@@ -51,49 +52,6 @@ def test_more_curves_than_colours_are_told_apart_by_their_dash():
     encoding = only["encoding"]
     pairs = zip(encoding["color"]["scale"]["range"], map(str, encoding["strokeDash"]["scale"]["range"]), strict=True)
     assert len(set(pairs)) == len(COLORS) + 1
-
-
-@pytest.mark.parametrize("ending", ["svg", "html"])
-def test_each_ending_gives_its_kind_of_file(tmp_path, ending):
-    path = save_chart(schedule_chart([curve()]), tmp_path / f"chart.{ending}")
-    raw = path.read_bytes()
-    if ending == "svg":
-        assert b"<svg" in raw
-        assert b"learning rate" in raw
-    else:
-        assert b"vega" in raw
-        assert b'src="http' not in raw, "a page must open without a network"
-
-
-def test_a_picture_has_a_white_ground_and_ink_on_it(tmp_path):
-    from PIL import Image
-
-    path = save_chart(schedule_chart([curve()]), tmp_path / "chart.png")
-    pixels = np.asarray(Image.open(path).convert("RGB"))
-    assert pixels[0, 0].tolist() == [255, 255, 255]
-    assert pixels.shape[1] > 1200
-    blue = np.all(np.abs(pixels.astype(int) - [0x00, 0x72, 0xB2]) < 40, axis=-1)
-    assert blue.sum() > 1000, "the line is there"
-
-
-@pytest.mark.parametrize(
-    ("name", "message"), [("a.pdf", r"\.png, \.svg, \.html"), ("a", "end in"), ("no/such/a.svg", "folder must exist")]
-)
-def test_files_that_cannot_be_written_are_refused(tmp_path, name, message):
-    with pytest.raises(ConfigError, match=message):
-        save_chart(schedule_chart([curve()]), tmp_path / name)
-
-
-@pytest.mark.parametrize("ending", ["png", "svg"])
-def test_a_name_that_xml_cannot_hold_is_drawn_with_a_mark_in_its_place(tmp_path, ending):
-    """Without it, vl-convert aborts the process; half a character, as damaged file names have it, is one too."""
-    names = ["nul\x00", "escape\x1b[31m", "half\udc80", "fine \U0001f600"]
-    path = save_chart(schedule_chart([curve(name) for name in names]), tmp_path / f"chart.{ending}")
-    if ending == "svg":
-        text = path.read_text(encoding="utf-8")
-        assert "nul\ufffd" in text
-        assert "half\ufffd" in text
-        assert "fine \U0001f600" in text
 
 
 def test_nothing_to_draw_is_refused():

@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 
 from surefoot.errors import ConfigError
-from surefoot.report.charts import COLORS
+from surefoot.report.look import COLORS, GREY, WIDTH, chart_of, dashed, panel_title, short_numbers, styled
+from surefoot.report.run_folder import thinned
 
 MOST_CURVES = 16
 """Loss curves drawn at most, evenly chosen among the rates: a search over five decades has 11. Chosen by hand."""
 ABOVE_INITIAL = 1.3
 """Losses are drawn up to so many times the initial one; what explodes leaves the picture. Chosen by hand."""
-WIDTH = 680
-_GREY = "#555555"
 
 
-def rates_chart(decision: Mapping[str, Any]) -> Any:
+def lr_range_chart(decision: Mapping[str, Any]) -> Any:
     """Return the pictures of step 3, one above the other.
 
     Above, the loss of some rates against the step; in the middle, the loss at the end against the rate, each seed a
@@ -34,7 +34,7 @@ def rates_chart(decision: Mapping[str, Any]) -> Any:
 
     >>> rates = [{"lr": 0.1, "final_losses": [1.0, 1.1], "drop": 1.2, "word": "drops", "curve": [2.3, 1.0]}]
     >>> evidence = {"rates": rates, "curve_steps": [1.0, 2.0], "initial_losses": [2.3, 2.3], "steps": 2}
-    >>> type(rates_chart({"value": None, "evidence": evidence})).__name__
+    >>> type(lr_range_chart({"value": None, "evidence": evidence})).__name__
     'VConcatChart'
     """
     evidence = decision.get("evidence", {})
@@ -43,20 +43,12 @@ def rates_chart(decision: Mapping[str, Any]) -> Any:
     panels = [_curves(evidence, decision.get("value")), _against_rate(evidence, decision.get("value"))]
     if evidence.get("range_test"):
         panels.append(_range_test(evidence["range_test"], decision.get("value")))
-    return (
-        alt.vconcat(*panels, spacing=28)
-        .resolve_scale(color="independent", x="independent")
-        .configure(background="white", font="sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#E4E4E4", labelColor="#222222"
-        )
-    )
+    return styled(alt.vconcat(*panels, spacing=28).resolve_scale(color="independent", x="independent"))
 
 
 def _curves(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any:
     top = _top(evidence["initial_losses"])
-    chosen = _spread_out(evidence["rates"])
+    chosen = thinned(evidence["rates"], MOST_CURVES)
     names = [_name(rate) for rate in chosen]
     points = [
         {"rate": _name(rate), "step": step, "loss": loss}
@@ -68,10 +60,10 @@ def _curves(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any
     x = alt.X("step:Q", title="step (updates)", scale=alt.Scale(domain=[0, evidence["steps"]], nice=False))
     y = alt.Y("loss:Q", title="training loss", scale=alt.Scale(domain=_span(points, top), nice=False))
     layers = [
-        alt.Chart(alt.Data(values=_inside(evidence, value, top)))
+        chart_of(_inside(evidence, value, top))
         .mark_area(color=COLORS[2], opacity=0.18, clip=True)
         .encode(x=x, y=y, y2="high:Q"),
-        alt.Chart(alt.Data(values=points))
+        chart_of(points)
         .mark_line(strokeWidth=2, clip=True)
         .encode(
             x=x, y=y,
@@ -81,7 +73,7 @@ def _curves(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any
         ),
     ]  # fmt: skip
     what = "The loss at constant rates, first seed; shaded from the lowest to the highest inside the bracket"
-    title = _title(what if value is not None else "The loss at constant rates, first seed")
+    title = panel_title(what if value is not None else "The loss at constant rates, first seed")
     return alt.layer(*layers, title=title).properties(width=WIDTH - 160, height=260)
 
 
@@ -117,13 +109,13 @@ def _against_rate(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) 
     start = sum(evidence["initial_losses"]) / len(evidence["initial_losses"])
     layers = [
         *_bracket(value, x, span),
-        alt.Chart(alt.Data(values=[{"loss": start}])).mark_rule(strokeDash=[4, 4], color=_GREY).encode(y=y),
-        alt.Chart(alt.Data(values=means)).mark_line(strokeWidth=2, color=COLORS[0], clip=True).encode(x=x, y=y),
-        alt.Chart(alt.Data(values=seeds)).mark_circle(size=36, opacity=0.65, color=COLORS[0], clip=True)
+        dashed([{"loss": start}]).encode(y=y),
+        chart_of(means).mark_line(strokeWidth=2, color=COLORS[0], clip=True).encode(x=x, y=y),
+        chart_of(seeds).mark_circle(size=36, opacity=0.65, color=COLORS[0], clip=True)
         .encode(x=x, y=y, tooltip=["lr:Q", "loss:Q", "seed:N"]),
     ]  # fmt: skip
     what = "Loss against rate: a point for each seed, the bracket shaded, dashed the initial loss"
-    return alt.layer(*layers, title=_title(what)).properties(width=WIDTH, height=260)
+    return alt.layer(*layers, title=panel_title(what)).properties(width=WIDTH, height=260)
 
 
 def _bracket(value: Mapping[str, Any] | None, x: alt.X, span: Sequence[float]) -> list[Any]:
@@ -132,10 +124,10 @@ def _bracket(value: Mapping[str, Any] | None, x: alt.X, span: Sequence[float]) -
         return []
 
     def band(ends: Sequence[float], opacity: float) -> Any:
-        data = alt.Data(values=[{"lr": ends[0], "to": ends[1]}])
-        return alt.Chart(data).mark_rect(color=COLORS[2], opacity=opacity, clip=True).encode(x=x, x2="to:Q")
+        chart = chart_of([{"lr": ends[0], "to": ends[1]}])
+        return chart.mark_rect(color=COLORS[2], opacity=opacity, clip=True).encode(x=x, x2="to:Q")
 
-    mark = alt.Chart(alt.Data(values=[{"lr": value["lr"], "loss": span[1], "text": f"lr {value['lr']:.2g}"}]))
+    mark = chart_of([{"lr": value["lr"], "loss": span[1], "text": f"lr {value['lr']:.2g}"}])
     return [
         band([value["low"], value["high"]], 0.18),
         band(value["low_interval"], 0.18),
@@ -168,27 +160,22 @@ def _range_test(test: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any
     x = _rate_axis([*test["lrs"], *(lr for lr, _ in rules)])
     y = alt.Y("loss:Q", title="training loss", scale=alt.Scale(domain=span, nice=False))
     smooth = alt.Y("smooth:Q", title="training loss", scale=alt.Scale(domain=span, nice=False))
-    labels = alt.Chart(alt.Data(values=marked))
+    labels = chart_of(marked)
     layers = [
         *_bracket(value, x, span),
-        alt.Chart(alt.Data(values=points)).mark_circle(size=16, opacity=0.5, color=_GREY, clip=True).encode(x=x, y=y),
-        alt.Chart(alt.Data(values=points)).mark_line(strokeWidth=2, color=COLORS[0], clip=True).encode(x=x, y=smooth),
+        chart_of(points).mark_circle(size=16, opacity=0.5, color=GREY, clip=True).encode(x=x, y=y),
+        chart_of(points).mark_line(strokeWidth=2, color=COLORS[0], clip=True).encode(x=x, y=smooth),
         labels.mark_rule(color=COLORS[1], strokeDash=[3, 3]).encode(x=x),
         labels.mark_text(align="left", dx=4, fontSize=11, color=COLORS[1]).encode(x=x, y=y, text="text:N"),
     ]
     what = "Range test, for comparison: batch losses, smoothed, and what the usual rules read from it"
-    return alt.layer(*layers, title=_title(what)).properties(width=WIDTH, height=260)
-
-
-def _title(text: str) -> alt.TitleParams:
-    return alt.TitleParams(text, anchor="start", frame="group", fontSize=13)
+    return alt.layer(*layers, title=panel_title(what)).properties(width=WIDTH, height=260)
 
 
 def _rate_axis(lrs: Sequence[float]) -> alt.X:
     domain = [min(lrs) / 1.3, max(lrs) * 1.3]
     first, last = math.ceil(math.log10(domain[0])), math.floor(math.log10(domain[1]))
-    short = "datum.value < 0.001 ? format(datum.value, '~e') : format(datum.value, '~g')"
-    axis = alt.Axis(labelExpr=short, values=[10.0**k for k in range(first, last + 1)])
+    axis = short_numbers(values=[10.0**k for k in range(first, last + 1)])
     return alt.X("lr:Q", title="learning rate", scale=alt.Scale(type="log", domain=domain, nice=False), axis=axis)
 
 
@@ -197,24 +184,13 @@ def _name(rate: Mapping[str, Any]) -> str:
     return f"{lr:.2g}  {rate['word']}" if lr < 99.5 else f"{lr:,.0f}  {rate['word']}"
 
 
-def _spread_out(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    if len(rates) <= MOST_CURVES:
-        return list(rates)
-    return [rates[round(i * (len(rates) - 1) / (MOST_CURVES - 1))] for i in range(MOST_CURVES)]
-
-
 def _ordered(count: int) -> list[str]:
     """Colours from dark blue to orange, after viridis (van der Walt & Smith 2015), readable on white."""
     stops = ["#440154", "#46327E", "#365C8D", "#277F8E", "#1FA187", "#4AC16D", "#A0DA39", "#E6C000", "#E07B00"]
-    parts = [[int(stop[at : at + 2], 16) for stop in stops] for at in (1, 3, 5)]
-    places = [i * (len(stops) - 1) / max(1, count - 1) for i in range(count)]
-    return ["#" + "".join(f"{round(_between(part, place)):02X}" for part in parts) for place in places]
-
-
-def _between(values: Sequence[int], place: float) -> float:
-    """Return what a row of numbers says at a place between two of them."""
-    at = min(int(place), len(values) - 2)
-    return values[at] + (place - at) * (values[at + 1] - values[at])
+    channels = [[int(stop[at : at + 2], 16) for stop in stops] for at in (1, 3, 5)]
+    places = np.arange(count) * ((len(stops) - 1) / max(1, count - 1))
+    shades = np.array([np.interp(places, range(len(stops)), channel) for channel in channels]).T
+    return ["#" + "".join(f"{round(level):02X}" for level in shade) for shade in shades]
 
 
 def _top(initial: Sequence[float]) -> float:

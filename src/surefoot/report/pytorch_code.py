@@ -13,7 +13,7 @@ _SHAPES = {
 """Multiplier at t steps after the warmup, over a length in steps."""
 
 
-def plain_pytorch(recipe: Recipe, steps: int, steps_per_epoch: int) -> str:
+def pytorch_code(recipe: Recipe, steps: int, steps_per_epoch: int) -> str:
     """Return the training loop of a recipe in plain PyTorch; `model`, `batches` and their order are the reader's.
 
     Args:
@@ -21,11 +21,11 @@ def plain_pytorch(recipe: Recipe, steps: int, steps_per_epoch: int) -> str:
         steps: T, of the run.
         steps_per_epoch: updates per pass.
 
-    >>> print(plain_pytorch(Recipe(lr=0.1, weight_decay=0.0), 100, 50).splitlines()[4])
+    >>> print(pytorch_code(Recipe(lr=0.1, weight_decay=0.0), 100, 50).splitlines()[4])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     """
     if recipe.momentum_form == "sutskever" or recipe.weight_decay_form == "decoupled":
-        imports, optimizer = "import surefoot\nimport torch", _own_optimizer(recipe)
+        imports, optimizer = "import surefoot\nimport torch", _surefoot_optimizer(recipe)
     else:
         imports, optimizer = "import torch", _torch_optimizer(recipe)
     shape = recipe.schedule
@@ -63,7 +63,7 @@ def _torch_optimizer(recipe: Recipe) -> str:
     return f"optimizer = torch.optim.SGD({weights}, {', '.join(words)})"
 
 
-def _own_optimizer(recipe: Recipe) -> str:
+def _surefoot_optimizer(recipe: Recipe) -> str:
     words = [f"lr={recipe.lr:g}", f"momentum={recipe.momentum:g}", f"weight_decay={recipe.weight_decay:g}"]
     words.append(f'momentum_form="{recipe.momentum_form}"')
     words.append(f'weight_decay_form="{recipe.weight_decay_form}"')

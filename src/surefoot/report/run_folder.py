@@ -1,4 +1,4 @@
-"""What a report is made from: everything that a run's folder holds, read without torch."""
+"""What a report is made from: all that the folder of a run, a search or a comparison holds, read without torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from surefoot.curves.read import read_stored
 from surefoot.errors import CheckpointError
-from surefoot.record import comparison, store
+from surefoot.record import store
+from surefoot.record.comparison import NAME, Comparison
 from surefoot.record.decision import Decision
 from surefoot.record.noise import Noise
 from surefoot.record.noise_log import read_noise
@@ -27,41 +28,46 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
-    """One run's folder, read.
+class RunFolder:
+    """One folder, read.
 
     Attributes:
-        run: settings, environment, rows and result; None for a comparison, which is no run.
+        stored: the run's settings, environment, rows and result; None for a search or a comparison, which are no run.
         name: of the folder.
         decisions: of a search, in order; the last of a run that is done reads its curves.
-        tried: finished trials of a search.
+        trials: finished trials of a search.
         scores: of the finished model, see `record.scored`; None where there are none.
         noise: gradient noise along the run.
-        compared: a comparison of rules; None for a run.
+        comparison: of rules; None for a run.
         command: that made the folder; "" where it is not known.
     """
 
-    run: Stored | None
+    stored: Stored | None
     name: str
     decisions: tuple[Decision, ...] = ()
-    tried: tuple[TrialResult, ...] = ()
+    trials: tuple[TrialResult, ...] = ()
     scores: dict[str, Any] | None = None
     noise: tuple[Noise, ...] = ()
-    compared: comparison.Comparison | None = None
+    comparison: Comparison | None = None
     command: str = ""
 
     @property
     def rows(self) -> tuple[Row, ...]:
         """The rows of the run, all of them."""
-        return self.run.rows if self.run is not None else ()
+        return self.stored.rows if self.stored is not None else ()
 
     @property
     def shown_rows(self) -> list[Row]:
         """At most `MOST_ROWS` of them, evenly thinned, the first and the last among them."""
         return thinned(self.rows, MOST_ROWS)
 
+    @property
+    def result(self) -> dict[str, Any]:
+        """The result of the run; empty where there is none."""
+        return (self.stored.result if self.stored is not None else None) or {}
 
-def read_contents(run: str | Path, runs_dir: str | Path = "runs") -> Contents:
+
+def read_run_folder(run: str | Path, runs_dir: str | Path = "runs") -> RunFolder:
     """Return what the folder of a run, a search or a comparison holds.
 
     Args:
@@ -72,22 +78,24 @@ def read_contents(run: str | Path, runs_dir: str | Path = "runs") -> Contents:
         CheckpointError: it is none of these, or damaged.
     """
     for folder in (Path(run), Path(runs_dir) / run):
-        if (folder / comparison.NAME).is_file():
-            found = _comparison(folder / comparison.NAME)
-            return Contents(run=None, name=folder.resolve().name, compared=found, command=_command(folder))
+        name = folder.resolve().name
+        if (folder / NAME).is_file():
+            return RunFolder(
+                stored=None, name=name, command=_command(folder), comparison=_comparison(folder / NAME)
+            )  # fmt: skip
         if (folder / store.DECISIONS).is_file() and not (folder / store.CONFIG).is_file():
-            return Contents(run=None, name=folder.resolve().name, command=_command(folder), **_searched(folder))
+            return RunFolder(stored=None, name=name, command=_command(folder), **_search(folder))
     folder = store.run_folder(run, runs_dir)
-    stored, searched = read_run(folder), _searched(folder)
+    stored, search = read_run(folder), _search(folder)
     if (curves := read_stored(stored)) is not None:
-        searched["decisions"] += (curves,)
-    return Contents(
-        run=stored,
+        search["decisions"] += (curves,)
+    return RunFolder(
+        stored=stored,
         command="" if stored.command == "library" else stored.command,
         name=folder.resolve().name,
         scores=read_scores(folder),
         noise=read_noise(folder),
-        **searched,
+        **search,
     )
 
 
@@ -109,10 +117,10 @@ def _command(folder: Path) -> str:
         return ""
 
 
-def _searched(folder: Path) -> dict[str, Any]:
+def _search(folder: Path) -> dict[str, Any]:
     return {
         "decisions": _lines(folder / store.DECISIONS, Decision.from_dict),
-        "tried": _lines(folder / store.TRIALS, TrialResult.from_dict),
+        "trials": _lines(folder / store.TRIALS, TrialResult.from_dict),
     }
 
 
@@ -135,8 +143,8 @@ def _lines(path: Path, parse: Callable[[dict[str, Any]], _T]) -> tuple[_T, ...]:
     return tuple(found)
 
 
-def _comparison(path: Path) -> comparison.Comparison:
+def _comparison(path: Path) -> Comparison:
     try:
-        return comparison.Comparison.from_dict(store.read_json(path))
+        return Comparison.from_dict(store.read_json(path))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(str(path), f"it must be a comparison ({error})", "restore it from a copy") from None

@@ -1,13 +1,14 @@
-"""The exit code of decisions, and a picture that cannot be written is found out before anything is measured."""
+"""What the measuring commands share: exit codes, pictures checked beforehand, progress on stderr."""
 
 from pathlib import Path
 
 import pytest
 
-from surefoot.cli.answer import FORMATS, check_plot, exit_code
+from surefoot.cli.probe import FORMATS, check_plot, exit_code, measured
 from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
-from surefoot.report import charts
+from surefoot.record.progress import Progress
+from surefoot.report import look
 
 
 def decided(verdict):
@@ -30,4 +31,19 @@ def test_pictures_that_can_be_written_pass_and_others_are_refused(tmp_path):
 
 
 def test_the_endings_are_those_of_the_charts():
-    assert set(FORMATS) == set(charts.FORMATS)
+    assert set(FORMATS) == set(look.FORMATS)
+
+
+def measuring(steps=500):
+    for step in range(steps):
+        yield Progress(step, steps, "learning rates")
+    return "found"
+
+
+def test_progress_is_a_line_on_stderr_at_most_every_ten_seconds_and_the_answer_comes_back(capsys):
+    assert measured(measuring(), quiet=False) == "found"
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.split() == ["0", "of", "500", "steps:", "learning", "rates"]
+    assert measured(measuring(), quiet=True) == "found"
+    assert capsys.readouterr().err == ""

@@ -5,7 +5,7 @@ from torch import nn
 
 from surefoot.config import Recipe, Schedule
 from surefoot.optim.plan import plan
-from surefoot.report.plain import plain_pytorch
+from surefoot.report.pytorch_code import pytorch_code
 
 SCHEDULES = [
     Schedule(kind="constant"),
@@ -40,7 +40,7 @@ def rates_of(code, model, steps):
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda each: f"{each.kind}-{each.warmup_epochs:g}")
 def test_the_code_follows_the_plan(schedule):
     made = plan(Recipe(lr=0.3, epochs=10, batch_size=4, schedule=schedule), examples=48)
-    code = plain_pytorch(made.recipe, made.steps, made.steps_per_epoch)
+    code = pytorch_code(made.recipe, made.steps, made.steps_per_epoch)
     assert rates_of(code, nn.Linear(3, 2), made.steps) == pytest.approx(made.lr, rel=1e-12, abs=1e-12)
 
 
@@ -49,7 +49,7 @@ def test_the_optimizer_has_the_recipes_settings():
         lr=0.2, momentum=0.8, momentum_form="nesterov", weight_decay=1e-3, decay_on="weights", clip_norm=1.0
     )
     scope = {"model": nn.Linear(3, 2), "batches": []}
-    exec(compile(plain_pytorch(recipe, 10, 5), "plain", "exec"), scope)
+    exec(compile(pytorch_code(recipe, 10, 5), "plain", "exec"), scope)
     decayed, free = scope["optimizer"].param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (1e-3, 0)
     assert (decayed["nesterov"], decayed["momentum"], free["momentum"]) == (True, 0.8, 0.8)
@@ -58,9 +58,9 @@ def test_the_optimizer_has_the_recipes_settings():
 
 def test_a_form_that_pytorch_lacks_is_taken_from_here():
     scope = {"model": nn.Linear(3, 2), "batches": []}
-    exec(compile(plain_pytorch(Recipe(weight_decay_form="decoupled"), 10, 5), "plain", "exec"), scope)
+    exec(compile(pytorch_code(Recipe(weight_decay_form="decoupled"), 10, 5), "plain", "exec"), scope)
     assert type(scope["optimizer"]).__module__.startswith("surefoot")
 
 
 def test_another_schedule_is_named_and_not_faked():
-    assert "surefoot.lr_scheduler" in plain_pytorch(Recipe(schedule=Schedule(kind="sgdr")), 10, 5)
+    assert "surefoot.lr_scheduler" in pytorch_code(Recipe(schedule=Schedule(kind="sgdr")), 10, 5)
