@@ -36,7 +36,7 @@ from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.record.run import Row
 from surefoot.record.scored import scored_classes, write_scores
-from surefoot.record.trial import Trial, Tried
+from surefoot.record.trial import Trial, TrialResult
 from surefoot.settings import to_dict
 
 STEPS, PER_ROW, PER_EPOCH = 100_000, 10, 400
@@ -126,10 +126,10 @@ def large_search(place: Path) -> Path:
         loss = float(abs(np.log10(lr) + 1) + rng.normal(1, 0.05))
         trial = Trial(stage=stage, recipe=Recipe(lr=lr, weight_decay=decay, momentum=0.9), seed=i, share=0.2)
         tried.append(
-            Tried(trial=trial, outcome="finished", examples=10_000, train_loss=loss, val_loss=loss, val_accuracy=0.5,
-                  seconds=3.0)
+            TrialResult(trial=trial, outcome="finished", examples=10_000, train_loss=loss, val_loss=loss,
+                        val_accuracy=0.5, seconds=3.0)
         )  # fmt: skip
-    (folder / store.TRIED).write_text("".join(json.dumps(each.to_dict()) + "\n" for each in tried), encoding="utf-8")
+    (folder / store.TRIALS).write_text("".join(json.dumps(each.to_dict()) + "\n" for each in tried), encoding="utf-8")
     decisions = [
         Decision(step=step, name=name, verdict="pass", claim=f"{name} does", reason=f"best of {MEMBERS}", seconds=9.0,
                  value={"lr": 0.1}, evidence={"members": [e.trial.key for e in tried if e.trial.stage == name]})

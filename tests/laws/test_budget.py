@@ -10,16 +10,13 @@ import torch
 from torch import nn
 
 import surefoot
-from surefoot.config import Recipe, Schedule
+from surefoot.config import Config, Recipe, Schedule
 from surefoot.record.decision import cost_in_examples
-from surefoot.record.progress import finished
-from surefoot.search.bracket import MOST_BRACKET_SHARE
-from surefoot.search.budget import budget
-from surefoot.search.checks import CHECK_SHARE
-from surefoot.search.journal import Journal
-from surefoot.search.tuner import tuning
-from surefoot.search.work import Search
+from surefoot.search.budget import Terms, budget
+from surefoot.search.procedure import CHECK_SHARE, MOST_BRACKET_SHARE
+from surefoot.search.search import open_search
 from surefoot.training import loop
+from surefoot.training.open import Given
 from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 
@@ -67,19 +64,23 @@ def without_clock(value):
     return [without_clock(each) for each in value] if isinstance(value, list) else value
 
 
-def search(data, model, text, epochs, journal=None, fixed=()):
-    task = surefoot.task(data, model, **PLACE)
-    wanted = Search(budget=budget(text), fixed=frozenset({"batch_size", *fixed}))
+def search(data, model, text, epochs, fixed=()):
     start = Recipe(lr=0.01, epochs=epochs, batch_size=64, schedule=Schedule(kind="linear"))
-    given = (model, task.data, None)
-    return tuning(task, start, wanted, journal or Journal(), given=given, engine=Engine(LOOP))
+    terms = Terms(budget=budget(text), fixed=frozenset({"batch_size", *fixed}))
+    given = Given(data=data, model=model)
+    return open_search(Config(recipe=start, **PLACE), terms, runs_dir=None, given=given, engine=Engine(LOOP))
+
+
+def ended(search):
+    while not search.done:
+        search.advance()
+    return search
 
 
 def everything(*asked):
     """Return recipe, decisions and trials of a search, as text without what a clock wrote."""
-    journal = Journal()
-    found = finished(search(*asked[:4], journal, asked[4]))
-    values = [*journal.decisions, *journal.tried.values()]
+    found = ended(search(*asked))
+    values = [*found.decisions, *found.journal.history.results.values()]
     return json.dumps([repr(found.recipe), *(without_clock(each.to_dict()) for each in values)], indent=1)
 
 
@@ -144,7 +145,7 @@ def granted(found, share, name):
         if decision.name == name:
             break
         spent += decision.evidence["cost_examples"]
-    return share * (found.ledger.budget.trainings * found.ledger.final_examples - spent)
+    return share * (found.ledger.budget.trainings * found.ledger.final.examples - spent)
 
 
 def named(found, name):
@@ -158,7 +159,7 @@ def booked(decision):
 @pytest.mark.parametrize("text", ["2x", "4x", "12x"])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_all_that_a_search_trains_is_booked_and_every_share_is_kept(shuffled, text, counted):
-    found = finished(search(digits(shuffled), mlp, text, 12))
+    found = ended(search(digits(shuffled), mlp, text, 12))
     assert found.ledger.cost <= budget(text).trainings
     names = ("wiring", "initial-loss", "overfit-sample", "learning-rate")
     first = [each for each in found.decisions if each.name in names]
@@ -174,7 +175,7 @@ def test_all_that_a_search_trains_is_booked_and_every_share_is_kept(shuffled, te
 
 def test_step_0_books_both_of_its_trainings_where_labels_are_shuffled(counted):
     running = search(digits(shuffled=True), mlp, "6x", 50)
-    while not next(running).text.startswith("step 1"):
+    while not running.advance().doing.startswith("step 1"):
         pass
     running.close()
     wiring = surefoot.check_wiring(mlp, digits(shuffled=True), most_examples=30_000, engine=Engine(LOOP), **PLACE)
@@ -187,7 +188,7 @@ def test_step_0_books_both_of_its_trainings_where_labels_are_shuffled(counted):
 
 
 def test_step_2_ends_where_its_share_ends_and_says_so(counted):
-    found = finished(search(digits(), deep, "7x", 10))
+    found = ended(search(digits(), deep, "7x", 10))
     overfit = named(found, "overfit-sample")
     trained, cost = booked(overfit)
     share = granted(found, CHECK_SHARE["overfit-sample"], "overfit-sample")
@@ -195,4 +196,4 @@ def test_step_2_ends_where_its_share_ends_and_says_so(counted):
     assert trained == sum(run["updates"] for run in overfit.evidence["runs"]) * 16 + 128
     assert overfit.findings[-1].name == "unfinished"
     assert overfit.verdict != "fail"
-    assert any("step 2" in text for text in found.unchecked)
+    assert any("step 2" in text for text in found.end.unchecked)

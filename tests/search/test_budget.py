@@ -1,7 +1,28 @@
+import dataclasses
+
 import pytest
 
+import surefoot
+from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
-from surefoot.search.budget import AROUND_SECONDS, RESERVE, Budget, Ledger, budget
+from surefoot.record.decision import Decision
+from surefoot.search.budget import (
+    AROUND_SECONDS,
+    MOST_EPOCHS,
+    RESERVE,
+    Budget,
+    FinalRun,
+    Ledger,
+    Request,
+    StepTime,
+    Terms,
+    budget,
+    final_run,
+)
+
+SHIPPED = Recipe(epochs=10, batch_size=64, schedule=Schedule(kind="linear", warmup_epochs=2.5))
+EXAMPLES = 1294
+AN_EPOCH = EXAMPLES // 64
 
 
 @pytest.mark.parametrize(
@@ -23,18 +44,70 @@ def test_the_text_of_a_budget_means_the_same_budget():
         assert budget(str(budget(text))) == budget(text)
 
 
+def final(text, base=SHIPPED, fixed=(), decisions=(), epoch_seconds=20.0):
+    """The final training on a machine on which an epoch of digits takes so long."""
+    terms = Terms(budget=budget(text), fixed=frozenset({"batch_size", *fixed}))
+    request = Request(terms=terms, base=base, examples=EXAMPLES, validation_examples=143, check_examples={})
+    timings = {size: StepTime(epoch_seconds / AN_EPOCH, 0.0) for size in (32, 64, 128)}
+    return final_run(request, decisions, timings)
+
+
+@pytest.mark.parametrize(("text", "epochs"), [("240s", 4), ("10m", 10), ("1h", 10), ("40s", 1)])
+def test_a_length_that_nobody_fixed_takes_a_third_of_the_time_and_its_schedule_shrinks_with_it(text, epochs):
+    found = final(text)
+    assert found.recipe.epochs == epochs
+    assert found.recipe.schedule.warmup_epochs == pytest.approx(2.5 * epochs / 10)
+    assert found.seconds == pytest.approx(20 * epochs)
+    surefoot.plan(found.recipe, EXAMPLES)  # the schedule fits into it
+
+
+def test_a_recipe_without_a_length_gets_what_the_time_allows_but_not_for_ever():
+    for text, epochs in (("240s", 4), ("10h", MOST_EPOCHS)):
+        assert final(text, dataclasses.replace(SHIPPED, epochs=None)).recipe.epochs == epochs
+
+
+def test_steps_are_a_length_too():
+    found = final("240s", dataclasses.replace(SHIPPED, epochs=None, steps=10 * AN_EPOCH))
+    assert (found.recipe.epochs, found.recipe.steps) == (4, None)
+
+
+def test_a_length_that_was_fixed_stays():
+    assert final("300s", fixed=("epochs",)).recipe.epochs == 10
+
+
+def test_a_budget_in_examples_keeps_the_recipes_length_and_asks_no_clock():
+    found = final("2x")
+    assert (found.recipe, found.seconds) == (SHIPPED, 0.0)
+    assert (found.steps, found.examples) == (10 * AN_EPOCH, 10 * AN_EPOCH * 64)
+
+
+def test_a_batch_that_nobody_has_timed_must_be():
+    assert final("240s", dataclasses.replace(SHIPPED, batch_size=256)).seconds is None
+
+
+def made(name="grid", examples=0, seconds=0.0, value=None):
+    return Decision(
+        step=4, name=name, claim="c", verdict="pass", reason="r", value=value, seconds=seconds,
+        evidence={"cost_examples": examples},
+    )  # fmt: skip
+
+
+def test_another_batch_keeps_the_length():
+    found = final("240s", decisions=[made("batch-size", value={"batch_size": 128})])
+    assert found.recipe.epochs == 4
+    assert (found.batch_size, found.examples) == (128, 4 * (EXAMPLES // 128) * 128)
+    assert final("240s", decisions=[made("batch-size")]) == final("240s")  # none was chosen
+
+
 def test_examples_are_counted_against_the_final_training():
-    ledger = Ledger(budget("2x"), final_examples=1000)
-    ledger.spend("grid", 500, 3.0)
-    ledger.spend("grid", 250, 1.0)
-    ledger.spend("refine", 250, 9.0)
+    decisions = [made("grid", 500, 3.0), made("grid", 250, 1.0), made("refine", 250, 9.0)]
+    ledger = Ledger(budget("2x"), FinalRun(SHIPPED, 64, 10, 1000, 0.0), decisions)
     assert (ledger.left, ledger.cost) == (1.0, 1.0)
-    assert ledger.parts == {"grid": (750, 4.0), "refine": (250, 9.0)}
+    assert ledger.by_step == {"grid": (750, 4.0), "refine": (250, 9.0)}
 
 
 def test_time_is_kept_back_for_the_final_training_and_a_reserve():
-    ledger = Ledger(budget("100s"), final_examples=10, final_seconds=20.0)
-    ledger.spend("grid", 5, 35.0)
+    run = FinalRun(SHIPPED, 64, 1, 10, 20.0)
+    ledger = Ledger(budget("100s"), run, [made(seconds=35.0)])
     assert ledger.left == pytest.approx((100 * (1 - RESERVE) - AROUND_SECONDS - 35 - 20) / 20)
-    ledger.spend("grid", 5, 100.0)
-    assert ledger.left < 0
+    assert Ledger(budget("100s"), run, [made(seconds=135.0)]).left < 0

@@ -6,9 +6,8 @@ from invented import came_to, trial
 
 from surefoot.config import Recipe, Schedule
 from surefoot.record.decision import Decision
-from surefoot.search import decide as choosing
-from surefoot.search import moves as search
-from surefoot.search import space
+from surefoot.search import decide, space
+from surefoot.search.choose import choose
 
 
 def grid(errors, share=0.25):
@@ -16,22 +15,22 @@ def grid(errors, share=0.25):
 
 
 def test_the_best_of_a_grid_is_named_with_its_numbers():
-    decision = choosing.coarse(grid([-1.0, -2.0, -1.5]), 100, 64)
+    decision = decide.coarse(grid([-1.0, -2.0, -1.5]), 100)
     assert decision.verdict == "pass"
     assert decision.value["lr"] == 0.02
-    assert decision.value["batch_size"] == 64
+    assert decision.value["batch_size"] == 128
     assert len(decision.evidence["members"]) == 3
 
 
 @pytest.mark.parametrize(("errors", "end"), [([-1, -2, -3], "highest"), ([-3, -2, -1], "lowest")])
 def test_a_best_on_the_border_is_suspect(errors, end):
-    decision = choosing.coarse(grid(errors), 100, 64)
+    decision = decide.coarse(grid(errors), 100)
     assert decision.verdict == "suspect"
     assert end in decision.findings[1].reason
 
 
 def test_a_grid_in_which_everything_diverged_fails():
-    decision = choosing.coarse(grid([math.inf] * 3), 100, 64)
+    decision = decide.coarse(grid([math.inf] * 3), 100)
     assert decision.verdict == "fail"
     assert decision.value is None
     assert "all 3 runs diverged, at rates from 0.01 to 0.04" in decision.reason
@@ -40,19 +39,19 @@ def test_a_grid_in_which_everything_diverged_fails():
 def test_a_grid_that_does_not_get_under_the_loss_before_training_is_suspect():
     tried = grid([-1.0, -2.0, -1.5])
     best = min(each.val_loss for each in tried)
-    worse, better = (choosing.coarse(tried, 100, 64, best * factor) for factor in (0.9, 1.5))
+    worse, better = (decide.coarse(tried, 100, best * factor) for factor in (0.9, 1.5))
     assert better.verdict == "pass"
     assert worse.verdict == "suspect"
     assert worse.findings[-1].name == "learns"
     ruined = [dataclasses.replace(each, train_loss=50.0 * best) for each in tried]
-    assert choosing.coarse(ruined, 100, 64, best).verdict == "fail"
+    assert decide.coarse(ruined, 100, best).verdict == "fail"
 
 
 def test_a_round_says_how_the_rate_moved_and_what_is_alike():
-    where = space.space(Recipe(), 1000, 0.01, 0.1, frozenset())
+    where = space.space_around(Recipe(), 1000, 0.01, 0.1, frozenset())
     first, more = grid([-1.0, -2.0, -1.5, -1.0]), grid([-1.2, -2.0, -2.6, math.inf], share=1.0)
-    before, now = search.choose(first, where, 100), search.choose([*first, *more], where, 100)
-    decision = choosing.refined(1, before, now, more, first, 100)
+    earlier, now = choose(tuple(first), where, 100), choose((*first, *more), where, 100)
+    decision = decide.refined(1, earlier, now, more)
     assert decision.value["lr"] == now.recipe.lr
     assert decision.value["lr_low"] <= decision.value["lr"] <= decision.value["lr_high"]
     names = {finding.name for finding in decision.findings}
@@ -72,10 +71,10 @@ def shapes(**errors):
 
 
 def test_a_schedule_must_be_clearly_better_to_replace_the_present_one():
-    stays = choosing.schedule(shapes(linear=-2.0, cosine=-2.03, wsd=-1.5), 100)
+    stays = decide.schedule(shapes(linear=-2.0, cosine=-2.03, wsd=-1.5), 100)
     assert stays.value["kind"] == "linear"
     assert "linear stays" in stays.reason
-    moves = choosing.schedule(shapes(linear=-2.0, cosine=-2.3, wsd=-1.5), 100)
+    moves = decide.schedule(shapes(linear=-2.0, cosine=-2.3, wsd=-1.5), 100)
     assert moves.value["kind"] == "cosine"
     assert moves.value["schedule"]["kind"] == "cosine"
 
@@ -89,18 +88,18 @@ def bracket(losses, steps=12, value=None):
 
 
 def test_a_few_steps_in_which_nothing_drops_still_bound_the_rate():
-    decision = choosing.bracket_of_short_runs(bracket([2.3, 2.29, 2.31, 2.9, None]))
+    decision = decide.bracket_of_short_runs(bracket([2.3, 2.29, 2.31, 2.9, None]))
     assert decision.verdict == "suspect"
     assert (decision.value["low"], decision.value["high"]) == pytest.approx((0.01, 0.1))
 
 
 def test_a_hundred_steps_in_which_nothing_drops_are_a_failure():
     decision = bracket([2.3, 2.3], steps=100)
-    assert choosing.bracket_of_short_runs(decision) is decision
+    assert decide.bracket_of_short_runs(decision) is decision
     everything_harms = bracket([2.9, None])
-    assert choosing.bracket_of_short_runs(everything_harms) is everything_harms
+    assert decide.bracket_of_short_runs(everything_harms) is everything_harms
 
 
 def test_a_bracket_that_was_found_is_kept():
     decision = bracket([2.3, 1.0], value={"lr": 0.01})
-    assert choosing.bracket_of_short_runs(decision) is decision
+    assert decide.bracket_of_short_runs(decision) is decision

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import pytest
@@ -6,163 +5,10 @@ import torch
 from torch import nn
 
 import surefoot
-from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
-from surefoot.record.progress import finished
-from surefoot.search import space, trials
-from surefoot.search.budget import budget
-from surefoot.search.coarse import TELLING_SHARE
-from surefoot.search.journal import Journal, open_journal
-from surefoot.search.response import coordinates
-from surefoot.search.trials import trial_of, trying
-from surefoot.search.tuner import tuning
-from surefoot.search.work import Search
-from surefoot.steps import rates
-from surefoot.training.population.choose import LOOP
-from surefoot.training.population.engine import Engine
 
-START = Recipe(epochs=3, batch_size=64, schedule=Schedule(kind="linear"))
 KEPT = {"epochs": 3, "batch_size": 64, "schedule": "linear"}
 PLACE = {"threads": 1, "precision": "fp32"}
-
-
-@pytest.fixture(scope="module")
-def task():
-    return surefoot.task(surefoot.load("digits"), "linear", **PLACE)
-
-
-def search(task, journal, text="4x", start=START, fixed=(), engine=None):
-    wanted = Search(budget=budget(text), fixed=frozenset({"batch_size", *fixed}))
-    return tuning(task, start, wanted, journal, given=("linear", task.data, None), engine=engine or Engine(LOOP))
-
-
-def plain(found):
-    return [dataclasses.replace(each, seconds=0.0, untouched=None) for each in found.decisions]
-
-
-def without_clock(decision):
-    values = decision.to_dict()
-    for name in ("seconds", "untouched"):
-        values.pop(name)
-    (values["evidence"].get("dependence") or {}).pop("seconds", None)
-    return json.dumps(values, sort_keys=True)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(task):
-    return finished(search(task, Journal()))
-
-
-@pytest.mark.parametrize("text", ["0.5x", "1x", "2x", "6x"])
-def test_a_budget_in_examples_is_kept(task, text):
-    found = finished(search(task, Journal(), text))
-    assert found.ledger.cost <= budget(text).trainings
-    assert found.ledger.cost > budget(text).trainings * 0.5 or text == "0.5x"  # too little for two short runs
-    assert found.recipe.epochs == 3
-    assert found.recipe.steps is None
-
-
-def test_what_is_chosen_trains_well(task, undisturbed):
-    _, record = surefoot.fit(task, surefoot.plan(undisturbed.recipe, task.data.examples))
-    assert record.last.val_accuracy > 0.9
-
-
-def test_the_same_seed_gives_the_same_decisions(task, undisturbed):
-    again = finished(search(task, Journal()))
-    assert again.recipe == undisturbed.recipe
-    assert [without_clock(each) for each in again.decisions] == [without_clock(each) for each in undisturbed.decisions]
-
-
-@pytest.fixture
-def short_pieces(monkeypatch):
-    """Pieces of ten steps, where the smallest models would have thousands: a search is then stopped within a trial."""
-    for room in (rates, trials):
-        monkeypatch.setattr(room, "steps_at_once", lambda members: 10)
-
-
-def test_a_search_that_is_stopped_anywhere_ends_with_the_same_decisions(task, undisturbed, tmp_path, short_pieces):
-    """It is dropped after 1, 2, 3, ... signs of life, each time with a new journal from the folder."""
-    for patience in range(1, 60):
-        running = search(task, open_journal(tmp_path))
-        try:
-            for _ in range(patience):
-                next(running)
-        except StopIteration as end:
-            found = end.value
-            break
-        running.close()
-    else:
-        pytest.fail("the search never ended")
-    assert found.recipe == undisturbed.recipe
-    assert [without_clock(each) for each in found.decisions] == [without_clock(each) for each in undisturbed.decisions]
-    keys = [json.loads(line)["key"] for line in (tmp_path / "members.jsonl").read_text().splitlines()]
-    assert len(keys) == len(set(keys))
-    assert not list((tmp_path / "members").glob("*"))
-
-
-def test_a_trial_in_progress_is_saved_when_the_search_is_stopped(task, tmp_path, short_pieces):
-    journal = open_journal(tmp_path)
-    recipe = Recipe(lr=0.1, steps=200, batch_size=64)
-    trial = trial_of("refine", START, recipe, 0, 1.0)
-    running = trying(task, [trial], journal, Engine(LOOP))
-    next(running)
-    running.close()
-    assert (tmp_path / "members" / trial.key / "checkpoints").is_dir()
-    resumed = finished(trying(task, [trial], open_journal(tmp_path), Engine(LOOP)))
-    whole = finished(trying(task, [trial], Journal(), Engine(LOOP)))
-    assert [dataclasses.replace(each, seconds=0) for each in resumed] == [
-        dataclasses.replace(each, seconds=0) for each in whole
-    ]
-
-
-@pytest.mark.parametrize(("text", "wide"), [("3x", False), ("40x", True)])
-def test_only_runs_of_half_the_length_and_more_are_asked_for_decay_and_momentum(task, text, wide):
-    journal = Journal()
-    finished(search(task, journal, text, fixed=("schedule",)))
-    trials = [each.trial for each in journal.tried.values()]
-    short = {(each.recipe.momentum, round(coordinates(each.recipe, each.share)[1], 1))
-             for each in trials if each.share < TELLING_SHARE}  # fmt: skip
-    whole = {(each.recipe.momentum, round(coordinates(each.recipe, each.share)[1], 1)) for each in trials}
-    assert len(short) <= 1
-    assert (len({decay for _, decay in whole}) > 2) == wide
-    assert (len({momentum for momentum, _ in whole}) > 2) == wide
-
-
-@pytest.mark.parametrize(("text", "light"), [("4x", True), ("40x", False)])
-def test_step_0_is_done_lightly_where_it_would_take_too_large_a_part(task, text, light):
-    running = search(task, journal := Journal(), text)
-    while not journal.decisions:
-        next(running)
-    running.close()
-    (wiring,) = journal.decisions
-    assert (wiring.name, wiring.verdict) == ("wiring", "pass")
-    assert ("dependence" not in wiring.evidence) == light
-
-
-def test_a_trial_that_diverged_is_a_record(task):
-    recipe = Recipe(lr=1e12, steps=40, batch_size=64)
-    (tried,) = finished(trying(task, [trial_of("refine", START, recipe, 0, 1.0)], Journal(), Engine(LOOP)))
-    assert tried.outcome == "diverged"
-    assert not tried.finished
-    assert tried.val_loss is None
-    assert tried.examples < 40 * 64
-
-
-def test_what_is_fixed_stays(task):
-    start = dataclasses.replace(START, lr=0.05, momentum=0.5, weight_decay=0.01)
-    found = finished(search(task, Journal(), "2x", start, ("lr", "momentum", "weight_decay", "schedule")))
-    assert found.recipe == start
-    found = finished(search(task, Journal(), "4x", start, ("momentum", "weight_decay")))
-    assert (found.recipe.momentum, found.recipe.weight_decay) == (0.5, 0.01)
-    assert found.recipe.lr != 0.05
-
-
-def test_a_large_budget_compares_schedules_and_leaves_little_unchecked(task):
-    found = finished(search(task, Journal(), "16x"))
-    names = [each.name for each in found.decisions]
-    assert names[:4] == ["wiring", "initial-loss", "learning-rate", "coarse-grid"] or "overfit-sample" in names
-    assert "schedule" in names
-    assert not any("schedule" in text for text in found.unchecked)
 
 
 def test_a_step_that_fails_ends_the_search_unless_forced():
@@ -183,22 +29,6 @@ def test_a_step_that_fails_ends_the_search_unless_forced():
     assert forced.recipe is not None
 
 
-def test_a_grid_in_which_nothing_finishes_ends_the_search_unless_forced(task, monkeypatch):
-    from surefoot.search import tuner
-
-    def far_too_high(own):
-        return space.space(own.base, own.final_steps, 1e10, 1e12, own.search.fixed)
-
-    monkeypatch.setattr(tuner, "space_around", far_too_high)
-    found = finished(search(task, Journal(), "2x"))
-    assert found.recipe is None
-    assert (found.failed.name, found.failed.advice is None) == ("coarse-grid", False)
-    wanted = Search(budget=budget("2x"), fixed=frozenset({"batch_size"}), force=True)
-    given = ("linear", task.data, None)
-    forced = finished(tuning(task, START, wanted, Journal(), given=given, engine=Engine(LOOP)))
-    assert forced.recipe is not None
-
-
 def test_a_model_that_is_trained_already_is_tuned_further(tmp_path):
     """A head that knows its classes begins far under chance: no step takes that for a fault."""
     trained = surefoot.train("digits", "mlp", epochs=4, name="before", runs_dir=tmp_path, **PLACE)
@@ -215,18 +45,6 @@ def test_a_loss_of_ones_own_is_what_is_minimised(tmp_path):
     assert tuned.result is not None, [each.reason for each in tuned.decisions]
     assert tuned.result.summary["test_accuracy"] > 0.85
     assert tuned.result.summary["test_loss"] < 0.5  # of the squared distance, which is 1 where nothing is said
-
-
-def test_with_a_budget_in_time_the_batch_size_is_chosen_and_all_that_hangs_on_it(task):
-    quick = {"step_seconds": 5e-4, "validation_seconds": 1e-3}  # as if this had been timed on a quiet machine
-    journal = Journal(timings={f"step at batch {2**power}": quick for power in range(12)})
-    wanted = Search(budget=budget("30s"), fixed=frozenset({"schedule"}))
-    start = dataclasses.replace(START, epochs=2)
-    found = finished(tuning(task, start, wanted, journal, given=("linear", task.data, None), engine=Engine(LOOP)))
-    chosen = next(each for each in found.decisions if each.name == "batch-size").value["batch_size"]
-    assert found.recipe.batch_size == chosen
-    assert {each.trial.recipe.batch_size for each in journal.tried.values()} == {chosen}
-    assert found.ledger.final_examples == 2 * (task.data.examples // chosen) * chosen
 
 
 def test_a_module_is_left_as_it_was():

@@ -50,7 +50,8 @@ def find_lr(
     given = Settings.read({"data": data, **settings}, config)
     given.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
     check_plot(plot)
-    from surefoot.steps.lr_range.find_lr import LrSearch, searching
+    from surefoot.steps.lr_range.find_lr import searching
+    from surefoot.steps.lr_range.measure import LrSearch
     from surefoot.training.open import Given, make_task, resolve
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)

@@ -69,7 +69,8 @@ def noise(
     length = ("epochs", "steps", *of_schedule())
     given.refuse("noise", dict.fromkeys(length, "the short run has --probe-steps updates at a constant rate"))
     check_plot(plot)
-    from surefoot.steps.batch_size.choose import BatchSizeSearch, choosing_batch_size
+    from surefoot.steps.batch_size.choose import choosing_batch_size
+    from surefoot.steps.batch_size.measure import BatchSizeSearch
     from surefoot.training.open import Given, make_task, resolve
 
     search = BatchSizeSearch(

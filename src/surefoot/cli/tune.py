@@ -23,7 +23,7 @@ from surefoot.report.pytorch_code import pytorch_code
 from surefoot.settings import flat_settings, from_dict
 
 if TYPE_CHECKING:
-    from surefoot.search.session import Session
+    from surefoot.search.search import Search
 
 
 @with_settings
@@ -58,26 +58,26 @@ def tune(
         json: Print the result as JSON, with recipe, decisions and cost.
     """
     given = {**settings, **_assigned(set, settings)}
-    from surefoot.search.session import open_session
+    from surefoot.search.search import open_search
     from surefoot.search.tune import asked_for
 
     words = {"data": data, "model": given.pop("model", None)}
-    start, wanted = asked_for(words, given, config, budget, force=force)
+    start, terms = asked_for(words, given, config, budget, force=force)
     output = Output(report=not no_report, as_json=json, quiet=quiet, tensorboard=tensorboard)
     with (
         StopSignals() as signals,
-        open_session(start, wanted, name=name, runs_dir=runs_dir, command=typed_command()) as session,
+        open_search(start, terms, name=name, runs_dir=runs_dir, command=typed_command()) as search,
     ):
-        return _carried_out(session, signals, output)
+        return _carried_out(search, signals, output)
 
 
 def resume(folder: Path, output: Output) -> int:
     """Go on with the search, or the final training after it, in a folder."""
-    from surefoot.search.session import open_session, read_asked
+    from surefoot.search.search import open_search, read_asked
 
-    start, wanted = read_asked(folder)
-    with StopSignals() as signals, open_session(start, wanted, name=folder.name, runs_dir=folder.parent) as session:
-        return _carried_out(session, signals, output)
+    start, terms = read_asked(folder)
+    with StopSignals() as signals, open_search(start, terms, name=folder.name, runs_dir=folder.parent) as search:
+        return _carried_out(search, signals, output)
 
 
 def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
@@ -101,27 +101,27 @@ def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _carried_out(session: Session, signals: StopSignals, output: Output) -> int:
-    folder = session.folder
+def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
+    folder = search.folder
+    assert folder is not None
     if (folder / store.RESULT).is_file() and "decisions" in store.read_json(folder / store.RESULT):
         print(f"{folder} is finished; this is its result", file=sys.stderr)
         summary = store.read_json(folder / store.RESULT)
     else:
-        stopped = _searched(session, signals, quiet=output.quiet)
+        stopped = _searched(search, signals, folder, quiet=output.quiet)
         if stopped is not None:
             print(f"stopped; go on with: surefoot resume {reference(folder)}", file=sys.stderr)
             return stopped
-        assert session.found is not None
-        if session.found.recipe is None:
-            _show_failed(session, as_json=output.as_json)
+        if search.recipe is None:
+            _show_failed(search, as_json=output.as_json)
             if output.report:
                 say_report(folder, as_json=output.as_json, quiet=output.quiet)
             return FAILED
-        with session.open_final() as run:
+        with search.open_final() as run:
             stopped = follow(run, signals, output)
             if stopped is not None:
                 return stopped
-            summary = session.complete(run.finish(), run)
+            summary = search.complete(run.finish(), run)
     if output.as_json:
         print(json_.dumps(summary, indent=2))
     else:
@@ -131,40 +131,33 @@ def _carried_out(session: Session, signals: StopSignals, output: Output) -> int:
     return 0 if summary["outcome"] == "finished" else 1
 
 
-def _searched(session: Session, signals: StopSignals, *, quiet: bool) -> int | None:
+def _searched(search: Search, signals: StopSignals, folder: Path, *, quiet: bool) -> int | None:
     """Run the search before the user's eyes; return the exit code of a signal that stopped it."""
-    search = session.search()
     signals.patient = True
     with SearchDisplay(quiet=quiet) as display:
-        display.say(f"search   {session.folder}, budget {session.wanted.budget}")
+        display.say(f"search   {folder}, budget {search.request.terms.budget}")
         shown, counted = 0, 0
-        while True:
-            try:
-                next(search)
-            except StopIteration:
-                display.show(session.journal.decisions[shown : session.journal.replayed])
-                signals.patient = False
-                return None
-            display.show(session.journal.decisions[shown : session.journal.replayed])
-            shown = session.journal.replayed
-            tried = list(session.journal.tried.values())
-            display.add_trials(each.val_loss for each in tried[counted:])
-            counted = len(tried)
-            assert session.now is not None
-            display.move(session.now)
-            if signals.received is not None:
+        while not search.done:
+            now = search.advance()
+            display.show(search.decisions[shown:])
+            shown = len(search.decisions)
+            results = list(search.journal.history.results.values())
+            display.add_trials(result.val_loss for result in results[counted:])
+            counted = len(results)
+            display.move(now)
+            if signals.received is not None and not search.done:
                 search.close()  # which saves what is being trained
                 return 128 + signals.received
+    signals.patient = False
+    return None
 
 
-def _show_failed(session: Session, *, as_json: bool) -> None:
-    found = session.found
-    assert found is not None
+def _show_failed(search: Search, *, as_json: bool) -> None:
     if as_json:
-        print_json({"recipe": None, "decisions": [made.to_dict() for made in found.decisions]})
+        print_json({"recipe": None, "decisions": [made.to_dict() for made in search.decisions]})
         return
-    print_decisions(found.decisions)
-    failed = found.failed
+    print_decisions(search.decisions)
+    failed = search.failed
     if failed is not None:
         print(f"\nStep {failed.step}, {failed.name}, fails: {clean(failed.reason)}.")
         if failed.advice:

@@ -54,7 +54,7 @@ def watch(run: str, *, runs_dir: RunsDir = Path("runs")) -> int:
 
 
 def _watch_search(folder: Path, signals: StopSignals) -> None:
-    decisions, trials = Tail(folder / store.DECISIONS), Tail(folder / store.TRIED)
+    decisions, trials = Tail(folder / store.DECISIONS), Tail(folder / store.TRIALS)
     written = read_progress(folder)
     with SearchDisplay() as display:
         display.say(f"search   {folder}, budget {(written and written[0].budget) or 'unknown'}")

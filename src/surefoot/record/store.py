@@ -39,10 +39,10 @@ SCHEMA = 1
 CONFIG, COMMAND, ENVIRONMENT = "config.toml", "command.txt", "environment.json"
 METRICS, RESULT, CHECKPOINTS = "metrics.jsonl", "result.json", "checkpoints"
 WEIGHTS, MODEL, LOCK = "model.safetensors", "model.json", "lock"
-TUNE, DECISIONS, TRIED, TIMINGS, MEMBERS = (
+TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS = (
     "tune.toml", "decisions.jsonl", "members.jsonl", "timings.json", "members"
 )  # fmt: skip
-OF_A_SEARCH = (TUNE, DECISIONS, TRIED, TIMINGS, MEMBERS)
+OF_A_SEARCH = (TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS)
 _NAMED = 8
 """Most runs that a message names. Chosen by hand."""
 

@@ -37,7 +37,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class TrialResult:
     """A trial and what came of it.
 
     Attributes:
@@ -73,7 +73,7 @@ class Tried:
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Tried:
+    def from_dict(cls, values: dict[str, Any]) -> TrialResult:
         """Return the record that `to_dict` wrote."""
         rest = dict(values)
         rest.pop("key")

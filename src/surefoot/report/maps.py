@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 
 from surefoot.record.decision import Decision
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 from surefoot.report.look import GREY, WIDTH, chart_of, palette, styled, values
 
 _MOST_BANDS = 8
@@ -29,7 +29,7 @@ _LINE = 14
 """Height of a line of a cell, in pixels. Chosen by hand."""
 
 
-def map_chart(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def map_chart(decision: Decision, tried: Sequence[TrialResult]) -> tuple[str, str, Any] | None:
     """Return title, caption and chart of a decision's trials; None without trials.
 
     On top a map whose cells say mean, spread and number; under it each trial against both coordinates, coloured by
@@ -53,14 +53,14 @@ def map_chart(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any
     return f"The map of step {decision.step}, {decision.name}", caption, styled(chart)
 
 
-def map_cells(tried: Sequence[Tried]) -> list[dict[str, Any]]:
+def map_cells(tried: Sequence[TrialResult]) -> list[dict[str, Any]]:
     """Return the cells of a map of trials: mean, spread and number of the validation losses of each.
 
     Args:
         tried: trials, finished or diverged.
     """
     columns, rows = _bands([_step(each) for each in tried]), _bands([_shrink(each) for each in tried])
-    cells: dict[tuple[int, int], list[Tried]] = {}
+    cells: dict[tuple[int, int], list[TrialResult]] = {}
     for each in tried:
         cells.setdefault((_band(_step(each), columns), _band(_shrink(each), rows)), []).append(each)
     found = [
@@ -74,7 +74,7 @@ def map_cells(tried: Sequence[Tried]) -> list[dict[str, Any]]:
     return [{**cell, "dark": cell["mean"] is not None and cell["mean"] > middle} for cell in found]
 
 
-def _cell(inside: Sequence[Tried]) -> dict[str, Any]:
+def _cell(inside: Sequence[TrialResult]) -> dict[str, Any]:
     ended = {each.val_loss: each for each in inside if each.finished and each.val_loss is not None}
     losses = [each.val_loss for each in inside if each.finished and each.val_loss is not None]
     mean = sum(losses) / len(losses) if losses else None
@@ -119,7 +119,7 @@ def _map(cells: Sequence[Mapping[str, Any]]) -> Any:
     return alt.layer(*layers, data=values([dict(cell) for cell in cells])).properties(width=width, height=height)
 
 
-def _against(value: Mapping[str, Any], tried: Sequence[Tried]) -> list[Any]:
+def _against(value: Mapping[str, Any], tried: Sequence[TrialResult]) -> list[Any]:
     """Each trial against each coordinate that was varied, if momentum was too: its colours tell whether it matters."""
     points = [
         {"step": _step(each), "shrink": _shrink(each), "momentum": f"{each.trial.recipe.momentum:g}",
@@ -161,11 +161,11 @@ def _against(value: Mapping[str, Any], tried: Sequence[Tried]) -> list[Any]:
     return panels
 
 
-def _step(each: Tried) -> float:
+def _step(each: TrialResult) -> float:
     return float(f"{each.trial.recipe.lr / (1 - each.trial.recipe.momentum):.2g}")
 
 
-def _shrink(each: Tried) -> float:
+def _shrink(each: TrialResult) -> float:
     return float(f"{each.trial.recipe.lr * each.trial.recipe.weight_decay:.2g}")
 
 

@@ -18,7 +18,7 @@ from surefoot.record.noise_log import read_noise
 from surefoot.record.run import Row
 from surefoot.record.scored import read_scores
 from surefoot.record.stored import Stored, read_run
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 
 MOST_ROWS = 1000
 """Rows of a run that a report draws and carries, evenly thinned; a chart has 680 columns. Chosen by hand."""
@@ -45,7 +45,7 @@ class RunFolder:
     stored: Stored | None
     name: str
     decisions: tuple[Decision, ...] = ()
-    trials: tuple[Tried, ...] = ()
+    trials: tuple[TrialResult, ...] = ()
     scores: dict[str, Any] | None = None
     noise: tuple[Noise, ...] = ()
     comparison: Comparison | None = None
@@ -120,7 +120,7 @@ def _command(folder: Path) -> str:
 def _search(folder: Path) -> dict[str, Any]:
     return {
         "decisions": _lines(folder / store.DECISIONS, Decision.from_dict),
-        "trials": _lines(folder / store.TRIED, Tried.from_dict),
+        "trials": _lines(folder / store.TRIALS, TrialResult.from_dict),
     }
 
 

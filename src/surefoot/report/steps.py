@@ -10,7 +10,7 @@ import altair as alt
 
 from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 from surefoot.report.look import COLORS, GREY, WIDTH, Figure, chart_of, dashed, panel_title, short_numbers, styled
 from surefoot.report.lr_range import lr_range_chart
 from surefoot.report.maps import map_chart
@@ -19,10 +19,10 @@ OPEN_FACTOR = 3.0
 """An interval without an upper end is drawn up to so many times the largest number there is. Chosen by hand."""
 Drawn = tuple[str, str, Any]
 """Title, caption and chart."""
-Draw = Callable[[Decision, Sequence[Tried]], Drawn | None]
+Draw = Callable[[Decision, Sequence[TrialResult]], Drawn | None]
 
 
-def step_figure(decision: Decision, tried: Sequence[Tried], name: str) -> Figure | None:
+def step_figure(decision: Decision, tried: Sequence[TrialResult], name: str) -> Figure | None:
     """Return the picture of a decision, or None where none is known or its evidence is not there.
 
     Args:
@@ -38,7 +38,7 @@ def step_figure(decision: Decision, tried: Sequence[Tried], name: str) -> Figure
     return None if drawn is None else Figure(name=name, title=drawn[0], caption=drawn[1], chart=drawn[2])
 
 
-def members_of(decision: Decision, tried: Sequence[Tried]) -> list[Tried]:
+def members_of(decision: Decision, tried: Sequence[TrialResult]) -> list[TrialResult]:
     """Return the trials that a decision was made from."""
     keys = decision.evidence.get("members")
     if isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys):
@@ -153,7 +153,7 @@ def _log_y(field: str, title: str, values: Sequence[float]) -> alt.Y:
     return alt.Y(f"{field}:Q", title=title, scale=scale, axis=short_numbers(tickCount=4))
 
 
-def _initial_loss(decision: Decision, _: Sequence[Tried]) -> Drawn | None:
+def _initial_loss(decision: Decision, _: Sequence[TrialResult]) -> Drawn | None:
     evidence = decision.evidence
     loss, chance = evidence.get("loss"), evidence.get("chance")
     if chance is None or loss is None:
@@ -171,7 +171,7 @@ def _initial_loss(decision: Decision, _: Sequence[Tried]) -> Drawn | None:
     return "Initial loss against chance", "The line is two standard errors to each side.", styled(chart)
 
 
-def _overfit(decision: Decision, _: Sequence[Tried]) -> Drawn | None:
+def _overfit(decision: Decision, _: Sequence[TrialResult]) -> Drawn | None:
     points = [
         {"run": f"{i}: lr {run['lr']:.2g}" if run.get("lr") else str(i), "step": step, "loss": loss}
         for i, run in enumerate(decision.evidence["runs"])
@@ -189,21 +189,21 @@ def _overfit(decision: Decision, _: Sequence[Tried]) -> Drawn | None:
     return "A small sample, learned by heart", "A sound model brings this loss close to 0.", styled(chart)
 
 
-def _learning_rate(decision: Decision, _: Sequence[Tried]) -> Drawn:
+def _learning_rate(decision: Decision, _: Sequence[TrialResult]) -> Drawn:
     caption = "From too small to diverging: the bracket is where the loss drops, at constant rates, in short runs."
     return "Loss against learning rate", caption, lr_range_chart(decision.to_dict())
 
 
-def _batch_size(decision: Decision, _: Sequence[Tried]) -> Drawn:
+def _batch_size(decision: Decision, _: Sequence[TrialResult]) -> Drawn:
     caption = "Predicted seconds to the same loss, examples per second, and the gradient noise scale."
     return "Batch size against predicted time", caption, batch_size_chart(decision.to_dict())
 
 
-def _map(decision: Decision, tried: Sequence[Tried]) -> Drawn | None:
+def _map(decision: Decision, tried: Sequence[TrialResult]) -> Drawn | None:
     return map_chart(decision, members_of(decision, tried))
 
 
-def _schedules(decision: Decision, tried: Sequence[Tried]) -> Drawn | None:
+def _schedules(decision: Decision, tried: Sequence[TrialResult]) -> Drawn | None:
     points = [
         {"schedule": each.trial.recipe.schedule.kind, "loss": each.val_loss, "seed": each.trial.seed}
         for each in members_of(decision, tried)

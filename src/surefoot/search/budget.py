@@ -1,13 +1,22 @@
-"""What a search may cost: time, or multiples of the final training, counted in examples."""
+"""What a search is asked for, the final training that it is for, and what it has cost: counted in examples, or in time.
+
+All of it is computed from the request and the history, so it is the same when a search goes on.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
+from surefoot.optim.plan import DEFAULT_EPOCHS, plan
+from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress
+from surefoot.search.space import shrunk
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 FINAL_SHARE = 1 / 3
@@ -18,6 +27,13 @@ RESERVE = 0.05
 AROUND_SECONDS = 3.0
 """Of a budget in time that go to what is around the search: imports, loading data, the test part, files. 2 to 7 s were
 seen on two cores of an AMD EPYC (benchmarks/budgets.py)."""
+MOST_EPOCHS = 30.0
+"""Of a final training whose length is free and whose recipe gives none: what the time allows, but not more. Chosen by
+hand: enough for more than 90 % on CIFAR-10 (Jordan 2024, arXiv 2404.00498, section 3), and a start for others."""
+LEAST_STEPS_PER_EPOCH = 20
+LEAST_BATCH = 16
+"""A default batch is halved until an epoch has 20 updates, but not under 16 examples: with fewer updates small sets are
+not learned in ten epochs. Chosen by hand; `surefoot noise` measures instead."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +49,7 @@ class Budget:
     trainings: float | None = None
 
     def __str__(self) -> str:
-        if self.trainings is not None:
-            return f"{self.trainings:g}x"
-        assert self.seconds is not None
-        return f"{self.seconds:g}s"
+        return f"{self.trainings:g}x" if self.trainings is not None else f"{self.seconds:g}s"
 
 
 def budget(text: str | float) -> Budget:
@@ -59,34 +72,156 @@ def budget(text: str | float) -> Budget:
     return Budget(trainings=value) if match[2] == "x" else Budget(seconds=value * _UNITS.get(match[2], 1.0))
 
 
-@dataclass
-class Ledger:
-    """What was spent, and what is left. Everything is counted in examples; time is what they take.
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """At what price is searched, and what stays as it is.
 
     Attributes:
-        budget: what was granted.
-        examples: spent so far.
-        seconds: spent so far, as the journal has it, so that a search which was stopped counts on from there.
-        seconds_per_example: of a plain training step, measured; 0 as long as it is not.
-        final_examples: of the final training.
-        final_seconds: of the final training with its validation, expected.
-        parts: what each stage has cost, examples and seconds.
+        budget: of time, or of examples.
+        fixed: names of recipe settings that stay as the base recipe has them.
+        force: go on after a step that fails.
     """
 
     budget: Budget
-    examples: int = 0
-    seconds: float = 0.0
-    seconds_per_example: float = 0.0
-    final_examples: int = 0
-    final_seconds: float = 0.0
-    parts: dict[str, tuple[int, float]] = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
+    force: bool = False
 
-    def spend(self, stage: str, examples: int, seconds: float) -> None:
-        """Note what a stage has cost."""
-        self.examples += examples
-        self.seconds += seconds
-        before = self.parts.get(stage, (0, 0.0))
-        self.parts[stage] = (before[0] + examples, before[1] + seconds)
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """All that a search depends on besides its history.
+
+    Attributes:
+        terms: its price, and what stays as it is.
+        base: the recipe to start from. Its length is that of the final training, if it has one.
+        examples: of the training part.
+        validation_examples: on which trials are judged.
+        check_examples: that steps 0 to 2 take at least, by the name of their decision.
+        device: that trains, for a message.
+    """
+
+    terms: Terms
+    base: Recipe
+    examples: int
+    validation_examples: int
+    check_examples: Mapping[str, int]
+    device: str = "cpu"
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing may depend on a clock."""
+        return self.terms.budget.trainings is not None
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one step of the plain loop, and of one validation."""
+
+    step_seconds: float
+    validation_seconds: float
+
+    def seconds(self, steps: int, rows: int) -> float:
+        """Return what a run of so many steps and rows takes."""
+        return steps * self.step_seconds + rows * self.validation_seconds
+
+
+@dataclass(frozen=True)
+class FinalRun:
+    """The final training, as far as the search knows it.
+
+    Attributes:
+        recipe: the base recipe with the length that it then has.
+        batch_size: examples per update.
+        steps: updates; examples: that they process. Both 0 where `seconds` is None.
+        seconds: that it takes with its validation, expected; 0 where no clock is asked; None where a step of this
+            batch size must be timed first.
+    """
+
+    recipe: Recipe
+    batch_size: int
+    steps: int = 0
+    examples: int = 0
+    seconds: float | None = None
+
+
+def batch_size(wanted: int, examples: int) -> int:
+    """Return the batch size for a training part of this size where nobody has measured or fixed one.
+
+    >>> batch_size(128, 50_000), batch_size(128, 1294), batch_size(128, 100)
+    (128, 64, 16)
+    """
+    size = wanted
+    while size > LEAST_BATCH and examples // size < LEAST_STEPS_PER_EPOCH:
+        size //= 2
+    return max(1, min(size, examples))
+
+
+def final_run(request: Request, decisions: Sequence[Decision], timings: Mapping[int, StepTime]) -> FinalRun:
+    """Return the final training that the search plans for.
+
+    In a budget of time, a length that the user has not fixed takes a third of it at most: whole epochs, no more than
+    the base recipe's own; its schedule shrinks with it.
+
+    Args:
+        request: what is searched for.
+        decisions: so far; the batch size may be chosen among them.
+        timings: of a step, by batch size.
+    """
+    base, free = request.base, request.terms.fixed.isdisjoint
+    size = request.examples if base.batch_size == "full" else min(base.batch_size, request.examples)
+    size = batch_size(size, request.examples) if free({"batch_size"}) else size
+    if base.epochs is None and base.steps is None and request.exact:
+        base = dataclasses.replace(base, epochs=DEFAULT_EPOCHS)
+    base = dataclasses.replace(base, batch_size=size, ema_decay=None)
+    seconds = request.terms.budget.seconds
+    if seconds is not None and size in timings and free({"epochs", "steps"}):
+        base = _shortened(base, timings[size], seconds, request.examples)
+    chosen = [decision.value for decision in decisions if decision.name == "batch-size"]
+    if chosen and chosen[-1] is not None:
+        size = chosen[-1]["batch_size"]
+        base = dataclasses.replace(base, batch_size=size)
+    timed = StepTime(0.0, 0.0) if request.exact else timings.get(size)
+    if timed is None:
+        return FinalRun(base, size)
+    made = plan(base, request.examples)
+    return FinalRun(base, size, made.steps, made.steps * size, timed.seconds(made.steps, len(made.row_steps)))
+
+
+def _shortened(base: Recipe, timed: StepTime, seconds: float, examples: int) -> Recipe:
+    """Return the recipe with as many whole epochs as a third of the time allows, but no more than it has."""
+    per_epoch = plan(dataclasses.replace(base, epochs=1.0, steps=None, schedule=Schedule()), examples).steps
+    affordable = max(1, math.floor(seconds * FINAL_SHARE / max(timed.seconds(per_epoch, 1), 1e-9)))
+    wanted = base.steps / per_epoch if base.steps is not None else base.epochs
+    if wanted is not None and wanted <= affordable:
+        return base
+    epochs = float(min(affordable, MOST_EPOCHS))
+    schedule = base.schedule if wanted is None else shrunk(base.schedule, epochs / wanted)
+    return dataclasses.replace(base, epochs=epochs, steps=None, schedule=schedule)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a search has spent, and what is left. Everything is counted in examples; time is what they take.
+
+    Attributes:
+        budget: what was granted.
+        final: the final training, in which all is measured.
+        decisions: that were paid for: each has its cost in its evidence, and its seconds.
+    """
+
+    budget: Budget
+    final: FinalRun
+    decisions: Sequence[Decision] = ()
+
+    @property
+    def examples(self) -> int:
+        """Spent so far."""
+        return sum(decision.evidence["cost_examples"] for decision in self.decisions)
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far, as the decisions have it, so that a search which was stopped counts on from there."""
+        return sum(decision.seconds for decision in self.decisions)
 
     @property
     def left(self) -> float:
@@ -96,15 +231,25 @@ class Ledger:
         what is planned is kept.
         """
         if self.budget.trainings is not None:
-            return self.budget.trainings - self.examples / max(1, self.final_examples)
+            return self.budget.trainings - self.cost
         assert self.budget.seconds is not None
-        free = self.budget.seconds * (1 - RESERVE) - AROUND_SECONDS - self.seconds - self.final_seconds
-        return free / max(self.final_seconds, 1e-9)
+        final = self.final.seconds or 0.0
+        free = self.budget.seconds * (1 - RESERVE) - AROUND_SECONDS - self.seconds - final
+        return free / max(final, 1e-9)
 
     @property
     def cost(self) -> float:
         """What the search has cost, in final trainings."""
-        return self.examples / max(1, self.final_examples)
+        return self.examples / max(1, self.final.examples)
+
+    @property
+    def by_step(self) -> dict[str, tuple[int, float]]:
+        """What each step has cost: examples and seconds."""
+        costs: dict[str, tuple[int, float]] = {}
+        for decision in self.decisions:
+            examples, seconds = costs.get(decision.name, (0, 0.0))
+            costs[decision.name] = (examples + decision.evidence["cost_examples"], seconds + decision.seconds)
+        return costs
 
     def progress(self, now: Progress, seconds_since: float) -> Progress:
         """Return a measurement's progress with what the search has spent and what is left.
@@ -115,18 +260,17 @@ class Ledger:
             now: of what is being measured.
             seconds_since: the last decision, up to which all is spent in the ledger.
 
-        >>> ledger = Ledger(budget("2x"), examples=500, seconds=10.0, final_examples=1000)
+        >>> made = Decision(step=4, name="a", claim="", verdict="pass", reason="", evidence={"cost_examples": 500},
+        ...                 seconds=10.0)
+        >>> ledger = Ledger(budget("2x"), FinalRun(Recipe(), 100, 10, 1000, 0.0), [made])
         >>> now = ledger.progress(Progress(1, 2, "step 4"), seconds_since=5.0)
         >>> now.spent, now.seconds_left
         (0.5, 25.0)
         """
-        spent, left = None, None
+        spent, left, seconds = None, None, self.seconds + seconds_since
         if self.budget.seconds is not None:
-            spent = self.seconds + seconds_since
-            left = max(0.0, self.budget.seconds - spent)
-        elif self.budget.trainings is not None and self.final_examples:
+            spent, left = seconds, max(0.0, self.budget.seconds - seconds)
+        elif self.budget.trainings is not None:
             spent = self.cost
-            pace = self.seconds / spent if spent else None
-            left = None if pace is None else max(0.0, pace * (self.budget.trainings - spent) - seconds_since)
-        seconds = self.seconds + seconds_since
-        return replace(now, seconds=seconds, budget=str(self.budget), spent=spent, seconds_left=left)
+            left = max(0.0, self.seconds / spent * self.left - seconds_since) if spent else None
+        return dataclasses.replace(now, seconds=seconds, budget=str(self.budget), spent=spent, seconds_left=left)

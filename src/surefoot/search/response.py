@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surefoot.config import Recipe
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 
 LEAST_DECAY = 0.01
 """A smaller total decay counts as none: it takes 1 % of a weight over the whole run."""
@@ -72,7 +72,7 @@ def coordinates(recipe: Recipe, share: float = 1.0) -> tuple[float, float, float
     return math.log10(rate), math.log10(max(decay, LEAST_DECAY)), math.log10(keep)
 
 
-def errors(tried: Sequence[Tried], validation_examples: int) -> np.ndarray:
+def errors(results: Sequence[TrialResult], validation_examples: int) -> np.ndarray:
     """Return one number for each trial, [P], the lower the better; infinite where it diverged.
 
     For classes the mean of log loss and log error rate: the loss alone prefers timid models where training sets are
@@ -80,25 +80,25 @@ def errors(tried: Sequence[Tried], validation_examples: int) -> np.ndarray:
     rate of 0 counts as half an example. For a regression the log of the loss; the loss itself where it is not positive.
 
     Args:
-        tried: P trials.
+        results: P trials.
         validation_examples: on which they were judged.
     """
-    losses = np.array([each.val_loss if each.finished and each.val_loss is not None else np.inf for each in tried])
+    losses = np.array([each.val_loss if each.finished and each.val_loss is not None else np.inf for each in results])
     finite = losses[np.isfinite(losses)]
     if len(finite) and finite.min() <= 0:
         return losses
     with np.errstate(divide="ignore"):
         found = np.log(np.maximum(losses, 1e-9))
-    for i, each in enumerate(tried):
+    for i, each in enumerate(results):
         if each.finished and each.val_accuracy is not None:
             wrong = (1 - each.val_accuracy) * validation_examples
             found[i] = (found[i] + math.log((wrong + 0.5) / (validation_examples + 1))) / 2
     return found
 
 
-def points(tried: Sequence[Tried]) -> np.ndarray:
+def points(results: Sequence[TrialResult]) -> np.ndarray:
     """Return the trials' coordinates and the log2 of their length as a share of the final one, [P, 4]."""
-    trials = [each.trial for each in tried]
+    trials = [each.trial for each in results]
     found = [[*coordinates(each.recipe, each.share), math.log2(each.share)] for each in trials]
     return np.array(found).reshape(-1, 4)
 
@@ -136,13 +136,6 @@ class Response:
         whitened = np.linalg.solve(lower, centered)
         return float(-0.5 * whitened @ whitened - np.log(np.diag(lower)).sum())
 
-    def believing(self, at: np.ndarray) -> Response:
-        """Return what would be known had one more candidate [4] come out as it is expected to."""
-        mean, _ = self.predict(at[None])
-        return Response(
-            np.vstack([self.at, at]), np.append(self.error, mean), self.scale, self.amplitude, self.noise
-        )  # fmt: skip
-
     def _center(self, at: np.ndarray) -> np.ndarray:
         """The mean error of the trials, moved along the length by what runs usually gain."""
         return (self.error - _GAIN[0] * self.at[:, 3]).mean() + _GAIN[0] * at[:, 3]
@@ -156,14 +149,14 @@ class Response:
         return shape + _LEVEL**2 + _GAIN[1] ** 2 * lengths
 
 
-def fitted(tried: Sequence[Tried], validation_examples: int) -> Response:
+def fitted(results: Sequence[TrialResult], validation_examples: int) -> Response:
     """Return what the trials say.
 
     Args:
-        tried: at least one that finished.
+        results: at least one that finished.
         validation_examples: on which they were judged.
     """
-    at, error = points(tried), errors(tried, validation_examples)
+    at, error = points(results), errors(results, validation_examples)
     for length in np.unique(at[:, 3]):
         same = at[:, 3] == length
         least = error[same].min()

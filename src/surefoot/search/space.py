@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from surefoot.config import Recipe
+from surefoot.config import Recipe, Schedule
+from surefoot.record.trial import Trial
 from surefoot.search.response import coordinates
 
 DECAYS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -29,6 +30,8 @@ REACH_DECADES = (0.75, 0.25)
 """How far below and above the bracket candidates lie: the best rate of ten epochs lay up to half a decade from that of
 one (trials on CIFAR-10 with and without batch norm), and further where a bracket comes from few updates; above the
 bracket's high end even short runs do not learn."""
+
+_IN_EPOCHS = ("warmup_epochs", "milestones_epochs", "cycle_epochs", "decay_epochs", "peak_epochs")
 
 
 class Point(NamedTuple):
@@ -94,12 +97,8 @@ class Space:
         each = itertools.product(self.momenta, self.decays, self.rates)
         return [Point(rate, decay, momentum) for momentum, decay, rate in each]
 
-    def coordinates(self, points: Sequence[Point]) -> np.ndarray:
-        """Return the coordinates of runs of the final length, [Q, 4]."""
-        return np.array([[*coordinates(self.recipe(point, 1.0)), 0.0] for point in points])
 
-
-def space(base: Recipe, steps: int, low: float, high: float, fixed: frozenset[str]) -> Space:
+def space_around(base: Recipe, steps: int, low: float, high: float, fixed: frozenset[str]) -> Space:
     """Return the recipes around a bracket.
 
     Args:
@@ -140,7 +139,7 @@ def coarse_grid(where: Space, count: int) -> list[Point]:
     Where only rates are free they are evenly spaced. Else the points are those of Halton 1960, "On the efficiency of
     certain quasi-random sequences", which cover every axis with any number of points; random ones do not.
 
-    >>> where = space(Recipe(), 1000, 0.01, 1.0, frozenset({"momentum", "weight_decay"}))
+    >>> where = space_around(Recipe(), 1000, 0.01, 1.0, frozenset({"momentum", "weight_decay"}))
     >>> [round(point.rate, 3) for point in coarse_grid(where, 3)]
     [0.018, 0.422, 10.0]
     """
@@ -184,3 +183,42 @@ def usual(where: Space, rate: float) -> Point:
     """Return the point of a rate with the decay and momentum that stand where nothing else was measured."""
     decay = None if where.decays == (None,) else where.usual_decay
     return Point(rate, decay, where.base.momentum)
+
+
+def shrunk(schedule: Schedule, share: float) -> Schedule:
+    """Return the schedule of a shorter run, a complete small one: all its lengths shrink with the run.
+
+    Args:
+        schedule: with the lengths of the final run.
+        share: length of the short run as a share of the final one's.
+
+    >>> shrunk(Schedule(kind="step", milestones_epochs=[5, 8]), 0.5).milestones_epochs
+    (2.5, 4.0)
+    """
+    changes = {}
+    for name in _IN_EPOCHS:
+        value = getattr(schedule, name)
+        if value:
+            changes[name] = (
+                tuple(_short(each * share) for each in value) if isinstance(value, tuple) else _short(value * share)
+            )
+    return dataclasses.replace(schedule, **changes)
+
+
+def _short(epochs: float) -> float:
+    """Return a length as a person would write it: 0.92 and not 0.9199999999999999."""
+    return float(f"{epochs:.6g}")
+
+
+def trial_of(stage: str, base: Recipe, recipe: Recipe, seed: int, share: float) -> Trial:
+    """Return the trial of a recipe.
+
+    Args:
+        stage: that asks for it.
+        base: has the final run's schedule.
+        recipe: with the trial's length in steps.
+        seed: number of the repetition.
+        share: the trial's length as a share of the final run's.
+    """
+    schedule = shrunk(base.schedule, share)
+    return Trial(stage=stage, recipe=dataclasses.replace(recipe, schedule=schedule), seed=seed, share=share)

@@ -11,18 +11,14 @@ from typing import Any
 from torch import nn
 
 from surefoot.config import Config, Recipe
-from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision
-from surefoot.record.progress import finished
 from surefoot.record.stored import IN_MEMORY
+from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
-from surefoot.search.journal import Journal
-from surefoot.search.session import cost, open_session
-from surefoot.search.tuner import tuning
-from surefoot.search.work import Found, Search
+from surefoot.search.search import cost, open_search
 from surefoot.settings import flat_settings, merged, nested, read_toml
-from surefoot.training.open import Given, make_task, resolve
+from surefoot.training.open import Given, resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
 from surefoot.training.task import Loss
@@ -107,25 +103,27 @@ def tune(
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": list(augment) if isinstance(augment, Sequence) else None,
     }
-    start, wanted = asked_for(words, {**settings, **(fixed or {})}, config, budget, force=force)
-    if not final:
-        return _searched(start, wanted, given, engine)
-    with open_session(start, wanted, name=name, runs_dir=runs_dir, given=given) as session:
-        found = finished(session.search(engine))
-        if found.recipe is None:
-            return _tuned(found)
-        with session.open_final() as run:
+    start, terms = asked_for(words, {**settings, **(fixed or {})}, config, budget, force=force)
+    place = runs_dir if final else None
+    with open_search(start, terms, name=name, runs_dir=place, given=given, engine=engine) as search:
+        while not search.done:
+            search.advance()
+        assert search.end is not None
+        tuned = Tuned(search.recipe, search.decisions, cost(search.ledger), search.end.unchecked)
+        if not final or search.recipe is None:
+            return tuned
+        with search.open_final() as run:
             while not run.done:
                 run.advance()
             result = run.finish()
-            summary = session.complete(result, run)
-    return dataclasses.replace(_tuned(found), result=dataclasses.replace(result, summary=summary))
+            summary = search.complete(result, run)
+    return dataclasses.replace(tuned, result=dataclasses.replace(result, summary=summary))
 
 
 def asked_for(
     words: Mapping[str, Any], settings: Mapping[str, Any], file: str | Path | None, budget: str | float, *, force: bool
-) -> tuple[Config, Search]:
-    """Return the configuration to start from, and the search: what was given by name stays as it was given.
+) -> tuple[Config, Terms]:
+    """Return the configuration to start from, and the terms: what was given by name stays as it was given.
 
     Args:
         words: data, model and augmentation as text; None where they were not given.
@@ -138,26 +136,8 @@ def asked_for(
         ConfigError: an unknown name or a bad value.
     """
     start = resolve(merged(read_toml(file) if file else {}, nested({**words, **settings})))
-    known = flat_settings()
+    fields = flat_settings()
     fixed = frozenset(
-        name for name, value in settings.items() if value is not None and known[name].path[0] == "recipe"
-    )  # fmt: skip
-    return start, Search(budget=budget_of(budget), fixed=fixed, force=force)
-
-
-def _searched(start: Config, wanted: Search, given: Given, engine: Engine | None) -> Tuned:
-    task = make_task(start, given)
-    if task.data.validation is None:
-        raise ConfigError(
-            "data without a validation part", "recipes are compared by what they do on held-out examples",
-            "leave validation out, or give it a share such as 0.1",
-        )  # fmt: skip
-    model = start.model if given.model is None else given.model
-    search = tuning(
-        task, start.recipe, wanted, Journal(), given=(model, task.data, given.loss), engine=engine
-    )  # fmt: skip
-    return _tuned(finished(search))
-
-
-def _tuned(found: Found) -> Tuned:
-    return Tuned(found.recipe, tuple(found.decisions), cost(found), tuple(found.unchecked))
+        name for name, value in settings.items() if value is not None and fields[name].path[0] == "recipe"
+    )
+    return start, Terms(budget=budget_of(budget), fixed=fixed, force=force)

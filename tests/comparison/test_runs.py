@@ -8,7 +8,7 @@ import small
 import torch
 
 import surefoot
-from surefoot.comparison.paths import flat, follow, log_marks, part_of, unseen_rows
+from surefoot.comparison.runs import Runs, flat, log_marks, parameters_from, part_of
 from surefoot.config import Recipe, Schedule
 from surefoot.record.progress import finished
 from surefoot.training.evaluate import evaluate_part
@@ -41,27 +41,42 @@ def work():
     return surefoot.task(small.images(), "linear", precision="fp32", threads=1)
 
 
-def plan_of(work, lr):
-    recipe = Recipe(lr=lr, steps=9, batch_size=10, momentum=0.9, schedule=Schedule(kind="constant"))
-    return unseen_rows(surefoot.plan(recipe, work.data.examples))
+@pytest.fixture
+def runs(work):
+    return Runs(work, work.data.train, epochs=2, points=3, engine=Engine(way=LOOP))
 
 
-def test_what_is_followed_is_the_run_itself(work):
-    plan = plan_of(work, 0.01)
-    paths = finished(follow([Member(work, plan)] * 2, (0, 1, 4, 9), work.data.train, Engine(way=LOOP), keep=[0]))
-    state = start(work, plan)
+def member_of(runs, lr):
+    recipe = Recipe(lr=lr, batch_size=10, momentum=0.9, schedule=Schedule(kind="constant"))
+    return Member(runs.task, runs.plan(recipe))
+
+
+def test_what_is_followed_is_the_run_itself(work, runs):
+    member = member_of(runs, 0.01)
+    marks, paths = finished(runs.follow([member] * 2, "twice", keep=[0]))
+    assert marks == (0, 1, 3, 12)
+    state = start(work, member.plan)
     assert paths[0].losses[0] == evaluate_part(work, state.model, state.weights, work.data.train).loss
-    state, _ = advance(work, plan, state, 4)
+    state, _ = advance(work, member.plan, state, 3)
     assert paths[0].losses[2] == evaluate_part(work, state.model, state.weights, work.data.train).loss
     assert torch.equal(paths[0].weights[2], flat(state.model))
     assert paths[0].weights.shape == (4, 3 * 64 * 3 + 3)
     assert paths[1].weights is None
     assert paths[1].losses == paths[0].losses
+    assert paths[1].state.outcome.kind == "finished"
+    assert runs.done == 2 * 12
 
 
-def test_a_run_that_diverges_is_infinite_from_there(work):
-    members = [Member(work, plan_of(work, lr)) for lr in (0.01, 1e38)]
-    fine, lost = finished(follow(members, (0, 1, 4, 9), work.data.train, Engine(way=LOOP)))
+def test_a_run_that_diverges_is_infinite_from_there_and_counts_as_done(runs):
+    _, (fine, lost) = finished(runs.follow([member_of(runs, lr) for lr in (0.01, 1e38)], "two"))
     assert all(map(math.isfinite, fine.losses))
     assert math.isfinite(lost.losses[0])
     assert lost.losses[-1] == math.inf
+    assert runs.done == 2 * 12
+
+
+def test_parameters_come_back_from_their_vector(work):
+    model = work.template
+    found = parameters_from(model, flat(model))
+    assert found.keys() == dict(model.named_parameters()).keys()
+    assert all(torch.equal(found[name], parameter) for name, parameter in model.named_parameters())

@@ -1,4 +1,4 @@
-"""The losses under given rates are those of a loop written out by hand, on the same batches."""
+"""The losses under these rates are those of a loop written out by hand, on the same batches."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,11 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe
 from surefoot.data.batches import epoch_order
-from surefoot.errors import ConfigError
-from surefoot.steps import rates
+from surefoot.steps.lr_range import measure as measuring
+from surefoot.steps.lr_range.measure import LrSearch, measure, untrained_losses
+from surefoot.steps.lr_range.range_test import ramp
 
-EXAMPLES, BATCH, STEPS = 48, 16, 7
+EXAMPLES, BATCH, STEPS = 48, 16, 10
 
 
 @pytest.fixture(scope="module")
@@ -47,37 +48,43 @@ def by_hand(task, lrs):
 RECIPE = Recipe(batch_size=BATCH, momentum=0.9, weight_decay=0.0)
 
 
-def finished(work):
-    worth = 0
+def measured(task, low, high, steps, seeds=1):
+    """Return all losses by seed and rate, and what the last sign of life said."""
+    work = measure(task, RECIPE, LrSearch(low=low, high=high, points_per_decade=1, steps=steps, seeds=seeds))
+    last = None
     while True:
         try:
-            worth += next(work)
+            last = next(work)
         except StopIteration as end:
-            return worth, end.value
+            return end.value, last
 
 
-def test_constant_rates_are_those_of_pytorch_and_every_update_is_counted(task):
+def test_losses_at_constant_rates_are_those_of_pytorch_and_every_update_is_counted(task):
     before = [bits(each) for each in task.template.parameters()]
-    worth, found = finished(rates.constant_rates(task, RECIPE, [0.01, 0.3], STEPS))
-    assert worth == 2 * STEPS
-    for lr, losses in zip([0.01, 0.3], found, strict=True):
-        np.testing.assert_allclose(losses, by_hand(task, [lr] * STEPS), rtol=1e-4)
+    found, last = measured(task, 1e-3, 1e-2, STEPS)
+    for (seed, lr), losses in found.losses.items():
+        assert seed == 0
+        if np.isfinite(losses).all():
+            np.testing.assert_allclose(losses, by_hand(task, [lr] * STEPS), rtol=1e-3)
+    assert last.steps_done == last.steps_planned == len(found.losses) * STEPS
     assert [bits(each) for each in task.template.parameters()] == before
 
 
 def test_a_ramp_takes_each_rate_for_one_update(task):
-    lrs, losses = rates.ramp(task, RECIPE, 1e-3, 1.0, STEPS)
+    lrs, losses = ramp(task, RECIPE, 1e-3, 1.0, STEPS)
     np.testing.assert_allclose(lrs, np.geomspace(1e-3, 1.0, STEPS))
     np.testing.assert_allclose(losses, by_hand(task, lrs), rtol=1e-4)
 
 
 def test_untrained_losses_are_of_the_last_batches_of_the_run(task):
     still = by_hand(task, [0.0] * STEPS)
-    np.testing.assert_allclose(rates.untrained_losses(task, RECIPE, STEPS, 3), still[-3:], rtol=1e-5)
+    np.testing.assert_allclose(untrained_losses(task, RECIPE, STEPS, 3), still[-3:], rtol=1e-5)
 
 
-def test_a_run_longer_than_a_row_keeps_every_loss_and_one_that_diverges_ends_in_infinity(task):
-    _, (good, bad) = finished(rates.constant_rates(task, RECIPE, [0.01, 1e38], 230))
+def test_a_run_longer_than_a_row_keeps_every_loss_and_one_that_diverges_ends_in_infinity(task, monkeypatch):
+    monkeypatch.setattr("surefoot.steps.lr_range.measure.beyond", lambda *_: (1e38,) if len(_[0].lrs) < 3 else ())
+    found, _ = measured(task, 0.001, 0.01, 230)
+    good, bad = found.losses[0, 0.01], found.losses[0, 1e38]
     assert good.shape == (230,)
     assert np.isfinite(good).all()
     assert np.isinf(bad[-1])
@@ -87,17 +94,11 @@ def test_a_run_longer_than_a_row_keeps_every_loss_and_one_that_diverges_ends_in_
 
 
 def test_members_that_do_not_fit_at_once_are_trained_in_turn(task, monkeypatch):
-    _, together = finished(rates.constant_rates(task, RECIPE, [0.01, 0.1, 0.3], STEPS))
+    together, _ = measured(task, 1e-3, 1e-1, STEPS, seeds=2)
     size = sum(each.numel() for each in task.template.parameters())
-    monkeypatch.setattr(rates, "MOST_NUMBERS", size)  # one at a time
-    worth, alone = finished(rates.constant_rates(task, RECIPE, [0.01, 0.1, 0.3], STEPS))
-    assert worth == 3 * STEPS
-    np.testing.assert_allclose(alone, together, rtol=1e-5)
-
-
-def test_a_table_of_rates_must_fit_the_data_and_validation_is_left_out(task):
-    with pytest.raises(ConfigError, match="batch_size"):
-        rates.rate_plan(Recipe(batch_size=EXAMPLES + 1), EXAMPLES, np.full(3, 0.1))
-    bare = rates.without_validation(task)
-    assert bare.data.validation is None
-    assert task.data.validation is not None
+    monkeypatch.setattr(measuring, "MOST_NUMBERS", size)  # one at a time
+    alone, last = measured(task, 1e-3, 1e-1, STEPS, seeds=2)
+    assert last.steps_done == last.steps_planned
+    assert alone.lrs == together.lrs
+    for place, losses in together.losses.items():
+        np.testing.assert_allclose(alone.losses[place], losses, rtol=1e-5)

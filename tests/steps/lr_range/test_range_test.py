@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from surefoot.steps.lr_range import suggestions as rules
+from surefoot.steps.lr_range import range_test as rules
 
 LRS = np.geomspace(1e-7, 10, 100)
 

@@ -1,17 +1,25 @@
-"""The judge of a user's own step on invented measurements: each fault by its name, the first cause first."""
+"""A moment's training on invented facts: no false alarm of shuffled labels, and each fault of a step by its name."""
 
 import math
 
 import pytest
 
-from surefoot.steps.wiring.judge_user_step import own_step
+from surefoot.steps.wiring.judge_training import Dependence, UserStepFacts, judge_dependence, judge_user_step
 
-SOUND = {"problem": None, "moved": 0.1, "calls": 1, "still": (), "not_held": (), "lr": 0.1, "stale": 0.0, "ratio": 1.0,
-         "uphill": -1.0, "fresh": True}  # fmt: skip
+
+@pytest.mark.parametrize(
+    ("z", "planted", "held_out", "verdict"),
+    [(9.0, None, 400, "pass"), (1.0, 9.0, 400, "suspect"), (1.0, 2.0, 400, "pass"), (1.0, 9.0, 20, "pass")],
+)
+def test_no_dependence_is_suspect_only_where_it_would_have_shown(z, planted, held_out, verdict):
+    facts = Dependence(z=z, planted_z=planted, accuracy=0.1, majority=0.12, examples=900, held_out=held_out, steps=200,
+                       looks=(), seconds=1.0)  # fmt: skip
+    assert judge_dependence(facts).verdict == verdict
 
 
 def judged(**changes):
-    return own_step(**(SOUND | changes))
+    sound = {"moved": 0.1, "calls": 1, "not_held": (), "lr": 0.1, "uphill": -1.0}
+    return judge_user_step(UserStepFacts(**(sound | changes)))
 
 
 def test_a_sound_step_passes_with_what_was_seen():

@@ -1,15 +1,23 @@
-"""The usual rules that read one rate off a range test's curve, each as published.
+"""The classic range test, and the usual rules that read one rate off its curve, each as published.
 
-They are shown beside what was measured at constant rates, not used: none of them knows the noise of its curve, and
+They are drawn beside what was measured at constant rates and not used: none of them knows the noise of its curve, and
 `benchmarks/find_lr.py` measures how far off each one is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from surefoot.config import Recipe
+from surefoot.steps.follow import losses_of, rate_plan, without_validation
+from surefoot.training.loop import advance, start
+from surefoot.training.task import Task
+
+RAMP = (1e-7, 10.0)
+"""First and last rate of the range test: fastai's defaults, for which its rules were made."""
 SMOOTHING = 0.98
 """Weight of the past in the smoothed loss: the default of fastai's Recorder and of Lightning's lr_find (`beta`)."""
 STOP_FACTOR = 4.0
@@ -23,6 +31,38 @@ SKIPPED_LAST = 5
 """Points that fastai leaves out at the end; at the start it leaves out a tenth. Lightning: 10 and 1."""
 LIGHTNING_SKIPPED = (10, 1)
 """Points that Lightning's suggestion leaves out at the start and the end."""
+
+
+def range_test(task: Task, recipe: Recipe, steps: int) -> tuple[dict[str, Any], int]:
+    """Return what is drawn of a range test, and its updates: rates and losses up to its end, and what each rule reads.
+
+    Args:
+        task, recipe, steps: as in `ramp`.
+    """
+    lrs, losses = ramp(task, recipe, *RAMP, steps)
+    curve = smoothed(losses)
+    drawn = {"lrs": lrs[: len(curve)].tolist(), "losses": losses[: len(curve)].tolist(), "smoothed": curve.tolist(),
+             "suggestions": suggestions(lrs, losses)}  # fmt: skip
+    return drawn, int(np.isfinite(losses).sum())
+
+
+def ramp(task: Task, recipe: Recipe, low: float, high: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rates and losses, both [T], of a range test: one run whose rate rises from low to high, exponentially.
+
+    Smith 2017 (arXiv 1506.01186), section 3.3, there with a linear rise; exponential in Gugger 2018 ("How do you find
+    a good learning rate") and in fastai.
+
+    Args:
+        task: what is trained.
+        recipe: the other hyperparameters.
+        low, high: the first and the last rate.
+        steps: T.
+    """
+    bare = without_validation(task)
+    lrs = np.geomspace(low, high, steps)
+    table = rate_plan(recipe, bare.data.examples, lrs)
+    state, rows = advance(bare, table, start(bare, table), steps)
+    return lrs, losses_of(state, rows, steps)
 
 
 def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -39,15 +79,15 @@ def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
     >>> smoothed([2.0, 2.0, 1.0]).round(3).tolist()
     [2.0, 2.0, 1.66]
     """
-    average, best, kept = 0.0, np.inf, []
+    average, best, curve = 0.0, np.inf, []
     for t, loss in enumerate(np.asarray(losses, dtype=np.float64)):
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
         shown = average / (1 - SMOOTHING ** (t + 1))
         if not np.isfinite(shown) or (t > 0 and shown > STOP_FACTOR * best):
             break
         best = min(best, shown)
-        kept.append(shown)
-    return np.array(kept)
+        curve.append(shown)
+    return np.array(curve)
 
 
 def suggestions(lrs: Sequence[float] | np.ndarray, losses: Sequence[float] | np.ndarray) -> dict[str, float | None]:
@@ -63,12 +103,12 @@ def suggestions(lrs: Sequence[float] | np.ndarray, losses: Sequence[float] | np.
     """
     rates, curve = np.asarray(lrs, dtype=np.float64), smoothed(losses)
     points = len(rates)
-    kept = slice(points // 10, max(points // 10, len(curve) - SKIPPED_LAST))
+    read = slice(points // 10, max(points // 10, len(curve) - SKIPPED_LAST))
     return {
-        "steep": _steep(rates[kept], curve[kept]),
-        "minimum/10": _tenth_of_minimum(rates[kept], curve[kept]),
-        "valley": _valley(rates[kept], curve[kept]),
-        "slide": _slide(rates[kept], curve[kept]),
+        "steep": _steep(rates[read], curve[read]),
+        "minimum/10": _tenth_of_minimum(rates[read], curve[read]),
+        "valley": _valley(rates[read], curve[read]),
+        "slide": _slide(rates[read], curve[read]),
         "lightning": _lightning(rates[: len(curve)], curve),
     }
 
@@ -110,11 +150,11 @@ def _slide(lrs: np.ndarray, losses: np.ndarray) -> float | None:
         return None
     slope = np.gradient(losses)
     right, left = len(lrs) - 1, len(lrs) - 1 - SLIDE_GAP
-    found = lrs[left]
+    lr = lrs[left]
     while left >= 0 and abs(slope[right] - slope[left]) > SLIDE_LEVEL:
-        found = lrs[left]
+        lr = lrs[left]
         right, left = right - 1, left - 1
-    return float(found)
+    return float(lr)
 
 
 def _lightning(lrs: np.ndarray, losses: np.ndarray) -> float | None:
