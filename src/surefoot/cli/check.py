@@ -41,11 +41,11 @@ def check(
     Args:
         json: Print the decisions as JSON, with all findings and measurements.
     """
-    given = Settings.read({"data": data, **settings}, config)
+    typed = Settings.read({"data": data, **settings}, config)
     from surefoot.training.open import resolve
 
-    chosen = resolve(given.nested)
-    given.say_unused("check", flat_settings().keys() - USED)
+    chosen = resolve(typed.nested)
+    typed.say_unused("check", flat_settings().keys() - USED)
     decisions = list(_decisions(chosen, quiet=quiet))
     if json:
         print_json([decision.to_dict() for decision in decisions])

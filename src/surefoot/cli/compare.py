@@ -82,11 +82,11 @@ def compare(
         runs_dir: Folder in which it is made.
         json: Print the comparison as JSON.
     """
-    given = Settings.read({"data": data, **settings}, config)
-    given.refuse("compare", _NO_EFFECT)
+    typed = Settings.read({"data": data, **settings}, config)
+    typed.refuse("compare", _NO_EFFECT)
     # Shipped settings are left out: they belong to one rule, and would favour it.
-    chosen = from_dict(Config, {"model": MODEL, **{k: value for k, value in given.nested.items() if k != "recipe"}})
-    common = {name: value for name, value in given.flat.items() if flat_settings()[name].path[0] == "recipe"}
+    chosen = from_dict(Config, {"model": MODEL, **{k: value for k, value in typed.nested.items() if k != "recipe"}})
+    common = {name: value for name, value in typed.flat.items() if flat_settings()[name].path[0] == "recipe"}
     from_file = common.pop("epochs", None)
     budget = epochs if epochs is not None else from_file
     folder = new_folder("compare", chosen, name, runs_dir)
@@ -100,53 +100,54 @@ def compare(
         slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)
-    found = measured(compared(make_task(chosen, Given()), rules, comparing), quiet=quiet)
-    drawn = _write(found, folder, pictures=pictures, quiet=quiet)
+    comparison = measured(compared(make_task(chosen, Given()), rules, comparing), quiet=quiet)
+    drawn = _write(comparison, folder, pictures=pictures, quiet=quiet)
     if json:
-        print_json(found.to_dict() | {"folder": str(folder), "figures": [str(path) for path in drawn]})
+        print_json(comparison.to_dict() | {"folder": str(folder), "figures": [str(path) for path in drawn]})
     else:
-        _show(found, folder)
+        _show(comparison, folder)
     if pictures and not no_report:
         say_report(folder, as_json=json, quiet=quiet)
     return 0
 
 
-def _write(found: Comparison, folder: Path, *, pictures: bool, quiet: bool) -> list[Path]:
+def _write(comparison: Comparison, folder: Path, *, pictures: bool, quiet: bool) -> list[Path]:
     """Write the folder: the comparison, the command, and each picture as a page and as PNG."""
     from surefoot.record.comparison import NAME
 
     make_folder(folder)
-    store.write_json(folder / NAME, found.to_dict())
+    store.write_json(folder / NAME, comparison.to_dict())
     drawn: list[Path] = []
     if pictures:
         from surefoot.report.compare import comparison_figures
         from surefoot.report.look import save_chart
 
         (folder / FIGURES).mkdir()
-        for figure in comparison_figures(found):
+        for figure in comparison_figures(comparison):
             if not quiet:
                 print(f"drawing {figure.name}", file=sys.stderr, flush=True)
             drawn += [save_chart(figure.chart, folder / FIGURES / f"{figure.name}.{end}") for end in ("html", "png")]
     return drawn
 
 
-def _show(found: Comparison, folder: Path) -> None:
-    per_run = f"{found.budget_examples:,} examples a run, {len(found.seeds)} seeds"
-    print(f"{clean(found.model)} on {clean(found.data)}: {found.examples:,} training examples, {per_run}\n")
-    target = "-" if found.target_loss is None else f"{found.target_loss:.3g}"
+def _show(comparison: Comparison, folder: Path) -> None:
+    task = f"{clean(comparison.model)} on {clean(comparison.data)}: {comparison.examples:,} training examples"
+    print(f"{task}, {comparison.budget_examples:,} examples a run, {len(comparison.seeds)} seeds\n")
+    target = "-" if comparison.target_loss is None else f"{comparison.target_loss:.3g}"
     print_table(
-        ("rule", "batch", "lr", "tried", "ms a step", "noise", "steps", "final loss", found.accuracy_on or "accuracy",
-         f"steps to {target}", "examples", "seconds"),
-        [_line(rule) for rule in found.rules], left=("rule",),
+        ("rule", "batch", "lr", "tried", "ms a step", "noise", "steps", "final loss",
+         comparison.accuracy_on or "accuracy", f"steps to {target}", "examples", "seconds"),
+        [_line(rule) for rule in comparison.rules], left=("rule",),
     )  # fmt: skip
     print(
-        f"\nMedian of the seeds, and least to largest in brackets. Loss is of {found.evaluated_examples:,} training "
-        f"examples, {found.initial_loss:.3g} at the start. The target is {found.target_reason}. "
+        "\nMedian of the seeds, and least to largest in brackets. "
+        f"Loss is of {comparison.evaluated_examples:,} training examples, {comparison.initial_loss:.3g} at the start. "
+        f"The target is {comparison.target_reason}. "
         "Noise is the variance of a step's direction over the squared gradient, all rules at the same weights. "
         "Seconds are of training steps alone. An lr in brackets was given, others were found by the same search."
     )
     print()
-    for finding in found.findings:
+    for finding in comparison.findings:
         word = "" if finding.verdict == "pass" else f"{finding.verdict}: "
         print(clean(f"{sentence(word + finding.reason)} {sentence(finding.advice or '')}".rstrip()))
     print(f"\nEverything is in {folder}.")

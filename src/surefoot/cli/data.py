@@ -61,27 +61,27 @@ def check(
     """
     from surefoot.data.inspection import inspect
 
-    found = inspect(path, data_dir=data_dir, image_size=image_size, label=label, target=target)
+    inspection = inspect(path, data_dir=data_dir, image_size=image_size, label=label, target=target)
     if json:
-        print_json(_report(path, found))
+        print_json(_report(path, inspection))
     else:
-        _print(path, found)
-    return 1 if found.problems.count else 0
+        _print(path, inspection)
+    return 1 if inspection.problems.count else 0
 
 
-def _report(path: str, found: Inspection) -> dict[str, Any]:
-    raw, problems = found.raw, found.problems
+def _report(path: str, inspection: Inspection) -> dict[str, Any]:
+    raw, problems = inspection.raw, inspection.problems
     parts = raw.parts if raw is not None else {}
     return {
         "source": clean(path),
         "ok": not problems.count,
         "kind": raw.kind if raw is not None else None,
         "shape": list(next(iter(parts.values())).x.shape[1:]) if parts else None,
-        "classes": [clean(name) for name in found.classes] if found.classes is not None else None,
+        "classes": [clean(name) for name in inspection.classes] if inspection.classes is not None else None,
         "parts": {
             name: {
                 "examples": len(part.y),
-                "counts": {clean(label): count for label, count in found.counts(name).items()},
+                "counts": {clean(label): count for label, count in inspection.counts(name).items()},
             }
             for name, part in parts.items()
         },
@@ -94,22 +94,22 @@ def _report(path: str, found: Inspection) -> dict[str, Any]:
     }
 
 
-def _print(path: str, found: Inspection) -> None:
-    raw = found.raw
+def _print(path: str, inspection: Inspection) -> None:
+    raw = inspection.raw
     if raw is not None and raw.parts:
         shape = "x".join(map(str, next(iter(raw.parts.values())).x.shape[1:]))
-        outputs = f"{len(found.classes)} classes" if found.classes is not None else "a regression"
+        outputs = f"{len(inspection.classes)} classes" if inspection.classes is not None else "a regression"
         print(f"{clean(path)}: {raw.kind} of shape {shape}, {outputs}")
         columns = ("class", *raw.parts)
-        counts = {name: found.counts(name) for name in raw.parts}
-        rows = [(label, *(counts[name].get(label) for name in raw.parts)) for label in found.classes or ()]
+        counts = {name: inspection.counts(name) for name in raw.parts}
+        rows = [(label, *(counts[name].get(label) for name in raw.parts)) for label in inspection.classes or ()]
         rows.append(("all", *(len(part.y) for part in raw.parts.values())))
         print_table(columns, rows, left=("class",))
-    for text in found.problems.warnings:
+    for text in inspection.problems.warnings:
         print(f"warning: {clean(text)}")
-    for each in found.problems.items:
+    for each in inspection.problems.items:
         print(f"wrong: {clean(each)}")
-    if found.problems.count > len(found.problems.items):
-        print(f"and {found.problems.count - len(found.problems.items):,} more")
-    wrong = found.problems.count
+    if inspection.problems.count > len(inspection.problems.items):
+        print(f"and {inspection.problems.count - len(inspection.problems.items):,} more")
+    wrong = inspection.problems.count
     print(f"{wrong:,} {'thing is' if wrong == 1 else 'things are'} wrong" if wrong else "nothing is wrong")

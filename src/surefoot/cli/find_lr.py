@@ -47,24 +47,24 @@ def find_lr(
         plot: Draw the measurements into this file, .png, .svg or .html.
         json: Print the decision as JSON, with all measurements.
     """
-    given = Settings.read({"data": data, **settings}, config)
-    given.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
+    typed = Settings.read({"data": data, **settings}, config)
+    typed.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
     check_plot(plot)
     from surefoot.steps.lr_range.find_lr import searching
     from surefoot.steps.lr_range.measure import LrSearch
     from surefoot.training.open import Given, make_task, resolve
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)
-    chosen = resolve(given.nested)
-    given.say_unused("find-lr", (*UNUSED, *of_schedule()))
+    chosen = resolve(typed.nested)
+    typed.say_unused("find-lr", (*UNUSED, *of_schedule()))
     task = make_task(chosen, Given())
     # The table of rates stands in for the schedule; averaged weights are not read here.
     recipe = dataclasses.replace(chosen.recipe, ema_decay=None)
-    if "weight_decay" not in given.flat:
+    if "weight_decay" not in typed.flat:
         recipe = dataclasses.replace(recipe, weight_decay=min(recipe.weight_decay, SMALL_WEIGHT_DECAY))
     if recipe.batch_size == "full":
         recipe = dataclasses.replace(recipe, batch_size=task.data.examples)
-    elif "batch_size" not in given.flat:  # the shipped size may be more than there is; one that was asked for stays
+    elif "batch_size" not in typed.flat:  # the shipped size may be more than there is; one that was asked for stays
         recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, task.data.examples))
     decision = measured(searching(task, recipe, search), quiet=quiet)
     if plot is not None:
@@ -74,7 +74,7 @@ def find_lr(
     if json:
         print_json(decision.to_dict() | {"picture": None if plot is None else str(plot)})
     else:
-        _show(decision, given.command(["train", chosen.data, "--model", chosen.model]), plot)
+        _show(decision, typed.command(["train", chosen.data, "--model", chosen.model]), plot)
     return exit_code(decision)
 
 

@@ -96,14 +96,14 @@ class Settings:
     @property
     def flat(self) -> dict[str, Any]:
         """Both by flat name, without those that were not given."""
-        found, known = {}, self.nested
+        flat, together = {}, self.nested
         for name, setting in flat_settings().items():
-            value: Any = known
+            value: Any = together
             for key in setting.path:
                 value = value.get(key) if isinstance(value, Mapping) else None
             if value is not None:
-                found[name] = value
-        return found
+                flat[name] = value
+        return flat
 
     def refuse(self, command: str, reasons: Mapping[str, str]) -> None:
         """Refuse flags that have no effect on a command.
@@ -182,16 +182,16 @@ def usage_error(error: CycloptsError, commands: Sequence[str]) -> ConfigError:
             return ConfigError(f"{command} without {wanted}", f"it needs a {wanted}", look)
         case RepeatArgumentError(token=Token() as token):
             return ConfigError(f"{token.keyword} is there twice", "a flag is given once", "keep one of them")
-        case UnknownOptionError(token=Token() as token, argument_collection=known):
+        case UnknownOptionError(token=Token() as token, argument_collection=arguments):
             flag = token.keyword or token.value
-            close = nearest(flag, [name for each in known for name in each.names])
+            close = nearest(flag, [name for argument in arguments for name in argument.names])
             return ConfigError(f"{flag}", f"{command} has no such flag", close if close.endswith("?") else look)
         case (
             UnknownCommandError(unused_tokens=[word, *_])
             | UnusedCliTokensError(unused_tokens=[word, *_], command_chain=["data"])
         ):
-            known = ["check"] if error.command_chain else commands
-            return ConfigError(f"{word!r}", f"{command} has no such command", nearest(word, known))
+            names = ["check"] if error.command_chain else commands
+            return ConfigError(f"{word!r}", f"{command} has no such command", nearest(word, names))
         case UnusedCliTokensError(unused_tokens=[word, *_]):
             return ConfigError(f"{word!r}", f"{command} takes no further word", f"quote a path with spaces, or {look}")
         case _:

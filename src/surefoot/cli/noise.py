@@ -65,9 +65,9 @@ def noise(
         runs_dir: Folder in which it is made.
         json: Print the decision as JSON, with all measurements, per layer too.
     """
-    given = Settings.read({"data": data, **settings}, config)
+    typed = Settings.read({"data": data, **settings}, config)
     length = ("epochs", "steps", *of_schedule())
-    given.refuse("noise", dict.fromkeys(length, "the short run has --probe-steps updates at a constant rate"))
+    typed.refuse("noise", dict.fromkeys(length, "the short run has --probe-steps updates at a constant rate"))
     check_plot(plot)
     from surefoot.steps.batch_size.choose import choosing_batch_size
     from surefoot.steps.batch_size.measure import BatchSizeSearch
@@ -77,8 +77,8 @@ def noise(
         sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points, groups=groups,
         group_size=group_size,
     )  # fmt: skip
-    chosen = resolve(given.nested)
-    given.say_unused("noise", (*length, "rows_per_epoch", "checkpoint_seconds"))
+    chosen = resolve(typed.nested)
+    typed.say_unused("noise", (*length, "rows_per_epoch", "checkpoint_seconds"))
     folder = new_folder("noise", chosen, name, runs_dir)
     decision = measured(choosing_batch_size(make_task(chosen, Given()), chosen.recipe, search), quiet=quiet)
     make_folder(folder)  # as a search of one step leaves it
@@ -94,7 +94,7 @@ def noise(
         print_json(decision.to_dict() | {"folder": str(folder), "picture": None if plot is None else str(plot)})
     else:
         start = ["find-lr", chosen.data, "--model", chosen.model]
-        _show(decision, given.command(start, without=("lr", "batch_size")), plot)
+        _show(decision, typed.command(start, without=("lr", "batch_size")), plot)
     if not no_report:
         say_report(folder, as_json=json, quiet=quiet)
     return exit_code(decision)

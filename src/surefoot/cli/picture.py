@@ -153,9 +153,9 @@ class TrainingView:
         validated = self._accuracies.name == "val acc"
         self._accuracies.extend((row.val_accuracy if validated else row.train_accuracy,))
         for name, value, sign in (("val loss", row.val_loss, -1), ("val acc", row.val_accuracy, 1)):
-            before = self.best.get(name)
-            known = before and (before.val_loss if name == "val loss" else before.val_accuracy)
-            if value is not None and value == value and (known is None or sign * value > sign * known):
+            row_of_best = self.best.get(name)
+            best = row_of_best and (row_of_best.val_loss if name == "val loss" else row_of_best.val_accuracy)
+            if value is not None and value == value and (best is None or sign * value > sign * best):
                 self.best[name] = row
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

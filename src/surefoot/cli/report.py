@@ -23,15 +23,15 @@ def report(*runs: str, out: Path | None = None, figures: Path | None = None, run
         raise ConfigError("no run", "a report needs at least one run", "name one; surefoot show lists the runs here")
     from surefoot.report.run_folder import read_run_folder
 
-    found = [read_run_folder(run, runs_dir) for run in runs]  # what is wrong is said before the seconds of drawing
+    folders = [read_run_folder(run, runs_dir) for run in runs]  # what is wrong is said before the seconds of drawing
     from surefoot.report.page import save_figures, save_report
 
     print("drawing", file=sys.stderr)
-    single = next((each for each in (Path(runs[0]), runs_dir / runs[0]) if each.is_dir()), None)
+    single = next((place for place in (Path(runs[0]), runs_dir / runs[0]) if place.is_dir()), None)
     usual = single / REPORT if len(runs) == 1 and single is not None else Path(REPORT)
-    print(save_report(found, out or usual))
+    print(save_report(folders, out or usual))
     if figures is not None:
-        for path in save_figures(found, figures):
+        for path in save_figures(folders, figures):
             print(path)
     return 0
 

@@ -94,11 +94,11 @@ def _shown(name: str, steps: int | None, lr: float | None) -> _Shown:
         choices = [*PRESETS, *ALIASES, *KINDS]
         raise ConfigError(f"schedule {name!r}", "it must be a preset or a kind of schedule", nearest(name, choices))
     original = preset(name)
-    found, changes = original.rescaled(steps or original.steps)
-    if lr is not None and lr != found.peak_lr:
-        changes = (*changes, f"peak {found.peak_lr:g} -> {lr:g}")
-    peak = found.peak_lr if lr is None else lr
-    return _Shown(found.name, found.steps, peak, found.schedule(peak), found.seams, changes, found)
+    rescaled, changes = original.rescaled(steps or original.steps)
+    if lr is not None and lr != rescaled.peak_lr:
+        changes = (*changes, f"peak {rescaled.peak_lr:g} -> {lr:g}")
+    peak = rescaled.peak_lr if lr is None else lr
+    return _Shown(rescaled.name, rescaled.steps, peak, rescaled.schedule(peak), rescaled.seams, changes, rescaled)
 
 
 def _shown_kind(kind: str, steps: int, lr: float) -> _Shown:
@@ -129,34 +129,34 @@ def _plain(shown: _Shown) -> dict[str, Any]:
     def values(steps: range) -> list[dict[str, Any]]:
         return [{"step": at, "lr": shown.lr(at)} for at in steps]
 
-    known = shown.preset
+    published = shown.preset
     return {
         "name": shown.name, "steps": shown.steps, "peak_lr": shown.peak_lr,
         "first": values(range(min(3, shown.steps))), "last": values(range(max(0, shown.steps - 3), shown.steps)),
         "seams": [{"step": at, "lr_before": shown.lr(at - 1), "lr": shown.lr(at)} for at in shown.seams],
         "rescaled": list(shown.changes),
-        **{name: known and getattr(known, name) for name in _PUBLISHED},
+        **{name: published and getattr(published, name) for name in _PUBLISHED},
     }  # fmt: skip
 
 
 def _text(shown: _Shown) -> str:
-    plain, known = _plain(shown), shown.preset
+    plain, published = _plain(shown), shown.preset
     entries = [
         ("updates", f"{shown.steps:,}"),
         ("peak", f"{shown.peak_lr:g}"),
         ("first", _values(plain["first"])),
         ("last", _values(plain["last"])),
         *(("seam", _seam(at)) for at in plain["seams"]),
-        ("rescaled", "; ".join(shown.changes) or ("nothing" if known else "")),
+        ("rescaled", "; ".join(shown.changes) or ("nothing" if published else "")),
     ]  # fmt: skip
-    if known:
-        advice = "" if known.optimizer.startswith("SGD") else " (not SGD: take the shape, measure the peak)"
+    if published:
+        advice = "" if published.optimizer.startswith("SGD") else " (not SGD: take the shape, measure the peak)"
         entries += [
-            ("source", known.citation),
-            ("optimizer", known.optimizer + advice),
-            ("with", _published(known)),
-            ("uncertain", known.uncertain or "nothing"),
-            ("notes", known.notes),
+            ("source", published.citation),
+            ("optimizer", published.optimizer + advice),
+            ("with", _published(published)),
+            ("uncertain", published.uncertain or "nothing"),
+            ("notes", published.notes),
         ]
     if shown.name == "plateau":
         entries.append(("notes", "constant until the validation loss stops falling; then the record decides"))
@@ -172,8 +172,12 @@ def _seam(at: dict[str, Any]) -> str:
     return f"{at['step'] - 1:,}: {at['lr_before']:.5g} -> {at['step']:,}: {at['lr']:.5g}"
 
 
-def _published(known: Preset) -> str:
-    named = (("batch size", known.batch_size), ("momentum", known.momentum), ("weight decay", known.weight_decay))
+def _published(published: Preset) -> str:
+    named = (
+        ("batch size", published.batch_size),
+        ("momentum", published.momentum),
+        ("weight decay", published.weight_decay),
+    )
     return ", ".join(f"{name} {value:.4g}" for name, value in named if value is not None)
 
 

@@ -29,9 +29,9 @@ def clean(text: object) -> str:
     >>> clean("cat\x1b[31m\n"), clean("\x1b]0;title\x07dog"), clean("\udcff.png")
     ('cat', 'dog', '?.png')
     """
-    kept = _ESCAPE.sub("", str(text))
+    plain = _ESCAPE.sub("", str(text))
     return "".join(
-        "?" if unicodedata.category(c) == "Cs" else c for c in kept if unicodedata.category(c) not in _HARMFUL
+        "?" if unicodedata.category(c) == "Cs" else c for c in plain if unicodedata.category(c) not in _HARMFUL
     )
 
 
@@ -127,5 +127,7 @@ def _print_ruled(columns: Sequence[str], cells: Sequence[Sequence[str]], left: S
 
 def said(curves: Decision | None) -> list[str]:
     """Return what curves say, a line for each finding with its advice."""
-    found = curves.findings if curves is not None else ()
-    return [f"{each.name}: {each.reason}" + (f"; {each.advice}" if each.advice else "") for each in found]
+    findings = curves.findings if curves is not None else ()
+    return [
+        f"{finding.name}: {finding.reason}" + (f"; {finding.advice}" if finding.advice else "") for finding in findings
+    ]

@@ -86,13 +86,13 @@ def train(
         no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
         json: Print the result as JSON.
     """
-    given = Settings.read({"data": data, **settings}, config)
+    typed = Settings.read({"data": data, **settings}, config)
     from surefoot.training.open import resolve
 
     output = Output(
         report=not no_report, as_json=json, quiet=quiet, measure_noise=measure_noise, tensorboard=tensorboard
     )
-    return _train(resolve(given.nested), name, runs_dir, output)
+    return _train(resolve(typed.nested), name, runs_dir, output)
 
 
 def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, quiet: Quiet = False) -> int:

@@ -57,12 +57,12 @@ def tune(
         no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
         json: Print the result as JSON, with recipe, decisions and cost.
     """
-    given = {**settings, **_assigned(set, settings)}
+    fixed = {**settings, **_assigned(set, settings)}
     from surefoot.search.search import open_search
     from surefoot.search.tune import asked_for
 
-    words = {"data": data, "model": given.pop("model", None)}
-    start, terms = asked_for(words, given, config, budget, force=force)
+    words = {"data": data, "model": fixed.pop("model", None)}
+    start, terms = asked_for(words, fixed, config, budget, force=force)
     output = Output(report=not no_report, as_json=json, quiet=quiet, tensorboard=tensorboard)
     with (
         StopSignals() as signals,
@@ -84,21 +84,21 @@ def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
     """Return what --set says, read as TOML values, so that numbers are numbers."""
     import tomllib
 
-    known, found = flat_settings(), {}
+    settings, values = flat_settings(), {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise ConfigError(f"--set {word}", "a setting is given as NAME=VALUE", f"write --set {name}=VALUE")
-        if name not in known:
+        if name not in settings:
             raise ConfigError(f"--set {word}: unknown setting '{name}'", "every name must be a known setting",
-                              nearest(name, known))  # fmt: skip
+                              nearest(name, settings))  # fmt: skip
         if flags.get(name) is not None:
             raise ConfigError(f"--set {word} and --{name.replace('_', '-')}", "a setting is given once", "drop one")
         try:
-            found[name] = tomllib.loads(f"value = {value}")["value"]
+            values[name] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            found[name] = value  # a word, such as cosine
-    return found
+            values[name] = value  # a word, such as cosine
+    return values
 
 
 def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:

@@ -95,11 +95,11 @@ def _looks(folder: Path, signals: StopSignals, done: Callable[[], bool]) -> Iter
 
 
 def _parsed(tail: Tail, parse: Callable[[dict[str, Any]], _T]) -> list[_T]:
-    found = []
+    values = []
     for line in tail.read():
         with suppress(TypeError, KeyError, ValueError):  # of a version that has other fields
-            found.append(parse(line))
-    return found
+            values.append(parse(line))
+    return values
 
 
 def _say_end(folder: Path) -> int:

@@ -20,8 +20,8 @@ def classifier_figures(scores: Mapping[str, Any]) -> list[Figure]:
     if scores["kind"] == "numbers":
         return [_regression(scores)]
     names = labelled([each["name"] for each in scores["per_class"]])
-    found = [_confusion(scores, names)] if len(names) <= MOST_CLASSES else []
-    return [*found, _per_class(scores, names), _calibration(scores)]
+    whole = [_confusion(scores, names)] if len(names) <= MOST_CLASSES else []
+    return [*whole, _per_class(scores, names), _calibration(scores)]
 
 
 def labelled(names: Sequence[str]) -> list[str]:
@@ -72,12 +72,12 @@ def _confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
 
 
 def _per_class(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
-    seen = [
+    classes = [
         {"class": name, "recall": each["recall"], "support": each["support"]}
         for name, each in zip(names, scores["per_class"], strict=True)
         if each["recall"] is not None
     ]
-    shown = sorted(seen, key=lambda each: each["recall"])[:MOST_CLASSES]
+    shown = sorted(classes, key=lambda each: each["recall"])[:MOST_CLASSES]
     chart = (
         chart_of(shown, width=WIDTH - 120, height=alt.Step(18))
         .mark_bar(color=COLORS[0])
@@ -88,7 +88,7 @@ def _per_class(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
             tooltip=["class:N", alt.Tooltip("recall:Q", format=".2%"), "support:Q"],
         )
     )  # fmt: skip
-    less = f" The {MOST_CLASSES} worst of {len(seen)}." if len(shown) < len(seen) else ""
+    less = f" The {MOST_CLASSES} worst of {len(classes)}." if len(shown) < len(classes) else ""
     return Figure(
         name="per-class", title="Accuracy by class", chart=styled(chart),
         caption=f"The share of each class's examples that is right, the worst class first.{less}",

@@ -123,10 +123,9 @@ def cost_chart(comparison: Comparison) -> Any:
     noisy = [direction.variance for _, direction in rules if direction.variance > 0]
     floor = min(noisy, default=1.0) / 10
     points = [
-        {"rule": rule.name, "ms": 1e3 * rule.step_seconds, "noise": max(direction.variance, floor),
-         "text": rule.name + (" (no noise)" if direction.variance == 0 else "")}
+        {"rule": rule.name, "ms": 1e3 * rule.step_seconds, "noise": max(direction.variance, floor)}
         for rule, direction in rules
-    ]  # fmt: skip
+    ]
     x = alt.X("ms:Q", title="milliseconds of one step", scale=alt.Scale(type="log", padding=60, nice=False),
               axis=alt.Axis(format="~g", tickCount=5))  # fmt: skip
     y = alt.Y("noise:Q", title="variance of the step's direction / squared gradient",

@@ -84,12 +84,6 @@ def palette(names: Sequence[str]) -> list[str]:
     return [COLORS[i % len(COLORS)] for i in range(len(names))]
 
 
-def legend(**more: Any) -> alt.Legend:
-    """Return a legend under the chart whose entries are pieces of their lines."""
-    look = {"title": None, "orient": "bottom", "columns": 3, "labelLimit": 330, "symbolType": "stroke"}
-    return alt.Legend(**{**look, "symbolSize": 400, "symbolOpacity": 1, **more})
-
-
 def line_of_each(
     field: str, names: Sequence[str], *, colors: Sequence[str] | None = None, crossing: bool = False, **more: Any
 ) -> dict[str, Any]:
@@ -105,7 +99,9 @@ def line_of_each(
     """
     every = 1 if crossing else len(COLORS)
     dashes = [DASHES[i // every % len(DASHES)] for i in range(len(names))]
-    named: dict[str, Any] = {"shorthand": f"{field}:N", "sort": list(names), "legend": legend(**more)}
+    look = {"title": None, "orient": "bottom", "columns": 3, "labelLimit": 330, "symbolType": "stroke"}
+    legend = alt.Legend(**{**look, "symbolSize": 400, "symbolOpacity": 1, **more})
+    named: dict[str, Any] = {"shorthand": f"{field}:N", "sort": list(names), "legend": legend}
     return {
         "color": alt.Color(**named, scale=alt.Scale(domain=list(names), range=list(colors or palette(names)))),
         "strokeDash": alt.StrokeDash(**named, scale=alt.Scale(domain=list(names), range=dashes)),

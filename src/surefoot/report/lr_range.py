@@ -205,12 +205,12 @@ def _shown(loss: float | None, top: float) -> bool:
 
 def _until_gone(steps: Sequence[float], curve: Sequence[float | None], top: float) -> list[tuple[float, float]]:
     """The points of a curve up to the first that is not finite; one far above is kept just outside the picture."""
-    found = []
+    points = []
     for step, loss in zip(steps, curve, strict=True):
         if loss is None or not math.isfinite(loss):
             break
-        found.append((step, min(loss, top + abs(top))))
-    return found
+        points.append((step, min(loss, top + abs(top))))
+    return points
 
 
 def _span(points: Sequence[Mapping[str, Any]], top: float) -> list[float]:

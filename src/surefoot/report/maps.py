@@ -63,15 +63,15 @@ def map_cells(tried: Sequence[TrialResult]) -> list[dict[str, Any]]:
     cells: dict[tuple[int, int], list[TrialResult]] = {}
     for each in tried:
         cells.setdefault((_band(_step(each), columns), _band(_shrink(each), rows)), []).append(each)
-    found = [
+    told = [
         {"column": column, "row": row, "lr": _words(columns[column]).replace(" to ", _DASH), "decay": _words(rows[row]),
          **_cell(inside)}
         for (column, row), inside in sorted(cells.items())
     ]  # fmt: skip
-    means = [cell["mean"] for cell in found if cell["mean"] is not None]
+    means = [cell["mean"] for cell in told if cell["mean"] is not None]
     middle = _middle(min(means), max(means)) if means else 0.0
     # Low losses are yellow and high ones violet: white letters are read on the violet half alone.
-    return [{**cell, "dark": cell["mean"] is not None and cell["mean"] > middle} for cell in found]
+    return [{**cell, "dark": cell["mean"] is not None and cell["mean"] > middle} for cell in told]
 
 
 def _cell(inside: Sequence[TrialResult]) -> dict[str, Any]:

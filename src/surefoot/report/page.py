@@ -113,8 +113,8 @@ def figures(runs: Sequence[RunFolder]) -> dict[str, Figure]:
     sections, several = _said(runs)
     if several is None:
         return {figure.name: figure for figure in figures_of(sections[0])}
-    found = {f"{section['id']}-{figure.name}": figure for section in sections for figure in figures_of(section)}
-    return found | {f"all-{figure.name}": figure for figure in several["drawn"]}
+    drawn = {f"{section['id']}-{figure.name}": figure for section in sections for figure in figures_of(section)}
+    return drawn | {f"all-{figure.name}": figure for figure in several["drawn"]}
 
 
 def embedded(runs: Sequence[RunFolder]) -> dict[str, Any]:
@@ -180,9 +180,9 @@ def program() -> str:
     folder = Path(place).expanduser() if place else platformdirs.user_cache_path("surefoot", appauthor=False)
     cached, proof = (folder / f"vega-{version('vl-convert-python')}{end}" for end in (".js", ".sha256"))
     with contextlib.suppress(OSError):
-        found = cached.read_bytes()
-        if hashlib.sha256(found).hexdigest() == proof.read_text(encoding="ascii").strip():
-            return found.decode()
+        text = cached.read_bytes()
+        if hashlib.sha256(text).hexdigest() == proof.read_text(encoding="ascii").strip():
+            return text.decode()
     bundle = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]  # its stub asks for what it does not need
     made = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
     with contextlib.suppress(OSError):  # a home that cannot be written costs time, not the report
@@ -210,8 +210,8 @@ def _said(runs: Sequence[RunFolder]) -> tuple[list[dict[str, Any]], dict[str, An
 def _drawn(figure: Figure, place: str) -> dict[str, Any]:
     spec = _rounded(figure.chart.to_dict(validate=False))
     spec.setdefault("description", f"{figure.title}. {figure.caption}")
-    picture = _SHAPE.sub(lambda found: _DECIMALS.sub(r"\1", found[0]), svg(spec))
-    picture = _TAG.sub(lambda found: _READ_ALOUD.sub("", found[0]), picture)
+    picture = _SHAPE.sub(lambda match: _DECIMALS.sub(r"\1", match[0]), svg(spec))
+    picture = _TAG.sub(lambda match: _READ_ALOUD.sub("", match[0]), picture)
     size = _SIZE.search(picture)
     width, height = (round(float(each)) for each in size.groups()) if size else (700, 300)
     return {

@@ -132,15 +132,15 @@ def _lines(path: Path, parse: Callable[[dict[str, Any]], _T]) -> tuple[_T, ...]:
         return ()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(str(path), f"it must be readable ({error})", "restore it from a copy") from None
-    found: list[_T] = []
+    values: list[_T] = []
     for number, line in enumerate(lines, start=1):
         try:
-            found.append(parse(json.loads(line)))
+            values.append(parse(json.loads(line)))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if number < len(lines):
                 given = f"{path}, line {number}"
                 raise CheckpointError(given, f"it must be as it was written ({error})", "restore it") from None
-    return tuple(found)
+    return tuple(values)
 
 
 def _comparison(path: Path) -> Comparison:

@@ -80,8 +80,8 @@ def run_section(folder: RunFolder, number: int) -> dict[str, Any]:
 def figures_of(section: Mapping[str, Any]) -> list[Figure]:
     """Return the figures of a section, those of its steps last."""
     compared = section.get("compared") or {}
-    found = [*section.get("curves", ()), *section.get("classifier", ()), *compared.get("drawn", ())]
-    return found + [step["drawn"] for step in section["steps"] if step["drawn"] is not None]
+    figures = [*section.get("curves", ()), *section.get("classifier", ()), *compared.get("drawn", ())]
+    return figures + [step["drawn"] for step in section["steps"] if step["drawn"] is not None]
 
 
 def listed(folder: RunFolder) -> list[Any]:
@@ -219,13 +219,13 @@ def _sentence(text: str) -> str:
 
 def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return names and values in words that fit a cell."""
-    found = []
+    pairs = []
     for name, value in values.items():
         text = _ranges(value) or worded(value)
         if len(text) > _MOST_LETTERS:
             text = f"{text[:_MOST_LETTERS]} ... ({len(text):,} letters; decisions.jsonl has all)"
-        found.append((str(name), text))
-    return found
+        pairs.append((str(name), text))
+    return pairs
 
 
 def _about(values: Mapping[str, Any]) -> list[tuple[str, str]]:

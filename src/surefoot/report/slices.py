@@ -100,14 +100,14 @@ def _smoothed(losses: Sequence[float], window: int = 20) -> list[float]:
 
 def _inside(result: SurfaceResult) -> list[dict[str, Any]]:
     """The points of the paths up to the first outside the picture, which is drawn at its edge."""
-    found = []
+    points = []
     for run in result.runs:
         for i, (x, y) in enumerate(run.path):
             outside = not (result.x[0] <= x <= result.x[-1] and result.y[0] <= y <= result.y[-1])
-            found.append({"rule": run.name, "x": x, "y": y, "order": i})
+            points.append({"rule": run.name, "x": x, "y": y, "order": i})
             if outside:
                 break
-    return found
+    return points
 
 
 def _paths(points: list[dict[str, Any]], x: alt.X, y: alt.Y, lines: dict[str, Any]) -> list[Any]:
@@ -155,14 +155,14 @@ def _bands(losses: Sequence[Sequence[float]], x: alt.X, y: alt.Y) -> Any:
 
 def _merged(cells: Sequence[tuple[float, float, float, float, int]]) -> list[dict[str, float]]:
     """Neighbours of a row in one band become one rectangle, so that a picture has thousands and not ten thousands."""
-    found: list[dict[str, float]] = []
+    merged: list[dict[str, float]] = []
     for x, x2, y, y2, band in cells:
-        last = found[-1] if found else None
+        last = merged[-1] if merged else None
         if last is not None and last["band"] == band and last["y"] == y:
             last["x2"] = x2
         else:
-            found.append({"x": x, "x2": x2, "y": y, "y2": y2, "band": band})
-    return found
+            merged.append({"x": x, "x2": x2, "y": y, "y2": y2, "band": band})
+    return merged
 
 
 def _between(losses: Sequence[Sequence[float]], u: float, v: float) -> float:
