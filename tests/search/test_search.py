@@ -11,7 +11,7 @@ from surefoot.search.budget import StepTime, Terms, budget
 from surefoot.search.journal import History
 from surefoot.search.procedure import TELLING_SHARE
 from surefoot.search.response import coordinates
-from surefoot.search.search import cost, open_search
+from surefoot.search.search import open_search
 from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 
@@ -104,7 +104,7 @@ def test_how_far_a_search_is_lies_in_its_folder_until_it_is_done(tmp_path):
 
 
 def test_what_it_cost_is_the_sum_of_its_decisions(undisturbed):
-    found = cost(undisturbed.ledger)
+    found = undisturbed.ledger.to_dict()
     assert sum(step["examples"] for step in found["steps"].values()) == found["search_examples"]
     assert found["trainings"] == found["search_examples"] / found["final_examples"]
     assert list(found["steps"]) == list(dict.fromkeys(each.name for each in undisturbed.decisions))

@@ -142,7 +142,7 @@ class Search:
             **result.summary,
             "recipe": to_dict(run.config.recipe),
             "decisions": [decision.to_dict() for decision in (*self.decisions, curves)],
-            "cost": cost(self.ledger),
+            "cost": self.ledger.to_dict(),
             "unchecked": list(self.end.unchecked),
         }
         store.write_json(run.folder / store.RESULT, summary)
@@ -159,19 +159,6 @@ class Search:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def cost(ledger: Ledger) -> dict[str, Any]:
-    """Return what a search has cost, as JSON values: in examples, in final trainings, in seconds, and by step."""
-    return {
-        "budget": str(ledger.budget),
-        "search_examples": ledger.examples,
-        "final_examples": ledger.final.examples,
-        "trainings": ledger.cost,
-        "search_seconds": ledger.seconds,
-        "steps": {name: {"examples": examples, "seconds": seconds}
-                  for name, (examples, seconds) in ledger.by_step.items()},
-    }  # fmt: skip
 
 
 def open_search(

@@ -16,7 +16,7 @@ from surefoot.record.decision import Decision
 from surefoot.record.stored import IN_MEMORY
 from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
-from surefoot.search.search import cost, open_search
+from surefoot.search.search import open_search
 from surefoot.settings import flat_settings, merged, nested, read_toml
 from surefoot.training.open import Given, resolve
 from surefoot.training.population.engine import Engine
@@ -109,7 +109,7 @@ def tune(
         while not search.done:
             search.advance()
         assert search.end is not None
-        tuned = Tuned(search.recipe, search.decisions, cost(search.ledger), search.end.unchecked)
+        tuned = Tuned(search.recipe, search.decisions, search.ledger.to_dict(), search.end.unchecked)
         if not final or search.recipe is None:
             return tuned
         with search.open_final() as run:
