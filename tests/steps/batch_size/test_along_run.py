@@ -71,7 +71,7 @@ def test_each_due_step_is_measured_once(run):
         run.advance()
     log.measure_if_due()
     assert [noise.step for noise in read_noise(run.folder)] == list(log.due)
-    assert list(log.seen) == list(read_noise(run.folder))
+    assert list(log.measured) == list(read_noise(run.folder))
 
 
 def test_a_gradient_that_is_not_finite_ends_nothing(run):

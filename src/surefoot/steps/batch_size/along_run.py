@@ -43,13 +43,13 @@ class NoiseLog:
         run: from `open_run`.
         due: after how many updates, and in how many groups.
         micro_batch_size: examples in each group.
-        seen: what has been measured, oldest first.
+        measured: what has been measured, oldest first.
     """
 
     run: Run
     due: dict[int, int]
     micro_batch_size: int
-    seen: list[Noise]
+    measured: list[Noise]
 
     @classmethod
     def of(cls, run: Run) -> NoiseLog:
@@ -63,7 +63,7 @@ class NoiseLog:
         run = self.run
         at = run.state.step
         diverged = run.state.outcome is not None and run.state.outcome.kind == "diverged"
-        if at not in self.due or diverged or any(noise.step == at for noise in self.seen):
+        if at not in self.due or diverged or any(noise.step == at for noise in self.measured):
             return None
         try:
             noise = noise_at(
@@ -73,7 +73,7 @@ class NoiseLog:
         except ConfigError:  # a gradient that is not finite: the next step says so, as the run's outcome
             return None
         append_noise(run.folder, noise)
-        self.seen.append(noise)
+        self.measured.append(noise)
         return noise
 
 
@@ -92,13 +92,13 @@ def due(plan: Plan, cost: float, share: float) -> dict[int, int]:
     >>> due(plan(Recipe(epochs=4, batch_size=100), examples=50_000), cost=0.5, share=0.015)
     {500: 15, 1000: 15, 1500: 15, 2000: 15}
     """
-    found: dict[int, int] = {}
+    steps: dict[int, int] = {}
     last = 0
     for at in plan.row_steps:
         groups = min(GROUPS, int(share * (at - last) / cost))
         if groups >= LEAST_GROUPS:
-            found[at], last = groups, at
-    return found
+            steps[at], last = groups, at
+    return steps
 
 
 def relative_cost(task: Task, batch_size: int, micro_batch_size: int) -> float:
