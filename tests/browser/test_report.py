@@ -57,13 +57,13 @@ def test_the_pictures_of_a_search_are_drawn_and_the_console_is_silent(report, tm
     """Drawn as SVG for who has no scripts, a chart may say nothing of what a browser's console complains of."""
     from surefoot.config import Recipe
     from surefoot.record.decision import Decision
-    from surefoot.record.trial import Trial, Tried
+    from surefoot.record.trial import Trial, TrialResult
 
     contents, _ = report
     recipes = [Recipe(lr=0.01 * 1.1**i, momentum=(0.0, 0.8, 0.9)[i % 3], weight_decay=1e-5 * 1.2 ** (i * 7 % 40))
                for i in range(40)]  # fmt: skip
     tried = tuple(
-        Tried(
+        TrialResult(
             trial=Trial(stage="coarse-grid", seed=0, share=0.2, recipe=recipe),
             outcome="finished" if i else "diverged", examples=1, train_loss=1.0, val_loss=1 + i / 10 if i else None,
             val_accuracy=0.5, seconds=1.0,

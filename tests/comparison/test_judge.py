@@ -5,11 +5,11 @@ import math
 import pytest
 
 from surefoot.comparison.judge import best, beyond, examples, judged, lacking, steps_to, target_loss
-from surefoot.record.comparison import Direction, RuleResult, Trial
+from surefoot.record.comparison import Direction, RateRun, RuleResult
 
 
 def trials(*pairs):
-    return [Trial(lr=lr, marks=(0, 10), losses=(2.0, loss)) for lr, loss in pairs]
+    return [RateRun(lr=lr, marks=(0, 10), losses=(2.0, loss)) for lr, loss in pairs]
 
 
 def rule(name, losses, *, batch_size=32, seconds=1e-3, noise=None, steps=(5.0,), lr=0.1, form="pytorch", tried=()):

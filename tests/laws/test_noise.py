@@ -11,8 +11,7 @@ from small import BatchNormDropoutNet, bare, contents, images, reference_job
 import surefoot
 from surefoot.config import Config
 from surefoot.optim.plan import plan
-from surefoot.record.noise import QUANTITIES
-from surefoot.record.noise_log import NOISE, read_noise
+from surefoot.record.noise import NOISE, QUANTITIES, read_noise
 from surefoot.steps.batch_size.along_run import NoiseLog
 from surefoot.steps.batch_size.noise import noise_at
 from surefoot.steps.batch_size.noise_estimate import estimated

@@ -1,7 +1,7 @@
 import json
 
 from surefoot.config import Recipe, Schedule
-from surefoot.record.trial import Trial, Tried
+from surefoot.record.trial import Trial, TrialResult
 
 TRIAL = Trial(
     stage="coarse-grid", recipe=Recipe(lr=0.3, steps=20, schedule=Schedule(kind="linear")), seed=1, share=0.25
@@ -17,12 +17,12 @@ def tried(**changes):
         "val_accuracy": 0.9,
         "seconds": 1,
     }
-    return Tried(trial=TRIAL, **{**values, **changes})
+    return TrialResult(trial=TRIAL, **{**values, **changes})
 
 
 def test_a_record_comes_back_from_json():
     for each in (tried(), tried(outcome="diverged", train_loss=None, val_loss=None, val_accuracy=None)):
-        assert Tried.from_dict(json.loads(json.dumps(each.to_dict(), allow_nan=False))) == each
+        assert TrialResult.from_dict(json.loads(json.dumps(each.to_dict(), allow_nan=False))) == each
 
 
 def test_a_loss_that_is_not_finite_does_not_count_as_finished():

@@ -5,7 +5,7 @@ import pytest
 from invented import came_to, outcomes, trial, valley
 
 from surefoot.config import Recipe
-from surefoot.record.trial import Trial, Tried
+from surefoot.record.trial import Trial, TrialResult
 from surefoot.search.response import CEILING, coordinates, errors, fitted, points
 
 RATES = np.geomspace(0.003, 0.3, 9)
@@ -44,7 +44,7 @@ def test_the_total_decay_is_the_shrinking_of_a_weight_without_gradients():
 
 
 def test_errors_mean_loss_and_error_rate_in_logarithms():
-    one = Tried(
+    one = TrialResult(
         trial=trial(0.1), outcome="finished", examples=1, train_loss=1.0, val_loss=0.5, val_accuracy=0.9, seconds=0
     )
     assert errors([one], 99)[0] == pytest.approx((math.log(0.5) + math.log(10.4 / 100)) / 2)
@@ -54,7 +54,7 @@ def test_errors_mean_loss_and_error_rate_in_logarithms():
 
 def test_losses_of_any_sign_are_taken_as_they_are():
     tried = [
-        Tried(
+        TrialResult(
             trial=trial(0.1), outcome="finished", examples=1, train_loss=0, val_loss=loss, val_accuracy=None, seconds=0
         )
         for loss in (-3.0, 2.0)

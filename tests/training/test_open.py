@@ -16,6 +16,7 @@ import surefoot
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.record import store
+from surefoot.record.run import read_rows
 from surefoot.training.open import Given, open_run, resolve
 from surefoot.training.open import train as train_to_the_end
 
@@ -153,11 +154,11 @@ def test_rows_after_the_checkpoint_are_written_again_and_lost_rows_are_noticed(t
         run.advance(2 * per_epoch)
         run.save()
         run.advance(per_epoch)
-    assert [row.step for row in store.read_rows(run.folder)] == [per_epoch, 2 * per_epoch, 3 * per_epoch]
+    assert [row.step for row in read_rows(run.folder)] == [per_epoch, 2 * per_epoch, 3 * per_epoch]
     with open_run(config, name="a", runs_dir=tmp_path) as run:
         assert run.notes == []
         assert [row.step for row in run.rows] == [per_epoch, 2 * per_epoch]
-        assert len(store.read_rows(run.folder)) == 2
+        assert len(read_rows(run.folder)) == 2
     metrics = run.folder / "metrics.jsonl"
     metrics.write_text(metrics.read_text().splitlines(keepends=True)[1])
     with open_run(config, name="a", runs_dir=tmp_path) as run:

@@ -8,6 +8,7 @@ from small import bare, bits, images
 
 from surefoot.config import Config, Recipe, Schedule
 from surefoot.record import store
+from surefoot.record.run import read_rows
 from surefoot.training import checkpoint
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import fit
@@ -44,7 +45,7 @@ def test_a_run_on_disk_is_the_run_in_memory(tmp_path):
     state, record = fit(run.task, run.plan)
     assert bare(result.record.rows) == bare(record.rows)
     assert result.record.outcome == record.outcome
-    assert bare(store.read_rows(result.folder)) == bare(record.rows)
+    assert bare(read_rows(result.folder)) == bare(record.rows)
     for name, value in result.model.state_dict().items():
         assert bits(value) == bits(state.weights[name]), "the average is what the result holds"
 
@@ -97,7 +98,7 @@ def test_a_divergence_is_an_outcome_and_keeps_the_last_finite_checkpoint(model, 
     assert result.record.outcome.kind == result.summary["outcome"] == "diverged"
     assert "no longer finite" in result.summary["reason"]
     assert 0 < result.summary["weights_from_step"] <= result.summary["steps"] < 300
-    assert bare(store.read_rows(result.folder)) == bare(result.record.rows)
+    assert bare(read_rows(result.folder)) == bare(result.record.rows)
     for folder in (result.folder / "checkpoints").iterdir():
         for file in ("model.safetensors", "state.safetensors"):
             tensors = safetensors.torch.load((folder / file).read_bytes())

@@ -91,12 +91,7 @@ def _print_confusion(scores: ClassScores) -> None:
         columns = ("class", "no.", *map(str, range(len(names))))
         print_table(columns, [(name, i, *scores.confusion[i]) for i, name in enumerate(names)], left=("class",))
         return
-    pairs = [
-        (count, names[true], names[guessed])
-        for true, row in enumerate(scores.confusion)
-        for guessed, count in enumerate(row)
-        if true != guessed and count
-    ]
+    pairs = [(count, names[true], names[guessed]) for true, guessed, count in scores.confusion_pairs if true != guessed]
     worst = sorted(pairs, key=lambda pair: -pair[0])[:_PAIRS]
-    print("\nmost frequent confusions; --json has the whole matrix")
+    print("\nmost frequent confusions; --json has them all")
     print_table(("examples", "true", "predicted as"), worst, left=("true", "predicted as"))

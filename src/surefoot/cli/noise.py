@@ -19,7 +19,7 @@ from surefoot.cli.tables import clean, number, print_json, print_table
 from surefoot.config import Config
 from surefoot.errors import ConfigError
 from surefoot.record import store
-from surefoot.record.plain import plain
+from surefoot.record.lines import plain
 from surefoot.settings import flat_settings, merged, nested, read_toml
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from surefoot.cli.searching import SearchDisplay
 from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.decision import Decision
+from surefoot.record.lines import Tail
 from surefoot.record.progress import read_progress
 from surefoot.record.run import Row
 from surefoot.record.stored import is_held
-from surefoot.record.tail import Tail
 
 _LOOK_SECONDS = 0.25
 """Between two looks at the folder. Chosen by hand: as often as the display is drawn."""
@@ -50,7 +50,7 @@ def watch(run: str, *, runs_dir: Path = Path("runs")) -> int:
 
 
 def _watch_search(folder: Path) -> None:
-    decisions, tried = Tail(folder / store.DECISIONS), Tail(folder / store.TRIED)
+    decisions, tried = Tail(folder / store.DECISIONS), Tail(folder / store.TRIALS)
     beat = read_progress(folder)
     with SearchDisplay(folder, beat[0].budget or "unknown" if beat else "unknown") as display:
         alive = _Alive(folder)

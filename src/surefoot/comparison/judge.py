@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from surefoot.record.comparison import RateExample, RateKind, RuleResult, Trial
+from surefoot.record.comparison import RateExample, RateKind, RateRun, RuleResult
 from surefoot.record.decision import Finding
 
 LIMITS = (1e-6, 1e3)
@@ -27,10 +27,10 @@ FEW_FOR_BATCH_NORM = 8
 (arXiv 1803.08494), figure 1, where its error rises from 8 examples down."""
 
 
-def best(trials: Sequence[Trial]) -> int | None:
+def best(trials: Sequence[RateRun]) -> int | None:
     """Return the position of the trial with the least loss at the end; None where all diverged.
 
-    >>> runs = [Trial(lr=lr, marks=(9,), losses=(loss,)) for lr, loss in ((0.1, 0.5), (1.0, 0.2), (10.0, math.inf))]
+    >>> runs = [RateRun(lr=lr, marks=(9,), losses=(loss,)) for lr, loss in ((0.1, 0.5), (1.0, 0.2), (10.0, math.inf))]
     >>> best(runs)
     1
     """
@@ -38,7 +38,7 @@ def best(trials: Sequence[Trial]) -> int | None:
     return int(np.argmin(scores)) if any(math.isfinite(score) for score in scores) else None
 
 
-def beyond(trials: Sequence[Trial], points_per_decade: int) -> list[float]:
+def beyond(trials: Sequence[RateRun], points_per_decade: int) -> list[float]:
     """Return the rates to try besides: a decade more on the side on which the best lies on the border; none if inside.
 
     Where all diverged, a decade below.
@@ -47,7 +47,7 @@ def beyond(trials: Sequence[Trial], points_per_decade: int) -> list[float]:
         trials: by rising rate.
         points_per_decade: of the grid.
 
-    >>> runs = [Trial(lr=lr, marks=(9,), losses=(loss,)) for lr, loss in ((0.1, 0.5), (1.0, 0.2))]
+    >>> runs = [RateRun(lr=lr, marks=(9,), losses=(loss,)) for lr, loss in ((0.1, 0.5), (1.0, 0.2))]
     >>> [round(lr, 3) for lr in beyond(runs, 2)]
     [3.162, 10.0]
     """
@@ -105,7 +105,7 @@ def steps_to(marks: Sequence[int], losses: Sequence[float], target: float) -> fl
     return None
 
 
-def lacking(trials: Sequence[Trial], initial: float) -> float | None:
+def lacking(trials: Sequence[RateRun], initial: float) -> float | None:
     """Return one more rate to try, so that rates of all four kinds can be shown; None where nothing is lacking.
 
     Args:
@@ -124,7 +124,7 @@ def lacking(trials: Sequence[Trial], initial: float) -> float | None:
     return None
 
 
-def examples(trials: Sequence[Trial], initial: float) -> list[RateExample]:
+def examples(trials: Sequence[RateRun], initial: float) -> list[RateExample]:
     """Return a rate that is too small, the best, one that is too large and one that diverges, as far as tried.
 
     Too small: the largest rate below the best that wins less than half of the best drop. Diverging: the least rate
@@ -138,7 +138,7 @@ def examples(trials: Sequence[Trial], initial: float) -> list[RateExample]:
     if at is None or not trials[at].score < initial:
         return []
     drops = [initial - trial.score for trial in trials]
-    found: list[tuple[RateKind, Trial]] = [("good", trials[at])]
+    found: list[tuple[RateKind, RateRun]] = [("good", trials[at])]
     below = [i for i in range(at) if drops[i] < HALF * drops[at]]
     gone = next((i for i in range(at + 1, len(trials)) if not drops[i] >= NOTHING * drops[at]), len(trials))
     if below:

@@ -15,7 +15,7 @@ from surefoot.config import Recipe
 from surefoot.data.dataset import Part
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan, plan
-from surefoot.record.comparison import RateExample, Trial
+from surefoot.record.comparison import RateExample, RateRun
 from surefoot.record.progress import Progress
 from surefoot.training.loop import advance, start
 from surefoot.training.population.engine import Engine
@@ -34,7 +34,7 @@ class Searched:
     """A rule's recipe with the rate that was found, and all that were tried, by rising rate."""
 
     recipe: Recipe
-    trials: list[Trial]
+    trials: list[RateRun]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Runs:
         for rule in rules:
             self.plan(rule.recipe)  # a batch or a length that does not fit is said before any work
         grid = np.geomspace(low, high, max(2, round(np.log10(high / low) * points_per_decade) + 1)).tolist()
-        trials: list[list[Trial]] = [[] for _ in rules]
+        trials: list[list[RateRun]] = [[] for _ in rules]
         wanted = [[] if rule.given else grid for rule in rules]
         for _ in range(MOST_WIDENINGS + 1):
             yield from self._try(rules, trials, wanted)
@@ -142,7 +142,7 @@ class Runs:
         return state
 
     def _try(
-        self, rules: Sequence[Rule], trials: list[list[Trial]], wanted: Sequence[Sequence[float]]
+        self, rules: Sequence[Rule], trials: list[list[RateRun]], wanted: Sequence[Sequence[float]]
     ) -> Generator[Progress, None, None]:
         """Run each rule at the rates that are wanted, and put what was seen into `trials`, by rising rate."""
         active = [i for i, rates in enumerate(wanted) if rates]
@@ -155,7 +155,7 @@ class Runs:
             text = f"rates of {' and '.join(rules[i].name for i in chosen)}"
             seen = iter((yield from self._count(follow(members, marks, self.judged, self.engine), text)))
             for i in chosen:
-                trials[i] += [Trial(lr=lr, marks=marks, losses=next(seen).losses) for lr in wanted[i]]
+                trials[i] += [RateRun(lr=lr, marks=marks, losses=next(seen).losses) for lr in wanted[i]]
                 trials[i].sort(key=lambda trial: trial.lr)
 
     def _alike(self, plans: Sequence[Plan]) -> list[list[int]]:

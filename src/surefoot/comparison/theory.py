@@ -20,7 +20,7 @@ from surefoot.comparison.surfaces import (
     surface_task,
 )
 from surefoot.config import Recipe
-from surefoot.record.slices import SurfaceResult, SurfaceRun
+from surefoot.record.comparison import SurfaceResult, SurfaceRun
 
 LEAST, MOST = 1.0, 30.0
 """Curvatures of the quadratic: kappa 30 tells the rules apart, and its valley can still be drawn. Chosen by hand."""

@@ -15,8 +15,7 @@ from surefoot.comparison.rules import Rule
 from surefoot.comparison.runs import Followed
 from surefoot.config import Recipe
 from surefoot.data.dataset import Part
-from surefoot.record.comparison import Averaging, Direction
-from surefoot.record.slices import Slice
+from surefoot.record.comparison import Averaging, Direction, Slice
 from surefoot.training.state import State
 from surefoot.training.task import Task
 

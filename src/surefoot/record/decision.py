@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from surefoot.record.lines import from_plain, plain
 
 Verdict = Literal["pass", "suspect", "fail"]
 """pass: nothing is wrong. suspect: look at it, training may still work. fail: training on is not worth it."""
@@ -66,13 +67,12 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the decision as JSON values; a number that is not finite becomes None, which JSON can hold."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Decision:
         """Return the decision that `to_dict` wrote."""
-        findings = tuple(Finding(**each) for each in values.get("findings", ()))
-        return cls(**{**values, "findings": findings})
+        return from_plain(cls, values)
 
 
 def worst(findings: tuple[Finding, ...] | list[Finding]) -> Verdict:
@@ -83,11 +83,3 @@ def worst(findings: tuple[Finding, ...] | list[Finding]) -> Verdict:
     """
     verdicts: list[Verdict] = ["pass", *(finding.verdict for finding in findings)]
     return max(verdicts, key=_BY_GRAVITY.index)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

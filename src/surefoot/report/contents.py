@@ -12,12 +12,11 @@ from surefoot.curves.read import read_stored
 from surefoot.errors import CheckpointError
 from surefoot.record import comparison, store
 from surefoot.record.decision import Decision
-from surefoot.record.noise import Noise
-from surefoot.record.noise_log import read_noise
+from surefoot.record.noise import Noise, read_noise
 from surefoot.record.run import Row
-from surefoot.record.scored import read_scores
+from surefoot.record.scores import read_scores
 from surefoot.record.stored import Stored, read_run
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 
 MOST_ROWS = 1000
 """Rows of a run that a report draws and carries, evenly thinned; a chart has 680 columns. Chosen by hand."""
@@ -35,7 +34,7 @@ class Contents:
         name: of the folder.
         decisions: of a search, in order; the last of a run that is done reads its curves.
         tried: finished trials of a search.
-        scores: of the finished model, see `record.scored`; None where there are none.
+        scores: of the finished model, see `record.scores`; None where there are none.
         noise: gradient noise along the run.
         compared: a comparison of rules; None for a run.
         command: that made the folder; "" where it is not known.
@@ -44,7 +43,7 @@ class Contents:
     run: Stored | None
     name: str
     decisions: tuple[Decision, ...] = ()
-    tried: tuple[Tried, ...] = ()
+    tried: tuple[TrialResult, ...] = ()
     scores: dict[str, Any] | None = None
     noise: tuple[Noise, ...] = ()
     compared: comparison.Comparison | None = None
@@ -112,7 +111,7 @@ def _command(folder: Path) -> str:
 def _searched(folder: Path) -> dict[str, Any]:
     return {
         "decisions": _lines(folder / store.DECISIONS, Decision.from_dict),
-        "tried": _lines(folder / store.TRIED, Tried.from_dict),
+        "tried": _lines(folder / store.TRIALS, TrialResult.from_dict),
     }
 
 

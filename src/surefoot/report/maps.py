@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 
 from surefoot.record.decision import Decision
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 from surefoot.report.charts import COLORS
 from surefoot.report.figure import GREY, WIDTH, dressed, values
 
@@ -29,7 +29,7 @@ _LINE = 14
 """Height of a line of a cell, in pixels. Chosen by hand."""
 
 
-def map_chart(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def map_chart(decision: Decision, tried: Sequence[TrialResult]) -> tuple[str, str, Any] | None:
     """Return title, caption and chart of a decision's trials; None without trials.
 
     On top a map whose cells say mean, spread and number; under it each trial against both coordinates, coloured by
@@ -53,7 +53,7 @@ def map_chart(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any
     return f"The map of step {decision.step}, {decision.name}", caption, dressed(chart)
 
 
-def map_cells(tried: Sequence[Tried]) -> list[dict[str, Any]]:
+def map_cells(tried: Sequence[TrialResult]) -> list[dict[str, Any]]:
     """Return the cells of a map of trials: mean, spread and number of the validation losses of each.
 
     Args:
@@ -62,7 +62,7 @@ def map_cells(tried: Sequence[Tried]) -> list[dict[str, Any]]:
     steps = [_step(each) for each in tried]
     shrinks = [_shrink(each) for each in tried]
     columns, rows = _bands(steps), _bands(shrinks)
-    found: dict[tuple[int, int], list[Tried]] = {}
+    found: dict[tuple[int, int], list[TrialResult]] = {}
     for each, step, shrink in zip(tried, steps, shrinks, strict=True):
         found.setdefault((_band(step, columns), _band(shrink, rows)), []).append(each)
     cells = [
@@ -81,7 +81,7 @@ def map_cells(tried: Sequence[Tried]) -> list[dict[str, Any]]:
     return [{**cell, "dark": cell["mean"] is not None and cell["mean"] > middle} for cell in cells]
 
 
-def _said(runs: Sequence[Tried]) -> dict[str, Any]:
+def _said(runs: Sequence[TrialResult]) -> dict[str, Any]:
     losses = {each.val_loss: each for each in runs if each.finished and each.val_loss is not None}
     ends = [each.val_loss for each in runs if each.finished and each.val_loss is not None]
     mean = sum(ends) / len(ends) if ends else None
@@ -131,7 +131,7 @@ def _map(cells: Sequence[Mapping[str, Any]]) -> Any:
     return alt.layer(*layers, data=values([dict(cell) for cell in cells])).properties(width=width, height=height)
 
 
-def _against(value: Mapping[str, Any], tried: Sequence[Tried]) -> list[Any]:
+def _against(value: Mapping[str, Any], tried: Sequence[TrialResult]) -> list[Any]:
     """Each trial against each coordinate that was varied, if momentum was too: its colours tell whether it matters."""
     points = [
         {"step": _step(each), "shrink": _shrink(each), "momentum": f"{each.trial.recipe.momentum:g}",
@@ -177,11 +177,11 @@ def _scattered(
     return alt.layer(*layers).properties(width=WIDTH - 130, height=150)
 
 
-def _step(each: Tried) -> float:
+def _step(each: TrialResult) -> float:
     return float(f"{each.trial.recipe.lr / (1 - each.trial.recipe.momentum):.2g}")
 
 
-def _shrink(each: Tried) -> float:
+def _shrink(each: TrialResult) -> float:
     return float(f"{each.trial.recipe.lr * each.trial.recipe.weight_decay:.2g}")
 
 

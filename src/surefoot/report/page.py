@@ -19,7 +19,7 @@ import jinja2
 from altair.utils import schemapi
 
 from surefoot.errors import ConfigError
-from surefoot.record.plain import plain
+from surefoot.record.lines import plain
 from surefoot.report.charts import save_chart
 from surefoot.report.contents import Contents, thinned
 from surefoot.report.curves import several_figure

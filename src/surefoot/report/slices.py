@@ -9,8 +9,7 @@ from typing import Any
 import altair as alt
 
 from surefoot.errors import ConfigError
-from surefoot.record.comparison import Comparison
-from surefoot.record.slices import SurfaceResult
+from surefoot.record.comparison import Comparison, SurfaceResult
 from surefoot.report.charts import DASHES
 from surefoot.report.compare import KINDS, dressed, heading, palette
 

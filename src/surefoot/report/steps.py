@@ -9,17 +9,17 @@ import altair as alt
 
 from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 from surefoot.report.charts import COLORS
 from surefoot.report.figure import GREY, WIDTH, Figure, dressed, values
 from surefoot.report.maps import map_chart
 from surefoot.report.noise import noise_chart
 from surefoot.report.rates import rates_chart
 
-Draw = Callable[[Decision, Sequence[Tried]], tuple[str, str, Any] | None]
+Draw = Callable[[Decision, Sequence[TrialResult]], tuple[str, str, Any] | None]
 
 
-def step_figure(decision: Decision, tried: Sequence[Tried], name: str) -> Figure | None:
+def step_figure(decision: Decision, tried: Sequence[TrialResult], name: str) -> Figure | None:
     """Return the picture of a decision, or None where none is known or its evidence is not there.
 
     Args:
@@ -35,7 +35,7 @@ def step_figure(decision: Decision, tried: Sequence[Tried], name: str) -> Figure
     return None if drawn is None else Figure(name=name, title=drawn[0], caption=drawn[1], chart=drawn[2])
 
 
-def members_of(decision: Decision, tried: Sequence[Tried]) -> list[Tried]:
+def members_of(decision: Decision, tried: Sequence[TrialResult]) -> list[TrialResult]:
     """Return the trials that a decision was made from."""
     keys = decision.evidence.get("members")
     if isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys):
@@ -44,7 +44,7 @@ def members_of(decision: Decision, tried: Sequence[Tried]) -> list[Tried]:
     return [each for each in tried if each.trial.stage == decision.name]
 
 
-def _initial_loss(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def _initial_loss(decision: Decision, _: Sequence[TrialResult]) -> tuple[str, str, Any] | None:
     seen = decision.evidence
     if seen.get("chance") is None or seen.get("loss") is None:
         return None
@@ -63,7 +63,7 @@ def _initial_loss(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any
     return "Initial loss against chance", "The line is two standard errors to each side.", dressed(chart)
 
 
-def _overfit(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def _overfit(decision: Decision, _: Sequence[TrialResult]) -> tuple[str, str, Any] | None:
     points = [
         {"run": f"{i}: lr {run['lr']:.2g}" if run.get("lr") else str(i), "step": step, "loss": loss}
         for i, run in enumerate(decision.evidence["runs"])
@@ -81,21 +81,21 @@ def _overfit(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any] | N
     return "A small sample, learned by heart", "A sound model brings this loss close to 0.", dressed(chart)
 
 
-def _rates(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any]:
+def _rates(decision: Decision, _: Sequence[TrialResult]) -> tuple[str, str, Any]:
     caption = "From too small to diverging: the bracket is where the loss drops, at constant rates, in short runs."
     return "Loss against learning rate", caption, rates_chart(decision.to_dict())
 
 
-def _batch(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any]:
+def _batch(decision: Decision, _: Sequence[TrialResult]) -> tuple[str, str, Any]:
     caption = "Predicted seconds to the same loss, examples per second, and the gradient noise scale."
     return "Batch size against predicted time", caption, noise_chart(decision.to_dict())
 
 
-def _map(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def _map(decision: Decision, tried: Sequence[TrialResult]) -> tuple[str, str, Any] | None:
     return map_chart(decision, members_of(decision, tried))
 
 
-def _schedules(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def _schedules(decision: Decision, tried: Sequence[TrialResult]) -> tuple[str, str, Any] | None:
     points = [
         {"schedule": each.trial.recipe.schedule.kind, "loss": each.val_loss, "seed": each.trial.seed}
         for each in members_of(decision, tried)

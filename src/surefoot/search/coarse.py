@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 from surefoot.search import decide as judge
 from surefoot.search import space
 from surefoot.search.trials import trial_of, trying
@@ -47,7 +47,7 @@ def coarse(own: Work, where: space.Space) -> Generator[Progress, None, bool]:
     points = space.coarse_grid(where, count)
     trials = [trial_of("coarse-grid", own.base, where.recipe(point, share), 0, share) for point in points]
 
-    def make() -> Generator[Progress, None, tuple[Decision, list[Tried]]]:
+    def make() -> Generator[Progress, None, tuple[Decision, list[TrialResult]]]:
         found = yield from trying(own.task, trials, own.journal, own.engine)
         return judge.coarse(found, own.validation_examples, own.base.batch_size, _initial_loss(own)), found
 

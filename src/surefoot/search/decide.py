@@ -10,7 +10,7 @@ from typing import Any
 
 from surefoot.config import Recipe
 from surefoot.record.decision import Decision, Finding, worst
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 from surefoot.search.moves import Choice, paired_gain
 from surefoot.search.response import errors
 from surefoot.settings import to_dict
@@ -106,7 +106,9 @@ def bracket_size(affordable_steps: float, final_steps: int) -> BracketSize:
     return BracketSize(2, max(10, min(longest, int(affordable_steps / BRACKET_RUNS))), 1)
 
 
-def coarse(tried: Sequence[Tried], validation_examples: int, batch: Any, initial_loss: float | None = None) -> Decision:
+def coarse(
+    tried: Sequence[TrialResult], validation_examples: int, batch: Any, initial_loss: float | None = None
+) -> Decision:
     """Return the decision of step 4: the best of the grid, whether it lies on the border, and whether it learned.
 
     Args:
@@ -149,7 +151,7 @@ def coarse(tried: Sequence[Tried], validation_examples: int, batch: Any, initial
     return _decision(4, "coarse-grid", tried, findings, reason, {**_values(best.trial.recipe), "batch_size": batch})
 
 
-def _learns(best: Tried, finished: Sequence[Tried], initial_loss: float) -> tuple[Finding, ...]:
+def _learns(best: TrialResult, finished: Sequence[TrialResult], initial_loss: float) -> tuple[Finding, ...]:
     assert best.val_loss is not None
     least = min(each.train_loss for each in finished if each.train_loss is not None)
     if least > _RUINED * initial_loss > 0:
@@ -174,7 +176,7 @@ def _learns(best: Tried, finished: Sequence[Tried], initial_loss: float) -> tupl
 
 
 def refined(
-    number: int, before: Choice, now: Choice, tried: Sequence[Tried], earlier: Sequence[Tried],
+    number: int, before: Choice, now: Choice, tried: Sequence[TrialResult], earlier: Sequence[TrialResult],
     validation_examples: int,
 ) -> Decision:  # fmt: skip
     """Return the decision of a round of step 5: what is chosen now, with its interval, and how that has moved.
@@ -227,7 +229,7 @@ def refined(
     return made
 
 
-def schedule(tried: Sequence[Tried], validation_examples: int) -> Decision:
+def schedule(tried: Sequence[TrialResult], validation_examples: int) -> Decision:
     """Return the decision about the schedule: another one only where it is clearly better on the same batches.
 
     Args:
@@ -258,7 +260,7 @@ _CLAIMS = {
 
 
 def _decision(
-    step: int, name: str, tried: Sequence[Tried], findings: tuple[Finding, ...], reason: str, value: Any
+    step: int, name: str, tried: Sequence[TrialResult], findings: tuple[Finding, ...], reason: str, value: Any
 ) -> Decision:
     verdict = worst(findings)
     first = next((each for each in findings if each.verdict == verdict and each.advice), None)
@@ -273,7 +275,7 @@ def _values(recipe: Recipe) -> dict[str, Any]:
     return {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum}
 
 
-def _said(best: Tried) -> str:
+def _said(best: TrialResult) -> str:
     recipe = best.trial.recipe
     accuracy = f"{best.val_accuracy:.2%} validation accuracy, " if best.val_accuracy is not None else ""
     return (
@@ -282,6 +284,6 @@ def _said(best: Tried) -> str:
     )
 
 
-def _span(tried: Sequence[Tried]) -> str:
+def _span(tried: Sequence[TrialResult]) -> str:
     rates = [each.trial.recipe.lr for each in tried]
     return f"{min(rates):.3g} to {max(rates):.3g}"

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.decision import Decision
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 
 _T = TypeVar("_T")
 
@@ -39,7 +39,7 @@ class Journal:
 
     folder: Path | None = None
     decisions: list[Decision] = field(default_factory=list)
-    tried: dict[str, Tried] = field(default_factory=dict)
+    tried: dict[str, TrialResult] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
     replayed: int = 0
 
@@ -58,11 +58,11 @@ class Journal:
         self._append(store.DECISIONS, [kept.to_dict()])
         return kept
 
-    def keep(self, tried: Iterable[Tried]) -> None:
+    def keep(self, tried: Iterable[TrialResult]) -> None:
         """Keep finished trials."""
         new = [each for each in tried if each.trial.key not in self.tried]
         self.tried |= {each.trial.key: each for each in new}
-        self._append(store.TRIED, [each.to_dict() for each in new])
+        self._append(store.TRIALS, [each.to_dict() for each in new])
 
     def timed(self, name: str, measure: Callable[[], _T]) -> _T:
         """Return what was timed under this name, measuring it if it never was."""
@@ -91,7 +91,7 @@ def open_journal(folder: Path | None) -> Journal:
     if folder is None:
         return Journal()
     decisions = _read(folder / store.DECISIONS, Decision.from_dict)
-    tried = _read(folder / store.TRIED, Tried.from_dict)
+    tried = _read(folder / store.TRIALS, TrialResult.from_dict)
     timings = store.read_json(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else {}
     return Journal(folder, decisions, {each.trial.key: each for each in tried}, timings)
 

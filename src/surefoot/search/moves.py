@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from surefoot.config import Recipe
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 from surefoot.search.response import CEILING, coordinates, errors, fitted
 from surefoot.search.space import PER_DECADE, Point, Space
 
@@ -38,7 +38,7 @@ _ALIKE_ERROR = 0.02
 
 
 def next_points(
-    tried: Sequence[Tried], where: Space, count: int, share: float, validation_examples: int, *, number: int = 1
+    tried: Sequence[TrialResult], where: Space, count: int, share: float, validation_examples: int, *, number: int = 1
 ) -> list[Point]:
     """Return what a round of refinement tries: the best point so far, and its neighbours along every axis.
 
@@ -113,7 +113,7 @@ class Choice:
     momentum_open: bool
 
 
-def choose(tried: Sequence[Tried], where: Space, validation_examples: int) -> Choice:
+def choose(tried: Sequence[TrialResult], where: Space, validation_examples: int) -> Choice:
     """Return the recipe whose error at the final length is expected to be least, with some caution.
 
     Only momenta that were tried are chosen, and rates and decays between those that were. Decay and momentum are those
@@ -161,7 +161,7 @@ def choose(tried: Sequence[Tried], where: Space, validation_examples: int) -> Ch
     )
 
 
-def _tried_part(tried: Sequence[Tried], where: Space) -> Space:
+def _tried_part(tried: Sequence[TrialResult], where: Space) -> Space:
     """Return the part of the space that trials have been in: choosing beyond would be guessing."""
     momenta = {each.trial.recipe.momentum for each in tried}
     decays = [coordinates(each.trial.recipe, each.trial.share)[1] for each in tried]
@@ -218,7 +218,7 @@ def _run(near: np.ndarray, best: int, at: np.ndarray) -> tuple[int, int]:
     return low, high
 
 
-def promising(tried: Sequence[Tried], where: Space, count: int, validation_examples: int) -> list[Recipe]:
+def promising(tried: Sequence[TrialResult], where: Space, count: int, validation_examples: int) -> list[Recipe]:
     """Return the recipes tried at the final length that are expected to be best, at most `count`.
 
     Args:
@@ -235,7 +235,7 @@ def promising(tried: Sequence[Tried], where: Space, count: int, validation_examp
     return [recipes[i] for i in np.argsort(mean)[:count]]
 
 
-def paired_gain(new: Sequence[Tried], old: Sequence[Tried], validation_examples: int) -> float:
+def paired_gain(new: Sequence[TrialResult], old: Sequence[TrialResult], validation_examples: int) -> float:
     """Return by how much the log error of one recipe is below that of another, the mean over the seeds both have."""
     pairs = [(a, b) for a in new for b in old if a.trial.seed == b.trial.seed]
     if not pairs:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surefoot.config import Recipe
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 
 LEAST_DECAY = 0.01
 """A smaller total decay counts as none: it takes 1 % of a weight over the whole run."""
@@ -72,7 +72,7 @@ def coordinates(recipe: Recipe, share: float = 1.0) -> tuple[float, float, float
     return math.log10(rate), math.log10(max(decay, LEAST_DECAY)), math.log10(keep)
 
 
-def errors(tried: Sequence[Tried], validation_examples: int) -> np.ndarray:
+def errors(tried: Sequence[TrialResult], validation_examples: int) -> np.ndarray:
     """Return one number for each trial, [P], the lower the better; infinite where it diverged.
 
     For classes the mean of log loss and log error rate: the loss alone prefers timid models where training sets are
@@ -96,7 +96,7 @@ def errors(tried: Sequence[Tried], validation_examples: int) -> np.ndarray:
     return found
 
 
-def points(tried: Sequence[Tried]) -> np.ndarray:
+def points(tried: Sequence[TrialResult]) -> np.ndarray:
     """Return the trials' coordinates and the log2 of their length as a share of the final one, [P, 4]."""
     trials = [each.trial for each in tried]
     found = [[*coordinates(each.recipe, each.share), math.log2(each.share)] for each in trials]
@@ -156,7 +156,7 @@ class Response:
         return shape + _LEVEL**2 + _GAIN[1] ** 2 * lengths
 
 
-def fitted(tried: Sequence[Tried], validation_examples: int) -> Response:
+def fitted(tried: Sequence[TrialResult], validation_examples: int) -> Response:
     """Return what the trials say.
 
     Args:

@@ -10,7 +10,7 @@ from surefoot.config import Recipe, Schedule, ScheduleKind
 from surefoot.optim.plan import plan
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 from surefoot.search import decide as judge
 from surefoot.search.trials import trial_of, trying
 from surefoot.search.work import Work
@@ -45,7 +45,7 @@ def choose_schedule(own: Work, recipe: Recipe) -> Generator[Progress, None, Reci
                      f"{len(others)} more runs of the final length")  # fmt: skip
         return recipe
 
-    def make() -> Generator[Progress, None, tuple[Decision, list[Tried]]]:
+    def make() -> Generator[Progress, None, tuple[Decision, list[TrialResult]]]:
         found = yield from trying(own.task, [*mine, *others], own.journal, own.engine)
         return judge.schedule(found, own.validation_examples), found
 

@@ -13,7 +13,7 @@ from surefoot.optim.plan import Plan, plan
 from surefoot.record import store
 from surefoot.record.progress import Progress
 from surefoot.record.run import Row
-from surefoot.record.trial import Trial, Tried
+from surefoot.record.trial import Trial, TrialResult
 from surefoot.search.journal import Journal
 from surefoot.training import checkpoint
 from surefoot.training.loop import start
@@ -76,7 +76,7 @@ def trial_of(stage: str, base: Recipe, recipe: Recipe, seed: int, share: float) 
 
 def trying(
     task: Task, trials: Sequence[Trial], journal: Journal, engine: Engine
-) -> Generator[Progress, None, list[Tried]]:
+) -> Generator[Progress, None, list[TrialResult]]:
     """Train the trials that the journal does not have, and return all of them in order.
 
     Args:
@@ -182,10 +182,10 @@ def _save(folder: Path | None, trial: Trial, member: Member, state: State) -> No
     checkpoint.save(own, member.task, state)
 
 
-def _tried(trial: Trial, member: Member, state: State, rows: Sequence[Row], seconds: float) -> Tried:
+def _tried(trial: Trial, member: Member, state: State, rows: Sequence[Row], seconds: float) -> TrialResult:
     assert state.outcome is not None
     last = rows[-1] if rows and state.outcome.kind == "finished" else None
-    return Tried(
+    return TrialResult(
         trial=trial,
         outcome=state.outcome.kind,
         examples=state.step * member.plan.batch_size,

@@ -12,7 +12,7 @@ from surefoot.config import Recipe
 from surefoot.optim.plan import plan
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress
-from surefoot.record.trial import Tried
+from surefoot.record.trial import TrialResult
 from surefoot.search.budget import Budget, Ledger
 from surefoot.search.journal import Journal
 from surefoot.training.population.engine import Engine
@@ -73,7 +73,7 @@ class Work:
     engine: Engine
     ledger: Ledger
     made: list[Decision] = field(default_factory=list)
-    tried: list[Tried] = field(default_factory=list)
+    tried: list[TrialResult] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
     @property
@@ -114,11 +114,11 @@ class Work:
         return kept
 
     def booked(
-        self, make: Callable[[], Generator[Progress, None, tuple[Decision, list[Tried]]]]
+        self, make: Callable[[], Generator[Progress, None, tuple[Decision, list[TrialResult]]]]
     ) -> Generator[Progress, None, Decision]:
         """As `decision`, for one that is made from trials: their cost is counted, each trial once."""
         before = {each.trial.key for each in self.tried}
-        found: list[Tried] = []
+        found: list[TrialResult] = []
 
         def made() -> Generator[Progress, None, Decision]:
             began = time.perf_counter()
@@ -138,5 +138,5 @@ class Work:
         return decision
 
 
-def _seconds(tried: Sequence[Tried]) -> float:
+def _seconds(tried: Sequence[TrialResult]) -> float:
     return sum(each.seconds for each in tried)

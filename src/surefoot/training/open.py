@@ -32,6 +32,7 @@ from surefoot.models.build import Factory
 from surefoot.optim.plan import plan
 from surefoot.record import store
 from surefoot.record.progress import PROGRESS
+from surefoot.record.run import truncate_rows
 from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_toml
 from surefoot.training import checkpoint
@@ -161,7 +162,7 @@ def open_run(
         state, found = checkpoint.load_newest(folder, work)
         notes += found
         state = state or first or start(work, plan_)
-        rows = list(store.keep_rows(folder, state.step))
+        rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
         if lost:
             notes.append(f"{store.METRICS} has lost {len(lost)} of its rows; the weights are not touched by it")

@@ -1,4 +1,4 @@
-"""What a finished run leaves about its model on the test part: `scores.json`, see `record.scored`."""
+"""What a finished run leaves about its model on the test part: `scores.json`, see `record.scores`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from torch import Tensor
 
 from surefoot.data.dataset import Part
 from surefoot.errors import DataError
-from surefoot.record.scored import MOST_VALUES, scored_classes, scored_numbers, write_scores
+from surefoot.record import store
+from surefoot.record.scores import SCORES, scored_classes, scored_numbers
 from surefoot.training.task import Task
 
+_MOST_VALUES = 50_000_000
+"""Most outputs N x C that are kept to be scored, 0.2 GB; a larger part has no scores. Chosen by hand."""
 _LARGEST_PICTURE = 96
 """Pixels on the longer side of a kept picture; larger ones are reduced. Chosen by hand."""
 
@@ -21,7 +24,7 @@ _LARGEST_PICTURE = 96
 def may_be_scored(task: Task) -> bool:
     """Return whether the outputs on the test part fit into memory a few times over."""
     test = task.data.test
-    return test is not None and len(test) * task.data.outputs <= MOST_VALUES
+    return test is not None and len(test) * task.data.outputs <= _MOST_VALUES
 
 
 def write_scored(folder: Path, task: Task, part: Part, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -33,7 +36,7 @@ def write_scored(folder: Path, task: Task, part: Part, pairs: Sequence[tuple[Ten
         part: that the outputs are of, in its order.
         pairs: outputs and targets of its batches.
     """
-    outputs = torch.cat([each for each, _ in pairs]).double().numpy()
+    outputs = torch.cat([each for each, _ in pairs]).numpy()
     targets = torch.cat([each for _, each in pairs]).numpy()
     of, classes = f"{task.data.name}, test part", task.data.classes
     try:
@@ -49,7 +52,7 @@ def write_scored(folder: Path, task: Task, part: Part, pairs: Sequence[tuple[Ten
             return  # a loss of the user's own, whose outputs mean what we cannot know
     except DataError:
         return  # not finite: the result says that the run diverged
-    write_scores(folder, seen)
+    store.write_json(folder / SCORES, seen)
 
 
 def _png(x: Tensor) -> bytes | None:

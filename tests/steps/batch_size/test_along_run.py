@@ -8,7 +8,7 @@ from torch import nn
 import surefoot
 from surefoot.config import Config
 from surefoot.optim.plan import plan
-from surefoot.record.noise_log import NOISE, read_noise
+from surefoot.record.noise import NOISE, read_noise
 from surefoot.steps.batch_size.along_run import NoiseLog, due, relative_cost
 from surefoot.training.open import Given
 
