@@ -7,7 +7,6 @@ import torch
 from small import bare, bits, images
 
 from surefoot.config import Config, Recipe, Schedule
-from surefoot.record import store
 from surefoot.record.run import read_rows
 from surefoot.training import checkpoint
 from surefoot.training.evaluate import evaluate_part
@@ -85,7 +84,7 @@ def test_checkpoints_come_when_due(tmp_path):
 
 def test_the_metrics_are_durable_before_the_checkpoint_that_counts_on_them(tmp_path, monkeypatch):
     order = []
-    monkeypatch.setattr(store, "flush_rows", lambda folder: order.append("rows"))
+    monkeypatch.setattr("surefoot.training.run.flush_rows", lambda folder: order.append("rows"))
     monkeypatch.setattr(checkpoint, "save", lambda *arguments: order.append("checkpoint"))
     with opened(tmp_path) as run:
         run.save()

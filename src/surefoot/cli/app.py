@@ -85,7 +85,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SurefootError as error:
         return _say(str(error), error.exit_code)
     except Stopped as stopped:
-        what = "at once; the last checkpoint stays" if stopped.again else "before training began; nothing to save"
+        what = "before training began; nothing to save"
+        if stopped.trained:
+            what = "while the result was written; training is done, and the same command or surefoot resume ends it"
+        elif stopped.again:
+            what = "at once; the last checkpoint stays"
         return _say(f"stopped {what}", 128 + stopped.number)
     except KeyboardInterrupt:
         return _say("stopped", 130)

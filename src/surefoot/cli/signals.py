@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: before training they stop at once; while training they are noted, and the loop saves first."""
+"""SIGINT and SIGTERM: they stop at once, but while training they are noted, and the loop saves first."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ class Stopped(BaseException):
     Args:
         number: of the signal.
         again: whether it was a second one.
+        trained: whether all steps were done, and only the result was not yet written.
     """
 
-    def __init__(self, number: int, *, again: bool = False) -> None:
-        self.number, self.again = number, again
+    def __init__(self, number: int, *, again: bool = False, trained: bool = False) -> None:
+        self.number, self.again, self.trained = number, again, trained
         super().__init__(f"signal {number}")
 
 
@@ -25,11 +26,13 @@ class StopSignals:
     Attributes:
         received: number of the signal noted so far, or None.
         patient: while true, the first signal is only noted; the second raises `Stopped`.
+        trained: whether training is over and the result is being written.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.patient = False
+        self.trained = False
 
     def __enter__(self) -> StopSignals:
         self._former = {number: signal.signal(number, self._arrived) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -43,4 +46,4 @@ class StopSignals:
         if self.patient and self.received is None:
             self.received = number
         else:
-            raise Stopped(number, again=self.received is not None)
+            raise Stopped(number, again=self.received is not None, trained=self.trained)

@@ -156,11 +156,11 @@ def follow(run: Run, signals: StopSignals, *, quiet: bool, more: Extras | None =
             display.show(run.now)
             if events is not None:
                 events.add(rows)
-        if run.done:
-            if noise is not None:
-                noise.measure_if_due()
+        if run.done and noise is not None:
+            noise.measure_if_due()
+        if signals.received is None:
+            signals.patient, signals.trained = False, True  # what is left writes files, and can be done again
             return None
-        assert signals.received is not None
         run.save()
         display.say(f"stopped at step {run.state.step} of {run.plan.steps}, and saved")
         display.say(f"go on with: surefoot resume {reference(run.folder)}")
