@@ -17,7 +17,7 @@ from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.record import store
 from surefoot.record.run import read_rows
-from surefoot.training.open import Given, open_run, resolve
+from surefoot.training.open import Objects, open_run, resolve
 from surefoot.training.open import train as train_to_the_end
 
 DIGITS = resolve({"data": "digits", "model": "linear", "recipe": {"epochs": 1, "lr": 0.1}})
@@ -263,8 +263,8 @@ def test_resolve_chooses_a_model_for_the_kind_of_data():
 
 def test_given_objects_stand_in_for_the_text(tmp_path):
     config = Config(data="in-memory", model="in-memory", recipe=Recipe(epochs=1, batch_size=10))
-    given = Given(data=images(), model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)))
-    with open_run(config, name="a", runs_dir=tmp_path, given=given) as run:
+    given = Objects(data=images(), model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)))
+    with open_run(config, name="a", runs_dir=tmp_path, objects=given) as run:
         assert run.task.data.train.x.shape == (60, 3, 8, 8)
         assert isinstance(run.task.template, nn.Sequential)
 

@@ -11,7 +11,7 @@ from surefoot.record.run import read_rows
 from surefoot.training import checkpoint
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import fit
-from surefoot.training.open import Given, open_run
+from surefoot.training.open import Objects, open_run
 from surefoot.training.run import Result, Run
 from surefoot.training.weights import load_trained
 
@@ -29,7 +29,7 @@ def opened(
         checkpoint_seconds=checkpoint_seconds,
         recipe=Recipe(**settings),
     )
-    return open_run(config, name=name, runs_dir=tmp_path, given=Given(data=data or images()))
+    return open_run(config, name=name, runs_dir=tmp_path, objects=Objects(data=data or images()))
 
 
 def to_the_end(run: Run, steps: int | None = None) -> Result:
@@ -135,7 +135,7 @@ def test_an_infinity_that_the_model_holds_on_purpose_is_no_divergence(tmp_path):
             return self.head(x.flatten(1))
 
     config = Config(data="in-memory", model="in-memory", recipe=Recipe(epochs=1, batch_size=10))
-    result = to_the_end(open_run(config, name="a", runs_dir=tmp_path, given=Given(data=images(), model=Masked)))
+    result = to_the_end(open_run(config, name="a", runs_dir=tmp_path, objects=Objects(data=images(), model=Masked)))
     assert result.summary["outcome"] == "finished"
     assert (result.folder / "checkpoints" / "step-00000006").is_dir()
 
@@ -164,7 +164,7 @@ def test_the_threads_asked_for_are_the_threads_used(tmp_path):
             return self.head(x.flatten(1))
 
     config = Config(data="in-memory", model="in-memory", threads=2, recipe=Recipe(epochs=1, batch_size=10))
-    result = to_the_end(open_run(config, name="a", runs_dir=tmp_path, given=Given(data=images(), model=Watching)))
+    result = to_the_end(open_run(config, name="a", runs_dir=tmp_path, objects=Objects(data=images(), model=Watching)))
     assert {threads for batch, threads in seen if batch > 2} == {2}, "in training, validation and test"
     assert torch.get_num_threads() == 1
     assert result.summary["threads"] == 2

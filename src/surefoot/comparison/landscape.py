@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
+from surefoot.models.extra_state import named_tensors
 from surefoot.training.state import State, trainable
 from surefoot.training.task import Task
 
@@ -113,7 +114,7 @@ def losses_on(
 
 def _named(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
     """Return parameters by name from a vector, and copies of the buffers, which batch norm writes to."""
-    named = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    named = {name: value.detach().clone() for name, value in named_tensors(model).items()}
     at = 0
     for name, parameter in trainable(model).items():
         piece = vector[at : at + parameter.numel()].reshape(parameter.shape)

@@ -31,7 +31,7 @@ from surefoot.search.journal import Journal, open_journal
 from surefoot.search.tuner import tuning
 from surefoot.search.work import Found, Search
 from surefoot.settings import differences, from_dict, to_dict
-from surefoot.training.open import Given, make_task, open_run, run_place
+from surefoot.training.open import Objects, make_task, open_run, run_place
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Task
@@ -56,7 +56,7 @@ class Session:
     wanted: Search
     task: Task
     journal: Journal
-    given: Given
+    given: Objects
     command: str
     found: Found | None = None
     now: Progress | None = None
@@ -97,7 +97,7 @@ class Session:
         """Free the folder and open the final run in it, from its newest checkpoint if it has begun."""
         self.close()
         return open_run(
-            self.final_config, name=self.folder.name, runs_dir=self.folder.parent, given=self.given,
+            self.final_config, name=self.folder.name, runs_dir=self.folder.parent, objects=self.given,
             command=self.command,
         )  # fmt: skip
 
@@ -147,7 +147,7 @@ def open_session(
     *,
     name: str | None = None,
     runs_dir: str | Path = "runs",
-    given: Given | None = None,
+    given: Objects | None = None,
     command: str = "library",
 ) -> Session:
     """Begin a search, or go on with the one of that name.
@@ -166,7 +166,7 @@ def open_session(
         CheckpointError: the folder is held by another process, or its journal is damaged.
         DataError: the data cannot be used.
     """
-    given = given or Given()
+    given = given or Objects()
     folder = run_place(config, name, Path(runs_dir))
     with contextlib.ExitStack() as cleaner:
         cleaner.enter_context(store.locked(folder))

@@ -22,7 +22,7 @@ from surefoot.search.session import cost, open_session
 from surefoot.search.tuner import tuning
 from surefoot.search.work import Found, Search
 from surefoot.settings import flat_settings, merged, nested, read_toml
-from surefoot.training.open import Given, make_task, resolve
+from surefoot.training.open import Objects, make_task, resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
 from surefoot.training.task import Loss
@@ -96,7 +96,7 @@ def tune(
     >>> 0.001 < found.recipe.lr < 10, found.cost["trainings"] <= 2
     (True, True)
     """
-    given = Given(
+    given = Objects(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
         loss=loss,
@@ -145,7 +145,7 @@ def asked_for(
     return start, Search(budget=budget_of(budget), fixed=fixed, force=force)
 
 
-def _searched(start: Config, wanted: Search, given: Given, engine: Engine | None) -> Tuned:
+def _searched(start: Config, wanted: Search, given: Objects, engine: Engine | None) -> Tuned:
     task = make_task(start, given)
     if task.data.validation is None:
         raise ConfigError(

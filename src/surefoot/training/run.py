@@ -19,9 +19,8 @@ from surefoot.record.progress import Progress, ProgressFile
 from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
 from surefoot.training import checkpoint
-from surefoot.training.evaluate import Evaluation, evaluate_part
+from surefoot.training.evaluate import Evaluation, evaluate_part, may_be_scored, write_scored
 from surefoot.training.loop import advance, start
-from surefoot.training.scored import may_be_scored, write_scored
 from surefoot.training.state import State
 from surefoot.training.task import Task
 from surefoot.training.weights import save_weights
