@@ -38,9 +38,9 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.
     """
-    from surefoot.inference import verbs
+    from surefoot.inference.evaluate import evaluate as scores_of
 
-    scores = verbs.evaluate(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device)
+    scores = scores_of(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device)
     if json:
         print_json({"run": run, **scores.to_dict()})
     elif isinstance(scores, NumberScores):

@@ -21,10 +21,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from surefoot.data.dataset import Source
+from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.data.problems import Problems
 from surefoot.data.progress import bar
-from surefoot.data.raw import Raw, RawPart
 from surefoot.data.store import cache_folder, writable
 from surefoot.errors import DataError
 
