@@ -10,16 +10,6 @@ from surefoot.inference.predict import predict
 from surefoot.record import store
 from surefoot.training.open import open_run, resolve
 
-COLOURS = ("red", "green", "blue")
-
-
-class Drawing(torch.nn.Linear):
-    """A model that draws random numbers even in evaluation mode."""
-
-    def forward(self, input):
-        return super().forward(input) + 1e-3 * torch.rand(())
-
-
 from .conftest import save_images
 
 

@@ -10,17 +10,7 @@ from surefoot.errors import DataError
 from surefoot.inference.inputs import as_channels
 from surefoot.inference.predict import predict
 
-COLOURS = ("red", "green", "blue")
-
-
-class Drawing(torch.nn.Linear):
-    """A model that draws random numbers even in evaluation mode."""
-
-    def forward(self, input):
-        return super().forward(input) + 1e-3 * torch.rand(())
-
-
-from .conftest import save_images
+from .conftest import COLOURS, save_images
 
 
 @pytest.mark.parametrize(
