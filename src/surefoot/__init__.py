@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from surefoot.config import __version__
 
 _HOMES = {
     "CheckpointError": "errors",

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -272,3 +273,13 @@ def test_given_objects_stand_in_for_the_text(tmp_path):
 def test_the_public_names_are_these_functions():
     assert surefoot.open_run is open_run
     assert surefoot.train is train_to_the_end
+
+
+def test_a_source_tree_without_the_metadata_of_a_package_is_enough(tmp_path, monkeypatch):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+    with open_run(DIGITS, name="a", runs_dir=tmp_path) as run:
+        assert store.read_json(run.folder / store.ENVIRONMENT)["surefoot"] == surefoot.__version__

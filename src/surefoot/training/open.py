@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from surefoot import __version__
-from surefoot.config import Config
+from surefoot.config import Config, __version__
 from surefoot.data.load import load
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
