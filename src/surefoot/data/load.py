@@ -13,7 +13,7 @@ from torch import Tensor
 
 from surefoot.data import cifar, digits
 from surefoot.data.batches import image_statistics, number_statistics
-from surefoot.data.check import Checked, Target, examine
+from surefoot.data.check import Target, examine
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart
 from surefoot.data.named import NAMED
 from surefoot.data.problems import SHOWN, Problems
@@ -65,9 +65,9 @@ def load(
     problems = Problems(_title(source))
     raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target)
     problems.raise_any()
-    checked = examine(raw, target, problems)
+    raw = examine(raw, target, problems)
     problems.raise_any()
-    return _assembled(checked, validation, seed)
+    return _assembled(raw, validation, seed)
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def inspect(
         return Inspection(problems, None, None)
     if problems.count and not raw.parts:
         return Inspection(problems, None, raw.classes)
-    checked = examine(raw, target, problems)
-    _warn_of_twins(checked.raw, problems, classified=checked.classes is not None)
-    return Inspection(problems, checked.raw, checked.classes)
+    raw = examine(raw, target, problems)
+    _warn_of_twins(raw, problems)
+    return Inspection(problems, raw, raw.classes)
 
 
 def read(
@@ -192,18 +192,18 @@ def _title(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) else "arrays"
 
 
-def _assembled(checked: Checked, validation: float | None, seed: int) -> DataSet:
+def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
     """Split, measure and fingerprint."""
-    raw, parts = checked.raw, dict(checked.raw.parts)
+    parts = dict(raw.parts)
     train, digest = parts["train"], hashlib.sha256()
     for name in ("train", "validation", "test"):
         if name in parts:
             _digest(digest, name, parts[name])
-    digest.update(repr(checked.classes).encode())
+    digest.update(repr(raw.classes).encode())
     if validation is not None or "validation" not in parts:
         parts.pop("validation", None)
         share = VALIDATION if validation is None else validation
-        labels = train.y if checked.classes is not None else None
+        labels = train.y if raw.classes is not None else None
         kept, held = stratified(labels, len(train.y), share, seed)
         if share > 0 and not len(held):
             origin = " (the default)" if validation is None else ""
@@ -217,9 +217,9 @@ def _assembled(checked: Checked, validation: float | None, seed: int) -> DataSet
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
     final = {name: Part(_tensor(part.x), _tensor(part.y), part.source) for name, part in parts.items()}
     mean, std = image_statistics(parts["train"].x) if raw.kind == "images" else number_statistics(parts["train"].x)
-    target_mean, target_std = (None, None) if checked.classes is not None else number_statistics(parts["train"].y)
+    target_mean, target_std = (None, None) if raw.classes is not None else number_statistics(parts["train"].y)
     return DataSet(
-        raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), checked.classes,
+        raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
         mean, std, digest.hexdigest(), target_mean, target_std,
     )  # fmt: skip
 
@@ -238,7 +238,7 @@ def _tensor(x: np.ndarray) -> Tensor:
     return torch.from_numpy(x if x.flags.writeable else x.copy())
 
 
-def _warn_of_twins(raw: Raw, problems: Problems, *, classified: bool) -> None:
+def _warn_of_twins(raw: Raw, problems: Problems) -> None:
     """Warn of examples that are in two parts, and of equal examples with different labels, by their SHA-256."""
     seen: dict[bytes, tuple[str, int]] = {}
     across: dict[tuple[str, str], list[str]] = {}
@@ -250,7 +250,7 @@ def _warn_of_twins(raw: Raw, problems: Problems, *, classified: bool) -> None:
             pair = f"{part.source.name_of(row)} = {raw.parts[other].source.name_of(at)}"
             if other != name:
                 across.setdefault((other, name), []).append(pair)
-            elif at != row and classified and not np.array_equal(part.y[row], part.y[at]):
+            elif at != row and raw.classes is not None and not np.array_equal(part.y[row], part.y[at]):
                 torn.append(pair)
     for (first, second), pairs in across.items():
         problems.warn(f"{len(pairs)} examples of {second} are also in {first}: {_listed(pairs)}")
