@@ -7,7 +7,6 @@ The release for Python is not read: its files are pickles, which are programs. A
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import lzma
 import os
@@ -15,7 +14,7 @@ import shutil
 import tarfile
 import uuid
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -57,9 +56,6 @@ MOST_MEMBERS = 1000
 MOST_BYTES = 10**6
 """Largest size of a member that is not asked for: read over, but never kept. Chosen by hand."""
 
-Reader = Callable[[str], bytes]
-"""From the name of a file to its bytes; raises FileNotFoundError."""
-
 
 def read(data_dir: str | Path | None = None) -> Raw:
     """Return CIFAR-10: 50,000 training and 10,000 test images, uint8 [N, 3, 32, 32], verified by md5.
@@ -80,8 +76,9 @@ def read(data_dir: str | Path | None = None) -> Raw:
             "it must be a folder or an archive that holds CIFAR-10",
             "check the path, or leave it out to download",
         )
-    if place is not None and (reader := _folder_reader(place)) is not None:
-        return parsed(reader, str(place))
+    for folder in (place, place / FOLDER) if place is not None else ():
+        if any((folder / name).is_file() for name in FILES):
+            return parsed(_files(folder), str(place))
     packed = _archive_in(place) if place is not None else None
     if place is not None and packed is None:
         if any((place / name).exists() for name in PYTHON_RELEASE):
@@ -92,9 +89,9 @@ def read(data_dir: str | Path | None = None) -> Raw:
             f"download {URL} into it",
         )
     if all((home / name).is_file() for name in (*FILES, META)):  # unpacked by an earlier run, verified again below
-        return parsed(lambda name: (home / name).read_bytes(), str(home))
+        return parsed(_files(home), str(home))
     packed = packed or downloaded(cache_folder() / "downloads")
-    raw = parsed(_bytes_reader(archived(packed)), str(packed))
+    raw = parsed(archived(packed), str(packed))
     _cache(raw, home)
     return raw
 
@@ -128,28 +125,26 @@ def downloaded(folder: Path) -> Path:
         ) from None
 
 
-def parsed(reader: Reader, where: str) -> Raw:
+def parsed(files: Mapping[str, bytes], where: str) -> Raw:
     """Return the data set from its files, each verified by its size and md5.
 
     Raises:
         DataError: lists every file that is missing or wrong.
     """
     problems = Problems(where)
-    records = [_records(reader, name, problems) for name in FILES]
-    classes = _classes(reader, problems)
+    records = [_records(files, name, problems) for name in FILES]
+    classes = _classes(files, problems)
     problems.raise_any()
     parts = {"train": records[:-1], "test": records[-1:]}
     return Raw("cifar10", {part: _part(part, table) for part, table in parts.items()}, classes)
 
 
-def _records(reader: Reader, name: str, problems: Problems) -> np.ndarray:
+def _records(files: Mapping[str, bytes], name: str, problems: Problems) -> np.ndarray:
     """Return one file's records, uint8 [RECORDS, 1 + 3072], and note what is wrong with it."""
     empty = np.empty((0, 1 + PIXELS), dtype=np.uint8)
     source = ("it must be the published file", f"unpack {URL} anew")
-    try:
-        content = reader(name)
-    except OSError as error:
-        problems.add(name, error.strerror or "is missing", *source)
+    if (content := files.get(name)) is None:
+        problems.add(name, "is missing", *source)
         return empty
     wanted = RECORDS * (1 + PIXELS)
     if len(content) != wanted:
@@ -164,13 +159,11 @@ def _records(reader: Reader, name: str, problems: Problems) -> np.ndarray:
     return table
 
 
-def _classes(reader: Reader, problems: Problems) -> tuple[str, ...]:
-    try:
-        classes = tuple(reader(META).decode("ascii", "replace").split())
-    except OSError as error:
-        problems.add(META, error.strerror or "is missing", "it must be the published file", f"unpack {URL} anew")
-        return ()
-    if len(set(classes)) != 10:
+def _classes(files: Mapping[str, bytes], problems: Problems) -> tuple[str, ...]:
+    classes = tuple(files.get(META, b"").decode("ascii", "replace").split())
+    if META not in files:
+        problems.add(META, "is missing", "it must be the published file", f"unpack {URL} anew")
+    elif len(set(classes)) != 10:
         problems.add(META, f"names {len(set(classes))} classes", "it must name 10", f"unpack {URL} anew")
     return classes
 
@@ -181,21 +174,13 @@ def _part(name: str, tables: list[np.ndarray]) -> RawPart:
     return RawPart(x, y, Source(f"{name} image "))
 
 
-def _folder_reader(place: Path) -> Reader | None:
-    """Return the reader of the folder that holds the files, `place` or one below it; None if neither does."""
-    for folder in (place, place / FOLDER):
-        if any((folder / name).is_file() for name in FILES):
-            return lambda name: (folder / name).read_bytes()
-    return None
-
-
-def _bytes_reader(files: dict[str, bytes]) -> Reader:
-    def reader(name: str) -> bytes:
-        if name not in files:
-            raise FileNotFoundError(errno.ENOENT, "is missing", name)
-        return files[name]
-
-    return reader
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return the files of the data set in a folder, by name."""
+    try:
+        return {name: (folder / name).read_bytes() for name in (*FILES, META) if (folder / name).is_file()}
+    except OSError as error:
+        given = f"{error.filename}: {error.strerror}"
+        raise DataError(given, "the file must be readable", "check its permissions") from None
 
 
 def _archive_in(place: Path) -> Path | None:
