@@ -11,12 +11,13 @@ from torch import nn
 
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
-from surefoot.record.decision import Decision
+from surefoot.record.decision import Decision, cost_in_examples
 from surefoot.steps.initial_loss import judge
-from surefoot.steps.initial_loss.measure import initial_loss
+from surefoot.steps.initial_loss.measure import BATCHES, LEAST_BATCHES, PASSES, initial_loss
 from surefoot.steps.untouched import untouched
+from surefoot.steps.wiring.measure import batch
 from surefoot.steps.wiring.prepare import decided, prepared
-from surefoot.training.task import Loss
+from surefoot.training.task import Loss, Task
 
 
 def check_initial_loss(
@@ -25,6 +26,7 @@ def check_initial_loss(
     loss: Loss | None = None,
     *,
     weight_decay: float = 5e-4,
+    most_examples: int | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -39,6 +41,7 @@ def check_initial_loss(
     Args:
         model, data, loss, seed, device, precision, threads: as in `check_wiring`.
         weight_decay: to say what it adds, weight_decay / 2 * ||W||^2.
+        most_examples: what it may cost, in training examples; None: eight batches, 1,024. There are at least two.
 
     Returns:
         A decision whose value has `loss`, `chance`, and `with_weight_decay`; None where model and data do not fit.
@@ -60,14 +63,27 @@ def check_initial_loss(
         task, findings = prepared(model, data, loss, seed=seed, device=device, precision=precision, threads=threads)
         value, evidence, claim = None, dict[str, Any](), "the loss before training is that of chance"
         if task is not None:
+            batches = _batches(task, most_examples)
             with task.machine.computing():
-                seen = initial_loss(task, weight_decay)
+                seen = initial_loss(task, weight_decay, batches)
             evidence = dataclasses.asdict(seen)
             claim += f", {seen.chance:.4g} for {seen.classes} classes" if seen.classes is not None else ""
             value = {"loss": seen.loss, "chance": seen.chance, "with_weight_decay": seen.loss + seen.penalty}
             findings = judge.initial_loss(**evidence)  # what led here is step 0's
+            evidence["evaluated_examples"] = PASSES * batches * seen.examples
     seconds = time.perf_counter() - began
     decision = decided(
         1, "initial-loss", claim, findings, value=value, evidence=evidence, untouched=proof.digest, seconds=seconds
     )
     return dataclasses.replace(decision, reason=findings[0].reason) if decision.passed else decision
+
+
+def initial_loss_examples(task: Task, batches: int = LEAST_BATCHES) -> int:
+    """Return what step 1 costs, in training examples, with so many batches."""
+    return cost_in_examples(0, PASSES * batches * len(batch(task)[1]))
+
+
+def _batches(task: Task, most_examples: int | None) -> int:
+    """Return how many batches are paid for, within what is sensible."""
+    affordable = BATCHES if most_examples is None else most_examples // initial_loss_examples(task, 1)
+    return max(LEAST_BATCHES, min(BATCHES, affordable))

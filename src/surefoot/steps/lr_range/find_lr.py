@@ -43,6 +43,8 @@ class LrSearch:
         steps: of each short run.
         seeds: repetitions, each with its own initial weights and batches; within one all rates share them.
         range_test: also a classic range test, to show what the usual rules read from it.
+        most_updates: what all runs together may have. The first grid is always measured; it is not widened, and there
+            are fewer repetitions, where that would take more. None: no limit.
     """
 
     low: float = 1e-4
@@ -51,6 +53,7 @@ class LrSearch:
     steps: int = 100
     seeds: int = 3
     range_test: bool = True
+    most_updates: int | None = None
 
     def __post_init__(self) -> None:
         least, most = judge.LIMITS
@@ -86,6 +89,8 @@ class Measured:
         losses: of each update, [T], by number of the seed and rate.
         untrained: losses of the initial weights on the last batches of each seed, [W] each.
         lrs: the rates that all seeds were measured at, rising.
+        seeds: that were measured, counted from the first task's.
+        cut: the grid was not widened, or there were fewer seeds, since no more updates were granted.
         engine: computes the steps.
     """
 
@@ -93,7 +98,14 @@ class Measured:
     losses: dict[tuple[int, float], np.ndarray] = field(default_factory=dict)
     untrained: list[np.ndarray] = field(default_factory=list)
     lrs: list[float] = field(default_factory=list)
+    seeds: int = 1
+    cut: bool = False
     engine: Engine = field(default_factory=Engine)
+
+    @property
+    def updates(self) -> int:
+        """How many updates were done, those at rate 0 included."""
+        return sum(int(np.isfinite(own).sum()) for own in (*self.losses.values(), *self.untrained))
 
     def scores(self, lrs: Sequence[float], seeds: int) -> judge.Scores:
         """Return how the runs at these rates ended for the first seeds."""
@@ -166,24 +178,29 @@ def find_lr(
     return dataclasses.replace(decision, untouched=proof.digest)
 
 
-def searching(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progress, None, Decision]:
+def searching(
+    task: Task, recipe: Recipe, search: LrSearch, engine: Engine | None = None
+) -> Generator[Progress, None, Decision]:
     """Do the work of `find_lr` on a task, a piece at a time, and return the decision.
 
     Args:
         task: what is trained.
         recipe: the other hyperparameters; its rate, length and schedule are not used.
         search: what is measured.
+        engine: computes the steps; None makes one.
     """
     began = time.perf_counter()
-    measured = yield from measuring(task, recipe, search)
-    scores = measured.scores(measured.lrs, search.seeds)
+    measured = yield from measuring(task, recipe, search, engine)
+    scores = measured.scores(measured.lrs, measured.seeds)
     found = judge.bracket(scores)
-    evidence = _evidence(measured, recipe, search, scores, found)
+    evidence, updates = _evidence(measured, recipe, search, scores, found), measured.updates
     if search.range_test:
         done = len(measured.losses) * search.steps
         yield Progress(done, done + search.steps, "range test")
-        evidence["range_test"] = _range_test(task, recipe, search.steps)
-    findings = judge.judged(scores, found, search.steps)
+        evidence["range_test"], more = _range_test(task, recipe, search.steps)
+        updates += more
+    evidence["trained_examples"] = updates * int(recipe.batch_size)
+    findings = judge.judged(scores, found, search.steps, cut=measured.cut)
     return Decision(
         step=3,
         name="learning-rate",
@@ -198,17 +215,31 @@ def searching(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progres
     )
 
 
-def measuring(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progress, None, Measured]:
+def measuring(
+    task: Task, recipe: Recipe, search: LrSearch, engine: Engine | None = None
+) -> Generator[Progress, None, Measured]:
     """Train at every rate of the grid, widened where the answer lies on its border, and return all losses.
 
     The first seed goes over the whole grid, the others over the rates that can matter. Arguments as in `searching`.
     """
-    measured = Measured([task if s == 0 else reseeded(task, task.seed + s) for s in range(search.seeds)])
+    tasks = [task if s == 0 else reseeded(task, task.seed + s) for s in range(search.seeds)]
+    measured = Measured(tasks, engine=engine or Engine())
     measured.lrs = yield from _widened(measured, recipe, search, search.grid, seeds=1)
     if search.seeds > 1:
         some = _worth_repeating(measured.scores(measured.lrs, 1))
-        measured.lrs = yield from _widened(measured, recipe, search, some, search.seeds)
+        while measured.seeds < search.seeds and _granted(measured, search, measured.seeds * len(some), measured.seeds):
+            measured.seeds += 1
+        measured.cut = measured.cut or measured.seeds < search.seeds
+        if measured.seeds > 1:
+            measured.lrs = yield from _widened(measured, recipe, search, some, measured.seeds)
     return measured
+
+
+def _granted(measured: Measured, search: LrSearch, runs: int, seeds: int = 0) -> bool:
+    """Return whether so many runs more, the start of so many seeds, and the range test, are granted."""
+    window = min(judge.WINDOW_STEPS, search.steps)
+    more = (runs + search.range_test) * search.steps + seeds * window
+    return search.most_updates is None or measured.updates + more <= search.most_updates
 
 
 def _widened(
@@ -224,7 +255,13 @@ def _widened(
             return rates
         # A decade that was already measured with another number of seeds must give the very same rates.
         known = [lr for _, lr in measured.losses]
-        rates = sorted({*rates, *(next((k for k in known if math.isclose(k, lr)), lr) for lr in more)})
+        wider = {*rates, *(next((k for k in known if math.isclose(k, lr)), lr) for lr in more)}
+        if not _granted(
+            measured, search, len({(s, lr) for s in range(seeds) for lr in wider} - measured.losses.keys())
+        ):
+            measured.cut = True
+            return rates
+        rates = sorted(wider)
 
 
 def _measure(
@@ -270,7 +307,7 @@ def _evidence(
         rates.append({"lr": lr, "final_losses": finals, "drop": drop, "word": word, "curve": _thinned(runs[0])})
     return {
         "steps": search.steps, "window_steps": min(judge.WINDOW_STEPS, search.steps),
-        "seeds": [task.seed for task in measured.tasks],
+        "seeds": [task.seed for task in measured.tasks[: measured.seeds]], "cut": measured.cut,
         "initial_weights": "the given module's each time" if measured.tasks[0].model is None else "new for each seed",
         "batch_size": recipe.batch_size, "momentum": recipe.momentum, "momentum_form": recipe.momentum_form,
         "weight_decay": recipe.weight_decay, "initial_losses": initial, "curve_steps": _thinned_steps(search.steps),
@@ -278,12 +315,14 @@ def _evidence(
     }  # fmt: skip
 
 
-def _range_test(task: Task, recipe: Recipe, steps: int) -> dict[str, Any]:
+def _range_test(task: Task, recipe: Recipe, steps: int) -> tuple[dict[str, Any], int]:
+    """Return what it shows, and its updates."""
     lrs, losses = ramp(task, recipe, *RAMP, steps)
     curve = smoothed(losses)
     shown = slice(0, len(curve))
-    return {"lrs": lrs[shown].tolist(), "losses": losses[shown].tolist(), "smoothed": curve.tolist(),
-            "suggestions": suggestions(lrs, losses)}  # fmt: skip
+    shows = {"lrs": lrs[shown].tolist(), "losses": losses[shown].tolist(), "smoothed": curve.tolist(),
+             "suggestions": suggestions(lrs, losses)}  # fmt: skip
+    return shows, int(np.isfinite(losses).sum())
 
 
 def _thinned(losses: np.ndarray) -> list[float]:

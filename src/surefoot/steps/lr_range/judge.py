@@ -189,16 +189,17 @@ def _edge(works: np.ndarray, best: int) -> int:
     return edge
 
 
-def judged(scores: Scores, found: Bracket | None, steps: int) -> tuple[Finding, ...]:
+def judged(scores: Scores, found: Bracket | None, steps: int, *, cut: bool = False) -> tuple[Finding, ...]:
     """Return the findings of step 3: whether the loss drops, whether the grid held the answer, whether seeds agree.
 
     Args:
         scores, found: from `scored` and `bracket`.
         steps: of the short runs.
+        cut: the grid was not widened, or seeds were left out, because no more updates were granted.
     """
     if found is None:
         return (_no_drop(scores, steps),)
-    return (_drop(scores, steps), _inside(scores, found), _agreement(scores, found))
+    return (_drop(scores, steps), _inside(scores, cut=cut), _agreement(scores, found))
 
 
 def _no_drop(scores: Scores, steps: int) -> Finding:
@@ -228,14 +229,18 @@ def _drop(scores: Scores, steps: int) -> Finding:
     )
 
 
-def _inside(scores: Scores, found: Bracket) -> Finding:
+def _inside(scores: Scores, *, cut: bool) -> Finding:
     side = "above" if scores.drops[-1] else "below" if scores.best == 0 else None
     return Finding(
         name="inside-the-grid",
         verdict="suspect" if side else "pass",
         reason=f"the rates tried, {scores.lrs[0]:.2g} to {scores.lrs[-1]:.2g}, "
         + (f"do not hold the answer: it may lie {side}" if side else "hold the bracket inside them"),
-        advice="look at the scale of inputs and loss: rates this far out are not usual" if side else None,
+        advice=None
+        if side is None
+        else "no more updates were granted: a larger budget looks further"
+        if cut
+        else "look at the scale of inputs and loss: rates this far out are not usual",
     )
 
 
