@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from surefoot import seeds
 from surefoot.config import Recipe
 from surefoot.data.dataset import DataSet, Part, Source
-from surefoot.record.slices import SurfaceResult, SurfaceRun
+from surefoot.record.comparison import SurfaceResult, SurfaceRun
 from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import advance, start
 from surefoot.training.task import Task, task

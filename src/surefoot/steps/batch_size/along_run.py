@@ -20,8 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan
-from surefoot.record.noise import Noise
-from surefoot.record.noise_log import append_noise, keep_noise
+from surefoot.record.noise import Noise, append_noise, truncate_noise
 from surefoot.steps.batch_size.noise import GROUPS, MICRO_BATCH_SIZE, noise_at
 from surefoot.steps.batch_size.noise_estimate import LEAST_GROUPS
 from surefoot.training.run import Run
@@ -56,7 +55,7 @@ class NoiseLog:
         """Return the log of a run, which goes on with what its folder holds."""
         size = min(MICRO_BATCH_SIZE, run.plan.batch_size)
         cost = relative_cost(run.task, run.plan.batch_size, size)
-        return cls(run, due(run.plan, cost, SHARE), size, list(keep_noise(run.folder, run.state.step)))
+        return cls(run, due(run.plan, cost, SHARE), size, list(truncate_noise(run.folder, run.state.step)))
 
     def measure_if_due(self) -> Noise | None:
         """Measure where the run stands, write it down and return it, if it is due there and not done yet."""

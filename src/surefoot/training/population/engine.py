@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from surefoot.models.extra_state import has_extra_state
 from surefoot.record.run import Row
 from surefoot.training.loop import advance
 from surefoot.training.population.advance import StepFn, advance_stack, eager_step
@@ -158,7 +159,7 @@ class Engine:
         rows: list[list[Row]] = [[] for _ in members]
         if way.form == "compiled":
             self._warm(chosen, own, way)
-        if way.processes > 1 and len(alive) > 1:
+        if way.processes > 1 and len(alive) > 1 and possible(chosen[0]):
             found = advance_spread(
                 chosen, own, until_step, min(way.processes, len(alive)),
                 lambda mine, theirs, until: self._here(way, mine, theirs, until),
@@ -170,7 +171,7 @@ class Engine:
 
     def _here(self, way: Way, members: Sequence[Member], states: Sequence[State], until_step: int) -> list[list[Row]]:
         """Advance members in this process."""
-        if way.form == "loop":
+        if way.form == "loop" or has_extra_state(members[0].task.template):
             return [advance(m.task, m.plan, state, until_step)[1] for m, state in zip(members, states, strict=True)]
         rows: list[list[Row]] = []
         for first in range(0, len(members), way.width):

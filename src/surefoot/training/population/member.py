@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from surefoot.data.batches import fetch
+from surefoot.models.extra_state import has_extra_state, named_tensors
 from surefoot.optim.plan import Plan
 from surefoot.training.state import State
 from surefoot.training.task import Task
@@ -35,6 +36,7 @@ def groups(members: Sequence[Member], states: Sequence[State]) -> list[list[int]
     Alike are: data, model, loss, augmentation and machine; batch size, length and rows; the form of the rule; the step
     at which they stand. Free for each member are lr, momentum, dampening, weight decay, schedule, label smoothing,
     clipping, and the seed, unless the model draws random numbers: these come from one generator for each seed.
+    A model with extra state shares its steps with no other: the state is one module's.
     """
     found: dict[Hashable, list[int]] = {}
     random: dict[int, bool] = {}
@@ -44,7 +46,7 @@ def groups(members: Sequence[Member], states: Sequence[State]) -> list[list[int]
             random[id(task)] = _draws(task)
         key = (
             id(task.data.train.x), id(task.data.train.y), id(task.loss), id(task.augment), task.machine,
-            _structure(task), task.seed if random[id(task)] else None,
+            _structure(task), task.seed if random[id(task)] else None, i if has_extra_state(task.template) else None,
             plan.examples, plan.steps, plan.row_steps, plan.batch_size,
             recipe.micro_batch_size, recipe.momentum_form, recipe.weight_decay_form, recipe.decay_on,
             recipe.ema_decay is None, recipe.schedule.kind == "plateau", state.step, state.outcome is None,
@@ -56,7 +58,7 @@ def groups(members: Sequence[Member], states: Sequence[State]) -> list[list[int]
 def _structure(task: Task) -> Hashable:
     """What two models must share to be stacked: what they were built from, and every tensor's name, shape and need."""
     origin = task.model if isinstance(task.model, str) else id(task.template if task.model is None else task.model)
-    tensors = tuple((name, tuple(value.shape)) for name, value in task.template.state_dict().items())
+    tensors = tuple((name, tuple(value.shape)) for name, value in named_tensors(task.template).items())
     return origin, tensors, tuple(parameter.requires_grad for parameter in task.template.parameters())
 
 

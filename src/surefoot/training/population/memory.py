@@ -8,6 +8,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from surefoot.data.batches import batch_indices, fetch
+from surefoot.models.extra_state import named_tensors
 from surefoot.training.population.member import Member
 
 MEMORY_SHARE = 0.5
@@ -36,7 +37,7 @@ def step_bytes(member: Member) -> int:
 
     with torch.random.fork_rng(devices=[]), saved_tensors_hooks(note, lambda value: value), task.machine.autocast():
         task.mean_loss(model(x), y)
-    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    weights = sum(value.numel() * value.element_size() for value in named_tensors(model).values())
     piece = min(plan.batch_size, plan.recipe.micro_batch_size)
     return int(2 * sum(kept.values()) * piece / len(few) + 6 * weights)
 

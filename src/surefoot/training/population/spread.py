@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from surefoot.models.extra_state import has_extra_state
 from surefoot.record.run import Outcome, Row
 from surefoot.training.population.member import Member
 from surefoot.training.state import State, Tally, trainable
@@ -30,8 +31,9 @@ Advance = Callable[[Sequence[Member], Sequence[State], int], list[list[Row]]]
 
 
 def possible(member: Member) -> bool:
-    """Return whether members like this one can be computed in forks: CUDA cannot."""
-    return member.task.machine.device.type == "cpu" and hasattr(os, "fork")
+    """Return whether members like this one can be computed in forks: CUDA cannot, nor can extra state come back."""
+    plain = not has_extra_state(member.task.template)
+    return plain and member.task.machine.device.type == "cpu" and hasattr(os, "fork")
 
 
 def advance_spread(
