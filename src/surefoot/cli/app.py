@@ -29,10 +29,7 @@ _COMMANDS = {
     "watch": ("surefoot.cli.watch:watch", "Show how a run goes that another process is doing."),
     "report": ("surefoot.cli.report:report", "Write a report of runs: one HTML file with every picture."),
     "runs": ("surefoot.cli.show:runs", "List, filter and sort the runs here; as CSV too."),
-    "find-lr": (
-        "surefoot.cli.find_lr:find_lr",
-        "Measure at which learning rates the loss drops, and suggest one.",
-    ),
+    "find-lr": ("surefoot.cli.find_lr:find_lr", "Measure at which learning rates the loss drops, and suggest one."),
     "noise": ("surefoot.cli.noise:noise", "Measure gradient noise and throughput, and suggest a batch size."),
     "compare": ("surefoot.cli.compare:compare", "Compare update rules from one start, with pictures."),
     "schedule": ("surefoot.cli.schedule:schedule", "Print and draw learning-rate schedules, published ones by name."),

@@ -41,11 +41,7 @@ Data = Annotated[
 ]
 ConfigFile = Annotated[Path | None, Parameter(help="TOML file of settings; flags go before it.")]
 RunsDir = Annotated[Path, Parameter(help="Folder in which runs lie.")]
-_GROUPS = {
-    1: Group("Run", sort_key=2),
-    2: Group("Recipe", sort_key=3),
-    3: Group("Schedule", sort_key=4),
-}
+_GROUPS = {1: Group("Run", sort_key=2), 2: Group("Recipe", sort_key=3), 3: Group("Schedule", sort_key=4)}
 
 
 def with_settings(command: _F) -> _F:

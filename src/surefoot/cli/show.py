@@ -25,13 +25,7 @@ _FINGERPRINT_LETTERS = 12
 """Letters of a SHA-256 that are shown: enough to tell two data sets apart. Chosen by hand."""
 
 
-def show(
-    run: str | None = None,
-    *,
-    runs_dir: RunsDir = Path("runs"),
-    rows: int = 20,
-    json: Switch = False,
-) -> int:
+def show(run: str | None = None, *, runs_dir: RunsDir = Path("runs"), rows: int = 20, json: Switch = False) -> int:
     """Show a run: settings that differ from the defaults, environment, rows, outcome, result, what to do next.
 
     Without a run, list the runs here.

@@ -95,13 +95,7 @@ def train(
     return _train(resolve(given.nested), name, runs_dir, output)
 
 
-def resume(
-    run: str,
-    *,
-    runs_dir: RunsDir = Path("runs"),
-    json: Switch = False,
-    quiet: Quiet = False,
-) -> int:
+def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, quiet: Quiet = False) -> int:
     """Go on with an unfinished run from its newest checkpoint, bit for bit.
 
     Args:
@@ -126,10 +120,7 @@ def _train(config: Config, name: str | None, runs_dir: Path, output: Output) -> 
         return _finished(config, runs_dir / name, as_json=output.as_json)
     from surefoot.training.open import open_run
 
-    with (
-        StopSignals() as signals,
-        open_run(config, name=name, runs_dir=runs_dir, command=typed_command()) as run,
-    ):
+    with StopSignals() as signals, open_run(config, name=name, runs_dir=runs_dir, command=typed_command()) as run:
         stopped = follow(run, signals, output)
         if stopped is not None:
             return stopped

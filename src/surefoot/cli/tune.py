@@ -76,10 +76,7 @@ def resume(folder: Path, output: Output) -> int:
     from surefoot.search.search import open_search, read_asked
 
     start, terms = read_asked(folder)
-    with (
-        StopSignals() as signals,
-        open_search(start, terms, name=folder.name, runs_dir=folder.parent) as search,
-    ):
+    with StopSignals() as signals, open_search(start, terms, name=folder.name, runs_dir=folder.parent) as search:
         return _carried_out(search, signals, output)
 
 

@@ -87,8 +87,14 @@ def _pinned(pins: Sequence[Mapping[str, Any]], x: alt.X, last: float, *, named: 
         rule = marked.mark_rule(color=GREY, strokeDash=[4, 3], strokeWidth=1.5)
         layers.append(rule.encode(tooltip=["finding:N", "step:Q", "epoch:Q"]))
         if named:
-            text = {"align": side, "dx": 4 if side == "left" else -4, "fontSize": 12, "fontWeight": "bold"}
-            for ink in ({"stroke": "white", "strokeWidth": 4}, {"color": "#222222"}):
+            text: dict[str, Any] = {
+                "align": side,
+                "dx": 4 if side == "left" else -4,
+                "fontSize": 12,
+                "fontWeight": "bold",
+            }
+            inks: tuple[dict[str, Any], ...] = ({"stroke": "white", "strokeWidth": 4}, {"color": "#222222"})
+            for ink in inks:
                 name = marked.mark_text(**text, limit=WIDTH // 2, **ink)
                 layers.append(name.encode(y=alt.value(10 + 16 * row), text="finding:N"))
     return layers
@@ -141,10 +147,9 @@ def _loss_panel(folder: RunFolder, rows: Sequence[Row], x: alt.X, pins: Sequence
     top = max(losses, default=1.0)
     scale = alt.Scale(domain=[min(0.0, *losses) if losses else 0.0, 1.05 * top if top > 0 else 1.0], nice=False)
     shades = alt.Scale(domain=list(_LOSS), range=list(_LOSS.values()))
+    legend = alt.Legend(title=None, orient="top", symbolType="stroke")
     place: dict[str, Any] = {"x": x, "y": alt.Y("loss:Q", title="loss", scale=scale)}
-    named = place | {
-        "color": alt.Color("what:N", scale=shades, legend=alt.Legend(title=None, orient="top", symbolType="stroke"))
-    }
+    named: dict[str, Any] = {**place, "color": alt.Color("what:N", scale=shades, legend=legend)}
     average = [{**point, "what": "moving average", "loss": point["smooth"]} for point in scatter]
     marks = {"size": 18} if len(rows) < 60 else False
     layers: list[Any] = [

@@ -98,12 +98,7 @@ def _map(cells: Sequence[Mapping[str, Any]]) -> Any:
     lines = max(cell["lines"] for cell in cells)
     wide = 110 if any(_DASH in rate for rate in rates) else 74
     base = alt.Chart().encode(
-        x=alt.X(
-            "lr:O",
-            sort=rates,
-            title=_RATE,
-            axis=alt.Axis(labelAngle=0, labelOverlap=True),
-        ),
+        x=alt.X("lr:O", sort=rates, title=_RATE, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         y=alt.Y("decay:O", sort=decays, title=_DECAY),
         tooltip=["lr:O", "decay:O", "mean:Q", "spread:Q", "runs:Q", "diverged:Q", "best:N"],
     )
