@@ -163,7 +163,7 @@ def opened(page: Path, width: int) -> dict[str, Any] | None:
     A copy of the page carries one more script, with its hash in the policy: it notes when the last chart is there.
     Headless Chromium has no window narrower than 500.
     """
-    from surefoot.report.embed import hashed
+    from surefoot.report.page import hashed
 
     program = _chromium()
     if program is None:

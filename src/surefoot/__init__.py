@@ -57,7 +57,7 @@ _HOMES = {
     "find_lr": "steps.lr_range.find_lr",
     "fit": "training.loop",
     "fit_many": "training.population.many",
-    "gradient_noise": "steps.batch_size.gradient_noise",
+    "gradient_noise": "steps.batch_size.noise",
     "load": "data.load",
     "load_trained": "training.weights",
     "lr_scheduler": "optim.lr_scheduler",
@@ -91,8 +91,7 @@ if TYPE_CHECKING:
     from surefoot.record.noise import Estimate, LayerNoise, Noise
     from surefoot.record.run import Outcome, Record, Row
     from surefoot.search.tune import tune
-    from surefoot.steps.batch_size.gradient_noise import gradient_noise
-    from surefoot.steps.batch_size.noise import noise_at
+    from surefoot.steps.batch_size.noise import gradient_noise, noise_at
     from surefoot.steps.initial_loss.check import check_initial_loss
     from surefoot.steps.lr_range.find_lr import find_lr
     from surefoot.steps.overfit.check import overfit_sample

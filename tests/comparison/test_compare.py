@@ -1,6 +1,7 @@
 """`compare` end to end on small tasks: one start, one budget, rates searched alike, nothing of the caller's touched."""
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -8,8 +9,12 @@ import small
 import torch
 
 import surefoot
+from surefoot.comparison.compare import step_costs
+from surefoot.config import Recipe
 from surefoot.errors import ConfigError
 from surefoot.record.comparison import Comparison
+from surefoot.record.progress import Progress, finished
+from surefoot.steps.batch_size.measure import ROUNDS
 
 NUMBERS = surefoot.load(small.number_arrays(64), target="numbers")
 QUICK = {"epochs": 3, "seeds": 2, "slice_points": None, "surfaces": False, "threads": 1, "precision": "fp32"}
@@ -118,3 +123,13 @@ def test_a_setting_out_of_range_is_named(wrong):
         surefoot.compare("linear", NUMBERS, **QUICK | wrong)
     name, value = next(iter(wrong.items()))
     assert (value[0].split()[-1].split("=")[0] if name == "rules" else name) in str(error.value)
+
+
+def test_a_step_of_more_examples_costs_more_and_each_is_repeated():
+    task = surefoot.task(surefoot.load("digits"), "mlp", threads=1)
+    recipes = [Recipe(batch_size=1), Recipe(batch_size="full")]
+    before = task.template.head.weight.clone()
+    small, large = finished(step_costs(task, recipes, Progress(0, 0)))
+    assert len(small) == len(large) == ROUNDS
+    assert 0 < statistics.median(small) < statistics.median(large)
+    assert bool((task.template.head.weight == before).all())

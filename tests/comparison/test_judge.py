@@ -4,17 +4,17 @@ import math
 
 import pytest
 
-from surefoot.comparison.judge import best, beyond, examples, judged, lacking, steps_to, target_loss
-from surefoot.record.comparison import Direction, RuleResult, Trial
+from surefoot.comparison.judge import best, beyond, examples, judge, lacking, steps_to, target_loss
+from surefoot.record.comparison import DirectionNoise, RateRun, RuleResult
 
 
 def trials(*pairs):
-    return [Trial(lr=lr, marks=(0, 10), losses=(2.0, loss)) for lr, loss in pairs]
+    return [RateRun(lr=lr, marks=(0, 10), losses=(2.0, loss)) for lr, loss in pairs]
 
 
 def rule(name, losses, *, batch_size=32, seconds=1e-3, noise=None, steps=(5.0,), lr=0.1, form="pytorch", tried=()):
     settings = {"momentum": 0.9, "momentum_form": form, "schedule": {"kind": "constant", "warmup_epochs": 0.0}}
-    direction = None if noise is None else Direction(variance=noise, cosine=0.5, samples=100)
+    direction = None if noise is None else DirectionNoise(variance=noise, cosine=0.5, samples=100)
     return RuleResult(
         name=name, settings=settings, batch_size=batch_size, steps=10, lr=lr, given=not tried, tried=tuple(tried),
         marks=(0, 10), losses=tuple((2.0, loss) for loss in losses), accuracies=None, step_seconds=seconds,
@@ -83,7 +83,7 @@ def test_the_findings_say_cost_noise_and_who_is_first():
         rule("mini", [0.2, 0.2], noise=3.0, steps=(90.0, 110.0)),
         rule("heavy", [0.2, 0.2], noise=0.3, steps=(100.0, 105.0), form="nesterov"),
     ]
-    found = {finding.name: finding for finding in judged(rules, 0.2, 2.0)}
+    found = {finding.name: finding for finding in judge(rules, 0.2, 2.0)}
     assert "20 times" in found["cost-per-step"].reason
     assert "one is the noisiest" in found["noise-of-the-step"].reason
     assert "mini reaches" in found["first-in-steps"].reason
@@ -95,24 +95,24 @@ def test_the_findings_say_cost_noise_and_who_is_first():
 
 def test_the_two_forms_that_are_one_are_named_and_only_with_one_rate():
     pair = [rule("a", [0.1], form="pytorch"), rule("b", [0.1], form="sutskever")]
-    assert "one-rule" in [finding.name for finding in judged(pair, None, 2.0)]
+    assert "one-rule" in [finding.name for finding in judge(pair, None, 2.0)]
     other = [pair[0], rule("b", [0.1], form="sutskever", lr=0.2)]
-    assert "one-rule" not in [finding.name for finding in judged(other, None, 2.0)]
+    assert "one-rule" not in [finding.name for finding in judge(other, None, 2.0)]
 
 
 def test_a_rate_on_the_border_and_a_run_that_is_lost_are_suspect():
     border = rule("x", [0.1], lr=0.1, tried=trials((0.1, 0.1), (1.0, 0.5)))
     lost = rule("y", [0.1, math.inf])
     above = rule("z", [3.0])
-    found = [(finding.name, finding.verdict) for finding in judged([border, lost, above], None, 2.0)]
+    found = [(finding.name, finding.verdict) for finding in judge([border, lost, above], None, 2.0)]
     assert found == [("rate-inside", "suspect"), ("learns", "suspect"), ("learns", "suspect")]
 
 
 def test_with_batch_norm_the_rules_of_few_examples_are_named():
     rules = [rule("sgd", [1.0], batch_size=1), rule("mini-batch", [0.5], batch_size=32)]
-    (said,) = [each for each in judged(rules, 1.0, 2.0, batch_norm=True) if each.name == "batch-norm"]
+    (said,) = [each for each in judge(rules, 1.0, 2.0, batch_norm=True) if each.name == "batch-norm"]
     assert said.verdict == "suspect"
     assert "sgd (1)" in said.reason
     assert "mini-batch" not in said.reason
-    assert not [each for each in judged(rules, 1.0, 2.0) if each.name == "batch-norm"]
-    assert not [each for each in judged(rules[1:], 1.0, 2.0, batch_norm=True) if each.name == "batch-norm"]
+    assert not [each for each in judge(rules, 1.0, 2.0) if each.name == "batch-norm"]
+    assert not [each for each in judge(rules[1:], 1.0, 2.0, batch_norm=True) if each.name == "batch-norm"]

@@ -7,9 +7,9 @@ import torch
 
 import surefoot
 from surefoot.comparison.landscape import grid_of, losses_on, plane_through
-from surefoot.comparison.paths import flat
+from surefoot.comparison.runs import flat
 from surefoot.config import Recipe
-from surefoot.record.progress import finished
+from surefoot.record.progress import Progress, finished
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import start
 
@@ -50,7 +50,8 @@ def test_the_loss_at_a_point_of_the_grid_is_that_of_the_weights_there(model):
     plane = plane_through([torch.stack([first, *other])])
     at = plane.paths[0][0]
     buffers = {name: value.clone() for name, value in state.model.named_buffers()}
-    seen = finished(losses_on(task, state, plane, at[:1].numpy(), at[1:].numpy(), task.data.train))
+    grid = at[:1].numpy(), at[1:].numpy()
+    seen = finished(losses_on(task, state, plane, grid, task.data.train, Progress(0, 0)))
     assert seen.shape == (1, 1)
     if model == "linear":
         wanted = evaluate_part(task, state.model, state.weights, task.data.train).loss

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from surefoot.comparison.surfaces import contraction, noise_floor, positions, quadratic, rosenbrock, surface_task
-from surefoot.comparison.theory import known_surfaces
+from surefoot.comparison.surfaces import (
+    SURFACES,
+    contraction,
+    noise_floor,
+    positions,
+    quadratic,
+    rosenbrock,
+    surface_task,
+)
 from surefoot.config import Recipe
 from surefoot.optim.update import reference_step
-from surefoot.record.progress import finished
 
 
 def test_a_path_is_that_of_the_reference_rule():
@@ -49,7 +55,7 @@ def test_the_floor_grows_with_rate_and_noise_and_falls_with_the_batch():
 
 @pytest.mark.timeout(120)
 def test_all_surfaces_are_shown_with_what_theory_says():
-    found = {result.name: result for result in finished(known_surfaces())}
+    found = {result.name: result for result in (surface() for surface in SURFACES)}
     assert list(found) == ["quadratic", "rates", "noise", "rosenbrock"]
     for run in found["quadratic"].runs:
         assert run.contraction == pytest.approx(run.theory, rel=0.05)

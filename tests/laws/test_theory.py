@@ -15,7 +15,7 @@ import torch
 from torch.autograd.functional import hessian
 
 import surefoot
-from surefoot.comparison.paths import part_of
+from surefoot.comparison.runs import part_of
 from surefoot.comparison.surfaces import (
     best_settings,
     contraction,

@@ -10,8 +10,8 @@ from surefoot.config import Config
 from surefoot.record.noise import QUANTITIES, Estimate, LayerNoise, Noise
 from surefoot.record.run import Row
 from surefoot.record.stored import Stored
-from surefoot.report.contents import MOST_LOSSES, MOST_ROWS, Contents
 from surefoot.report.curves import run_figure, several_figure
+from surefoot.report.run_folder import MOST_LOSSES, MOST_ROWS, RunFolder
 
 ROW = Row(
     step=10, epoch=1.0, examples=640, lr=0.1, train_loss=1.5, train_accuracy=0.4, val_loss=1.2, val_accuracy=0.5,
@@ -23,7 +23,7 @@ ROWS = (ROW, dataclasses.replace(ROW, step=20, epoch=2.0, lr=0.05, train_loss=1.
 def contents(rows=ROWS, name="first", noise=()):
     run = Stored(folder=Path(name), config=Config(), command="", environment={}, rows=tuple(rows), result=None,
                  training=False)  # fmt: skip
-    return Contents(run=run, name=name, noise=noise)
+    return RunFolder(stored=run, name=name, noise=noise)
 
 
 def walk(value):

@@ -1,11 +1,15 @@
 """The pictures of the steps from invented decisions and trials."""
 
+import copy
+
 import pytest
 
 from surefoot.config import Recipe
+from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
 from surefoot.record.trial import Trial, TrialResult
-from surefoot.report.steps import members_of, step_figure
+from surefoot.report.look import save_chart
+from surefoot.report.steps import batch_size_chart, members_of, step_figure
 
 
 def tried(lr, loss, *, decay=1e-3, seed=0, stage="coarse-grid", momentum=0.9):
@@ -58,3 +62,48 @@ NOTHING = ("unknown", "learning-rate", "overfit-sample", "coarse-grid", "initial
 @pytest.mark.parametrize("each", [decision("batch-size", sizes=3), *map(decision, NOTHING)])
 def test_evidence_that_is_missing_or_of_another_version_has_no_picture_and_no_error(each):
     assert step_figure(each, [], "x") is None
+
+
+BATCH_SIZE = {
+    "value": {"batch_size": 64, "noise_scale": 300.0, "noise_scale_interval": [200.0, None]},
+    "evidence": {
+        "batch_size": 64, "target_loss": 0.5, "steps": 100,
+        "sizes": [
+            {"batch_size": size, "step_seconds": [0.01 * size, 0.011 * size], "examples_per_second": 95.0,
+             "steps": [100.0, 90.0, 120.0], "seconds": [size * 1.0, size * 0.8, size * 1.3]}
+            for size in (16, 64, 256)
+        ],
+        "noise": [
+            {"step": 10, "total": {"noise_scale": [300.0, 200.0, 400.0]}},
+            {"step": 50, "total": {"noise_scale": [None, 500.0, None]}},
+        ],
+    },
+}  # fmt: skip
+
+
+def test_there_are_three_panels():
+    assert len(batch_size_chart(BATCH_SIZE).to_dict()["vconcat"]) == 3
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "html"])
+def test_it_can_be_written(tmp_path, ending):
+    assert save_chart(batch_size_chart(BATCH_SIZE), tmp_path / f"noise.{ending}").stat().st_size > 1000
+
+
+def test_an_open_interval_is_drawn_to_the_top_with_an_arrow():
+    panel = batch_size_chart(BATCH_SIZE).to_dict()["vconcat"][2]
+    arrows = [layer for layer in panel["layer"] if layer["mark"].get("shape") == "triangle-up"]
+    assert [point["step"] for point in arrows[0]["data"]["values"]] == [50]
+    assert arrows[0]["data"]["values"][0]["high"] == 1500.0
+
+
+def test_noise_that_is_open_throughout_can_be_drawn(tmp_path):
+    hidden = copy.deepcopy(BATCH_SIZE)
+    hidden["evidence"]["noise"] = [{"step": 10, "total": {"noise_scale": [None, None, None]}}]
+    assert save_chart(batch_size_chart(hidden), tmp_path / "noise.svg").stat().st_size > 1000
+
+
+def test_another_decision_is_an_error():
+    for other in ({"value": None, "evidence": {}}, {"value": {"lr": 0.1}, "evidence": BATCH_SIZE["evidence"]}):
+        with pytest.raises(ConfigError):
+            batch_size_chart(other)

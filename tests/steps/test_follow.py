@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 
 import surefoot
-from surefoot.steps.follow import follow
+from surefoot.steps.follow import follow, rate_plan, without_validation
 from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, fit_many
@@ -40,8 +41,9 @@ def test_the_steps_of_all_looks_are_those_that_were_done(members):
 
 
 def test_looks_come_between_marks_where_steps_are_slow(members, monkeypatch):
-    monkeypatch.setattr("surefoot.steps.follow.steps_at_once", lambda members: 1)
-    assert sum(look.mark is None for look in follow(members[:1], [20])) == 12  # after 8, 9, ... 19
+    monkeypatch.setattr("surefoot.steps.follow.steps_at_once", lambda _: 2)
+    looks = [look.states[0].step for look in follow(members[:1], [20]) if look.mark is None]
+    assert looks == [8, 10, 12, 14, 16, 18]
 
 
 def test_it_goes_on_from_states_and_stops_when_nobody_asks(members):
@@ -50,3 +52,11 @@ def test_it_goes_on_from_states_and_stops_when_nobody_asks(members):
     (look,) = (each for each in follow(members[:1], [9], states=look.states) if each.mark is not None)
     assert look.states[0].step == 9
     assert math.isfinite(look.states[0].tally.loss)
+
+
+def test_a_table_of_rates_must_fit_the_data_and_validation_is_left_out(members):
+    task = members[0].task
+    with pytest.raises(surefoot.ConfigError, match="batch_size"):
+        rate_plan(surefoot.Recipe(batch_size=task.data.examples + 1), task.data.examples, np.full(3, 0.1))
+    assert without_validation(task).data.validation is None
+    assert task.data.validation is not None

@@ -1,5 +1,6 @@
 """What is kept comes back byte for byte, however the block ends; what could not be put back is named."""
 
+import collections
 import random
 
 import numpy as np
@@ -10,8 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import surefoot
-from surefoot.steps.snapshot import Kept
-from surefoot.steps.untouched import untouched
+from surefoot.steps.untouched import Snapshot, is_generator, state_bytes, untouched
 
 
 class Counting(nn.Module):
@@ -208,14 +208,14 @@ def test_generators_in_a_dataset_come_back():
 
 def test_what_cannot_be_put_back_is_named(monkeypatch):
     model = nn.Linear(2, 1)
-    monkeypatch.setattr(Kept, "restore", lambda self: None)
+    monkeypatch.setattr(Snapshot, "restore", lambda self: None)
     with pytest.raises(RuntimeError, match=r"model 0 \. _parameters bias"), untouched(model):
         model.bias.data.add_(1)
 
 
 def test_an_interruption_while_things_are_put_back_does_not_leave_them_half_done(monkeypatch):
     model = nn.Linear(2, 1)
-    before, restore, calls = bits(model.weight), Kept.restore, []
+    before, restore, calls = bits(model.weight), Snapshot.restore, []
 
     def interrupted(self):
         calls.append(self)
@@ -223,7 +223,93 @@ def test_an_interruption_while_things_are_put_back_does_not_leave_them_half_done
             raise KeyboardInterrupt
         restore(self)
 
-    monkeypatch.setattr(Kept, "restore", interrupted)
+    monkeypatch.setattr(Snapshot, "restore", interrupted)
     with pytest.raises(KeyboardInterrupt), untouched(model):
         model.weight.data.add_(1)
     assert bits(model.weight) == before
+
+
+def write(tensor):
+    tensor.data[0] = 7.0
+
+
+VALUES = {
+    "a tensor": (lambda: torch.zeros(3), write),
+    "a tensor's sign of zero": (lambda: torch.zeros(3), lambda value: value.neg_()),
+    "a tensor's NaN": (lambda: torch.tensor([float("nan"), 1.0]), write),
+    "a tensor that is moved": (lambda: torch.zeros(3), lambda value: setattr(value, "data", torch.ones(4))),
+    "a tensor in bfloat16": (lambda: torch.zeros(3, dtype=torch.bfloat16), write),
+    "a sparse tensor": (lambda: torch.eye(3).to_sparse(), lambda value: value.mul_(2)),
+    "a parameter that is frozen": (
+        lambda: torch.ones(2, requires_grad=True), lambda value: value.requires_grad_(False),
+    ),
+    "a gradient that appears": (
+        lambda: torch.ones(2, requires_grad=True), lambda value: setattr(value, "grad", torch.ones(2)),
+    ),
+    "a list": (lambda: [1, [2]], lambda value: value[1].append(3)),
+    "a dict": (lambda: {"a": 1, "b": {"c": 2}}, lambda value: value["b"].update(c=3)),
+    "a counter": (lambda: collections.Counter("aab"), lambda value: value.update("b")),
+    "an array": (lambda: np.arange(3.0), lambda value: value.__setitem__(0, -0.0)),
+    "a generator of torch": (lambda: torch.Generator().manual_seed(1), lambda value: torch.rand(1, generator=value)),
+    "a generator of numpy": (lambda: np.random.default_rng(1), lambda value: value.normal()),
+    "a generator of Python": (lambda: random.Random(1), lambda value: value.random()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_change_shows_in_the_digest_and_is_undone_in_place(kind):
+    make, change = VALUES[kind]
+    value, snapshot = make(), Snapshot()
+    snapshot.keep("it", value)
+    before = snapshot.digests()
+    assert snapshot.digests() == before, "reading changes nothing"
+    change(value)
+    assert snapshot.digests() != before
+    snapshot.restore()
+    assert snapshot.digests() == before
+
+
+def test_a_set_comes_back():
+    value, snapshot = {1, 2}, Snapshot()
+    snapshot.keep("it", value)
+    value.remove(1)
+    snapshot.restore()
+    assert value == {1, 2}
+
+
+def test_the_path_says_where_in_a_nest_the_change_is():
+    value, snapshot = {"state": [torch.zeros(2), torch.zeros(2)]}, Snapshot()
+    snapshot.keep("optimizer", value)
+    before = snapshot.digests()
+    value["state"][1].add_(1)
+    after = snapshot.digests()
+    assert [path for path in before if before[path] != after[path]] == ["optimizer state 1"]
+
+
+def test_a_value_that_is_reached_twice_is_kept_once_and_a_circle_ends():
+    shared, snapshot = torch.zeros(2), Snapshot()
+    circle: list = [shared, shared]
+    circle.append(circle)
+    snapshot.keep("it", circle)
+    assert list(snapshot.digests()) == ["it", "it 0"]
+
+
+def test_an_attribute_is_kept_by_which_object_it_holds():
+    class Thing:
+        hook = print
+
+    thing, snapshot = Thing(), Snapshot()
+    snapshot.keep_attribute("hook", thing, "hook")
+    before = snapshot.digests()
+    thing.hook = repr
+    assert snapshot.digests() != before
+    snapshot.restore()
+    assert thing.hook is print
+
+
+def test_only_what_draws_is_a_generator_and_states_have_bytes_of_their_own():
+    assert is_generator(np.random.default_rng(0))
+    assert not is_generator(np.zeros(2))
+    one, two = (np.random.default_rng(seed).bit_generator.state for seed in (1, 2))
+    assert state_bytes(one) != state_bytes(two)
+    assert state_bytes((1, np.zeros(2))) != state_bytes((1, np.ones(2)))

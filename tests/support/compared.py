@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from surefoot.record.comparison import Averaging, Comparison, Direction, RateExample, RuleResult, Trial
+from surefoot.record.comparison import Averaging, Comparison, DirectionNoise, RateExample, RateRun, RuleResult
 from surefoot.record.decision import Finding
 from surefoot.record.slices import Slice, SurfaceResult, SurfaceRun
 
@@ -17,10 +17,10 @@ def rule(
     return RuleResult(
         name=name, settings={"momentum": 0.9, "momentum_form": "pytorch", "schedule": {"kind": "constant"}},
         batch_size=batch_size, steps=10, lr=1.0, given=given,
-        tried=() if given else tuple(Trial(lr=lr, marks=(0, 1, 10), losses=(2.0, 1.9, loss)) for lr, loss in tried),
+        tried=() if given else tuple(RateRun(lr=lr, marks=(0, 1, 10), losses=(2.0, 1.9, loss)) for lr, loss in tried),
         marks=(0, 1, 10), losses=tuple(tuple(run) for run in losses), accuracies=(0.9, 0.8),
         step_seconds=1e-3 * batch_size, step_seconds_range=(1e-3, 2e-3),
-        direction=None if noise is None else Direction(variance=noise, cosine=0.5, samples=9),
+        direction=None if noise is None else DirectionNoise(variance=noise, cosine=0.5, samples=9),
         steps_to_target=tuple(5.0 if run[-1] <= 0.5 else None for run in losses),
     )  # fmt: skip
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
+from surefoot.cli.flags import Switch
 from surefoot.cli.tables import clean, print_json, print_table
 from surefoot.data.named import NAMED
 
@@ -14,27 +13,26 @@ if TYPE_CHECKING:
     from surefoot.data.inspection import Inspection
 
 
-def listing(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+def listing(*, json: Switch = False) -> int:
     """List the named data sets: what they are, where they come from, and whether they are on this machine.
 
     Args:
         json: Print the list as JSON.
     """
     if json:
-        print_json({"data": [_described(name) for name in NAMED]})
+        shown = [
+            {"name": data.name, "what": data.what, "origin": data.origin,
+             "examples": {"train": data.train, "test": data.test}, "shape": list(data.shape), "classes": data.classes,
+             "megabytes": data.megabytes, "is_here": data.is_here()}
+            for data in NAMED.values()
+        ]  # fmt: skip
+        print_json({"data": shown})
         return 0
     rows = [
-        (
-            each.name,
-            each.what,
-            f"{each.train:,} + {each.test:,}",
-            "x".join(map(str, each.shape)),
-            each.classes,
-            "yes" if each.is_here() else f"no, {each.megabytes} MB",
-            each.origin,
-        )
-        for each in NAMED.values()
-    ]
+        (data.name, data.what, f"{data.train:,} + {data.test:,}", "x".join(map(str, data.shape)), data.classes,
+         "yes" if data.is_here() else f"no, {data.megabytes} MB", data.origin)
+        for data in NAMED.values()
+    ]  # fmt: skip
     columns = ("name", "what it is", "train + test", "shape", "classes", "on this machine", "from")
     print_table(columns, rows, left=("name", "what it is", "on this machine", "from"))
     print("\nYour own: a folder of images by class, an .npz or a .csv. Check it with surefoot data check PATH.")
@@ -49,7 +47,7 @@ def check(
     image_size: int | None = None,
     label: str | None = None,
     target: Literal["classes", "numbers"] = "classes",
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Switch = False,
 ) -> int:
     """Find everything that is wrong with a data set, and say what it holds. Exit code 1 if anything is wrong.
 
@@ -71,28 +69,14 @@ def check(
     return 1 if found.problems.count else 0
 
 
-def _described(name: str) -> dict[str, Any]:
-    each = NAMED[name]
-    return {
-        "name": name,
-        "what": each.what,
-        "origin": each.origin,
-        "examples": {"train": each.train, "test": each.test},
-        "shape": list(each.shape),
-        "classes": each.classes,
-        "megabytes": each.megabytes,
-        "is_here": each.is_here(),
-    }
-
-
 def _report(path: str, found: Inspection) -> dict[str, Any]:
-    parts = found.raw.parts if found.raw is not None else {}
-    shape = list(next(iter(parts.values())).x.shape[1:]) if parts else None
+    raw, problems = found.raw, found.problems
+    parts = raw.parts if raw is not None else {}
     return {
         "source": clean(path),
-        "ok": not found.problems.count,
-        "kind": found.raw.kind if found.raw is not None else None,
-        "shape": shape,
+        "ok": not problems.count,
+        "kind": raw.kind if raw is not None else None,
+        "shape": list(next(iter(parts.values())).x.shape[1:]) if parts else None,
         "classes": [clean(name) for name in found.classes] if found.classes is not None else None,
         "parts": {
             name: {
@@ -101,12 +85,12 @@ def _report(path: str, found: Inspection) -> dict[str, Any]:
             }
             for name, part in parts.items()
         },
-        "problem_count": found.problems.count,
+        "problem_count": problems.count,
         "problems": [
-            {"where": clean(each.where), "what": clean(each.what), "allowed": clean(each.allowed), "do": clean(each.do)}
-            for each in found.problems.items
+            {name: clean(getattr(problem, name)) for name in ("where", "what", "allowed", "do")}
+            for problem in problems.items
         ],
-        "warnings": [clean(text) for text in found.problems.warnings],
+        "warnings": [clean(text) for text in problems.warnings],
     }
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter
-
+from surefoot.cli.flags import RunsDir, Switch
 from surefoot.cli.tables import number, print_json, print_table, share
 from surefoot.record.scores import ClassScores, NumberScores
 
@@ -23,9 +22,9 @@ def evaluate(
     data: str | None = None,
     part: Literal["train", "validation", "test"] = "test",
     data_dir: Path | None = None,
-    runs_dir: Path = Path("runs"),
+    runs_dir: RunsDir = Path("runs"),
     device: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Switch = False,
 ) -> int:
     """Measure a trained model: accuracy with its interval, top-5, loss, calibration, each class, confusions.
 
@@ -34,7 +33,6 @@ def evaluate(
         data: Other labelled data: a named set, a folder by class, an .npz or a .csv. All of it, if it has no parts.
         part: Part of the data.
         data_dir: Folder or archive that holds the named set, if not where it was.
-        runs_dir: Folder in which runs lie.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.
     """

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
+from surefoot.cli.flags import Switch
 from surefoot.cli.tables import number, print_json, print_table
 from surefoot.errors import ConfigError
 
@@ -14,7 +13,7 @@ def models(
     *,
     input_shape: str = "3,32,32",
     outputs: int = 10,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Switch = False,
 ) -> int:
     """List the shipped models with their number of parameters.
 

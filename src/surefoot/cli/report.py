@@ -5,25 +5,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from surefoot.cli.flags import RunsDir
 from surefoot.errors import ConfigError
 
 REPORT = "report.html"
 
 
-def report(*runs: str, out: Path | None = None, figures: Path | None = None, runs_dir: Path = Path("runs")) -> int:
+def report(*runs: str, out: Path | None = None, figures: Path | None = None, runs_dir: RunsDir = Path("runs")) -> int:
     """Write a report of one or more runs: one HTML file that needs no network and no other file.
 
     Args:
         runs: Names of runs, or their folders; several are compared.
         out: File to write; report.html in the run's folder, or here for several runs.
         figures: Folder that also gets every figure as PNG and SVG.
-        runs_dir: Folder in which runs lie.
     """
     if not runs:
         raise ConfigError("no run", "a report needs at least one run", "name one; surefoot show lists the runs here")
-    from surefoot.report.contents import read_contents
+    from surefoot.report.run_folder import read_run_folder
 
-    found = [read_contents(run, runs_dir) for run in runs]  # what is wrong is said before the seconds of drawing
+    found = [read_run_folder(run, runs_dir) for run in runs]  # what is wrong is said before the seconds of drawing
     from surefoot.report.page import save_figures, save_report
 
     print("drawing", file=sys.stderr)
@@ -42,12 +42,12 @@ def report_of(folder: Path, *, quiet: bool) -> Path | None:
     A picture that cannot be drawn must not lose a run.
     """
     try:
-        from surefoot.report.contents import read_contents
         from surefoot.report.page import save_report
+        from surefoot.report.run_folder import read_run_folder
 
         if not quiet:
             print("drawing report.html", file=sys.stderr)
-        return save_report([read_contents(folder)], folder / REPORT)
+        return save_report([read_run_folder(folder)], folder / REPORT)
     except Exception as error:  # whatever it is: the run is done and on disk
         print(f"no report: {type(error).__name__}: {error}. Try surefoot report {folder}", file=sys.stderr)
         return None

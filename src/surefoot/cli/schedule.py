@@ -12,16 +12,19 @@ from typing import Annotated, Any, get_args
 import numpy as np
 from cyclopts import Parameter
 
+from surefoot.cli.flags import Switch
 from surefoot.config import Schedule, ScheduleKind
 from surefoot.errors import ConfigError, nearest
 from surefoot.optim.plan import schedule_of
 from surefoot.optim.presets import ALIASES, PRESETS, Preset, preset
 from surefoot.optim.schedules import ScheduleFn
-from surefoot.report import charts
+from surefoot.report.look import FORMATS, save_chart
+from surefoot.report.schedules import Curve, schedule_chart
 
 KINDS = tuple(kind for kind in get_args(ScheduleKind) if kind != "preset")
 DEFAULT_STEPS = 1000
 """Length at which a kind is drawn; it counts as 100 epochs. Chosen by hand."""
+_PUBLISHED = ("citation", "optimizer", "batch_size", "momentum", "weight_decay", "uncertain", "notes")
 POINTS = 1000
 """Points per curve of a picture, besides both sides of every seam: more than there are pixels."""
 
@@ -46,7 +49,7 @@ def schedule(
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
     out: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    log: Annotated[bool, Parameter(negative=())] = False,
+    log: Switch = False,
 ) -> None:
     """Print and draw learning-rate schedules: published ones by name, and the kinds that a recipe can have.
 
@@ -68,13 +71,13 @@ def schedule(
         raise ConfigError(f"steps = {steps}", "a run has at least 1 update", "try --steps 1000")
     if lr is not None and not (np.isfinite(lr) and lr > 0):
         raise ConfigError(f"lr = {lr}", "lr must be above 0", "try --lr 0.1")
-    if out is not None and out.suffix.lower() not in charts.FORMATS:
-        raise ConfigError(f"out = {out}", f"it must end in {', '.join(charts.FORMATS)}", "try --out schedules.png")
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise ConfigError(f"out = {out}", f"it must end in {', '.join(FORMATS)}", "try --out schedules.png")
     if log and out is None:
         raise ConfigError("--log without --out", "the logarithmic axis is that of a picture", "add --out schedules.png")
     shown = [_shown(name, steps, lr) for name in dict.fromkeys(names)]
     if out is not None:
-        charts.save_chart(charts.schedule_chart([_curve(each) for each in shown], log=log), out)
+        save_chart(schedule_chart([_curve(each) for each in shown], log=log), out)
         print(f"wrote {out}", file=sys.stderr)
     if json_:
         print(json.dumps([_plain(each) | {"picture": None if out is None else str(out)} for each in shown], indent=2))
@@ -113,11 +116,11 @@ def _shown_kind(kind: str, steps: int, lr: float) -> _Shown:
     return _Shown(kind, steps, lr, curve, inside, (), None)
 
 
-def _curve(shown: _Shown) -> charts.Curve:
+def _curve(shown: _Shown) -> Curve:
     even = np.linspace(0, shown.steps - 1, min(POINTS, shown.steps)).round().astype(np.int64)
     edges = [at for seam in shown.seams for at in (seam - 1, seam)]
     at = np.unique(np.concatenate([even, np.asarray(edges, dtype=np.int64)]))
-    return charts.Curve(shown.name, at, shown.lr(at))
+    return Curve(shown.name, at, shown.lr(at))
 
 
 def _plain(shown: _Shown) -> dict[str, Any]:
@@ -132,10 +135,7 @@ def _plain(shown: _Shown) -> dict[str, Any]:
         "first": values(range(min(3, shown.steps))), "last": values(range(max(0, shown.steps - 3), shown.steps)),
         "seams": [{"step": at, "lr_before": shown.lr(at - 1), "lr": shown.lr(at)} for at in shown.seams],
         "rescaled": list(shown.changes),
-        "citation": known and known.citation, "optimizer": known and known.optimizer,
-        "batch_size": known and known.batch_size, "momentum": known and known.momentum,
-        "weight_decay": known and known.weight_decay,
-        "uncertain": known and known.uncertain, "notes": known and known.notes,
+        **{name: known and getattr(known, name) for name in _PUBLISHED},
     }  # fmt: skip
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
-import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -72,28 +70,26 @@ def aligned(columns: Sequence[str], cells: Sequence[Sequence[str]], left: Sequen
     return "\n".join("  ".join(padded(text, i) for i, text in enumerate(line)).rstrip() for line in lines)
 
 
-def entry(name: str, text: str, indent: int, *, width: int | None = None) -> str:
-    """Return a named line; on a terminal too narrow for it, lines broken between words under its beginning.
+def print_entries(entries: Iterable[tuple[str, str]], indent: int) -> None:
+    """Print named lines; on a terminal what is too long hangs under its beginning, and each command has a line.
 
     Args:
-        name: stands before the first line.
-        text: what is three spaces apart, as commands are, stays whole where it can.
+        entries: name and text; commands in a text are three spaces apart.
         indent: letters before the text.
-        width: of the terminal; None asks it, and breaks nothing where there is none.
-
-    >>> print(entry("next", "surefoot show a   surefoot predict a", 6, width=26))
-    next  surefoot show a
-          surefoot predict a
     """
-    if width is None and not sys.stdout.isatty():
-        return f"{name:<{indent}}{text}"
-    room = max(20, (width or shutil.get_terminal_size().columns) - indent)
-    lines = [""]
-    for part in text.split("   "):
-        joined = f"{lines[-1]}   {part}" if lines[-1] else part
-        whole = textwrap.wrap(part, room, break_long_words=False, break_on_hyphens=False) or [""]
-        lines[-1:] = [joined] if len(joined) <= room else [each for each in (lines[-1], *whole) if each]
-    return "\n".join(f"{name if i == 0 else '':<{indent}}{line}" for i, line in enumerate(lines))
+    if not sys.stdout.isatty():
+        for name, text in entries:
+            print(f"{name:<{indent}}{text}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid()
+    grid.add_column(width=indent)
+    for name, text in entries:
+        grid.add_row(Text(name), Text(text.replace("   ", "\n")))
+    Console(highlight=False).print(grid)
 
 
 def print_json(value: Any) -> None:

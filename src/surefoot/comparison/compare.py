@@ -6,25 +6,27 @@ import dataclasses
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
-from surefoot.comparison import judge
-from surefoot.comparison.paths import part_of
-from surefoot.comparison.rules import RULES, Rule, parse_rules
-from surefoot.comparison.runs import Followed, Runs, Searched
-from surefoot.comparison.step_cost import step_costs
-from surefoot.comparison.theory import known_surfaces
-from surefoot.comparison.views import averaging_of, directions_of, reference_rule, slice_of
+from surefoot.comparison.direction import averaging_of, directions_of
+from surefoot.comparison.judge import LIMITS, judge, steps_to, target_loss
+from surefoot.comparison.landscape import slice_of
+from surefoot.comparison.rules import RULES, Rule, parse_rules, reference_rule
+from surefoot.comparison.runs import RuleRuns, Runs, Searched, part_of
+from surefoot.comparison.surfaces import SURFACES
 from surefoot.config import Recipe
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
-from surefoot.record.comparison import Comparison, Direction, RuleResult
+from surefoot.record.comparison import Comparison, DirectionNoise, RuleResult
 from surefoot.record.progress import Progress, finished
+from surefoot.record.slices import SurfaceResult
 from surefoot.settings import to_dict
+from surefoot.steps.batch_size.measure import ROUNDS, StepTimer
 from surefoot.steps.batch_size.noise import has_batch_norm
+from surefoot.steps.lr_range.judge import check_grid
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.training.evaluate import evaluate_part
@@ -34,24 +36,15 @@ from surefoot.training.task import Loss, Task, reseeded
 EPOCHS = 5.0
 """The budget of each run where none is given, in passes. Chosen by hand: five steps of gradient descent show its slope,
 and digits are compared in under two minutes on two cores."""
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparing:
-    """What is compared.
+    """What is compared: the keywords of `compare`, and two more.
 
     Attributes:
-        epochs: the budget of each run, in passes over the training examples.
-        examples: training examples used; None is all.
-        seeds: final runs of each rule.
-        low, high: first and last rate of the grid, which is widened where the best lies on its border.
-        points_per_decade: of the grid.
         points: log-spaced steps at which the loss is evaluated.
         evaluate: training examples that it is evaluated on.
-        target_loss: that rules are timed to; None chooses it.
-        slice_points: points of the slice's grid on each side; None draws no slice.
-        surfaces: also the known surfaces.
     """
 
     epochs: float = EPOCHS
@@ -67,12 +60,7 @@ class Comparing:
     surfaces: bool = True
 
     def __post_init__(self) -> None:
-        least, most = judge.LIMITS
-        if not least <= self.low < self.high <= most:
-            raise ConfigError(
-                f"low = {self.low:g} and high = {self.high:g}", f"low is below high, both in [{least:g}, {most:g}]",
-                "leave them out: the grid is widened by itself",
-            )  # fmt: skip
+        check_grid(self.low, self.high, LIMITS)
         lowest = {"examples": 2, "seeds": 1, "points_per_decade": 1, "points": 2, "evaluate": 1, "slice_points": 3}
         for name, number in lowest.items():
             if (value := getattr(self, name)) is not None and value < number:
@@ -164,62 +152,69 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
         comparing: how.
     """
     began, fingerprint = time.perf_counter(), task.data.fingerprint
-    task = _with_part(task, comparing.examples)
-    judged = part_of(task.data, task.data.train, comparing.evaluate, "evaluated")
-    runs = Runs(task, judged, comparing.epochs, comparing.points, Engine())
+    task = _with_examples(task, comparing.examples)
+    evaluated = part_of(task.data, task.data.train, comparing.evaluate, "evaluated")
+    runs = Runs(task, evaluated, comparing.epochs, comparing.points, Engine())
     searched = yield from runs.searched(rules, comparing.low, comparing.high, comparing.points_per_decade)
+    recipes = [of_rule.recipe for of_rule in searched]
     tasks = [reseeded(task, task.seed + 1 + number) for number in range(comparing.seeds)]
-    recipes = [each.recipe for each in searched]
-    followed = yield from runs.followed(tasks, rules, recipes, keep=comparing.slice_points is not None)
-    initial = sum(own.losses[0][0] for own in followed) / len(followed)
+    finals = yield from runs.final(tasks, rules, recipes, keep=comparing.slice_points is not None)
+    initial = sum(of_rule.losses[0][0] for of_rule in finals) / len(finals)
     target, reason = comparing.target_loss, "given"
     if target is None:
-        target, reason = judge.target_loss([own.losses for own in followed], initial)
-    costs = yield from _told(step_costs(task, recipes), runs, "timing steps, each rule alone")
+        target, reason = target_loss([of_rule.losses for of_rule in finals], initial)
+    costs = yield from step_costs(task, recipes, runs.now("timing steps, each rule alone"))
     at = reference_rule(rules, recipes, task.data.examples)
-    noise = yield from _told(
-        directions_of(tasks[0], recipes, runs.after_an_epoch(tasks[0], recipes[at])), runs, "noise"
-    )
+    state = runs.after_an_epoch(tasks[0], recipes[at])
+    directions = yield from directions_of(tasks[0], recipes, state, runs.now("noise"))
     results = [
-        _result(task, rule, own, trials, seen, cost, direction, target, _accuracy_part(task))
-        for rule, own, trials, seen, cost, direction in zip(
-            rules, recipes, searched, followed, costs, noise.directions, strict=True
-        )
-    ]  # fmt: skip
-    if len(searched[at].trials):
-        shown = yield from runs.shown_rates(rules[at], searched[at], initial)
-    else:
-        shown = []
+        _result(task, *of_rule, target)
+        for of_rule in zip(rules, searched, finals, costs, directions.noises, strict=True)
+    ]
+    shown = (yield from runs.shown_rates(rules[at], searched[at], initial)) if searched[at].tried else []
     plane = None
     if comparing.slice_points is not None:
-        plane = yield from _told(slice_of(tasks[0], rules, followed, judged, comparing.slice_points), runs, "slice")
-    known = ()
-    if comparing.surfaces:
-        known = yield from _told(known_surfaces(), runs, "known surfaces")
-    part = _accuracy_part(task)
+        names = [rule.name for rule in rules]
+        plane = yield from slice_of(tasks[0], names, finals, evaluated, comparing.slice_points, runs.now("slice"))
+    surfaces: list[SurfaceResult] = []
+    for surface in SURFACES if comparing.surfaces else ():
+        yield runs.now("known surfaces")
+        surfaces.append(surface())
     return Comparison(
         data=task.data.name, model=_name(task), examples=task.data.examples,
-        budget_examples=max(own.steps * own.batch_size for own in results), evaluated_examples=len(judged),
-        search_seed=task.seed, seeds=tuple(each.seed for each in tasks), accuracy_on=part,
-        initial_loss=initial, target_loss=target, target_reason=reason, rules=tuple(results),
-        rates_of=rules[at].name if shown else None, rates=tuple(shown), slice=plane,
-        averaging=averaging_of(rules, recipes, noise), surfaces=known,
-        findings=judge.judged(results, target, initial, batch_norm=has_batch_norm(task.template)),
+        budget_examples=max(result.steps * result.batch_size for result in results),
+        evaluated_examples=len(evaluated), search_seed=task.seed, seeds=tuple(each.seed for each in tasks),
+        accuracy_on=_accuracy_part(task), initial_loss=initial, target_loss=target, target_reason=reason,
+        rules=tuple(results), rates_of=rules[at].name if shown else None, rates=tuple(shown), slice=plane,
+        averaging=averaging_of(rules, recipes, directions), surfaces=tuple(surfaces),
+        findings=judge(results, target, initial, batch_norm=has_batch_norm(task.template)),
         machine=_machine(task), data_fingerprint=fingerprint, seconds=time.perf_counter() - began,
     )  # fmt: skip
 
 
-def _told(work: Generator[int, None, _T], runs: Runs, text: str) -> Generator[Progress, None, _T]:
-    """Go on with a measurement that is not counted in steps, and say what is being done."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-        yield Progress(runs.done, runs.planned, text)
+def step_costs(task: Task, recipes: Sequence[Recipe], now: Progress) -> Generator[Progress, None, list[list[float]]]:
+    """Return the seconds of one step of each rule, [R][ROUNDS].
+
+    The rules take turns, so that a machine that slows down slows all of them.
+
+    Args:
+        task: what is trained.
+        recipes: of the rules.
+        now: what is yielded at each timing.
+    """
+    timers: list[StepTimer] = []
+    for recipe in recipes:
+        timers.append(StepTimer(task, recipe))
+        yield now
+    costs: list[list[float]] = [[] for _ in recipes]
+    for _ in range(ROUNDS):
+        for timer, seconds in zip(timers, costs, strict=True):
+            seconds.append(timer.seconds())
+            yield now
+    return costs
 
 
-def _with_part(task: Task, examples: int | None) -> Task:
+def _with_examples(task: Task, examples: int | None) -> Task:
     if examples is None:
         return task
     if examples > task.data.examples:
@@ -231,30 +226,32 @@ def _with_part(task: Task, examples: int | None) -> Task:
 
 
 def _result(
-    task: Task, rule: Rule, recipe: Recipe, searched: Searched, seen: Followed, cost: list[float],
-    direction: Direction | None, target: float | None, part: str | None,
+    task: Task, rule: Rule, searched: Searched, final: RuleRuns, cost: list[float], direction: DirectionNoise | None,
+    target: float | None,
 ) -> RuleResult:  # fmt: skip
-    batch_size = task.data.examples if recipe.batch_size == "full" else recipe.batch_size
-    scores = None
-    if part is not None and task.classifies:
-        own = task.data.parts[part]
-        seen_scores = [evaluate_part(task, state.model, state.weights, own).accuracy for state in seen.states]
-        scores = tuple(score for score in seen_scores if score is not None)
+    recipe, part, scores = searched.recipe, _accuracy_part(task), None
+    if part is not None:
+        held_out = task.data.parts[part]
+        states = [path.state for path in final.paths]
+        scores = [evaluate_part(task, state.model, state.weights, held_out).accuracy for state in states]
     return RuleResult(
-        name=rule.name, settings=to_dict(recipe), batch_size=batch_size, steps=seen.marks[-1], lr=recipe.lr,
-        given=rule.given, tried=tuple(searched.trials), marks=seen.marks, losses=seen.losses, accuracies=scores,
-        step_seconds=float(torch.tensor(cost).median()), step_seconds_range=(min(cost), max(cost)), direction=direction,
+        name=rule.name, settings=to_dict(recipe),
+        batch_size=task.data.examples if recipe.batch_size == "full" else recipe.batch_size,
+        steps=final.marks[-1], lr=recipe.lr, given=rule.given, tried=tuple(searched.tried), marks=final.marks,
+        losses=final.losses,
+        accuracies=None if scores is None else tuple(score for score in scores if score is not None),
+        step_seconds=float(torch.tensor(cost).median()), step_seconds_range=(min(cost), max(cost)),
+        direction=direction,
         steps_to_target=tuple(
-            None if target is None else judge.steps_to(seen.marks, own, target) for own in seen.losses
+            None if target is None else steps_to(final.marks, losses, target) for losses in final.losses
         ),
     )  # fmt: skip
 
 
 def _accuracy_part(task: Task) -> str | None:
     """Rates are chosen by the training loss, so the test part, where there is one, has chosen nothing."""
-    if not task.classifies:
-        return None
-    return next((name for name in ("test", "validation") if name in task.data.parts), None)
+    parts = ("test", "validation") if task.classifies else ()
+    return next((name for name in parts if name in task.data.parts), None)
 
 
 def _name(task: Task) -> str:

@@ -17,11 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.comparison.paths import flat
+from surefoot.comparison.rules import Rule
+from surefoot.comparison.runs import flat, parameters_from
 from surefoot.config import Recipe
 from surefoot.optim.update import clip_, global_norm, sgd_
+from surefoot.record.comparison import Averaging, DirectionNoise
+from surefoot.record.progress import Progress, finished
 from surefoot.seeds import StepSeeds
-from surefoot.steps.rates import rate_plan
+from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import start
 from surefoot.training.state import State, trainable
 from surefoot.training.step import gradient
@@ -40,19 +43,17 @@ ROUNDING = 1e-8
 none. float32 rounds to 6e-8, squared 4e-15, times some thousand sums. Chosen by hand."""
 
 
+FIRST_COSINES = 60
+"""Steps of which the cosine with the gradient is drawn. Chosen by hand."""
+
+
 @dataclass(frozen=True)
-class Noise:
-    """What was seen of one rule's steps at fixed weights.
+class Directions:
+    """The noise of each rule's steps, [R], and what it comes from: gradients by batch size, and the full gradient."""
 
-    Attributes:
-        variance: tr Cov(d) / ||full gradient||^2.
-        cosine: mean over steps of the cosine with the full gradient.
-        samples: steps that this was seen over.
-    """
-
-    variance: float
-    cosine: float
-    samples: int
+    noises: list[DirectionNoise | None]
+    gradients: dict[int, Tensor]
+    full: Tensor
 
 
 def settling_steps(recipe: Recipe) -> int:
@@ -64,7 +65,56 @@ def settling_steps(recipe: Recipe) -> int:
     return math.ceil(math.log(FORGOTTEN) / math.log(recipe.momentum)) if recipe.momentum > 0 else 0
 
 
-def gradients_at(task: Task, recipe: Recipe, weights: Tensor, most: int) -> Generator[int, None, Tensor]:
+def directions_of(
+    task: Task, recipes: Sequence[Recipe], state: State, now: Progress
+) -> Generator[Progress, None, Directions]:
+    """Return the noise of each rule's steps, all at the weights of this state.
+
+    Rules of one batch size see the same gradients.
+
+    Args:
+        task: of the state.
+        recipes: of the rules.
+        state: from a run of one of them.
+        now: what is yielded at each gradient.
+    """
+    weights = flat(state.model)
+    full = finished(gradients_at(task, replace(recipes[0], batch_size="full"), weights, 1, now))[0]
+    most = min(SAMPLES + max(map(settling_steps, recipes)), MOST_NUMBERS // max(1, len(weights)))
+    sizes = [task.data.examples if recipe.batch_size == "full" else recipe.batch_size for recipe in recipes]
+    gradients: dict[int, Tensor] = {}
+    for recipe, size in zip(recipes, sizes, strict=True):
+        if size not in gradients and most >= LEAST_SAMPLES:
+            gradients[size] = yield from gradients_at(task, recipe, weights, most, now)
+    noises = [
+        noise_of(recipe, gradients[size], full) if size in gradients else None
+        for recipe, size in zip(recipes, sizes, strict=True)
+    ]
+    return Directions(noises, gradients, full)
+
+
+def averaging_of(rules: Sequence[Rule], recipes: Sequence[Recipe], directions: Directions) -> Averaging | None:
+    """Return what the first rule with momentum and mini-batches makes of its gradients; None where there is none."""
+    for rule, recipe in zip(rules, recipes, strict=True):
+        if recipe.momentum == 0 or recipe.batch_size == "full":
+            continue
+        gradients, skipped = directions.gradients.get(recipe.batch_size), settling_steps(recipe)
+        if gradients is None or len(gradients) < skipped + LEAST_SAMPLES:
+            continue
+        steps = steps_of(recipe, gradients)
+        settled = shadow([gradients[skipped:], steps[skipped:]], directions.full)
+        points = [tuple((x, y) for x, y in vectors.tolist()) for vectors in settled]
+        first = [tuple(cosines(vectors[:FIRST_COSINES], directions.full).tolist()) for vectors in (gradients, steps)]
+        return Averaging(
+            rule=rule.name, momentum=recipe.momentum, batch_size=recipe.batch_size, gradients=points[0],
+            steps=points[1], gradient_cosines=first[0], step_cosines=first[1],
+        )  # fmt: skip
+    return None
+
+
+def gradients_at(
+    task: Task, recipe: Recipe, weights: Tensor, most: int, now: Progress
+) -> Generator[Progress, None, Tensor]:
     """Return the gradients of successive batches at fixed weights, [n, D] float32 on the CPU.
 
     Args:
@@ -72,35 +122,24 @@ def gradients_at(task: Task, recipe: Recipe, weights: Tensor, most: int) -> Gene
         recipe: gives the batch size.
         weights: trainable parameters, [D].
         most: how many batches. A batch that is all examples is looked at twice.
-
-    Yields:
-        1 for each gradient.
+        now: what is yielded at each gradient.
     """
     made = rate_plan(recipe, task.data.examples, np.zeros(max(2, most)))
-    count = 2 if made.batch_size == task.data.examples else most
     state = start(task, made)
-    _set(state, weights)
-    rows = []
-    with StepSeeds(task.seed, "step") as seeds, task.machine.computing():
-        for t in range(count):
-            seeds.at(t)
-            state.step = t
+    with torch.no_grad():
+        for name, value in parameters_from(state.model, weights).items():
+            trainable(state.model)[name].copy_(value)
+    vectors = []
+    for step in range(2 if made.batch_size == task.data.examples else most):
+        state.step = step
+        with StepSeeds(task.seed, "step") as seeds, task.machine.computing():
+            seeds.at(step)
             _, _, grads = gradient(task, made, state)
-            parameters = trainable(state.model).values()
-            each = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
-            rows.append(torch.cat([g.float().reshape(-1).cpu() for g in each]))
-            yield 1
-    return torch.stack(rows)
-
-
-def full_gradient(task: Task, recipe: Recipe, weights: Tensor) -> Tensor:
-    """Return the gradient of all training examples at these weights, [D]."""
-    work = gradients_at(task, replace(recipe, batch_size="full"), weights, 1)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value[0]
+        pairs = zip(trainable(state.model).values(), grads, strict=True)
+        pieces = [torch.zeros_like(parameter) if grad is None else grad for parameter, grad in pairs]
+        vectors.append(torch.cat([piece.float().reshape(-1).cpu() for piece in pieces]))
+        yield now
+    return torch.stack(vectors)
 
 
 def steps_of(recipe: Recipe, gradients: Tensor) -> Tensor:
@@ -113,22 +152,22 @@ def steps_of(recipe: Recipe, gradients: Tensor) -> Tensor:
     >>> steps_of(Recipe(momentum=0.5), g).flatten().tolist()
     [0.5, 0.75, 0.875]
     """
-    w, velocity, found = [torch.zeros_like(gradients[0])], None, []
+    w, velocity, steps = [torch.zeros_like(gradients[0])], None, []
     for g in gradients:
-        own = [g.clone()]
+        grads = [g.clone()]
         if recipe.clip_norm is not None:
-            clip_(own, global_norm(own), recipe.clip_norm)
+            clip_(grads, global_norm(grads), recipe.clip_norm)
         velocity = sgd_(
-            w, own, velocity, lr=1.0, momentum=recipe.momentum, momentum_form=recipe.momentum_form,
+            w, grads, velocity, lr=1.0, momentum=recipe.momentum, momentum_form=recipe.momentum_form,
             dampening=recipe.dampening,
         )  # fmt: skip
-        found.append(-w[0].clone())
+        steps.append(-w[0].clone())
         w[0].zero_()
     gain = (1 - recipe.dampening) / (1 - recipe.momentum) if recipe.momentum > 0 else 1.0
-    return torch.stack(found) / gain if gain > 0 else torch.stack(found)
+    return torch.stack(steps) / gain if gain > 0 else torch.stack(steps)
 
 
-def noise_of(recipe: Recipe, gradients: Tensor, full: Tensor) -> Noise | None:
+def noise_of(recipe: Recipe, gradients: Tensor, full: Tensor) -> DirectionNoise | None:
     """Return the noise of the steps that a rule makes of these gradients; None where too few are left to say.
 
     Steps are compared with the gradients' own mean m over n batches, which shares their noise: E ||d - m||^2 is
@@ -146,12 +185,14 @@ def noise_of(recipe: Recipe, gradients: Tensor, full: Tensor) -> Noise | None:
     mean = gradients.double().mean(0)
     spread = float((gradients.double() - mean).square().sum()) / (len(gradients) - 1)
     if spread <= ROUNDING * float(mean.square().sum()):
-        return Noise(0.0, float(cosines(mean[None], full).mean()), len(gradients))
+        cosine = float(cosines(mean[None], full).mean())
+        return DirectionNoise(variance=0.0, cosine=cosine, samples=len(gradients))
     settled = steps_of(recipe, gradients)[skipped:]
     if len(settled) < LEAST_SAMPLES:
         return None
     apart = float((settled.double() - mean).square().sum(1).mean()) + spread / len(gradients)
-    return Noise(apart / signal, float(cosines(settled, full).mean()), len(settled))
+    cosine = float(cosines(settled, full).mean())
+    return DirectionNoise(variance=apart / signal, cosine=cosine, samples=len(settled))
 
 
 def cosines(vectors: Tensor, full: Tensor) -> Tensor:
@@ -173,17 +214,3 @@ def shadow(vectors: Sequence[Tensor], full: Tensor) -> list[Tensor]:
     across = noise - (noise @ along)[:, None] * along
     _, _, axes = torch.linalg.svd(across, full_matrices=False)
     return [torch.stack([each.double() @ along, each.double() @ axes[0]], dim=1) / length for each in vectors]
-
-
-def _set(state: State, weights: Tensor) -> None:
-    """Put a vector into a model's trainable parameters."""
-    at = 0
-    for parameter in trainable(state.model).values():
-        piece = weights[at : at + parameter.numel()].reshape(parameter.shape)
-        parameter.data.copy_(piece)
-        at += parameter.numel()
-
-
-def room_for(task: Task) -> int:
-    """Return how many gradients of this model may be kept at once."""
-    return MOST_NUMBERS // max(1, flat(task.template).numel())

@@ -6,6 +6,7 @@ as much of the paths as any plane can. All weights and biases count alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -14,13 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from surefoot.comparison.runs import RuleRuns, parameters_from, part_of
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
-from surefoot.training.state import State, trainable
+from surefoot.record.progress import Progress
+from surefoot.record.slices import Slice
+from surefoot.training.state import State
 from surefoot.training.task import Task
 
 MARGIN = 0.15
 """The grid reaches this share of the paths' extent beyond them. Chosen by hand."""
+SLICE_EXAMPLES = 500
+"""Training examples on which the slice is evaluated, at most. Chosen by hand."""
 MOST_NUMBERS = 2**28
 """Of all weights along all paths: 1 GB. Chosen by hand."""
 
@@ -40,6 +46,40 @@ class Plane:
     axes: Tensor
     paths: list[Tensor]
     shares: tuple[float, float]
+
+
+def slice_of(
+    task: Task, names: Sequence[str], finals: Sequence[RuleRuns], evaluated: Part, points: int, now: Progress
+) -> Generator[Progress, None, Slice | None]:
+    """Return the paths of the first seed on the plane of their main directions, with the loss on it.
+
+    A run that diverged is left out: it would set the plane and the scale alone.
+
+    Args:
+        task: of the first seed.
+        names, finals: of the rules, and their runs.
+        evaluated: the examples that losses were evaluated on; some of these are used.
+        points: of the grid, on each side.
+        now: what is yielded after each row.
+    """
+    shown = [
+        (name, runs.paths[0].weights, runs.losses[0])
+        for name, runs in zip(names, finals, strict=True)
+        if all(map(math.isfinite, runs.losses[0]))
+    ]
+    paths = [weights for _, weights, _ in shown if weights is not None]
+    if not paths or sum(weights.numel() for weights in paths) > MOST_NUMBERS:
+        return None
+    plane = plane_through(paths)
+    a, b = grid_of(plane.paths, points)
+    few = part_of(task.data, evaluated, SLICE_EXAMPLES, "slice")
+    losses = yield from losses_on(task, finals[0].paths[0].state.clone(), plane, (a, b), few, now)
+    return Slice(
+        shares=plane.shares, a=tuple(a.tolist()), b=tuple(b.tolist()),
+        losses=tuple(tuple(row) for row in losses.tolist()), rules=tuple(name for name, _, _ in shown),
+        paths=tuple(tuple((x, y) for x, y in path.tolist()) for path in plane.paths),
+        path_losses=tuple(losses for _, _, losses in shown),
+    )  # fmt: skip
 
 
 def plane_through(paths: Sequence[Tensor]) -> Plane:
@@ -77,8 +117,8 @@ def grid_of(paths: Sequence[Tensor], points: int) -> tuple[np.ndarray, np.ndarra
 
 
 def losses_on(
-    task: Task, state: State, plane: Plane, a: np.ndarray, b: np.ndarray, judged: Part
-) -> Generator[int, None, np.ndarray]:
+    task: Task, state: State, plane: Plane, grid: tuple[np.ndarray, np.ndarray], evaluated: Part, now: Progress
+) -> Generator[Progress, None, np.ndarray]:
     """Return the loss at each point of a grid on the plane, [B, A].
 
     In evaluation mode, save that batch norm uses the statistics of the examples: those that were gathered while
@@ -88,35 +128,27 @@ def losses_on(
         task: gives model and loss.
         state: a run's; its model is used up, its buffers are not changed.
         plane: where.
-        a, b: coordinates along the axes, [A] and [B].
-        judged: the examples.
-
-    Yields:
-        points done.
+        grid: coordinates along the axes, [A] and [B].
+        evaluated: the examples.
+        now: what is yielded after each row.
     """
-    x, y = fetch(task.data, judged, np.arange(len(judged)), augment=None, seed=task.seed, epoch=0)
+    x, y = fetch(task.data, evaluated, np.arange(len(evaluated)), augment=None, seed=task.seed, epoch=0)
     model = state.model.eval()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train()
-    found = np.empty((len(b), len(a)))
-    with task.machine.computing(), torch.no_grad():
-        for i, along_b in enumerate(b):
-            for j, along_a in enumerate(a):
-                vector = plane.origin + along_a * plane.axes[0] + along_b * plane.axes[1]
-                with task.machine.autocast():
-                    outputs = functional_call(model, _named(model, vector), (x,), tie_weights=False)
-                found[i, j] = float(task.mean_loss(outputs.float(), y))
-            yield len(a)
-    return found
 
+    def loss(along_a: float, along_b: float) -> float:
+        vector = plane.origin + along_a * plane.axes[0] + along_b * plane.axes[1]
+        # Copies of the buffers, too: batch norm writes to them.
+        named = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        with task.machine.autocast():
+            outputs = functional_call(model, named | parameters_from(model, vector), (x,), tie_weights=False)
+        return float(task.mean_loss(outputs.float(), y))
 
-def _named(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
-    """Return parameters by name from a vector, and copies of the buffers, which batch norm writes to."""
-    named = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    at = 0
-    for name, parameter in trainable(model).items():
-        piece = vector[at : at + parameter.numel()].reshape(parameter.shape)
-        named[name] = piece.to(parameter.device, parameter.dtype)
-        at += parameter.numel()
-    return named
+    rows = []
+    for along_b in grid[1]:
+        with task.machine.computing(), torch.no_grad():
+            rows.append([loss(along_a, along_b) for along_a in grid[0]])
+        yield now
+    return np.array(rows)

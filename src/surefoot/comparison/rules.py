@@ -72,6 +72,22 @@ def parse_rules(texts: Sequence[str], common: Mapping[str, Any] | None = None) -
     return rules
 
 
+def reference_rule(rules: Sequence[Rule], recipes: Sequence[Recipe], examples: int) -> int:
+    """Return the position of the rule that stands for all where one must: plain mini-batches where they are there.
+
+    >>> chosen = parse_rules(["sgd", "momentum", "mini-batch"])
+    >>> reference_rule(chosen, [rule.recipe for rule in chosen], 1000)
+    2
+    """
+
+    def rank(i: int) -> tuple[bool, bool, bool, int]:
+        recipe = recipes[i]
+        mini = recipe.batch_size != "full" and 1 < recipe.batch_size < examples
+        return rules[i].given, not mini, recipe.momentum > 0, i
+
+    return min(range(len(recipes)), key=rank)
+
+
 def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
     name, words = _split(text)
     label = words.pop("label", " ".join([name, *(f"{key}={value}" for key, value in words.items())]))

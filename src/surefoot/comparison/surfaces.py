@@ -25,12 +25,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surefoot.config import Recipe, Schedule
+from surefoot import seeds
+from surefoot.config import Recipe
 from surefoot.data.dataset import DataSet, Part, Source
-from surefoot.optim.plan import plan
+from surefoot.record.slices import SurfaceResult, SurfaceRun
+from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import advance, start
 from surefoot.training.task import Task, task
 
+LEAST, MOST = 1.0, 30.0
+"""Curvatures of the quadratic: kappa 30 tells the rules apart, and its valley can still be drawn. Chosen by hand."""
+BEGIN = (-9.0, 1.5)
+ROSENBROCK_BEGIN = (-1.2, 1.0)
+"""Rosenbrock's own start (1960)."""
+ROSENBROCK_STEPS = 500
+ROSENBROCK_RATES = {"gradient descent": 1.78e-3, "momentum": 3.16e-3, "nesterov": 1e-3}
+"""The best of nine rates from 1e-4 to 1e-2 for each rule, by the loss after 1,000 steps (docs/log.md, 2026-11-24)."""
+NOISY_STEPS = 500
+GRID = 60
+"""Points of a grid on each side. Chosen by hand."""
+_FAR = 50.0
+"""A path that is so far away has left every picture. Chosen by hand."""
 _STEPS_AT_ONCE = 100
 """Between two looks whether a run has gone too far. Chosen by hand."""
 
@@ -112,11 +127,8 @@ def positions(made: Task, recipe: Recipe, steps: int, until: float = math.inf) -
         until: stop soon after a coordinate is larger than this.
     """
     # Whole batches: a batch in pieces would be seen once for each piece.
-    constant = replace(
-        recipe, epochs=None, steps=steps, schedule=Schedule(kind="constant"), weight_decay=0.0,
-        micro_batch_size=made.data.examples,
-    )  # fmt: skip
-    table = replace(plan(constant, made.data.examples), row_steps=(steps,))
+    whole = replace(recipe, weight_decay=0.0, micro_batch_size=made.data.examples)
+    table = replace(rate_plan(whole, made.data.examples, np.full(steps, recipe.lr)), row_steps=(steps,))
     state = start(made, table)
     model = state.model
     assert isinstance(model, Point)
@@ -139,13 +151,10 @@ def contraction(distances: np.ndarray) -> float:
     >>> round(contraction(0.9 ** np.arange(50)), 6)
     0.9
     """
-    seen = (
-        distances[: np.argmax(distances < 1e-6 * distances[0])]
-        if (distances < 1e-6 * distances[0]).any()
-        else distances
-    )
-    half = len(seen) // 2
-    return float((seen[-1] / seen[half]) ** (1 / (len(seen) - 1 - half)))
+    hidden = distances < 1e-6 * distances[0]
+    visible = distances[: np.argmax(hidden)] if hidden.any() else distances
+    half = len(visible) // 2
+    return float((visible[-1] / visible[half]) ** (1 / (len(visible) - 1 - half)))
 
 
 def best_settings(least: float, most: float) -> dict[str, tuple[Recipe, float]]:
@@ -184,3 +193,82 @@ def noise_floor(lr: float, batch_size: int, curvatures: Sequence[float], varianc
     """
     pairs = zip(curvatures, variances, strict=True)
     return sum(lr * c / (2 * batch_size * (2 - lr * curvature)) for curvature, c in pairs)
+
+
+_QUADRATIC = quadratic([LEAST, MOST])
+
+
+def best_rules() -> SurfaceResult:
+    """Return gradient descent, momentum and Nesterov at the settings that theory calls best, on the quadratic."""
+    runs = []
+    for name, (recipe, theory) in best_settings(LEAST, MOST).items():
+        path = positions(surface_task(_QUADRATIC, BEGIN), recipe, 60)
+        measured = contraction(np.linalg.norm(path, axis=1))
+        runs.append(_run(name, recipe, path, contraction=measured, theory=theory))
+    return _result(
+        "quadratic", f"a quadratic of curvatures {LEAST:g} and {MOST:g}, each rule at its best settings", runs
+    )
+
+
+def rates() -> SurfaceResult:
+    """Return gradient descent at a rate that is too small, the best, one that is too large, and one that diverges."""
+    names = {"too small": 0.05, "good": 2 * MOST / (LEAST + MOST) / 2, "too large": 0.985, "diverging": 1.03}
+    runs = []
+    for name, share in names.items():
+        recipe = Recipe(lr=share * 2 / MOST, momentum=0, batch_size="full")
+        theory = max(abs(1 - recipe.lr * curvature) for curvature in (LEAST, MOST))
+        path = positions(surface_task(_QUADRATIC, BEGIN), recipe, 60, until=_FAR)
+        runs.append(_run(name, recipe, path, theory=theory))
+    return _result("rates", f"gradient descent diverges above lr = 2 / L = {2 / MOST:.3g}", runs)
+
+
+def noisy() -> SurfaceResult:
+    """Return SGD with batches of 1 and 16, and at a quarter of the rate, on the quadratic with noisy gradients."""
+    deviation = 4.0
+    noise = seeds.generator(0, "surface-noise").normal(size=(4096, 2)) * deviation
+    variances = noise.var(axis=0)
+    runs = []
+    for name, lr, batch_size in (("SGD, B = 1", 0.04, 1), ("B = 16", 0.04, 16), ("B = 1, lr / 4", 0.01, 1)):
+        recipe = Recipe(lr=lr, momentum=0, batch_size=batch_size)
+        path = positions(surface_task(_QUADRATIC, BEGIN, noise), recipe, NOISY_STEPS)
+        floor = noise_floor(lr, batch_size, [LEAST, MOST], variances.tolist())
+        runs.append(_run(name, recipe, path, floor=floor))
+    return _result("noise", "with noisy gradients the loss settles at a floor of about lr / B times a constant", runs)
+
+
+def valley() -> SurfaceResult:
+    """Return the rules on Rosenbrock's valley, each at its best rate."""
+    rules = {
+        "gradient descent": Recipe(momentum=0, batch_size="full"),
+        "momentum": Recipe(momentum=0.9, batch_size="full"),
+        "nesterov": Recipe(momentum=0.9, momentum_form="nesterov", batch_size="full"),
+    }
+    runs = []
+    for name, recipe in rules.items():
+        at_best = replace(recipe, lr=ROSENBROCK_RATES[name])
+        path = positions(surface_task(rosenbrock, ROSENBROCK_BEGIN), at_best, ROSENBROCK_STEPS, until=_FAR)
+        runs.append(_run(name, at_best, path, rosenbrock))
+    text = f"Rosenbrock's valley, {ROSENBROCK_STEPS} steps, each rule at its best rate"
+    return _result("rosenbrock", text, runs, rosenbrock, (1.0, 1.0), ((-1.8, 1.8), (-0.8, 2.2)))
+
+
+SURFACES = (best_rules, rates, noisy, valley)
+"""What is shown of them, in this order; about 3 s on one core."""
+
+
+def _run(name: str, recipe: Recipe, path: np.ndarray, function: Function = _QUADRATIC, **more: float) -> SurfaceRun:
+    points = tuple((x, y) for x, y in path.tolist())
+    losses = function(torch.from_numpy(path)).tolist()
+    return SurfaceRun(name=name, lr=recipe.lr, momentum=recipe.momentum, path=points, losses=tuple(losses), **more)
+
+
+def _result(
+    name: str, text: str, runs: Sequence[SurfaceRun], function: Function = _QUADRATIC,
+    minimum: tuple[float, float] = (0.0, 0.0), extent: Sequence[tuple[float, float]] = ((-11, 4), (-4, 4)),
+) -> SurfaceResult:  # fmt: skip
+    x, y = (np.linspace(low, high, GRID) for low, high in extent)
+    losses = function(torch.from_numpy(np.stack(np.meshgrid(x, y), axis=-1)))
+    return SurfaceResult(
+        name=name, text=text, minimum=minimum, x=tuple(x.tolist()), y=tuple(y.tolist()),
+        losses=tuple(tuple(row) for row in losses.tolist()), runs=tuple(runs),
+    )  # fmt: skip

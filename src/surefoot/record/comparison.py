@@ -20,7 +20,7 @@ RateKind = Literal["too small", "good", "too large", "diverging"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class RateRun:
     """One run of the search for a rule's rate.
 
     Attributes:
@@ -40,7 +40,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Direction:
+class DirectionNoise:
     """The noise of a rule's step direction, all rules at the same weights.
 
     A step is divided by its mean gain, 1 / (1 - momentum), so that directions of one length are compared.
@@ -83,13 +83,13 @@ class RuleResult:
     steps: int
     lr: float
     given: bool
-    tried: tuple[Trial, ...]
+    tried: tuple[RateRun, ...]
     marks: tuple[int, ...]
     losses: tuple[tuple[float, ...], ...]
     accuracies: tuple[float, ...] | None
     step_seconds: float
     step_seconds_range: tuple[float, float]
-    direction: Direction | None
+    direction: DirectionNoise | None
     steps_to_target: tuple[float | None, ...]
 
     @property
@@ -211,7 +211,7 @@ class Comparison:
 
 def _rule(values: dict[str, Any]) -> RuleResult:
     made = {**tuples({**values, "settings": None}), "settings": values["settings"]}
-    made["tried"] = tuple(with_losses(Trial, each) for each in values["tried"])
+    made["tried"] = tuple(with_losses(RateRun, each) for each in values["tried"])
     made["losses"] = tuple(losses_of(run) for run in values["losses"])
-    made["direction"] = None if values["direction"] is None else Direction(**values["direction"])
+    made["direction"] = None if values["direction"] is None else DirectionNoise(**values["direction"])
     return RuleResult(**made)

@@ -100,6 +100,37 @@ def worst(findings: tuple[Finding, ...] | list[Finding]) -> Verdict:
     return max(verdicts, key=_BY_GRAVITY.index)
 
 
+def passes(name: str, reason: str) -> Finding:
+    """Return the finding that nothing is wrong."""
+    return Finding(name=name, verdict="pass", reason=reason)
+
+
+def suspect(name: str, reason: str, advice: str) -> Finding:
+    """Return the finding that something is worth a look."""
+    return Finding(name=name, verdict="suspect", reason=reason, advice=advice)
+
+
+def fails(name: str, reason: str, advice: str) -> Finding:
+    """Return the finding that training on is not worth it."""
+    return Finding(name=name, verdict="fail", reason=reason, advice=advice)
+
+
+def decision(step: int, name: str, claim: str, findings: list[Finding], **more: Any) -> Decision:
+    """Return the decision whose verdict, reason and advice are those of its gravest finding, the first of these.
+
+    Args:
+        step, name, claim, findings: of the decision.
+        more: its other fields.
+
+    >>> decision(0, "wiring", "it fits", [passes("shapes", "so"), suspect("labels", "odd", "look")]).reason
+    'odd'
+    """
+    verdict = worst(findings)
+    gravest = next(finding for finding in findings if finding.verdict == verdict)
+    fields = {"reason": gravest.reason, "advice": gravest.advice, **more}
+    return Decision(step=step, name=name, claim=claim, verdict=verdict, findings=tuple(findings), **fields)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): _plain(each) for name, each in value.items()}

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 PROGRESS = "progress.json"
 EVERY_SECONDS = 1.0
 """Between two writings at least. Chosen by hand: short beside a person's patience, and about 0.1 ms of writing."""
+_P = TypeVar("_P")
 _T = TypeVar("_T")
 
 
@@ -113,17 +114,24 @@ def within(step: str, work: Generator[Progress, None, _T]) -> Generator[Progress
         work.close()  # whoever runs the search may stop it here; trials in progress are then saved
 
 
-def finished(work: Generator[Any, None, _T]) -> _T:
+def finished(work: Generator[_P, None, _T], show: Callable[[_P], object] | None = None) -> _T:
     """Run a measurement to its end and return what it found.
+
+    Args:
+        work: that yields its progress and returns what it found.
+        show: is called with each progress; nothing is shown if left out.
 
     >>> def search():
     ...     yield Progress(1, 2, "half")
     ...     return "found"
-    >>> finished(search())
+    >>> finished(search(), lambda now: print(now.doing))
+    half
     'found'
     """
     while True:
         try:
-            next(work)
+            now = next(work)
         except StopIteration as end:
             return end.value
+        if show is not None:
+            show(now)

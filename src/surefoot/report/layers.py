@@ -10,8 +10,8 @@ from typing import Any
 import altair as alt
 
 from surefoot.record.run import Row
-from surefoot.report.contents import thinned
-from surefoot.report.figure import WIDTH, Figure, dressed, values
+from surefoot.report.look import WIDTH, Figure, panel_title, styled, values
+from surefoot.report.run_folder import thinned
 
 _MOST_LAYERS = 40
 _MOST_COLUMNS = 60
@@ -76,7 +76,7 @@ def layers_figure(rows: Sequence[Row]) -> Figure | None:
     if not panels:
         return None
     chart = alt.vconcat(*panels, data=values(cells), spacing=14).resolve_scale(color="independent")
-    return Figure(name="layers", title="Layer by layer", caption=_caption(seen[-1], names, shown), chart=dressed(chart))
+    return Figure(name="layers", title="Layer by layer", caption=_caption(seen[-1], names, shown), chart=styled(chart))
 
 
 def _map(cells: list[dict[str, Any]], names: list[str], field: str, title: str) -> Any:
@@ -103,7 +103,7 @@ def _map(cells: list[dict[str, Any]], names: list[str], field: str, title: str) 
             tooltip=["layer:N", "epoch:Q", "step:Q", "update_ratio:Q", "grad_norm:Q"],
         )
         .properties(
-            width=WIDTH - 120, height=max(60, 16 * len(names)), title=alt.TitleParams(title, anchor="start"),
+            width=WIDTH - 120, height=max(60, 16 * len(names)), title=panel_title(title),
             view=alt.ViewBackground(fill="#DDDDDD"),
         )
     )  # fmt: skip

@@ -1,16 +1,66 @@
-"""Members advanced to marks, and looked at there: the one runner of every measurement that trains."""
+"""Members advanced to marks, and looked at there: the one runner of every measurement that trains; and its plans."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from surefoot.config import Recipe, Schedule
+from surefoot.optim.plan import Plan, plan
 from surefoot.record.run import Row
 from surefoot.steps.pace import FIRST_STEPS, steps_at_once
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
+from surefoot.training.task import Task
+
+LOSSES_PER_ROW = 100
+"""A row keeps up to 100 losses unthinned (`training.loop`), so with a row every 100 steps none is lost."""
+
+
+def rate_plan(recipe: Recipe, examples: int, lr: np.ndarray) -> Plan:
+    """Return the plan that follows a table of rates, whatever its shape: a constant, a ramp, or zeros.
+
+    Args:
+        recipe: the other hyperparameters; its rate, length and schedule are not used.
+        examples: N, the size of the training part.
+        lr: [T], the rate of each update.
+
+    Raises:
+        ConfigError: the batch is larger than the training part.
+
+    >>> rate_plan(Recipe(batch_size=4), examples=8, lr=np.array([0.1, 0.2, 0.4])).lr.tolist()
+    [0.1, 0.2, 0.4]
+    """
+    steps = len(lr)
+    peak = float(np.max(lr)) or 1.0
+    constant = dataclasses.replace(recipe, lr=peak, epochs=None, steps=steps, schedule=Schedule(kind="constant"))
+    table = np.array(lr, dtype=np.float64)
+    table.flags.writeable = False
+    marks = (*range(LOSSES_PER_ROW, steps, LOSSES_PER_ROW), steps)
+    return dataclasses.replace(plan(constant, examples), lr=table, row_steps=marks)
+
+
+def without_validation(task: Task) -> Task:
+    """Return the task without validation and test parts, so that rows cost nothing."""
+    return dataclasses.replace(task, data=dataclasses.replace(task.data, validation=None, test=None))
+
+
+def losses_of(state: State, rows: Sequence[Row], steps: int) -> np.ndarray:
+    """Return the mini-batch loss of each step, [T]; infinite from the step at which a run diverged.
+
+    Args:
+        state, rows: of one run by a `rate_plan`, from its start on.
+        steps: T.
+    """
+    done = [loss for row in rows for loss in row.losses] + state.tally.losses
+    losses = np.full(steps, np.inf)
+    losses[: len(done)] = done
+    return losses
 
 
 @dataclass(frozen=True)
@@ -41,9 +91,10 @@ def follow(
     engine: Engine | None = None,
     states: Sequence[State] | None = None,
 ) -> Iterator[Look]:
-    """Train members from mark to mark and give a look at each, and about once a second between them.
+    """Train members from mark to mark and give a look at each, and after each piece of work between them.
 
-    The caller owns the `for`: to stop early, stop asking. A member that has ended stands where it ended, and every mark
+    Pieces are counted and take about a second (`pace`): the same call is divided alike on every machine. The caller
+    owns the `for`: to stop early, stop asking. A member that has ended stands where it ended, and every mark
     is looked at, also when nobody is alive.
 
     Args:
@@ -66,11 +117,10 @@ def follow(
     for mark in marks:
         moved = 0
         while behind := [state.step for state in here if state.outcome is None and state.step < mark]:
-            before = sum(state.step for state in here)
-            until = min(mark, min(behind) + at_once)
+            before, until = sum(state.step for state in here), min(mark, min(behind) + at_once)
             here, new = advance_many(members, here, until, engine)
-            for kept, more in zip(rows, new, strict=True):
-                kept += more
+            for old, more in zip(rows, new, strict=True):
+                old += more
             moved, at_once = sum(state.step for state in here) - before, piece
             if until < mark:
                 yield Look(None, here, rows, moved)

@@ -10,7 +10,8 @@ from surefoot.config import Recipe
 from surefoot.record.decision import Decision
 from surefoot.record.noise import Noise
 from surefoot.record.progress import finished
-from surefoot.steps.batch_size.choose import BatchSizeSearch, choosing_batch_size
+from surefoot.steps.batch_size.choose import choosing_batch_size
+from surefoot.steps.batch_size.measure import BatchSizeSearch
 from surefoot.training.loop import start
 
 SEARCH = BatchSizeSearch(sizes=(8, 32, 128), probe_steps=30, points=3, groups=16, group_size=32, rounds=2)

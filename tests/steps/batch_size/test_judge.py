@@ -1,11 +1,25 @@
 """The batch size chosen from invented noise and timings."""
 
+import dataclasses
 import math
 
 import pytest
 
 from surefoot.record.noise import QUANTITIES, Estimate, LayerNoise, Noise
-from surefoot.steps.batch_size.judge import ShortRun, answer, chosen, judged, mean_progress, progress
+from surefoot.steps.batch_size.judge import (
+    Race,
+    ShortRun,
+    StepTime,
+    answer,
+    chosen,
+    decided,
+    judge,
+    mean_progress,
+    progress,
+    race_for,
+    reached,
+    rivals,
+)
 
 ANY = Estimate(value=1.0, low=0.5, high=2.0)
 
@@ -25,7 +39,7 @@ def run(*scales, batch_size=64, steps=100, **more):
 
 def seconds(overhead, each, sizes=(16, 64, 256, 1024)):
     """What a step takes: so much for itself and so much for an example, timed three times."""
-    return {size: [t * (overhead + each * size) for t in (0.98, 1.0, 1.02)] for size in sizes}
+    return [StepTime(size, tuple(t * (overhead + each * size) for t in (0.98, 1.0, 1.02))) for size in sizes]
 
 
 def test_steps_follow_the_hyperbola_of_the_noise_scale():
@@ -76,19 +90,19 @@ def test_many_points_narrow_the_interval():
 
 
 def named(run_, choice):
-    return {finding.name: finding for finding in judged(run_, choice)}
+    return {finding.name: finding for finding in judge(run_, choice)}
 
 
 def test_a_sound_run_is_found_sound():
     own = run(200.0, 220.0)
     choice = chosen(own, seconds(4, 1))
-    assert {each.verdict for each in judged(own, choice)} == {"pass"}
+    assert {each.verdict for each in judge(own, choice)} == {"pass"}
     assert f"batch size {choice.batch_size}" in answer(own, choice)
 
 
 def test_a_diverged_run_fails_without_a_choice():
     own = run(200.0, diverged=True)
-    assert [(each.name, each.verdict) for each in judged(own, None)] == [("loss-drops", "fail")]
+    assert [(each.name, each.verdict) for each in judge(own, None)] == [("loss-drops", "fail")]
 
 
 def test_a_run_that_does_not_train_is_suspect():
@@ -111,3 +125,66 @@ def test_growing_noise_and_batch_norm_are_notes():
     found = named(own, chosen(own, seconds(4, 1)))
     assert "larger batch" in found["noise-along"].reason
     assert "statistics" in found["batch-norm"].reason
+
+
+def case(scale, times, size=64):
+    own = run(scale, batch_size=size)
+    return own, chosen(own, [StepTime(size, tuple(rounds)) for size, rounds in times.items()])
+
+
+def test_a_race_lasts_as_long_as_the_short_run_did():
+    own, choice = case(1000.0, {64: [1.0], 256: [2.0], 1024: [4.0]})
+    assert choice.batch_size == 1024
+    race = race_for(own, choice, 1024)
+    assert race.limit == 25
+    assert rivals(own, choice) == [1024, 256]
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1e9, 0.4), (1e-3, 0.1), (64.0, 0.1 * (1 / 1.25) / 0.5)])
+def test_the_rate_follows_the_noise_from_linear_to_constant(scale, expected):
+    own, choice = case(scale, {64: [1.0], 256: [1.0]})
+    assert race_for(own, choice, 256).lr == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_race_that_is_won_confirms_and_one_that_is_lost_overrules():
+    own, choice = case(1000.0, {64: [1.0], 256: [2.0], 1024: [4.0]})
+    race = race_for(own, choice, 1024)
+    size, (seen,) = decided(own, choice, [dataclasses.replace(race, reached=12)])
+    assert (size, seen.verdict, seen.name) == (1024, "pass", "raced-1024")
+    assert "in 48 s (12 steps), 64 at rate 0.1 in 1e+02 s (100 steps)" in seen.reason
+    size, seen = decided(own, choice, [race, dataclasses.replace(race_for(own, choice, 256), reached=40)])
+    assert size == 256
+    assert [each.verdict for each in seen] == ["suspect", "suspect"]
+    size, _ = decided(own, choice, [race, race_for(own, choice, 256)])
+    assert size == 64, "nobody was quicker than the run that is known"
+
+
+def test_the_second_best_is_raced_where_the_own_size_is_predicted_to_win():
+    own, choice = case(1.0, {16: [0.99], 64: [1.0], 256: [3.0]})
+    assert choice.batch_size == 64
+    (rival,) = rivals(own, choice)
+    assert rival == 16
+    size, (seen,) = decided(own, choice, [race_for(own, choice, rival)])
+    assert (size, seen.verdict) == (64, "pass")
+    size, (seen,) = decided(own, choice, [dataclasses.replace(race_for(own, choice, rival), reached=5)])
+    assert (size, seen.verdict) == (16, "suspect")
+
+
+def test_without_another_size_there_is_no_race():
+    own, choice = case(10.0, {64: [1.0]})
+    assert rivals(own, choice) == []
+    assert decided(own, choice, []) == (64, ())
+    own, choice = case(10.0, {16: [1.0], 256: [1.0]})
+    assert rivals(own, choice) == [], "the short run's own size was not timed"
+    assert decided(own, choice, []) == (choice.batch_size, ())
+
+
+def test_reached_is_by_the_mean_of_a_whole_window_and_never_by_what_is_not_finite():
+    assert reached([1.0, 9.0, 9.0], 1.0, 2) is None
+    assert reached([9.0, 0.0, 0.0], 1.0, 2) == 3
+    assert reached([float("inf")] * 3, 1.0, 1) is None
+    assert reached([], 1.0, 3) is None
+
+
+def test_a_race_is_plain_data():
+    assert dataclasses.asdict(Race(batch_size=8, lr=0.1, step_seconds=1.0, limit=5, reached=None))["reached"] is None

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from surefoot.steps.initial_loss.judge import initial_loss
+from surefoot.steps.initial_loss.judge import InitialLoss, judge
 
 LN10 = math.log(10)
-SEEN = {
+FACTS = {
     "loss": 2.4, "standard_error": 0.02, "eval_loss": 2.4, "chance": LN10, "prior": LN10, "classes": 10,
     "output_scale": 0.5, "target_scale": None, "input_scale": 1.0, "standardised_loss": 2.4, "penalty": 0.1,
     "standard_loss": True, "sums": False, "right": 0.4, "wrong": 3.4, "examples": 128,
@@ -44,11 +44,11 @@ LARGE = {"loss": 200.0, "standardised_loss": 190.0, "output_scale": 300.0}
     ],
 )
 def test_the_initial_loss_has_a_verdict_and_a_cause(changed, name, verdict, words):
-    found = {finding.name: finding for finding in initial_loss(**{**SEEN, **changed})}
+    found = {finding.name: finding for finding in judge(InitialLoss(**{**FACTS, **changed}))}
     assert found[name].verdict == verdict
     assert words in found[name].reason
     assert all(finding.verdict == "pass" for other, finding in found.items() if other != name)
 
 
 def test_what_weight_decay_adds_is_told():
-    assert "adds 0.1" in initial_loss(**SEEN)[-1].reason
+    assert "adds 0.1" in judge(InitialLoss(**FACTS))[-1].reason

@@ -11,7 +11,8 @@ from torch import nn
 
 import surefoot
 from surefoot.record.decision import Decision
-from surefoot.steps.lr_range.find_lr import LrSearch, find_lr
+from surefoot.steps.lr_range.find_lr import find_lr
+from surefoot.steps.lr_range.measure import LrSearch
 
 QUICK = {"steps": 40, "seeds": 2, "points_per_decade": 3, "threads": 1, "precision": "fp32"}
 

@@ -1,5 +1,7 @@
 """Step 2 on real, small models: sound ones pass in seconds, planted faults are named."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,11 @@ from small import image_arrays, images, number_arrays
 from torch import nn
 
 import surefoot
-from surefoot.steps.overfit.check import overfit_sample
+from surefoot.record.decision import cost_in_examples
+from surefoot.record.progress import finished
+from surefoot.steps.overfit.check import look_examples, measure_sample, overfit_sample, overfitting_sample, sample_task
+from surefoot.training.population.choose import LOOP
+from surefoot.training.population.engine import Engine
 
 
 class Broken(nn.Module):
@@ -115,3 +121,90 @@ def test_settings_out_of_range_are_errors():
     for settings in ({"batches": 0}, {"lrs": []}, {"lrs": [-1.0]}, {"max_steps": 0}, {"lrs": [np.inf]}):
         with pytest.raises(surefoot.ConfigError):
             overfit_sample("linear", "digits", **settings)
+
+
+EXAMPLES = 64
+
+
+def whole(model, x=None, y=None, target="classes", loss=None):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(EXAMPLES, 4)).astype(np.float32) if x is None else x
+    y = np.arange(EXAMPLES) % 2 if y is None else y
+    data = surefoot.load((x, y), validation=0, target=target)
+    return surefoot.task(data, model, loss=loss, augment=(), precision="fp32", threads=1)
+
+
+def mlp(*last, dropout=0.0):
+    return nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, 2), *last)
+
+
+def test_the_sample_is_its_own_validation_without_dropout_and_the_task_stays_as_it_was():
+    task = whole(mlp(dropout=0.5))
+    small = sample_task(task, 10)
+    assert small.data.examples == 10
+    assert small.data.validation is small.data.train
+    assert [each.p for each in small.template.modules() if isinstance(each, nn.Dropout)] == [0.0]
+    assert [each.p for each in task.template.modules() if isinstance(each, nn.Dropout)] == [0.5]
+    known = {row.numpy().tobytes() for row in task.data.train.x}
+    assert len({row.numpy().tobytes() for row in small.data.train.x} & known) == 10
+
+
+def test_contradictions_are_named_and_bound_what_can_be_right():
+    x = np.zeros((EXAMPLES, 4), dtype=np.float32)
+    x[4:] = np.random.default_rng(0).normal(size=(EXAMPLES - 4, 4))
+    found = measure_sample(sample_task(whole(mlp(), x=x), EXAMPLES), 16)  # four equal inputs, two of each class
+    assert len(found.contradictions) == 1
+    assert len(found.contradictions[0]) == 4
+    assert found.best_accuracy == pytest.approx((EXAMPLES - 2) / EXAMPLES)
+
+
+def test_probabilities_and_noise_inside_are_seen_and_plain_logits_are_neither():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp()
+
+        def forward(self, x):
+            return self.net(nn.functional.dropout(x, 0.5, self.training))
+
+    plain, soft, noisy = (
+        measure_sample(sample_task(whole(model), 32), 16) for model in (mlp(), mlp(nn.Softmax(dim=1)), Noisy())
+    )
+    assert (plain.probabilities, plain.functional_dropout) == (False, False)
+    assert (soft.probabilities, soft.functional_dropout) == (True, False)
+    assert (noisy.probabilities, noisy.functional_dropout) == (False, True)
+    for last in (nn.ReLU(), nn.Linear(2, 2)):  # at least 0 without the sum, and neither
+        assert not measure_sample(sample_task(whole(mlp(last)), 32), 16).probabilities
+    assert plain.parameters == 4 * 64 + 64 + 64 * 2 + 2
+    assert plain.initial_loss == pytest.approx(math.log(2), abs=0.2)
+
+
+def test_of_a_regression_the_variance_of_the_targets_is_known():
+    y = np.random.default_rng(1).normal(3, 2, EXAMPLES).astype(np.float32)
+    small = sample_task(whole(nn.Linear(4, 1), y=y, target="numbers"), 32)
+    found = measure_sample(small, 16)
+    assert found.target_variance == pytest.approx(float(small.data.train.y.var(correction=0)), rel=1e-5)
+    assert (found.best_accuracy, found.probabilities) == (None, False)
+
+
+def test_training_stops_when_one_rate_has_learned_and_says_so_of_the_others():
+    def work():
+        return overfitting_sample(task, 2, 8, [1e-6, 0.1], 2000, engine=Engine(LOOP))  # the same bits twice
+
+    task = whole(mlp())
+    steps, found = [now.steps_done for now in work()], finished(work())
+    assert steps == sorted(steps)
+    slow, quick = found.evidence["runs"]
+    assert (found.verdict, found.value["lr"]) == ("pass", 0.1)
+    assert slow["outcome"] == quick["outcome"] == "interrupted"
+    assert steps[-1] == slow["steps"][-1] + quick["steps"][-1] < 2 * 2000
+    assert quick["steps"] == list(range(2, quick["steps"][-1] + 1, 2)), "a row for each pass of 2 steps"
+
+
+def test_no_look_is_begun_that_would_cost_more_than_granted_and_all_is_booked():
+    task, most = whole(mlp()), 1000
+    found = finished(overfitting_sample(task, 2, 8, [1e-6, 1e-5], 2000, most_examples=most))
+    assert names(found) == {"unfinished": "suspect"}
+    trained, evaluated = found.evidence["trained_examples"], found.evidence["evaluated_examples"]
+    assert trained - 16 == 8 * sum(run["updates"] for run in found.evidence["runs"]) > 0
+    assert cost_in_examples(trained, evaluated) <= most < cost_in_examples(trained, evaluated) + look_examples(16, 2)

@@ -1,11 +1,12 @@
 """The judge of step 2 on invented records."""
 
+import dataclasses
 import math
 
 import pytest
 
 from surefoot.record.run import Outcome, Record, Row
-from surefoot.steps.overfit import judge
+from surefoot.steps.overfit.judge import LIMITS, Facts, Sample, beyond, judge, learned, loss_enough
 
 
 def row(step, loss, accuracy, eval_accuracy=None, eval_loss=None):
@@ -31,18 +32,18 @@ FALLING = record([2.3 * 0.97**i for i in range(40)], [0.5] * 40)
 LEARNED = record([1.0, 0.1], [0.8, 1.0])
 
 
-def trials(*records, enough=None, **facts):
-    known = {"examples": 128, "batch_size": 16, "parameters": 9610, "outputs": 10, "initial_loss": 2.3} | facts
+def facts(*records, enough=None, **sample):
+    known = {"examples": 128, "batch_size": 16, "parameters": 9610, "outputs": 10, "initial_loss": 2.3} | sample
     lrs = [10.0**-i for i in range(len(records))]
-    return judge.Trials(dict(zip(lrs[::-1], records, strict=True)), judge.SampleFacts(**known), enough)
+    return Facts(Sample(**known), enough, dict(zip(lrs[::-1], records, strict=True)))
 
 
 def verdicts(given):
-    return {finding.name: finding.verdict for finding in judge.judged(given)}
+    return {finding.name: finding.verdict for finding in judge(given)}
 
 
 @pytest.mark.parametrize(
-    ("records", "facts", "name", "verdict"),
+    ("records", "sample", "name", "verdict"),
     [
         ([FLAT, LEARNED, GONE], {}, "learns-by-heart", "pass"),
         ([FLAT, FLAT], {}, "does-not-fall", "fail"),
@@ -59,26 +60,26 @@ def verdicts(given):
         ([FLAT, LEARNED], {"functional_dropout": True}, "noise-inside", "suspect"),
     ],
 )
-def test_each_pattern_has_its_finding(records, facts, name, verdict):
-    assert verdicts(trials(*records, **facts))[name] == verdict
+def test_each_pattern_has_its_finding(records, sample, name, verdict):
+    assert verdicts(facts(*records, **sample))[name] == verdict
 
 
 def test_softmax_before_the_loss_names_its_floor():
-    finding = judge.judged(trials(FLAT, RESTS, probabilities=True))[0]
+    finding = judge(facts(FLAT, RESTS, probabilities=True))[0]
     assert f"{math.log(math.e + 9) - 1:.4g}" in finding.reason
 
 
 def test_a_regression_is_learned_by_its_loss():
     done = record([1.0, 0.001], [None, None])
     regression = {"outputs": 1, "best_accuracy": None, "target_variance": 1.0, "initial_loss": 1.0}
-    assert verdicts(trials(done, enough=0.01, **regression)) == {"learns-by-heart": "pass"}
+    assert verdicts(facts(done, enough=0.01, **regression)) == {"learns-by-heart": "pass"}
     half = record([1.0, 0.001], [None, None], eval_loss=0.5)
-    assert verdicts(trials(half, enough=0.01, **regression)) == {"statistics": "fail"}
+    assert verdicts(facts(half, enough=0.01, **regression)) == {"statistics": "fail"}
 
 
 def test_the_quickest_rate_is_chosen_and_the_lowest_of_equals():
     slow, quick = record([1.0, 0.5, 0.1], [0.5, 0.9, 1.0]), record([1.0, 0.1], [0.5, 1.0])
-    assert trials(slow, quick, quick).passed[0] == pytest.approx(0.1)
+    assert facts(slow, quick, quick).passed[0] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -87,13 +88,54 @@ def test_the_quickest_rate_is_chosen_and_the_lowest_of_equals():
      ([FLAT, RESTS, GONE], None)],
 )  # fmt: skip
 def test_the_grid_is_widened_where_the_best_lies_on_its_border(records, side):
-    given = trials(*records)
-    more = judge.beyond(given)
+    given = facts(*records)
+    more = beyond(given)
     found = None if not more else "up" if min(more) > max(given.records) else "down"
     assert found == side
 
 
 def test_widening_stops_at_the_limits():
-    low, high = judge.LIMITS
+    low, high = LIMITS
     for given in ({low: GONE}, {high / 10: FLAT, high: RESTS}):
-        assert judge.beyond(judge.Trials(given, trials(FLAT).facts)) == ()
+        assert beyond(Facts(facts(FLAT).sample, None, given)) == ()
+
+
+def test_learned_means_in_both_modes():
+    assert learned(row(1, 0.1, 1.0), None)
+    assert not learned(row(1, 0.1, 1.0, eval_accuracy=0.9), None)
+    assert not learned(row(1, 0.1, 0.9, eval_accuracy=1.0), None)
+    assert learned(row(1, 0.1, None), 0.2)
+    assert not learned(row(1, 0.1, None), 0.05)
+    assert not learned(row(1, 0.1, None, eval_loss=0.3), 0.2)
+    assert not learned(None, None)
+
+
+def test_a_regression_is_to_reach_a_hundredth_of_its_variance_or_of_the_initial_loss_of_ones_own():
+    sample = facts(FLAT, best_accuracy=None, target_variance=4.0, initial_loss=-3.0).sample
+    assert loss_enough(sample, custom_loss=False) == pytest.approx(0.04)
+    assert loss_enough(sample, custom_loss=True) == pytest.approx(0.03)
+    assert loss_enough(facts(FLAT).sample, custom_loss=True) is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "name"),
+    [
+        ([2.3 * 0.5**i for i in range(7)], "plateau"),  # seven passes do not tell
+        ([2.0] + [-1.0 - i for i in range(6)], "plateau"),  # nor where a loss goes below 0
+        ([2.0] * 5 + [1.0, 1.0, 0.89], "still-falling"),  # the last against the third from the end
+        ([2.0] * 5 + [1.0, 1.0, 0.91], "plateau"),
+        ([2.0] * 10 + [1.0] * 2 + [0.5] * 2 + [0.89] * 2, "still-falling"),  # with 16, two against two
+        ([2.0] * 10 + [1.0] * 2 + [0.5] * 2 + [0.91] * 2, "plateau"),
+    ],
+)
+def test_a_loss_still_falls_by_the_last_eighth_against_that_before_the_last_quarter(losses, name):
+    assert name in verdicts(facts(FLAT, record(losses, [0.5] * len(losses))))
+
+
+def test_what_no_more_examples_were_granted_for_is_open_and_no_failure():
+    def cut(*records):
+        return dataclasses.replace(facts(*records), cut=True)
+
+    assert verdicts(cut(FLAT, record([2.0, 1.0], [0.5, 0.7]))) == {"unfinished": "pass"}
+    assert verdicts(cut(FLAT, FLAT)) == {"unfinished": "suspect"}
+    assert verdicts(cut(FLAT, LEARNED)) == {"learns-by-heart": "pass"}

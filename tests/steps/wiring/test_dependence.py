@@ -5,7 +5,8 @@ import torch
 from scipy.stats import kstest
 
 import surefoot
-from surefoot.steps.wiring.dependence import CLEAR, dependence, matching_z
+from surefoot.steps.wiring.dependence import dependence, matching_z
+from surefoot.steps.wiring.judge_training import CLEAR
 from surefoot.training.task import task
 
 

@@ -1,13 +1,45 @@
 """Invented numbers get the verdicts and the reasons that they should."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from surefoot.steps.wiring import judge
-from surefoot.steps.wiring.judge_user_step import own_step
+from surefoot.steps.wiring.judge import (
+    Descent,
+    Facts,
+    Fit,
+    LossKind,
+    Modes,
+    Reach,
+    Rectifier,
+    judge,
+    judge_fit,
+    softmax_floor,
+    wrong_sign,
+)  # fmt: skip
 
-FIT = {"batch": 4, "input_shape": (8,), "outputs": (4, 10), "targets": (4,), "classes": 10, "problem": None}
+FIT = Fit(batch=4, input_shape=(8,), outputs=(4, 10), targets=(4,), labels=(0, 9), classes=10)
+FACTS = Facts(
+    classes=10,
+    loss=LossKind(cross_entropy=True, log_likelihood=False, binary=False, sums=False, right=0.4, wrong=3.4),
+    modes=Modes(train_loss=2.3, eval_loss=2.3, train_probabilities=False, eval_probabilities=False,
+                train_log_probabilities=False, ends_in_sigmoid=False),
+    reach=Reach(trainable=tuple("abc"), absent=(), zero=(), frozen_after=(), frozen_share=0.0, frozen=0, batches=1),
+    rectifiers=(),
+    examples=512,
+    descent=Descent(loss=2.0, noise=0.0, grad_norm=1.0, changes=(0.5, -0.002), shares=(0.1, 0.001)),
+    trained_examples=256, evaluated_examples=2944,
+)  # fmt: skip
+
+
+def changed(**changes):
+    """Return the facts with fields of their dataclasses changed, by name."""
+    facts = FACTS
+    for name, value in changes.items():
+        (where,) = [each for each in ("loss", "modes", "reach", "descent") if name in vars(getattr(facts, each))]
+        facts = replace(facts, **{where: replace(getattr(facts, where), **{name: value})})
+    return facts
 
 
 def verdicts(findings):
@@ -27,14 +59,14 @@ def verdicts(findings):
     ],
 )
 def test_labels_must_fit_the_outputs(labels, outputs, refused, verdict, words):
-    found = judge.shapes(**{**FIT, "outputs": (4, outputs)}, labels=labels, refused=refused)[-1]
+    found = judge_fit(replace(FIT, outputs=(4, outputs), labels=labels), refused)[-1]
     assert (found.name, found.verdict) == ("labels", verdict)
     assert words in found.reason
     assert (found.advice is None) == (verdict == "pass")
 
 
 @pytest.mark.parametrize(
-    ("outputs", "targets", "own_loss", "verdict"),
+    ("outputs", "targets", "custom_loss", "verdict"),
     [
         ((4, 1), (4,), False, "pass"),
         ((4,), (4,), False, "pass"),
@@ -43,26 +75,24 @@ def test_labels_must_fit_the_outputs(labels, outputs, refused, verdict, words):
         ((4, 2), (4,), True, "pass"),
     ],
 )
-def test_numbers_need_one_output_for_each_target(outputs, targets, own_loss, verdict):
-    known = {**FIT, "outputs": outputs, "targets": targets, "classes": 0}
-    assert judge.shapes(**known, labels=None, own_loss=own_loss)[0].verdict == verdict
+def test_numbers_need_one_output_for_each_target(outputs, targets, custom_loss, verdict):
+    fit = replace(FIT, outputs=outputs, targets=targets, labels=None, classes=0)
+    assert judge_fit(fit, custom_loss=custom_loss)[0].verdict == verdict
 
 
 def test_a_model_that_takes_no_batch_or_gives_no_rows_fails():
-    assert judge.shapes(**{**FIT, "outputs": None, "problem": "no"}, labels=(0, 9))[0].verdict == "fail"
-    assert judge.shapes(**{**FIT, "outputs": (4, 10, 2)}, labels=(0, 9))[0].verdict == "fail"
-    assert judge.shapes(**{**FIT, "outputs": (4, 1)}, labels=(0, 1), own_loss=True)[0].verdict == "pass"
+    assert judge_fit(replace(FIT, outputs=None, problem="no"))[0].verdict == "fail"
+    assert judge_fit(replace(FIT, outputs=(4, 10, 2)))[0].verdict == "fail"
+    assert judge_fit(replace(FIT, outputs=(4, 1), labels=(0, 1)), custom_loss=True)[0].verdict == "pass"
 
 
-LOSS = {
-    "cross_entropy": True, "log_likelihood": False, "binary": False, "ends_in_sigmoid": False,
-    "right": 0.4, "wrong": 3.4, "train_loss": 2.3, "eval_loss": 2.3,
-    "train_probabilities": False, "eval_probabilities": False, "train_log_probabilities": False, "classes": 10,
-}  # fmt: skip
+def test_sound_facts_pass_with_a_finding_for_each_check():
+    names = {"outputs", "loss-sign", "modes", "gradients", "dead-relus", "descent"}
+    assert verdicts(judge(FACTS)) == dict.fromkeys(names, "pass")
 
 
 @pytest.mark.parametrize(
-    ("changed", "name", "verdict", "words"),
+    ("changes", "name", "verdict", "words"),
     [
         ({}, "outputs", "pass", ""),
         ({"train_probabilities": True}, "outputs", "fail", "1.461"),  # ln(e + 9) - 1
@@ -83,21 +113,26 @@ LOSS = {
         ({"eval_loss": math.nan}, "finite", "fail", "not finite"),
     ],
 )
-def test_loss_and_outputs(changed, name, verdict, words):
-    found = judge.loss_and_outputs(**{**LOSS, **changed})
+def test_loss_and_outputs(changes, name, verdict, words):
+    found = judge(changed(**changes))
     assert verdicts(found)[name] == verdict
     assert any(words in finding.reason for finding in found if finding.name == name)
 
 
 def test_a_loss_that_answers_nothing_about_its_sign_is_not_judged_by_it():
-    assert "loss-sign" not in verdicts(judge.loss_and_outputs(**{**LOSS, "right": math.nan}))
+    assert "loss-sign" not in verdicts(judge(changed(right=math.nan)))
 
 
-REACH = {"trainable": tuple("abc"), "absent": (), "zero": (), "frozen_after": (), "frozen_share": 0.0, "frozen": 0}
+def test_a_sign_is_wrong_by_more_than_rounding():
+    assert [wrong_sign(1 + excess, 1.0) for excess in (-0.1, 0.0, 5e-5, 2e-4)] == [False, False, False, True]
+
+
+def test_the_floor_of_a_softmax_is_the_loss_of_a_probability_of_one():
+    assert softmax_floor(10) == pytest.approx(-1 + math.log(math.e + 9 * math.exp(0)))
 
 
 @pytest.mark.parametrize(
-    ("changed", "name", "verdict"),
+    ("changes", "name", "verdict"),
     [
         ({}, "gradients", "pass"),
         ({"absent": ("a",)}, "gradients", "fail"),
@@ -106,12 +141,15 @@ REACH = {"trainable": tuple("abc"), "absent": (), "zero": (), "frozen_after": ()
         ({"frozen_after": ("a",), "frozen_share": 0.9, "frozen": 9}, "gradients", "pass"),
     ],
 )
-def test_gradients(changed, name, verdict):
-    assert verdicts(judge.gradients(**{**REACH, **changed})) == {name: verdict}
+def test_gradients(changes, name, verdict):
+    found = verdicts(judge(changed(**changes)))
+    assert {each: found[each] for each in ("gradients", "frozen") if each in found} == {name: verdict}
 
 
 def test_a_zero_gradient_is_explained_by_dead_relus():
-    assert "dead" in judge.gradients(**{**REACH, "zero": ("a",)}, dead_layer=True)[0].reason
+    (found,) = [each for each in judge(replace(changed(zero=("a",)), rectifiers=(Rectifier(8, 8),)))
+                if each.name == "gradients"]  # fmt: skip
+    assert "all ReLUs behind them are dead" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -125,14 +163,12 @@ def test_a_zero_gradient_is_explained_by_dead_relus():
     ],
 )
 def test_dead_relus(layers, verdict):
-    assert judge.dead_relus(layers, 512).verdict == verdict
-
-
-SLOPE = {"loss": 2.0, "noise": 0.0, "grad_norm": 1.0, "shares": (0.1, 0.001)}
+    facts = replace(FACTS, rectifiers=tuple(Rectifier(*layer) for layer in layers))
+    assert verdicts(judge(facts))["dead-relus"] == verdict
 
 
 @pytest.mark.parametrize(
-    ("changed", "verdict"),
+    ("changes", "verdict"),
     [
         ({"changes": (0.5, -0.002)}, "pass"),
         ({"changes": (0.2, 0.002)}, "fail"),
@@ -143,44 +179,5 @@ SLOPE = {"loss": 2.0, "noise": 0.0, "grad_norm": 1.0, "shares": (0.1, 0.001)}
         ({"changes": (), "grad_norm": math.nan}, "fail"),
     ],
 )
-def test_descent(changed, verdict):
-    assert judge.descent(**{**SLOPE, **changed}).verdict == verdict
-
-
-LEARNED = {"accuracy": 0.1, "majority": 0.12, "examples": 900, "steps": 200}
-
-
-@pytest.mark.parametrize(
-    ("z", "planted", "held_out", "verdict"),
-    [(9.0, None, 400, "pass"), (1.0, 9.0, 400, "suspect"), (1.0, 2.0, 400, "pass"), (1.0, 9.0, 20, "pass")],
-)
-def test_no_dependence_is_suspect_only_where_it_would_have_been_seen(z, planted, held_out, verdict):
-    assert judge.dependence(**LEARNED, z=z, planted_z=planted, held_out=held_out).verdict == verdict
-
-
-STEP = {
-    "problem": None, "moved": 0.1, "calls": 1, "still": (), "not_held": (), "lr": 0.1, "stale": 0.0, "ratio": 1.0,
-    "uphill": -1.0, "fresh": True,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("changed", "name", "verdict", "words"),
-    [
-        ({}, "own-step", "pass", "moves the weights"),
-        ({"problem": "ValueError: no"}, "own-step", "fail", "ValueError: no"),
-        ({"not_held": ("a",)}, "own-step", "fail", "does not hold a"),
-        ({"calls": None, "moved": 0.0}, "own-step", "fail", "does not move any"),
-        ({"calls": None, "moved": 0.0, "lr": 0.0}, "own-step", "suspect", "rate is 0"),
-        ({"moved": math.inf}, "own-step", "fail", "not finite"),
-        ({"still": ("a",)}, "own-step", "fail", "does not move a"),
-        ({"stale": 4.0, "ratio": 2.0}, "zero-grad", "fail", "2.00 times"),
-        ({"stale": 2.0, "ratio": 1.0}, "zero-grad", "fail", "another way"),
-        ({"uphill": 0.9}, "loss-sign", "fail", "goes up"),
-        ({"uphill": 0.9, "fresh": False}, "own-step", "pass", ""),
-    ],
-)
-def test_own_steps(changed, name, verdict, words):
-    found = own_step(**{**STEP, **changed})
-    assert verdicts(found) == {name: verdict}
-    assert words in found[0].reason
+def test_descent(changes, verdict):
+    assert verdicts(judge(changed(**changes)))["descent"] == verdict

@@ -1,17 +1,22 @@
 """The numbers behind step 0, each where it is known what it must be."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from faults import SoftmaxInEvaluation, conv, digits, plain, raw_digits, seeded
+from faults import Detached, Residual, SoftmaxInEvaluation, Tied, conv, digits, plain, seeded
 from torch import nn
 
 import surefoot
-from surefoot.steps.initial_loss.measure import initial_loss
-from surefoot.steps.wiring.measure import batch, descent, loss_kind, modes
+from surefoot.steps.wiring.measure import (
+    are_probabilities,
+    batch,
+    compare_modes,
+    loss_kind,
+    reach_of_loss,
+    step_downhill,
+    watch_rectifiers,
+)  # fmt: skip
 from surefoot.training.task import task
 
 
@@ -70,7 +75,7 @@ def test_batches_are_distinct_until_the_epoch_ends():
 
 
 def test_modes_agree_for_batch_norm_once_it_has_seen_batches_and_dropout_is_left_out():
-    found = modes(task(surefoot.load(raw_colours()), seeded(lambda: nn.Sequential(conv(), nn.Dropout(0.9)))))
+    found = compare_modes(task(surefoot.load(raw_colours()), seeded(lambda: nn.Sequential(conv(), nn.Dropout(0.9)))))
     assert found.eval_loss == pytest.approx(found.train_loss, rel=0.05)
 
 
@@ -80,14 +85,22 @@ def raw_colours():
 
 
 def test_probabilities_are_seen_in_the_mode_that_has_them():
-    found = modes(task(digits(), seeded(SoftmaxInEvaluation)))
+    found = compare_modes(task(digits(), seeded(SoftmaxInEvaluation)))
     assert (found.train_probabilities, found.eval_probabilities) == (False, True)
-    found = modes(task(digits(), seeded(lambda: nn.Sequential(plain(), nn.LogSoftmax(1)))))
+    found = compare_modes(task(digits(), seeded(lambda: nn.Sequential(plain(), nn.LogSoftmax(1)))))
     assert (found.train_probabilities, found.train_log_probabilities) == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [([0.25, 0.75], True), ([0.0, 1.0], True), ([1.5, -0.5], False), ([0.5, 0.75], False), ([-0.5, 0.25], False)],
+)
+def test_probabilities_are_neither_below_0_nor_sum_to_another_number_than_1(row, expected):
+    assert are_probabilities(torch.tensor([[0.5, 0.5], row])) is expected
+
+
 def test_a_small_step_lowers_the_loss_by_its_share():
-    found = descent(task(digits(), seeded(lambda: nn.Sequential(nn.Flatten(), nn.Dropout(), plain()))))
+    found = step_downhill(task(digits(), seeded(lambda: nn.Sequential(nn.Flatten(), nn.Dropout(), plain()))))
     assert found.noise == 0
     assert found.changes[-1] == pytest.approx(-found.shares[-1] * found.loss, rel=0.05)
 
@@ -110,17 +123,137 @@ def test_a_gradient_of_the_wrong_sign_is_seen():
         def forward(self, x):
             return Reversed.apply(self.inner(x))
 
-    assert min(descent(task(digits(), seeded(Net))).changes) > 0
+    assert min(step_downhill(task(digits(), seeded(Net))).changes) > 0
 
 
-def test_the_initial_loss_of_made_up_tasks_is_as_computed_by_hand():
-    x, y = raw_digits()
-    zero = nn.Linear(64, 10)
-    nn.init.zeros_(zero.weight)
-    zero.bias.data = torch.arange(10.0)
-    found = initial_loss(task(surefoot.load((x, y), validation=0), zero), weight_decay=0.2)
-    by_hand = float(F.cross_entropy(torch.arange(10.0).expand(1000, 10), y))
-    assert found.loss == pytest.approx(by_hand, abs=4 * found.standard_error)
-    assert found.output_scale == pytest.approx(math.sqrt(np.var(np.arange(10))))
-    assert found.penalty == pytest.approx(0.1 * 285)
-    assert found.prior < found.chance == pytest.approx(math.log(10))
+def reach(make):
+    return reach_of_loss(task(digits(), seeded(make)))
+
+
+def test_all_of_a_plain_network_is_reached():
+    found = reach(plain)
+    assert len(found.trainable) == 6
+    assert found.absent == found.zero == found.frozen_after == ()
+
+
+def test_a_detached_layer_gets_no_gradient():
+    assert reach(Detached).absent == ("first.weight", "first.bias")
+
+
+def test_an_unused_layer_gets_no_gradient():
+    class Unused(nn.Sequential):
+        def __init__(self):
+            super().__init__(*plain())
+            self.spare = nn.Linear(2, 2)
+
+        def forward(self, x):
+            for layer in list(self)[:-1]:
+                x = layer(x)
+            return x
+
+    assert reach(Unused).absent == ("spare.weight", "spare.bias")
+
+
+def test_a_layer_that_is_used_in_some_batches_only_is_reached():
+    class Skips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.extra, self.batches = plain(), nn.Linear(10, 10), 0
+
+        def forward(self, x):
+            self.batches += 1
+            x = self.body(x)
+            return x + self.extra(x) if self.batches % 2 == 0 else x
+
+    assert reach(Skips).absent == ()
+
+
+def test_branches_and_heads_that_start_at_zero_are_reached_after_some_updates():
+    assert reach(Residual).zero == ()
+    assert reach(Tied).zero == ()
+
+
+def test_weights_that_all_start_at_zero_are_never_reached():
+    def zeros():
+        model = plain(activation=nn.Tanh)
+        for parameter in model.parameters():
+            nn.init.zeros_(parameter)
+        return model
+
+    assert reach(zeros).zero == ("1.weight", "3.weight", "5.weight")
+
+
+def test_frozen_layers_are_named_only_behind_trainable_ones():
+    def frozen(*places):
+        model = plain(depth=3)
+        for place in places:
+            model[place].requires_grad_(False)
+        return model
+
+    assert reach(lambda: frozen(1)).frozen_after == ()
+    assert reach(lambda: frozen(1, 3)).frozen_after == ()
+    found = reach(lambda: frozen(3))
+    assert (found.frozen_after, found.frozen) == (("3.weight",), 2)
+    assert 0 < found.frozen_share < 0.5
+
+
+def test_scales_of_norms_and_fixed_positions_may_be_frozen():
+    def model():
+        made = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
+        made[2].weight.requires_grad_(False)
+        made.positions = nn.Parameter(torch.zeros(1, 4), requires_grad=False)
+        return made
+
+    found = reach(model)
+    assert found.frozen_after == ()
+    assert found.frozen == 2
+
+
+class Rectified(nn.Module):
+    """Two of eight units are below 0 for every input."""
+
+    def __init__(self, relu):
+        super().__init__()
+        self.first, self.head, self.relu = nn.Linear(64, 8), nn.Linear(8, 10), relu
+        with torch.no_grad():
+            self.first.bias[2:4] = -100.0
+
+    def forward(self, x):
+        return self.head(self.relu(self.first(x.flatten(1))))
+
+
+@pytest.mark.parametrize(
+    "relu",
+    [
+        torch.relu, F.relu, nn.ReLU(), nn.ReLU(inplace=True), torch.Tensor.relu, torch.relu_, torch.Tensor.relu_,
+        lambda x: x.relu(), lambda x: F.relu(x, inplace=True),
+    ],
+    ids=[
+        "torch.relu", "F.relu", "ReLU", "ReLU in place", "Tensor.relu", "torch.relu_", "Tensor.relu_", "a method",
+        "F.relu in place",
+    ],
+)  # fmt: skip
+def test_each_way_to_write_a_relu_is_seen_once(relu):
+    found, examples = watch_rectifiers(task(digits(), seeded(lambda: Rectified(relu))))
+    assert [(each.units, each.dead) for each in found] == [(8, 2)]
+    assert examples == 512
+
+
+def test_other_activations_are_not_counted():
+    assert watch_rectifiers(task(digits(), seeded(lambda: plain(activation=nn.LeakyReLU))))[0] == ()
+
+
+def test_channels_of_images_and_units_of_sequences_are_told_apart():
+    class Sequences(Rectified):
+        def forward(self, x):
+            rows = x.flatten(1)[:, None, :].expand(-1, 5, -1)  # [B, T, D]
+            return self.head(self.relu(self.first(rows)).mean(1))
+
+    class Channels(Rectified):
+        def forward(self, x):
+            maps = self.first(x.flatten(1))[:, :, None, None].expand(-1, -1, 3, 3)
+            return self.head(self.relu(maps).mean((2, 3)))
+
+    for kind in (Sequences, Channels):
+        found, _ = watch_rectifiers(task(digits(), seeded(lambda kind=kind: kind(F.relu))))
+        assert [(each.units, each.dead) for each in found] == [(8, 2)]

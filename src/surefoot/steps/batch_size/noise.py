@@ -1,4 +1,4 @@
-"""Gradient noise at a point of training, from the differences of independent micro-batch gradients.
+"""Gradient noise of a model or at a point of training, from the differences of independent micro-batch gradients.
 
 So it works with whatever trains: batch norm, dropout, augmentation, losses that do not split into examples. The exact
 values of models whose examples are independent are computed by the tests, which hold the two against each other.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
+from surefoot.models.build import Factory
 from surefoot.record.noise import Noise
 from surefoot.seeds import generator, torch_seed, torch_stream
 from surefoot.steps.batch_size.noise_estimate import LEAST_GROUPS, estimated
+from surefoot.steps.probe import probe_task
+from surefoot.steps.untouched import untouched
 from surefoot.training.state import State, trainable
-from surefoot.training.task import Task
+from surefoot.training.task import Loss, Task
 
 GROUPS = 32
 """Micro-batches. Intervals of 95 % then cover 93 to 97 % (tests/laws/test_noise.py). Chosen by hand: doubling them
@@ -28,6 +32,55 @@ MICRO_BATCH_SIZE = 64
 """Examples in each: 2,048 in all, enough to see noise scales up to some thousands. Chosen by hand."""
 MOST_NUMBERS = 2**28
 """Numbers of all gradients that are held at once, 1 GB; larger models get fewer and larger groups. Chosen by hand."""
+
+
+def gradient_noise(
+    model: str | nn.Module | Factory,
+    data: Any,
+    loss: Loss | None = None,
+    *,
+    batch_size: int = 128,
+    groups: int = GROUPS,
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+    label_smoothing: float = 0.0,
+    augment: Any = (),
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Noise:
+    """Measure the gradient noise of a model at its present weights: second moment, variance, signal, noise scale.
+
+    From the differences of independent micro-batch gradients in training mode, so that it works with batch norm,
+    dropout and augmentation; see `noise_of` for what each means, `record.noise.LayerNoise` for the names. The
+    estimators are those of McCandlish et al. 2018 (arXiv 1812.06162), appendix A.1. Nothing of the
+    caller's is changed.
+
+    Args:
+        model, data, loss: as in `find_lr`. A module is measured at the weights that it has, a name or a factory at
+            fresh ones.
+        batch_size: B, of the batches whose variance and signal to noise are asked for.
+        groups: independent micro-batches, at least 8; with the default 32, 95 % intervals cover 93 to 97 %.
+        micro_batch_size: examples in each. More narrow the intervals; with batch norm it is what is measured.
+        label_smoothing, augment, seed, device, precision, threads: as in `Config`; `augment` as in `surefoot.task`.
+
+    Raises:
+        ConfigError, DataError: as `surefoot.load` and `surefoot.task`; for a number out of range, and where a gradient
+            is not finite.
+
+    >>> noise = gradient_noise("mlp", "digits", batch_size=64)
+    >>> scale = noise.total.noise_scale
+    >>> 10 < scale.low < scale.value < scale.high < 100
+    True
+    """
+    with untouched(model, data):
+        task = probe_task(
+            model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
+        )
+        return noise_of(
+            task, task.fresh_model().train(), batch_size=batch_size, groups=groups, micro_batch_size=micro_batch_size,
+            label_smoothing=label_smoothing,
+        )  # fmt: skip
 
 
 def noise_at(
@@ -93,26 +146,25 @@ def noise_of(
     ):  # fmt: skip
         if value < least:
             raise ConfigError(f"{name} = {value}", f"{name} must be at least {least}", f"leave {name} out")
-    named = trainable(model)
-    size = sum(parameter.numel() for parameter in named.values())
-    kept = min(groups, max(LEAST_GROUPS, MOST_NUMBERS // max(1, size)))
-    each = -(-groups * micro_batch_size // kept)
-    losses, grads = _gradients(task, model, named, kept, each, label_smoothing, step)
+    size = sum(parameter.numel() for parameter in trainable(model).values())
+    fewer = min(groups, max(LEAST_GROUPS, MOST_NUMBERS // max(1, size)))
+    larger = -(-groups * micro_batch_size // fewer)
+    losses, grads = _gradients(task, model, (fewer, larger), label_smoothing, step)
     layers: dict[str, list[Tensor]] = {}
     for name, grad in grads.items():
         layers.setdefault(name.rpartition(".")[0] or "model", []).append(grad)
-    grams = np.stack([sum((_gram(grad) for grad in own), np.zeros((kept, kept))) for own in layers.values()])
+    grams = np.stack([sum((_gram(grad) for grad in layer), np.zeros((fewer, fewer))) for layer in layers.values()])
     if not np.isfinite(grams).all():
         raise ConfigError(
             f"a gradient that is not finite, at step {step}", "noise is measured where training goes on",
             "measure at an earlier step, or train with a lower rate",
         )  # fmt: skip
-    counts = [sum(grad[0].numel() for grad in own) for own in layers.values()]
+    counts = [sum(grad[0].numel() for grad in layer) for layer in layers.values()]
     total, *rest = estimated(
-        np.concatenate([grams.sum(0, keepdims=True), grams]), ["total", *layers], [size, *counts], each, batch_size
+        np.concatenate([grams.sum(0, keepdims=True), grams]), ["total", *layers], [size, *counts], larger, batch_size
     )
     return Noise(
-        step=step, batch_size=batch_size, groups=kept, micro_batch_size=each, loss=float(np.mean(losses)),
+        step=step, batch_size=batch_size, groups=fewer, micro_batch_size=larger, loss=float(np.mean(losses)),
         batch_norm=has_batch_norm(model), total=total, layers=tuple(rest),
     )  # fmt: skip
 
@@ -127,15 +179,15 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 def _gradients(
-    task: Task, model: nn.Module, named: dict[str, nn.Parameter], groups: int, micro_batch_size: int,
-    label_smoothing: float, step: int,
-) -> tuple[list[float], dict[str, Tensor]]:  # fmt: skip
-    """Return the loss of each micro-batch and the gradients by parameter, [K, ...]."""
+    task: Task, model: nn.Module, shape: tuple[int, int], label_smoothing: float, step: int
+) -> tuple[list[float], dict[str, Tensor]]:
+    """Return the loss of each of K micro-batches and the gradients by parameter, [K, ...]; `shape` is K and b."""
+    named = trainable(model)
     parameters = list(named.values())
-    held = {name: parameter.new_zeros((groups, *parameter.shape)) for name, parameter in named.items()}
+    held = {name: parameter.new_zeros((shape[0], *parameter.shape)) for name, parameter in named.items()}
     losses: list[float] = []
     with task.machine.computing(), torch_stream(task.seed, "noise", step), kept_buffers(model), torch.enable_grad():
-        for k, (x, y) in enumerate(_micro_batches(task, groups, micro_batch_size, step)):
+        for k, (x, y) in enumerate(_micro_batches(task, shape, step)):
             with task.machine.autocast():
                 outputs = model(x)
             loss = task.mean_loss(outputs, y, label_smoothing)
@@ -156,20 +208,20 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
     >>> int(norm.num_batches_tracked), norm.running_mean.tolist()
     (0, [0.0, 0.0])
     """
-    kept = [(module, name, buffer, buffer.clone()) for module in model.modules()
+    saved = [(module, name, buffer, buffer.clone()) for module in model.modules()
             for name, buffer in module._buffers.items() if buffer is not None]  # fmt: skip
     try:
         yield
     finally:
         with torch.no_grad():
-            for module, name, buffer, value in kept:
+            for module, name, buffer, value in saved:
                 buffer.copy_(value)
                 module._buffers[name] = buffer
 
 
-def _micro_batches(task: Task, groups: int, size: int, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _micro_batches(task: Task, shape: tuple[int, int], step: int) -> Iterator[tuple[Tensor, Tensor]]:
     examples = len(task.data.train)
-    draws = generator(task.seed, "noise", step).integers(examples, size=(groups, size))
+    draws = generator(task.seed, "noise", step).integers(examples, size=shape)
     for k, rows in enumerate(draws):
         # A seed for each group, since an example that is drawn twice is to be augmented independently.
         seed = torch_seed(task.seed, "noise-augment", step, k)

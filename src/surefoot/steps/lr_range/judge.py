@@ -6,11 +6,12 @@ R rates, S seeds, T steps. A loss is infinite from the step at which its run div
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from surefoot.errors import ConfigError
 from surefoot.record.decision import Finding
 
 WINDOW_STEPS = 20
@@ -30,7 +31,7 @@ NO_DROP = 0.01
 """A best drop under this share of the initial loss is none: two standard errors over 2 or 3 seeds are met by chance too
 often. Chosen by hand."""
 LEAST_DROP = 0.05
-"""A best drop under this share of the initial loss is real but too little to read rates from. Chosen by hand."""
+"""A drop under this share of the initial loss is real, but too little to read rates or noise from. Chosen by hand."""
 WIDE_DECADES = 1.0
 """Seeds whose edges lie further apart than this disagree. Chosen by hand."""
 LIMITS = (1e-7, 1e2)
@@ -38,26 +39,76 @@ LIMITS = (1e-7, 1e2)
 _SAME = 1 + 1e-9
 
 
-@dataclass(frozen=True)
-class Scores:
-    """How short runs ended.
+@dataclass(frozen=True, eq=False)
+class ShortRuns:
+    """The facts of step 3: short runs at constant rates, and how they ended.
 
     Attributes:
         lrs: the rates, rising, [R].
-        final: mean loss of the last steps, [R, S]; infinite where a run diverged.
-        initial: mean loss of the initial weights on the same batches, [S].
-        drop: initial - final, [R, S].
-        mean_drop: [R], and error: [R], its standard error over seeds.
-        drops: whether the loss drops significantly at each rate, [R].
+        losses: mini-batch losses, [R, S, T].
+        untrained: losses of the initial weights on the last batches of each seed, [S, W]. W is the window.
+        cut: the grid was not widened, or seeds were left out, because no more updates were granted.
+
+    >>> runs = ShortRuns(np.array([0.01, 0.1, 1.0]), np.array([[[2.3, 2.2]], [[2.3, 1.0]], [[2.3, np.inf]]]),
+    ...                  np.array([[2.3]]))
+    >>> runs.drops.tolist(), runs.best, runs.steps
+    ([False, True, False], 1, 2)
     """
 
     lrs: np.ndarray
-    final: np.ndarray
-    initial: np.ndarray
-    drop: np.ndarray
-    mean_drop: np.ndarray
-    error: np.ndarray
-    drops: np.ndarray
+    losses: np.ndarray
+    untrained: np.ndarray
+    cut: bool = False
+
+    @property
+    def steps(self) -> int:
+        """T, of each run."""
+        return self.losses.shape[2]
+
+    @property
+    def _last(self) -> np.ndarray:
+        return self.losses[:, :, -self.untrained.shape[1] :]
+
+    @cached_property
+    def initial(self) -> np.ndarray:
+        """Mean loss of the initial weights on the same batches, [S]."""
+        return self.untrained.mean(axis=1)
+
+    @cached_property
+    def final(self) -> np.ndarray:
+        """Mean loss of the last steps, [R, S]; infinite where a run diverged."""
+        final = self._last.mean(axis=2)
+        return np.where(np.isfinite(final), final, np.inf)
+
+    @cached_property
+    def drop(self) -> np.ndarray:
+        """Initial - final, [R, S]."""
+        return self.initial[None] - self.final
+
+    @cached_property
+    def mean_drop(self) -> np.ndarray:
+        """Over seeds, [R]."""
+        return self.drop.mean(axis=1)
+
+    @cached_property
+    def error(self) -> np.ndarray:
+        """The standard error of `mean_drop` over seeds, [R]; with one seed over the batches of the window, which leaves
+        out what seeds differ by. Infinite where a run diverged.
+        """
+        sample = self.drop if self.drop.shape[1] > 1 else self.untrained - self._last[:, 0]
+        bad = np.asarray(~np.isfinite(sample).all(axis=1))
+        if sample.shape[1] == 1:
+            return np.where(bad, np.inf, 0.0)
+        spread = np.where(bad[:, None], 0.0, sample)
+        return np.where(bad, np.inf, spread.std(axis=1, ddof=1) / math.sqrt(sample.shape[1]))
+
+    @cached_property
+    def drops(self) -> np.ndarray:
+        """Whether the loss drops significantly at each rate, [R]."""
+        sure = self.mean_drop > STANDARD_ERRORS * self.error
+        # The share is of the best drop that is sure: where seeds differ on the best rate, lower ones can still be sure.
+        best = float(self.mean_drop[sure].max()) if sure.any() else -math.inf
+        return sure & (self.mean_drop >= SHARE_OF_BEST * best) & (best > NO_DROP * abs(self.initial.mean()))
 
     @property
     def best(self) -> int:
@@ -85,96 +136,78 @@ class Bracket:
     high_interval: tuple[float, float]
 
 
-def scored(lrs: Sequence[float] | np.ndarray, losses: np.ndarray, untrained: np.ndarray) -> Scores:
-    """Return how short runs ended.
+def rate_grid(low: float, high: float, points_per_decade: int) -> list[float]:
+    """Return rates from low to high, evenly spaced in their logarithm, at least two.
 
-    Args:
-        lrs: the rates, rising, [R].
-        losses: mini-batch losses, [R, S, T].
-        untrained: losses of the initial weights on the last batches of each seed, [S, W]. W is the window.
-
-    >>> runs = np.array([[[2.3, 2.2]], [[2.3, 1.0]], [[2.3, np.inf]]])
-    >>> scored([0.01, 0.1, 1.0], runs, np.array([[2.3]])).drops.tolist()
-    [False, True, False]
+    >>> [round(lr, 4) for lr in rate_grid(0.01, 0.1, 2)]
+    [0.01, 0.0316, 0.1]
     """
-    rates, window = np.asarray(lrs, dtype=np.float64), untrained.shape[1]
-    initial = untrained.mean(axis=1)
-    final = losses[:, :, -window:].mean(axis=2)
-    final[~np.isfinite(final)] = np.inf
-    drop = initial[None] - final
-    mean = drop.mean(axis=1)
-    error = _standard_error(drop, losses[:, :, -window:], untrained)
-    sure = mean > STANDARD_ERRORS * error
-    # The share is of the best drop that is sure: where seeds differ on the best rate, lower ones can still be sure.
-    best = float(mean[sure].max()) if sure.any() else -math.inf
-    drops = sure & (mean >= SHARE_OF_BEST * best) & (best > NO_DROP * abs(initial.mean()))
-    return Scores(rates, final, initial, drop, mean, error, drops)
+    points = round(math.log10(high / low) * points_per_decade) + 1
+    return np.geomspace(low, high, max(2, points)).tolist()
 
 
-def _standard_error(drop: np.ndarray, last: np.ndarray, untrained: np.ndarray) -> np.ndarray:
-    """Over seeds; with one seed, over the batches of the window, which leaves out what seeds differ by."""
-    seeds = drop.shape[1]
-    sample = drop if seeds > 1 else untrained - last[:, 0]
-    bad = np.asarray(~np.isfinite(sample).all(axis=1))
-    spread = np.where(bad[:, None], 0.0, sample)
-    if sample.shape[1] == 1:
-        return np.where(bad, np.inf, 0.0)
-    return np.where(bad, np.inf, spread.std(axis=1, ddof=1) / math.sqrt(sample.shape[1]))
+def check_grid(low: float, high: float, limits: tuple[float, float] = LIMITS) -> None:
+    """Raise ConfigError unless low is below high, and both lie within the limits."""
+    if not limits[0] <= low < high <= limits[1]:
+        raise ConfigError(
+            f"low = {low:g} and high = {high:g}", f"low is below high, both in [{limits[0]:g}, {limits[1]:g}]",
+            "leave them out: the grid is widened by itself",
+        )  # fmt: skip
 
 
-def beyond(scores: Scores, points_per_decade: int) -> tuple[float, ...]:
+def beyond(runs: ShortRuns, points_per_decade: int) -> tuple[float, ...]:
     """Return the rates to try besides, a decade more where the answer lies on the border of the grid; none if inside.
 
-    >>> falling = scored([0.01, 0.1], np.array([[[2.3, 2.2]], [[2.3, 1.0]]]), np.array([[2.3]]))
+    >>> falling = ShortRuns(np.array([0.01, 0.1]), np.array([[[2.3, 2.2]], [[2.3, 1.0]]]), np.array([[2.3]]))
     >>> [round(lr, 3) for lr in beyond(falling, 2)]
     [0.316, 1.0]
     """
     steps = 10.0 ** (np.arange(1, points_per_decade + 1) / points_per_decade)
-    harmed = scores.mean_drop < -STANDARD_ERRORS * np.where(np.isfinite(scores.error), scores.error, 0.0)
-    some = bool(scores.drops.any())
+    harmed = runs.mean_drop < -STANDARD_ERRORS * np.where(np.isfinite(runs.error), runs.error, 0.0)
+    some = bool(runs.drops.any())
     found: list[float] = []
-    if (some and scores.best == 0) or (not some and harmed[0]):
-        found += [float(lr) for lr in scores.lrs[0] / steps if lr >= LIMITS[0] / _SAME]
-    if (some and scores.drops[-1]) or (not some and not harmed[-1]):
-        found += [float(lr) for lr in scores.lrs[-1] * steps if lr <= LIMITS[1] * _SAME]
+    if (some and runs.best == 0) or (not some and harmed[0]):
+        found += [float(lr) for lr in runs.lrs[0] / steps if lr >= LIMITS[0] / _SAME]
+    if (some and runs.drops[-1]) or (not some and not harmed[-1]):
+        found += [float(lr) for lr in runs.lrs[-1] * steps if lr <= LIMITS[1] * _SAME]
     return tuple(found)
 
 
-def bracket(scores: Scores) -> Bracket | None:
+def bracket(runs: ShortRuns) -> Bracket | None:
     """Return the bracket; None where the loss drops at no rate.
 
     Seeds are too few for quantiles, so the intervals are ranges over seeds.
 
-    >>> runs = np.array([[[2.3, 2.2]], [[2.3, 1.0]], [[2.3, 1.1]], [[2.3, np.inf]]])
-    >>> found = bracket(scored([0.01, 0.1, 1.0, 10.0], runs, np.array([[2.3]])))
+    >>> losses = np.array([[[2.3, 2.2]], [[2.3, 1.0]], [[2.3, 1.1]], [[2.3, np.inf]]])
+    >>> found = bracket(ShortRuns(np.array([0.01, 0.1, 1.0, 10.0]), losses, np.array([[2.3]])))
     >>> round(found.low, 2), found.high, found.high_interval
     (0.1, 1.0, (1.0, 10.0))
     """
-    if not scores.drops.any():
+    if not runs.drops.any():
         return None
-    high = _edge(scores.drops, scores.best)
-    low = float(scores.lrs[_lowest(scores)])
-    after = np.append(scores.lrs[1:], scores.lrs[-1])  # the next rate up, or the last
-    lows, tops, firsts = [low], [float(scores.lrs[high])], [float(after[high])]
-    for own in scores.drop.T:
+    high = _edge(runs.drops, runs.best)
+    low = float(runs.lrs[_lowest(runs)])
+    after = np.append(runs.lrs[1:], runs.lrs[-1])  # the next rate up, or the last
+    lows, tops, firsts = [low], [float(runs.lrs[high])], [float(after[high])]
+    for own in runs.drop.T:
         works = own >= SHARE_OF_BEST * max(own.max(), 0.0)
         edge = _edge(works & (own > 0), int(np.argmax(own)))
-        lows.append(float(scores.lrs[np.argmax(own)]))
-        tops.append(float(scores.lrs[edge]))
+        lows.append(float(runs.lrs[np.argmax(own)]))
+        tops.append(float(runs.lrs[edge]))
         firsts.append(float(after[edge]))
-    top = float(scores.lrs[high])
+    top = float(runs.lrs[high])
     lr = max(low, min(math.sqrt(low * top), top / MARGIN))
     return Bracket(lr, low, top, (min(lows), max(lows)), (min(tops), max(firsts)))
 
 
-def _lowest(scores: Scores) -> int:
+def _lowest(runs: ShortRuns) -> int:
     """The lowest rate, from the best one down without a gap, not significantly above the least, seed by seed.
 
     One seed alone cannot say what is significant: then it is the best one.
     """
-    at, best = scores.best, scores.drop[scores.best]
-    while len(best) > 1 and at > 0 and np.isfinite(scores.drop[at - 1]).all():
-        lost = best - scores.drop[at - 1]
+    at, best = runs.best, runs.drop[runs.best]
+    while len(best) > 1 and at > 0 and np.isfinite(runs.drop[at - 1]).all():
+        lost = best - runs.drop[at - 1]
         if lost.mean() > STANDARD_ERRORS * lost.std(ddof=1) / math.sqrt(len(best)):
             break
         at -= 1
@@ -189,76 +222,65 @@ def _edge(works: np.ndarray, best: int) -> int:
     return edge
 
 
-def judged(scores: Scores, found: Bracket | None, steps: int, *, cut: bool = False) -> tuple[Finding, ...]:
+def judge(runs: ShortRuns, found: Bracket | None) -> tuple[Finding, ...]:
     """Return the findings of step 3: whether the loss drops, whether the grid held the answer, whether seeds agree.
 
     Args:
-        scores, found: from `scored` and `bracket`.
-        steps: of the short runs.
-        cut: the grid was not widened, or seeds were left out, because no more updates were granted.
+        runs: the facts.
+        found: from `bracket`.
     """
-    if found is None:
-        return (_no_drop(scores, steps),)
-    return (_drop(scores, steps), _inside(scores, cut=cut), _agreement(scores, found))
+    return (_no_drop(runs),) if found is None else (_drop(runs), _inside(runs), _agreement(runs, found))
 
 
-def _no_drop(scores: Scores, steps: int) -> Finding:
-    many, low, high = len(scores.lrs), scores.lrs[0], scores.lrs[-1]
-    lost = int(np.isinf(scores.final).any(axis=1).sum())
-    start = float(scores.initial.mean())
+def _no_drop(runs: ShortRuns) -> Finding:
+    lost = int(np.isinf(runs.final).any(axis=1).sum())
     return Finding(
-        name="loss-drops",
-        verdict="fail",
-        reason=f"at none of {many} rates from {low:.2g} to {high:.2g} does the loss drop from {start:.4g} within "
-        f"{steps} steps; {lost} of them diverged",
+        name="loss-drops", verdict="fail",
+        reason=f"at none of {len(runs.lrs)} rates from {runs.lrs[0]:.2g} to {runs.lrs[-1]:.2g} does the loss drop from "
+        f"{float(runs.initial.mean()):.4g} within {runs.steps} steps; {lost} of them diverged",
         advice="a model that learns drops its loss here: run overfit_sample first, then look at initialisation, data "
         "and labels",
-    )
+    )  # fmt: skip
 
 
-def _drop(scores: Scores, steps: int) -> Finding:
-    at, start = scores.best, float(scores.initial.mean())
-    drop, error = float(scores.mean_drop[at]), float(scores.error[at])
+def _drop(runs: ShortRuns) -> Finding:
+    at, start = runs.best, float(runs.initial.mean())
+    drop, error = float(runs.mean_drop[at]), float(runs.error[at])
     small = drop < LEAST_DROP * abs(start)
     return Finding(
-        name="loss-drops",
-        verdict="suspect" if small else "pass",
-        reason=f"at rate {scores.lrs[at]:.2g} the loss drops from {start:.4g} to {start - drop:.4g} in {steps} steps "
-        f"({drop:.3g} +- {error:.2g} over seeds)",
+        name="loss-drops", verdict="suspect" if small else "pass",
+        reason=f"at rate {runs.lrs[at]:.2g} the loss drops from {start:.4g} to {start - drop:.4g} in {runs.steps} "
+        f"steps ({drop:.3g} +- {error:.2g} over seeds)",
         advice=f"a drop of {drop / abs(start):.1%} is little to read rates from: give more steps" if small else None,
-    )
+    )  # fmt: skip
 
 
-def _inside(scores: Scores, *, cut: bool) -> Finding:
-    side = "above" if scores.drops[-1] else "below" if scores.best == 0 else None
+def _inside(runs: ShortRuns) -> Finding:
+    side = "above" if runs.drops[-1] else "below" if runs.best == 0 else None
+    advice = "look at the scale of inputs and loss: rates this far out are not usual"
+    if runs.cut:
+        advice = "no more updates were granted: a larger budget looks further"
     return Finding(
-        name="inside-the-grid",
-        verdict="suspect" if side else "pass",
-        reason=f"the rates tried, {scores.lrs[0]:.2g} to {scores.lrs[-1]:.2g}, "
+        name="inside-the-grid", verdict="suspect" if side else "pass",
+        reason=f"the rates tried, {runs.lrs[0]:.2g} to {runs.lrs[-1]:.2g}, "
         + (f"do not hold the answer: it may lie {side}" if side else "hold the bracket inside them"),
-        advice=None
-        if side is None
-        else "no more updates were granted: a larger budget looks further"
-        if cut
-        else "look at the scale of inputs and loss: rates this far out are not usual",
-    )
+        advice=advice if side else None,
+    )  # fmt: skip
 
 
-def _agreement(scores: Scores, found: Bracket) -> Finding:
-    seeds = scores.final.shape[1]
-    apart = math.log10(found.high_interval[1] / found.high_interval[0])
+def _agreement(runs: ShortRuns, found: Bracket) -> Finding:
+    seeds, (low, high) = runs.final.shape[1], found.high_interval
     if seeds == 1:
         return Finding(
             name="seeds-agree", verdict="suspect", reason="one seed says nothing about the next", advice="use 3 seeds"
         )
+    apart = math.log10(high / low)
     wide = apart > WIDE_DECADES
     return Finding(
-        name="seeds-agree",
-        verdict="suspect" if wide else "pass",
-        reason=f"over {seeds} seeds the upper edge lies within {found.high_interval[0]:.2g} to "
-        f"{found.high_interval[1]:.2g}, {apart:.2f} decades",
+        name="seeds-agree", verdict="suspect" if wide else "pass",
+        reason=f"over {seeds} seeds the upper edge lies within {low:.2g} to {high:.2g}, {apart:.2f} decades",
         advice="give more seeds, or go on with the lower half of the bracket" if wide else None,
-    )
+    )  # fmt: skip
 
 
 NEITHER_END = (

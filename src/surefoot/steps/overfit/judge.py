@@ -1,4 +1,4 @@
-"""From runs on a small sample at several rates to the verdict of step 2: can this model learn anything by heart?"""
+"""Step 2, judged: from runs on a small sample at several rates to whether this model can learn anything by heart."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from surefoot.record.decision import Finding
-from surefoot.record.run import Record
+from surefoot.record.decision import Finding, fails, passes, suspect
+from surefoot.record.run import Record, Row
+from surefoot.steps.wiring.judge import softmax_floor
 
 FALLS = 0.9
 """A loss has fallen when it is under this share of the initial one. Chosen by hand: noise over a whole pass is less."""
@@ -22,11 +23,26 @@ WRONG_STATISTICS = 0.9
 LIMITS = (1e-6, 1e2)
 """No rates are tried beyond. Chosen by hand."""
 _SAME = 1 + 1e-9
+_HALF_A_DECADE = math.sqrt(10)
+_GONE = ("diverged", "explodes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleFacts:
-    """What is known of the sample and the model before training; the fields are those of `measure.Sample`."""
+class Sample:
+    """What can be said of a sample and the model before anything is trained.
+
+    Attributes:
+        examples: N.
+        batch_size: examples per update.
+        parameters: trainable numbers of the model.
+        outputs: classes C, or values per example.
+        initial_loss: mean loss of the initial weights, in training mode.
+        contradictions: groups of examples with identical input and different targets, each with their names.
+        best_accuracy: share that can be right at most, given the contradictions; None for a regression.
+        target_variance: mean over the values of the targets' variance; None for classes.
+        probabilities: whether the outputs for classes are already probabilities.
+        functional_dropout: whether the untrained model in training mode still gives other outputs each time.
+    """
 
     examples: int
     batch_size: int
@@ -39,47 +55,32 @@ class SampleFacts:
     probabilities: bool = False
     functional_dropout: bool = False
 
-    @property
-    def classifies(self) -> bool:
-        """Whether targets are classes."""
-        return self.best_accuracy is not None
-
 
 @dataclass(frozen=True)
-class Trials:
-    """The runs by their rate, and what they were to reach.
+class Facts:
+    """The sample, and the runs on it.
 
     Attributes:
-        records: a row for each pass; its validation is the sample itself, in evaluation mode.
-        facts: of the sample.
+        sample: what was known before training.
         enough: the loss at which a regression is learned; None for classes.
+        records: of the runs by their rate: a row for each pass; its validation is the sample, in evaluation mode.
         cut: the runs were ended, or no others begun, because no more examples were granted.
     """
 
-    records: Mapping[float, Record] = field(default_factory=dict)
-    facts: SampleFacts = field(default_factory=lambda: SampleFacts(examples=0, batch_size=1, parameters=0, outputs=1,
-                                                                   initial_loss=math.nan))  # fmt: skip
+    sample: Sample
     enough: float | None = None
+    records: Mapping[float, Record] = field(default_factory=dict)
     cut: bool = False
 
-    def trained(self, lr: float) -> bool:
+    def learned_in_training(self, lr: float) -> bool:
         """Whether a run learned the sample in training mode."""
-        last = self.records[lr].last
-        if last is None:
-            return False
-        return last.train_accuracy == 1.0 if self.enough is None else last.train_loss <= self.enough
-
-    def learned(self, lr: float) -> bool:
-        """Whether a run learned the sample in training mode and in evaluation mode."""
-        last = self.records[lr].last
-        if last is None or not self.trained(lr):
-            return False
-        return last.val_accuracy == 1.0 if self.enough is None else (last.val_loss or 0.0) <= self.enough
+        return learned_in_training(self.records[lr].last, self.enough)
 
     @property
     def passed(self) -> list[float]:
         """The rates at which the sample was learned in both modes, the quickest and then the lowest first."""
-        return sorted((lr for lr in self.records if self.learned(lr)), key=lambda lr: (_steps(self.records[lr]), lr))
+        rates = [lr for lr, record in self.records.items() if learned(record.last, self.enough)]
+        return sorted(rates, key=lambda lr: (_steps(self.records[lr]), lr))
 
     @property
     def best(self) -> float:
@@ -88,10 +89,10 @@ class Trials:
 
     def fate(self, lr: float) -> str:
         """What the loss did: "learned", "falls", "flat", "explodes" or "diverged"."""
-        record, initial = self.records[lr], self.facts.initial_loss
+        record, initial = self.records[lr], self.sample.initial_loss
         if record.outcome.kind == "diverged":
             return "diverged"
-        if self.learned(lr):
+        if learned(record.last, self.enough):
             return "learned"
         loss = _last_loss(record)
         if loss > EXPLODES * abs(initial) + abs(initial) * (initial < 0):
@@ -99,169 +100,162 @@ class Trials:
         return "falls" if loss < initial - (1 - FALLS) * abs(initial) else "flat"
 
 
-def beyond(trials: Trials) -> tuple[float, ...]:
+def loss_enough(sample: Sample, *, custom_loss: bool) -> float | None:
+    """Return the loss at which a regression is learned; None for classes, of which all must be right."""
+    if sample.best_accuracy is not None:
+        return None
+    whole = abs(sample.initial_loss) if custom_loss or sample.target_variance is None else sample.target_variance
+    return LEARNED_VARIANCE * whole
+
+
+def learned_in_training(row: Row | None, enough: float | None) -> bool:
+    """Return whether the sample is known by heart in training mode, over the last pass.
+
+    Args:
+        row: of a pass.
+        enough: the loss to reach, or None for 100 % accuracy.
+    """
+    return row is not None and _is_learned(row.train_loss, row.train_accuracy, enough)
+
+
+def learned(row: Row | None, enough: float | None) -> bool:
+    """Return whether the sample is known by heart, in training mode and after the pass in evaluation mode too."""
+    return row is not None and learned_in_training(row, enough) and _is_learned(row.val_loss, row.val_accuracy, enough)
+
+
+def _is_learned(loss: float | None, accuracy: float | None, enough: float | None) -> bool:
+    return accuracy == 1.0 if enough is None else loss is not None and loss <= enough
+
+
+def beyond(facts: Facts) -> tuple[float, ...]:
     """Return two rates more, half a decade apart, on the side where the best rate lies on the border; none if inside.
 
     Where every run diverged or exploded the border is the lower one.
     """
-    lrs = sorted(trials.records)
-    gone = all(trials.fate(lr) in ("diverged", "explodes") for lr in lrs)
-    half = math.sqrt(10)
-    if gone or (trials.best == lrs[0] and trials.fate(lrs[0]) != "flat"):
-        return tuple(sorted(lr for lr in (lrs[0] / half, lrs[0] / 10) if lr >= LIMITS[0] / _SAME))
-    top = trials.fate(lrs[-1])
-    if trials.best == lrs[-1] or (top == "flat" and not any(trials.fate(lr) == "falls" for lr in lrs)):
-        return tuple(lr for lr in (lrs[-1] * half, lrs[-1] * 10) if lr <= LIMITS[1] * _SAME)
+    fates = {lr: facts.fate(lr) for lr in sorted(facts.records)}
+    low, high = min(fates), max(fates)
+    if all(fate in _GONE for fate in fates.values()) or (facts.best == low and fates[low] != "flat"):
+        return tuple(lr for lr in (low / 10, low / _HALF_A_DECADE) if lr >= LIMITS[0] / _SAME)
+    if facts.best == high or (fates[high] == "flat" and "falls" not in fates.values()):
+        return tuple(lr for lr in (high * _HALF_A_DECADE, high * 10) if lr <= LIMITS[1] * _SAME)
     return ()
 
 
-def judged(trials: Trials) -> tuple[Finding, ...]:
+def judge(facts: Facts) -> list[Finding]:
     """Return the findings: whether the sample is learned by heart, and if not, what the runs say of the cause.
 
     Reading the runs: notes of the lecture "Training Neural Networks II" (CS231n; EECS 498), step 2: a loss that does
     not go down means a rate too low or a bad initialisation, one that explodes a rate too high or a bad initialisation.
     """
-    findings = []
-    facts = trials.facts
-    if facts.probabilities:
-        findings.append(_softmax(trials))
-    if facts.contradictions:
-        findings.append(_contradiction(facts))
-    if facts.functional_dropout:
-        findings.append(_still_random())
-    passed = trials.passed
-    if passed:
-        lr = passed[0]
-        findings.append(Finding(name="learns-by-heart", verdict="pass", reason=_success(trials, lr)))
-        return tuple(findings)
-    if trials.cut:
-        findings.append(_unfinished(trials))
-        return tuple(findings)
-    only_training = [lr for lr in trials.records if trials.trained(lr)]
-    findings.append(_statistics(trials, only_training) if only_training else _failure(trials))
-    return tuple(findings)
+    sample, findings = facts.sample, []
+    if sample.probabilities:
+        reason = (
+            "the outputs are already probabilities, and cross-entropy takes the softmax once more: the loss cannot "
+            f"fall under {softmax_floor(sample.outputs):.4g}, which is ln(e + C - 1) - 1 for {sample.outputs} classes"
+        )
+        advice = "return the logits: remove the softmax at the end of the model"
+        findings.append(fails("softmax-before-loss", reason, advice))
+    if sample.contradictions:
+        findings.append(_contradiction(sample))
+    if sample.functional_dropout:
+        reason = "with torch's dropout modules off, the model in training mode still gives other outputs each time"
+        advice = "functional dropout and other noise cannot be switched off from outside: make it a module"
+        findings.append(suspect("noise-inside", reason, advice))
+    if facts.passed:
+        return [*findings, _success(facts)]
+    if facts.cut:
+        return [*findings, _unfinished(facts)]
+    only_training = [lr for lr in facts.records if facts.learned_in_training(lr)]
+    return [*findings, _statistics(facts, only_training) if only_training else _failure(facts)]
 
 
-def _success(trials: Trials, lr: float) -> str:
-    steps, facts = _steps(trials.records[lr]), trials.facts
-    what = "every one right" if trials.enough is None else f"loss under {trials.enough:.3g}"
-    return f"{facts.examples} examples are learned by heart in {steps} steps at rate {lr:.2g}: {what}, in both modes"
+def _contradiction(sample: Sample) -> Finding:
+    right = "" if sample.best_accuracy is None else f": at most {sample.best_accuracy:.1%} can be right"
+    inputs = f"{len(sample.contradictions)} inputs of the sample stand there with different targets"
+    reason = f"{inputs}{right}, such as {', '.join(sample.contradictions[0][:3])}"
+    return suspect("contradicting-labels", reason, "mend the labels; surefoot data check finds all of them")
 
 
-def _failure(trials: Trials) -> Finding:
-    fates = {lr: trials.fate(lr) for lr in sorted(trials.records)}
-    lrs, initial = list(fates), trials.facts.initial_loss
-    tried = f"{len(lrs)} rates from {lrs[0]:.2g} to {lrs[-1]:.2g}"
-    if all(fate in ("diverged", "explodes") for fate in fates.values()):
-        return Finding(
-            name="explodes", verdict="fail",
-            reason=f"the loss explodes at each of {tried}, from {initial:.4g} at the start",
-            advice="the rate is too high or the initialisation bad: look at the scale of weights, inputs and targets",
-        )  # fmt: skip
-    if "falls" not in fates.values():
-        return Finding(
-            name="does-not-fall", verdict="fail",
-            reason=f"the loss falls at none of {tried}; it starts at {initial:.4g}, and its least end is "
-            f"{_last_loss(trials.records[trials.best]):.4g}",
-            advice="the rate is too low or the initialisation bad, or gradients do not reach the weights: check "
-            "the wiring, then look at activations layer by layer",
-        )  # fmt: skip
-    return _plateau(trials)
+def _success(facts: Facts) -> Finding:
+    lr = facts.passed[0]
+    what = "every one right" if facts.enough is None else f"loss under {facts.enough:.3g}"
+    quick = f"{facts.sample.examples} examples are learned by heart in {_steps(facts.records[lr])} steps"
+    return passes("learns-by-heart", f"{quick} at rate {lr:.2g}: {what}, in both modes")
 
 
-def _unfinished(trials: Trials) -> Finding:
+def _unfinished(facts: Facts) -> Finding:
     """Short runs that fall prove nothing yet; that none of them falls is worth a look."""
-    record = trials.records[trials.best]
-    falls = any(trials.fate(lr) == "falls" or trials.trained(lr) for lr in trials.records)
-    return Finding(
-        name="unfinished", verdict="pass" if falls else "suspect",
-        reason=f"not decided: {_at_best(trials)} in {_steps(record)} steps, and no more examples were granted",
-        advice=None if falls else "surefoot check gives this step all the time that it takes",
-    )  # fmt: skip
+    steps = f"{_steps(facts.records[facts.best])} steps"
+    reason = f"not decided: {_at_best(facts)} in {steps}, and no more examples were granted"
+    if any(facts.fate(lr) == "falls" or facts.learned_in_training(lr) for lr in facts.records):
+        return passes("unfinished", reason)
+    return suspect("unfinished", reason, "surefoot check gives this step all the time that it takes")
 
 
-def _at_best(trials: Trials) -> str:
-    record, initial = trials.records[trials.best], trials.facts.initial_loss
-    last, loss = record.last, _last_loss(record)
-    accuracy = "" if last is None or last.train_accuracy is None else f" and {last.train_accuracy:.1%} right"
+def _at_best(facts: Facts) -> str:
+    record, initial = facts.records[facts.best], facts.sample.initial_loss
+    right, loss = None if record.last is None else record.last.train_accuracy, _last_loss(record)
+    accuracy = "" if right is None else f" and {right:.1%} right"
     goes = "falls" if loss < initial else "goes"
-    return f"at best, at rate {trials.best:.2g}, the loss {goes} from {initial:.4g} to {loss:.4g}{accuracy}"
+    return f"at best, at rate {facts.best:.2g}, the loss {goes} from {initial:.4g} to {loss:.4g}{accuracy}"
 
 
-def _plateau(trials: Trials) -> Finding:
-    facts, record, seen = trials.facts, trials.records[trials.best], _at_best(trials)
-    if _falling(record):
-        return Finding(
-            name="still-falling", verdict="suspect",
-            reason=f"{seen} in {_steps(record)} steps, and was still falling",
-            advice=f"give more time: max_steps = {4 * _steps(record)}",
-        )  # fmt: skip
-    if facts.contradictions or facts.probabilities:
-        return Finding(
-            name="plateau", verdict="fail", reason=f"{seen} and stays there",
-            advice="the cause was found: see the finding before this one",
-        )  # fmt: skip
-    if facts.examples * facts.outputs > facts.parameters:
-        return Finding(
-            name="capacity", verdict="suspect",
-            reason=f"{seen} and stays there; {facts.parameters:,} parameters for {facts.outputs} outputs are "
-            f"fewer than {facts.examples} examples need to be learned by heart",
-            advice="so small a model cannot pass this test on this sample: give fewer examples, or go on",
-        )  # fmt: skip
-    return Finding(
-        name="plateau", verdict="fail",
-        reason=f"{seen} and stays there, although {facts.parameters:,} parameters could hold {facts.examples} examples",
-        advice="look for a bottleneck in the model, saturated or dead units, inputs that do not tell the examples "
-        "apart, wrong labels, and noise inside the model",
-    )  # fmt: skip
-
-
-def _statistics(trials: Trials, lrs: list[float]) -> Finding:
-    def seen(lr: float) -> float:
-        last = trials.records[lr].last
-        value = None if last is None else last.val_accuracy if trials.enough is None else -(last.val_loss or math.inf)
+def _statistics(facts: Facts, lrs: list[float]) -> Finding:
+    def score(lr: float) -> float:
+        last = facts.records[lr].last
+        value = None if last is None else last.val_accuracy if facts.enough is None else -(last.val_loss or math.inf)
         return -math.inf if value is None else value
 
-    lr = max(lrs, key=seen)
-    best = seen(lr)
-    what = f"{best:.1%} right" if trials.enough is None else f"a loss of {-best:.4g}"
-    unusable = best < WRONG_STATISTICS if trials.enough is None else True
-    return Finding(
-        name="statistics", verdict="fail" if unusable else "suspect",
-        reason=f"at rate {lr:.2g} the sample is learned in training mode, but in evaluation mode there are {what}",
-        advice="the running statistics of batch norm do not fit the weights: look at its momentum, at very small "
-        "batches, and at modules that behave differently in the two modes",
-    )  # fmt: skip
+    lr = max(lrs, key=score)
+    what = f"{score(lr):.1%} right" if facts.enough is None else f"a loss of {-score(lr):.4g}"
+    usable = facts.enough is None and score(lr) >= WRONG_STATISTICS
+    reason = f"at rate {lr:.2g} the sample is learned in training mode, but in evaluation mode there are {what}"
+    advice = (
+        "the running statistics of batch norm do not fit the weights: look at its momentum, at very small batches, and "
+        "at modules that behave differently in the two modes"
+    )
+    return (suspect if usable else fails)("statistics", reason, advice)
 
 
-def _softmax(trials: Trials) -> Finding:
-    classes = trials.facts.outputs
-    floor = math.log(math.e + classes - 1) - 1
-    return Finding(
-        name="softmax-before-loss", verdict="fail",
-        reason=f"the outputs are already probabilities, and cross-entropy takes the softmax once more: the loss cannot "
-        f"fall under {floor:.4g}, which is ln(e + C - 1) - 1 for {classes} classes",
-        advice="return the logits: remove the softmax at the end of the model",
-    )  # fmt: skip
+def _failure(facts: Facts) -> Finding:
+    fates = {lr: facts.fate(lr) for lr in sorted(facts.records)}
+    initial = f"{facts.sample.initial_loss:.4g}"
+    rates = f"{len(fates)} rates from {min(fates):.2g} to {max(fates):.2g}"
+    if all(fate in _GONE for fate in fates.values()):
+        reason = f"the loss explodes at each of {rates}, from {initial} at the start"
+        advice = "the rate is too high or the initialisation bad: look at the scale of weights, inputs and targets"
+        return fails("explodes", reason, advice)
+    if "falls" in fates.values():
+        return _plateau(facts)
+    least = f"{_last_loss(facts.records[facts.best]):.4g}"
+    reason = f"the loss falls at none of {rates}; it starts at {initial}, and its least end is {least}"
+    advice = (
+        "the rate is too low or the initialisation bad, or gradients do not reach the weights: check the wiring, then "
+        "look at activations layer by layer"
+    )
+    return fails("does-not-fall", reason, advice)
 
 
-def _contradiction(facts: SampleFacts) -> Finding:
-    first = ", ".join(facts.contradictions[0][:3])
-    right = "" if facts.best_accuracy is None else f": at most {facts.best_accuracy:.1%} can be right"
-    return Finding(
-        name="contradicting-labels", verdict="suspect",
-        reason=f"{len(facts.contradictions)} inputs of the sample stand there with different targets{right}, such as "
-        f"{first}",
-        advice="mend the labels; surefoot data check finds all of them",
-    )  # fmt: skip
-
-
-def _still_random() -> Finding:
-    return Finding(
-        name="noise-inside", verdict="suspect",
-        reason="with torch's dropout modules off, the model in training mode still gives other outputs each time",
-        advice="functional dropout and other noise cannot be switched off from outside: make it a module",
-    )  # fmt: skip
+def _plateau(facts: Facts) -> Finding:
+    sample, record, ends = facts.sample, facts.records[facts.best], _at_best(facts)
+    if _still_falling(record):
+        reason = f"{ends} in {_steps(record)} steps, and was still falling"
+        return suspect("still-falling", reason, f"give more time: max_steps = {4 * _steps(record)}")
+    if sample.contradictions or sample.probabilities:
+        return fails("plateau", f"{ends} and stays there", "the cause was found: see the finding before this one")
+    if sample.examples * sample.outputs > sample.parameters:
+        reason = (
+            f"{ends} and stays there; {sample.parameters:,} parameters for {sample.outputs} outputs are "
+            f"fewer than {sample.examples} examples need to be learned by heart"
+        )
+        advice = "so small a model cannot pass this test on this sample: give fewer examples, or go on"
+        return suspect("capacity", reason, advice)
+    room = f"although {sample.parameters:,} parameters could hold {sample.examples} examples"
+    advice = (
+        "look for a bottleneck in the model, saturated or dead units, inputs that do not tell the examples apart, "
+        "wrong labels, and noise inside the model"
+    )
+    return fails("plateau", f"{ends} and stays there, {room}", advice)
 
 
 def _last_loss(record: Record) -> float:
@@ -274,10 +268,11 @@ def _steps(record: Record) -> int:
     return record.last.step if record.last is not None else record.outcome.step
 
 
-def _falling(record: Record) -> bool:
-    """Whether the mean loss of the last eighth of the run is well under that of the eighth before the last quarter."""
+def _still_falling(record: Record) -> bool:
+    """Whether the mean loss of the last eighth of the run is well under that of the eighth before the last quarter.
+
+    Fewer than eight passes do not tell.
+    """
     losses = [row.train_loss for row in record.rows]
     eighth = len(losses) // 8
-    if eighth == 0:
-        return False
-    return sum(losses[-eighth:]) < STILL_FALLING * sum(losses[-3 * eighth : -2 * eighth])
+    return eighth > 0 and sum(losses[-eighth:]) < STILL_FALLING * sum(losses[-3 * eighth : -2 * eighth])

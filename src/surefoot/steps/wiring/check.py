@@ -9,25 +9,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory
-from surefoot.record.decision import Decision, Finding, cost_in_examples
+from surefoot.models.build import Factory, build
+from surefoot.record.decision import Decision, Finding, cost_in_examples, decision, fails, worst
+from surefoot.steps.probe import lenient_data
 from surefoot.steps.untouched import untouched
-from surefoot.steps.wiring import judge
 from surefoot.steps.wiring.dependence import MOST_EXAMPLES, dependence
-from surefoot.steps.wiring.gradients import reach
-from surefoot.steps.wiring.judge_user_step import own_step as judge_step
-from surefoot.steps.wiring.measure import DESCENT_PASSES, MODES_PASSES, batch, descent, forward, loss_kind, modes
-from surefoot.steps.wiring.prepare import decided, prepared
-from surefoot.steps.wiring.rectifiers import RELU_BATCHES, rectifiers
-from surefoot.steps.wiring.user_step import OwnStep, own_step
+from surefoot.steps.wiring.judge import Fit, judge, judge_fit
+from surefoot.steps.wiring.judge_training import judge_dependence, judge_user_step
+from surefoot.steps.wiring.measure import measure, measure_fit, measured_examples
+from surefoot.steps.wiring.user_step import UserStep, try_user_step
+from surefoot.training.machine import machine
 from surefoot.training.population.engine import Engine
-from surefoot.training.task import Loss, Task
+from surefoot.training.task import Loss, Task, task
 
 _CLAIM = "data, model, loss and step fit together: the loss reaches every weight, falls along it, and the inputs matter"
-
-_FORWARD_PASSES = 1 + MODES_PASSES + RELU_BATCHES
-"""Batches whose outputs alone are looked at, besides those of `descent`."""
 
 
 def check_wiring(
@@ -35,7 +32,7 @@ def check_wiring(
     data: Any,
     loss: Loss | None = None,
     *,
-    step: OwnStep | None = None,
+    step: UserStep | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     most_examples: int | None = None,
     engine: Engine | None = None,
@@ -86,65 +83,88 @@ def check_wiring(
             "pass the module whose parameters the optimizer holds",
         )
     with untouched(model, optimizer, data) as proof:
-        task, findings = prepared(model, data, loss, seed=seed, device=device, precision=precision, threads=threads)
+        whole, findings = fitting_task(
+            model, data, loss, seed=seed, device=device, precision=precision, threads=threads
+        )
         evidence: dict[str, Any] = {}
-        if task is not None:
-            with task.machine.computing():
-                findings += _checked(task, evidence, most_examples, engine)
+        if whole is not None:
+            with whole.machine.computing():
+                findings += _checked(whole, evidence, most_examples, engine)
                 if step is not None and isinstance(model, nn.Module):
-                    seen = own_step(task, model, step, optimizer)
-                    evidence["own_step"] = dataclasses.asdict(seen)
-                    findings += judge_step(**evidence["own_step"])
-    seconds = time.perf_counter() - began
-    return decided(0, "wiring", _CLAIM, findings, evidence=evidence, untouched=proof.digest, seconds=seconds)
+                    facts = try_user_step(whole, model, step, optimizer)
+                    evidence["own_step"] = dataclasses.asdict(facts)
+                    findings += judge_user_step(facts)
+    more: dict[str, Any] = {"evidence": evidence, "untouched": proof.digest, "seconds": time.perf_counter() - began}
+    if worst(findings) == "pass":
+        more["reason"] = f"all {len(findings)} checks passed"
+    return decision(0, "wiring", _CLAIM, findings, **more)
 
 
 def light_examples(task: Task) -> int:
     """Return what step 0 costs without a moment's training where nothing is wrong, in training examples."""
-    size = len(batch(task)[1])
-    return cost_in_examples(2 * size, (_FORWARD_PASSES + DESCENT_PASSES) * size)
+    return cost_in_examples(*measured_examples(task))
 
 
-def _checked(task: Task, evidence: dict[str, Any], most_examples: int | None, engine: Engine | None) -> list[Finding]:
-    """Return what every check on copies of the model found, and put its numbers into `evidence`."""
-    x, y = batch(task)
-    with torch.no_grad():
-        outputs = forward(task, task.fresh_model().train(), x)
-    kind, both = loss_kind(task, outputs, y), modes(task)
-    relus, examples = rectifiers(task)
-    reached, slope = reach(task), descent(task)
-    layers = [(each.units, each.dead) for each in relus]
-    evidence["loss"] = {**dataclasses.asdict(kind), **dataclasses.asdict(both)}
-    evidence["gradients"] = dataclasses.asdict(reached)
-    evidence["relus"] = {"units": [units for units, _ in layers], "dead": [dead for _, dead in layers]}
-    evidence["descent"] = dataclasses.asdict(slope)
-    evidence["trained_examples"] = (reached.batches + 1) * len(y)
-    evidence["evaluated_examples"] = (_FORWARD_PASSES + 1 + len(slope.changes)) * len(y)
-    found = judge.loss_and_outputs(
-        **_without(evidence["loss"], "sums"), classes=task.data.outputs if task.classifies else None
-    )
-    dead = any(units >= judge.LEAST_UNITS and dead == units for units, dead in layers)
-    found += judge.gradients(**_without(evidence["gradients"], "batches"), dead_layer=dead)
-    found += [judge.dead_relus(layers, examples), judge.descent(**evidence["descent"])]
-    if all(finding.verdict != "fail" for finding in found):  # else it would only be found again
-        found += _carried_over(task, evidence, most_examples, engine)
-    return found
-
-
-def _carried_over(
-    task: Task, evidence: dict[str, Any], most_examples: int | None, engine: Engine | None
-) -> list[Finding]:
-    """Return whether a moment's training carries over, as far as what is left allows, and book what it took."""
-    spent = cost_in_examples(evidence["trained_examples"], evidence["evaluated_examples"])
-    left = MOST_EXAMPLES if most_examples is None else min(MOST_EXAMPLES, most_examples - spent)
-    learned = dependence(task, left, engine)
+def _checked(whole: Task, evidence: dict[str, Any], most_examples: int | None, engine: Engine | None) -> list[Finding]:
+    """Return the findings of every check on copies of the model, and put their numbers into `evidence`."""
+    facts = measure(whole)
+    evidence["loss"] = dataclasses.asdict(facts.loss) | dataclasses.asdict(facts.modes)
+    evidence["gradients"] = dataclasses.asdict(facts.reach)
+    evidence["relus"] = {name: [getattr(relu, name) for relu in facts.rectifiers] for name in ("units", "dead")}
+    evidence["descent"] = dataclasses.asdict(facts.descent)
+    evidence["trained_examples"], evidence["evaluated_examples"] = facts.trained_examples, facts.evaluated_examples
+    findings = judge(facts)
+    if worst(findings) == "fail":  # a moment's training would only show it again
+        return findings
+    left = MOST_EXAMPLES
+    if most_examples is not None:
+        left = min(left, most_examples - cost_in_examples(facts.trained_examples, facts.evaluated_examples))
+    learned = dependence(whole, left, engine)
     if learned is None:
-        return []
+        return findings
     evidence["dependence"] = dataclasses.asdict(learned)
     for name in ("trained_examples", "evaluated_examples"):
         evidence[name] += sum(getattr(look, name) for look in learned.looks)
-    return [judge.dependence(**_without(evidence["dependence"], "looks", "seconds"))]
+    return [*findings, judge_dependence(learned)]
 
 
-def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in names}
+def fitting_task(
+    model: str | nn.Module | Factory,
+    data: Any,
+    loss: Loss | None,
+    *,
+    seed: int,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> tuple[Task | None, list[Finding]]:
+    """Return the task, if model, data and loss make one, and the findings on the way to it.
+
+    A model may have more outputs than labels occur; the data then gets the classes that are missing. With a loss of
+    the user's own, outputs that are not one logit per class are let be, and the labels are what that loss takes.
+
+    Raises:
+        ConfigError, DataError: there is no such model, data or device.
+    """
+    whole, refused = lenient_data(data, seed=seed)
+    template = build(model, whole.input_shape, whole.outputs, seed)
+    place = machine(device, precision, threads, template, whole.input_shape)
+    fit = measure_fit(whole, template, place, seed)
+    findings = judge_fit(fit, refused, custom_loss=loss is not None)
+    if worst(findings) == "fail":
+        return None, findings
+    try:
+        whole = _with_all_classes(whole, fit, custom_loss=loss is not None)
+        return task(whole, model, loss=loss, seed=seed, device=device, precision=precision, threads=threads), findings
+    except ConfigError as error:  # model, data and machine passed before, so it is how they fit
+        name = "gradients" if "trainable parameter" in error.given else "shapes"
+        return None, [*findings, fails(name, f"{error.given}: {error.allowed}", error.do)]
+
+
+def _with_all_classes(data: DataSet, fit: Fit, *, custom_loss: bool) -> DataSet:
+    if data.classes is None or fit.outputs is None:
+        return data
+    if custom_loss and (len(fit.outputs) != 2 or fit.outputs[1] == 1):
+        return dataclasses.replace(data, classes=None)
+    more = range(len(data.classes), fit.outputs[1])
+    return dataclasses.replace(data, classes=(*data.classes, *map(str, more)))

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,15 +17,13 @@ from surefoot.data.batches import epoch_order
 from surefoot.data.dataset import Part
 from surefoot.optim.plan import plan
 from surefoot.seeds import generator
+from surefoot.steps.follow import follow
+from surefoot.steps.wiring.judge_training import CLEAR, LEAST_HELD_OUT, Dependence, HeldOutTest
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.population.engine import Engine
-from surefoot.training.population.many import Member, advance_many, start_many
+from surefoot.training.population.member import Member
 from surefoot.training.task import Task
 
-CLEAR = 4.5
-"""z above which the targets depend on the inputs: one-sided 3e-6, and at most 36 looks are taken. Chosen by hand."""
-LEAST_HELD_OUT = 60
-"""Examples to test on, below which no dependence is no evidence. Chosen by hand."""
 LEAST_STEPS = 60
 """Updates after which no dependence is evidence: 33 sound tasks (tests/laws/test_faults.py) and the shipped models on
 CIFAR-10 show theirs after 10 or 30, the sign of a product of two of 20 inputs after 60."""
@@ -41,52 +38,6 @@ _MOST_EXAMPLES = 2000
 _HELD_OUT = 0.3
 _BATCH = 64
 """All chosen by hand."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was trained until one look, since the look before, and what it showed.
-
-    Attributes:
-        planted: whether the targets were planted ones.
-        steps: updates of each member until then.
-        trained_examples: trained on, over all rates, repetitions counted.
-        evaluated_examples: that outputs were computed for, over all rates.
-        z: of the test, the largest over rates; -99 where no member could be asked.
-    """
-
-    planted: bool
-    steps: int
-    trained_examples: int
-    evaluated_examples: int
-    z: float
-
-
-@dataclass(frozen=True)
-class Dependence:
-    """What short trainings found.
-
-    Attributes:
-        z: of the test, the largest over rates and looks: 0 is what shuffled targets give, in standard deviations.
-        planted_z: the same for targets computed from the inputs, which this network should be able to learn. None where
-            there were none: z is clear, or can be no evidence for want of examples to test on or to train on.
-        accuracy: held-out share of right answers where z was largest; None for numbers.
-        majority: held-out share of the most frequent class; None for numbers.
-        examples, held_out: that were trained on, and tested on.
-        steps: updates of the longest member.
-        looks: in order, those at planted targets last.
-        seconds: that it took.
-    """
-
-    z: float
-    planted_z: float | None
-    accuracy: float | None
-    majority: float | None
-    examples: int
-    held_out: int
-    steps: int
-    looks: tuple[Look, ...]
-    seconds: float
 
 
 def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | None = None) -> Dependence | None:
@@ -117,21 +68,21 @@ def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | 
         return None
     engine = engine or Engine()
     count, controlled = _looks(costs, len(held.y), most_examples)
-    own, accuracy = _trained(small, held, count, engine)
-    z = max(look.z for look in own)
-    control = list[Look]()
-    if z < CLEAR and controlled and own[-1].steps >= LEAST_STEPS:  # it ends earlier where every member has diverged
-        control, _ = _trained(*_planted(small, held), len(own), engine, planted=True)
+    tests, accuracy = _trained(small, held, count, engine)
+    z, steps = max(test.z for test in tests), tests[-1].steps
+    control = list[HeldOutTest]()
+    if z < CLEAR and controlled and steps >= LEAST_STEPS:  # it ends earlier where every member has diverged
+        control, _ = _trained(*_planted(small, held), len(tests), engine, planted=True)
     counts = torch.bincount(held.y) if task.classifies else None
     return Dependence(
         z=z,
-        planted_z=max(look.z for look in control) if control else None,
+        planted_z=max(test.z for test in control) if control else None,
         accuracy=accuracy,
         majority=float(counts.max() / len(held.y)) if counts is not None else None,
         examples=len(small.data.train.y),
         held_out=len(held.y),
-        steps=own[-1].steps,
-        looks=(*own, *control),
+        steps=steps,
+        looks=(*tests, *control),
         seconds=time.perf_counter() - began,
     )
 
@@ -191,31 +142,31 @@ def _looks(costs: Sequence[float], held_out: int, most_examples: float) -> tuple
 
 def _trained(
     task: Task, held: Part, count: int, engine: Engine, *, planted: bool = False
-) -> tuple[list[Look], float | None]:
-    """Return the looks that were taken, at most `count`, and the accuracy where z was largest."""
+) -> tuple[list[HeldOutTest], float | None]:
+    """Return the tests that were made, at most `count`, and the accuracy where z was largest."""
     size = min(_BATCH, task.data.examples)
     constant = Schedule(kind="constant")
     recipes = [Recipe(lr=lr, steps=_LOOKS[-1], batch_size=size, weight_decay=0.0, schedule=constant) for lr in _RATES]
     members = [Member(task, plan(recipe, task.data.examples)) for recipe in recipes]
-    states = start_many(members)
-    looks, best, accuracy = list[Look](), -math.inf, None
-    for until in _LOOKS[:count]:
-        before = sum(state.step for state in states)
-        states, _ = advance_many(members, states, until, engine)
-        asked = [state for state in states if state.outcome is None or state.outcome.kind == "finished"]
-        seen = [_held_out_z(task, state.model, held) for state in asked]
-        z, share = max(seen, key=lambda each: each[0], default=(-math.inf, None))
+    tests, updates, best, accuracy = list[HeldOutTest](), 0, -math.inf, None
+    for look in follow(members, _LOOKS[:count], engine):
+        updates += look.steps
+        if look.mark is None:
+            continue
+        asked = [state for state in look.states if state.outcome is None or state.outcome.kind == "finished"]
+        answers = [_held_out_z(task, state.model, held) for state in asked]
+        z, share = max(answers, key=lambda answer: answer[0], default=(-math.inf, None))
         best, accuracy = (z, share) if z > best else (best, accuracy)
-        updates = sum(state.step for state in states) - before
-        looks.append(Look(planted, until, updates * size, len(asked) * len(held.y), max(z, -99.0)))
+        tests.append(HeldOutTest(planted, look.mark, updates * size, len(asked) * len(held.y), max(z, -99.0)))
+        updates = 0
         if z >= CLEAR or not asked:
             break
-    return looks, accuracy
+    return tests, accuracy
 
 
 def _held_out_z(task: Task, model: torch.nn.Module, held: Part) -> tuple[float, float | None]:
     pairs = list(outputs_of(task, model, model.state_dict(), held))
-    outputs, y = torch.cat([each for each, _ in pairs]), torch.cat([each for _, each in pairs])
+    outputs, y = torch.cat([outputs for outputs, _ in pairs]), torch.cat([y for _, y in pairs])
     if not bool(torch.isfinite(outputs).all()):
         return -math.inf, None
     if task.classifies:

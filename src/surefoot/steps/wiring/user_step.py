@@ -6,8 +6,7 @@ Everything here runs inside `untouched`, so model and optimizer are as before af
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 from surefoot.seeds import torch_stream
 from surefoot.steps.untouched import untouched
+from surefoot.steps.wiring.judge_training import UserStepFacts
 from surefoot.steps.wiring.measure import batch
 from surefoot.training.task import Task
 
-OwnStep = Callable[[nn.Module, Tensor, Tensor], object]
+UserStep = Callable[[nn.Module, Tensor, Tensor], object]
 """(model, x [B, ...], y [B, ...]) -> anything: one update of the model by the user's own optimizer."""
 _CALLS = 8
 """Calls after which a step that accumulates gradients should have moved the weights. Chosen by hand."""
@@ -28,39 +28,9 @@ _MARK = -3.0
 if the next step adds to them, it turns around."""
 
 
-@dataclass(frozen=True)
-class OwnStepSeen:
-    """What the user's step did.
-
-    Attributes:
-        problem: the error that it raised, in one line; then the rest says nothing.
-        moved: length of the first update, over all trainable parameters.
-        calls: after which they moved; None if never.
-        still: trainable parameters with a gradient that was not zero, and that did not move.
-        not_held: parameters with requires_grad that are in no group of the optimizer; None where none was given.
-        lr: largest rate in the optimizer's groups; None where none was given.
-        stale: relative change of the update when the gradients that the call before left are turned around and made
-            three times as long as the gradient; 0 for a step that begins by clearing them.
-        ratio: length of the second update over the first, from the same weights, with the gradients left in place.
-        uphill: cosine between the update and the gradient of the loss; above 0 the loss rises.
-        fresh: the optimizer had no velocity or other state, so that the update is the gradient's alone.
-    """
-
-    problem: str | None
-    moved: float = math.nan
-    calls: int | None = None
-    still: tuple[str, ...] = ()
-    not_held: tuple[str, ...] | None = None
-    lr: float | None = None
-    stale: float = 0.0
-    ratio: float = 1.0
-    uphill: float = math.nan
-    fresh: bool = True
-
-
-def own_step(
-    task: Task, model: nn.Module, step: OwnStep, optimizer: torch.optim.Optimizer | None = None
-) -> OwnStepSeen:
+def try_user_step(
+    task: Task, model: nn.Module, step: UserStep, optimizer: torch.optim.Optimizer | None = None
+) -> UserStepFacts:
     """Return what one call of the user's step does to their model; afterwards all is as it was.
 
     What the step itself keeps between calls, outside model and optimizer, cannot be put back.
@@ -73,52 +43,56 @@ def own_step(
     """
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     place = next(iter(model.parameters())).device
-    x, y = (each.to(place) for each in batch(task, examples=_EXAMPLES))
-    held = None if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
-    known: dict[str, Any] = {
-        "not_held": None if held is None else tuple(name for name, p in named.items() if id(p) not in held),
-        "lr": None if optimizer is None else max(float(g.get("lr", math.nan)) for g in optimizer.param_groups),
-        "fresh": optimizer is None or not optimizer.state,
-    }
+    x, y = (tensor.to(place) for tensor in batch(task, examples=_EXAMPLES))
+    of_optimizer: dict[str, Any] = {}
+    if optimizer is not None:
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        of_optimizer = {
+            "not_held": tuple(name for name, parameter in named.items() if id(parameter) not in held),
+            "lr": max(float(group.get("lr", math.nan)) for group in optimizer.param_groups),
+            "fresh": not optimizer.state,
+        }
 
-    def tried(left: dict[str, Tensor | None], calls: int) -> tuple[dict[str, Tensor], dict[str, Tensor | None], int]:
+    def run(grads: Mapping[str, Tensor | None], calls: int) -> tuple[dict[str, Tensor], dict[str, Tensor | None], int]:
         """Run the step from the same place with these gradients; return the update, what is left, and the calls."""
         with untouched(model, optimizer), torch_stream(task.seed, "own-step"):
-            before = {name: parameter.detach().clone() for name, parameter in named.items()}
+            start = {name: parameter.detach().clone() for name, parameter in named.items()}
             for name, parameter in named.items():
-                parameter.grad = None if left[name] is None else left[name].clone()  # pyright: ignore
+                grad = grads.get(name)
+                parameter.grad = None if grad is None else grad.clone()
             done, update = 0, dict[str, Tensor]()
-            while done < calls and not any(bool((each != 0).any()) for each in update.values()):
+            while done < calls and not any(bool((delta != 0).any()) for delta in update.values()):
                 step(model, x, y)
                 done += 1
-                update = {name: parameter.detach() - before[name] for name, parameter in named.items()}
-            after = {n: None if p.grad is None else p.grad.detach().clone() for n, p in named.items()}
-            return update, after, done
+                update = {name: parameter.detach() - start[name] for name, parameter in named.items()}
+            left = {name: None if p.grad is None else p.grad.detach().clone() for name, p in named.items()}
+            return update, left, done
 
-    none: dict[str, Tensor | None] = dict.fromkeys(named)
     try:
-        update, left, calls = tried(none, _CALLS)
+        update, left, calls = run({}, _CALLS)
         moved = _length(update)
         if not moved > 0:
-            return OwnStepSeen(None, moved=moved, calls=None, **known)
+            return UserStepFacts(moved=moved, **of_optimizer)
         gradient = _gradient(task, model, named, x, y)
-        kept = _length({name: grad for name, grad in left.items() if grad is not None})
-        mark = _MARK * max(1.0, _length(gradient) / kept) if kept > 0 else 0.0  # what was clipped would be outweighed
+        left_length = _length({name: grad for name, grad in left.items() if grad is not None})
+        # Left behind by a step that clips, they would be outweighed by the gradient.
+        mark = _MARK * max(1.0, _length(gradient) / left_length) if left_length > 0 else 0.0
         marked = {name: None if grad is None else grad * mark for name, grad in left.items()}
-        again, turned = tried(left, calls)[0], tried(marked, calls)[0]
+        again, turned = run(left, calls)[0], run(marked, calls)[0]
     except Exception as error:  # the step is the user's, and may raise anything
-        return OwnStepSeen(f"{type(error).__name__}: {(str(error) or repr(error)).splitlines()[0]}", **known)
-    still = [name for name in named if not bool((update[name] != 0).any()) and bool((gradient[name] != 0).any())]
+        problem = f"{type(error).__name__}: {(str(error) or repr(error)).splitlines()[0]}"
+        return UserStepFacts(problem=problem, **of_optimizer)
     slope = sum(float((gradient[name].double() * update[name].double()).sum()) for name in named)
-    return OwnStepSeen(
-        None,
+    return UserStepFacts(
         moved=moved,
         calls=calls,
-        still=tuple(still),
+        still=tuple(
+            name for name in named if not bool((update[name] != 0).any()) and bool((gradient[name] != 0).any())
+        ),
         stale=_length({name: turned[name] - update[name] for name in named}) / moved,
         ratio=_length(again) / moved,
         uphill=slope / max(moved * _length(gradient), 1e-300),
-        **known,
+        **of_optimizer,
     )
 
 
@@ -130,5 +104,5 @@ def _gradient(task: Task, model: nn.Module, named: dict[str, nn.Parameter], x: T
     return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads, strict=True)}
 
 
-def _length(tensors: dict[str, Tensor]) -> float:
-    return math.sqrt(sum(float(each.double().square().sum()) for each in tensors.values()))
+def _length(tensors: Mapping[str, Tensor]) -> float:
+    return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors.values()))
