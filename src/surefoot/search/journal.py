@@ -61,9 +61,9 @@ class Journal:
 
     def decide(self, decision: Decision) -> None:
         """Keep a new decision, as it will be read again."""
-        kept = Decision.from_dict(json.loads(json.dumps(decision.to_dict())))
-        self.history = dataclasses.replace(self.history, decisions=(*self.history.decisions, kept))
-        self._append(store.DECISIONS, [kept.to_dict()])
+        decision = Decision.from_dict(json.loads(json.dumps(decision.to_dict())))
+        self.history = dataclasses.replace(self.history, decisions=(*self.history.decisions, decision))
+        self._append(store.DECISIONS, [decision.to_dict()])
 
     def keep(self, results: Iterable[TrialResult]) -> None:
         """Keep finished trials, each once."""
@@ -140,14 +140,14 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], _T]) -> list[_T]:
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(str(path), f"it must be readable ({error})", "restore it from a copy") from None
     whole, _, rest = text.rpartition("\n")
-    found: list[_T] = []
+    values: list[_T] = []
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            found.append(parse(json.loads(line)))
+            values.append(parse(json.loads(line)))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CheckpointError(
                 f"{path}, line {number}", f"it must be as the search wrote it ({error})", "restore it from a copy"
             ) from None
     if rest:  # cut short by a kill: what it said will be found again
         store.write_bytes(path, (whole + "\n" if whole else "").encode())
-    return found
+    return values
