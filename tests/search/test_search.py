@@ -73,8 +73,7 @@ def test_the_same_seed_gives_the_same_decisions(undisturbed):
 @pytest.fixture
 def short_pieces(monkeypatch):
     """Pieces of ten steps, where the smallest models would have thousands: a search is then stopped within a trial."""
-    for place in ("steps.follow", "steps.rates"):
-        monkeypatch.setattr(f"surefoot.{place}.steps_at_once", lambda members: 10)
+    monkeypatch.setattr("surefoot.steps.follow.steps_at_once", lambda members: 10)
 
 
 def test_a_search_that_is_stopped_anywhere_ends_with_the_same_decisions(undisturbed, tmp_path, short_pieces):

@@ -61,9 +61,9 @@ class Journal:
 
     def decide(self, decision: Decision) -> None:
         """Keep a new decision, as it will be read again."""
-        kept = Decision.from_dict(json.loads(json.dumps(decision.to_dict())))
-        self.history = dataclasses.replace(self.history, decisions=(*self.history.decisions, kept))
-        self._append(store.DECISIONS, [kept])
+        decision = Decision.from_dict(json.loads(json.dumps(decision.to_dict())))
+        self.history = dataclasses.replace(self.history, decisions=(*self.history.decisions, decision))
+        self._append(store.DECISIONS, [decision])
 
     def keep(self, results: Iterable[TrialResult]) -> None:
         """Keep finished trials, each once."""
