@@ -10,8 +10,8 @@ from surefoot.config import Recipe, Schedule
 from surefoot.diagnose import space
 from surefoot.diagnose.response import coordinates
 from surefoot.errors import ConfigError
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import LOOP
 from surefoot.tuning.budget import budget
 from surefoot.tuning.coarse import TELLING_SHARE
 from surefoot.tuning.journal import Journal, open_journal

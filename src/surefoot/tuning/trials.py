@@ -15,10 +15,10 @@ from surefoot.record.tried import Trial, Tried
 from surefoot.sgd.plan import Plan, plan
 from surefoot.training import checkpoint
 from surefoot.training.loop import start
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many
 from surefoot.training.population.member import Member
+from surefoot.training.population.strategy import LOOP
 from surefoot.training.state import State
 from surefoot.training.task import Task, reseeded
 from surefoot.tuning.journal import Journal
