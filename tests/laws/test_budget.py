@@ -17,8 +17,8 @@ from surefoot.search.procedure import CHECK_SHARE, MOST_BRACKET_SHARE
 from surefoot.search.search import open_search
 from surefoot.training import loop
 from surefoot.training.open import Given
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import LOOP
 
 PLACE = {"threads": 1, "precision": "fp32"}
 GRADIENTS = 2 * 128

@@ -12,8 +12,8 @@ from surefoot.search.journal import History
 from surefoot.search.procedure import TELLING_SHARE
 from surefoot.search.response import coordinates
 from surefoot.search.search import open_search
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import LOOP
 
 START = Recipe(epochs=3, batch_size=64, schedule=Schedule(kind="linear"))
 

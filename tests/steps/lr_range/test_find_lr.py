@@ -15,8 +15,8 @@ from surefoot.record.decision import Decision
 from surefoot.record.progress import finished
 from surefoot.steps.lr_range.find_lr import find_lr, searching
 from surefoot.steps.lr_range.measure import LrSearch
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import LOOP
 
 QUICK = {"steps": 40, "seeds": 2, "points_per_decade": 3, "threads": 1, "precision": "fp32"}
 
