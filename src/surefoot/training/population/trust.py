@@ -63,9 +63,8 @@ def _places(model: nn.Module) -> list[object]:
     """Return what a forward pass must leave: the identity of all tensors, and numbers that modules hold."""
     held = [value for module in model.modules() for value in vars(module).values()]
     tensors = [value for value in held if isinstance(value, Tensor)]
-    return [value for value in held if isinstance(value, int | float)] + [
-        id(value) for value in (*model.buffers(), *model.parameters(), *tensors)
-    ]
+    numbers = (value for value in held if isinstance(value, int | float))
+    return [*numbers, *map(id, (*model.buffers(), *model.parameters(), *tensors))]
 
 
 def _close(a: Tensor, b: Tensor, share: float) -> bool:
