@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from surefoot.config import __version__
 
 _HOMES = {
     "CheckpointError": "errors",
@@ -53,7 +53,7 @@ _HOMES = {
     "check_initial_loss": "steps.initial_loss.check",
     "check_wiring": "steps.wiring.check",
     "compare": "comparison.compare",
-    "evaluate": "inference.verbs",
+    "evaluate": "inference.evaluate",
     "find_lr": "steps.lr_range.find_lr",
     "fit": "training.loop",
     "fit_many": "training.population.many",
@@ -65,7 +65,7 @@ _HOMES = {
     "open_run": "training.open",
     "overfit_sample": "steps.overfit.check",
     "plan": "optim.plan",
-    "predict": "inference.verbs",
+    "predict": "inference.predict",
     "reseeded": "training.task",
     "start": "training.loop",
     "start_many": "training.population.many",
@@ -82,7 +82,8 @@ if TYPE_CHECKING:
     from surefoot.data.dataset import DataSet, Part
     from surefoot.data.load import load
     from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
-    from surefoot.inference.verbs import evaluate, predict
+    from surefoot.inference.evaluate import evaluate
+    from surefoot.inference.predict import predict
     from surefoot.optim.lr_scheduler import lr_scheduler
     from surefoot.optim.optimizer import SGD
     from surefoot.optim.plan import Plan, plan

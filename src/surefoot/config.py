@@ -18,6 +18,9 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from surefoot.errors import ConfigError, nearest
 
+__version__ = "0.1.0"
+"""Of this package, which a run writes down. It stands here so that every room can read it without what is installed."""
+
 ScheduleKind = Literal[
     "constant", "step", "cosine", "linear", "polynomial", "exponential", "inverse-sqrt", "one-cycle",
     "wsd", "sgdr", "plateau", "preset",

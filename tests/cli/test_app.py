@@ -43,7 +43,7 @@ def ending(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
         (PermissionError(13, "Permission denied", "runs"), 1, "runs: Permission denied"),
         (MemoryError(), 1, "out of memory"),
         (MemoryError("cannot allocate 5 GB\nmore"), 1, "cannot allocate 5 GB"),
-        (RuntimeError("CUDA out of memory. TrialResult to allocate"), 1, "--micro-batch-size"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), 1, "--micro-batch-size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "--micro-batch-size"),
     ],
 )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from surefoot import load
 from surefoot.cli.app import run
-from surefoot.inference.verbs import predict
+from surefoot.inference.predict import predict
 from surefoot.training.open import train
 
 

@@ -14,7 +14,7 @@ from surefoot.cli import show as showing
 from surefoot.cli.app import run
 from surefoot.config import Config, Recipe
 from surefoot.record import store
-from surefoot.record.run import Row
+from surefoot.record.run import Row, append_rows
 from surefoot.settings import to_toml
 
 ROW = Row(
@@ -34,7 +34,7 @@ def a_run(runs, name, rows=3, result=None):
     (folder / store.CONFIG).write_text(to_toml(Config(model="mlp", seed=7, recipe=Recipe(lr=0.2, epochs=3))))
     (folder / store.COMMAND).write_text("surefoot train --lr 0.2\n")
     store.write_json(folder / store.ENVIRONMENT, {"torch": "2.99", "data_fingerprint": "ab" * 32, "device_name": ""})
-    store.append_rows(folder, [dataclasses.replace(ROW, step=10 * i, epoch=float(i)) for i in range(1, rows + 1)])
+    append_rows(folder, [dataclasses.replace(ROW, step=10 * i, epoch=float(i)) for i in range(1, rows + 1)])
     if result is not None:
         store.write_json(folder / store.RESULT, result)
     return folder

@@ -13,9 +13,9 @@ from surefoot.config import Recipe, Schedule
 from surefoot.record.progress import finished
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, start
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
+from surefoot.training.population.strategy import LOOP
 
 
 @pytest.mark.parametrize(("steps", "points"), [(1, 5), (2, 9), (100, 5), (26_000, 25)])

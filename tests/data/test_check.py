@@ -13,7 +13,10 @@ import pytest
 from PIL import Image
 
 from surefoot.cli.app import run
+from surefoot.data.check import coded
+from surefoot.data.dataset import RawPart, Source
 from surefoot.data.load import load
+from surefoot.data.problems import Problems
 from surefoot.errors import ConfigError, DataError, SurefootError
 
 CATALOGUE = {}
@@ -606,3 +609,25 @@ def test_the_bytes_of_a_mutated_image_are_decoded_or_named_never_a_crash(tmp_pat
             path.write_bytes(content)
     with pytest.raises(DataError, match=r"[ab]/\d+\.(png|jpg|gif|bmp): "):  # with this seed some mutants are damaged
         load(tmp_path / "user", image_size=8)
+
+
+def labelled(**labels):
+    return {name: RawPart(np.zeros((len(y), 1)), np.array(y), Source()) for name, y in labels.items()}
+
+
+def test_names_are_sorted_numbers_by_value_and_space_does_not_count():
+    result, classes = coded(labelled(train=["10", " b ", "2", "b", "2.0"]), Problems("x"))
+    assert classes == ("2", "10", "b")
+    assert result["train"].y.tolist() == [1, 2, 0, 2, 0]
+
+
+def test_numbers_are_left_alone():
+    given = labelled(train=[0, 1])
+    assert coded(given, Problems("x")) == (given, None)
+
+
+@pytest.mark.parametrize("label", ["", "NaN", "null", "-100", "0.5", "nan"])
+def test_what_is_no_label_is_named(label):
+    problems = Problems("x")
+    coded(labelled(train=["a", label, "b"]), problems)
+    assert [each.where for each in problems.items] == ["example 1"]

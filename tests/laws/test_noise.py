@@ -11,8 +11,7 @@ from small import BatchNormDropoutNet, bare, contents, images, reference_job
 import surefoot
 from surefoot.config import Config
 from surefoot.optim.plan import plan
-from surefoot.record.noise import QUANTITIES
-from surefoot.record.noise_log import NOISE, read_noise
+from surefoot.record.noise import NOISE, QUANTITIES, read_noise
 from surefoot.steps.batch_size.along_run import NoiseLog
 from surefoot.steps.batch_size.noise import noise_at
 from surefoot.steps.batch_size.noise_estimate import estimated
@@ -127,10 +126,10 @@ def followed(folder, name, *, measured, stop_at=None):
         data="in-memory", model="in-memory", precision="fp32", threads=1, augment=("flip",),
         recipe=surefoot.Recipe(lr=0.1, epochs=12, batch_size=10), checkpoint_seconds=0.0,
     )  # fmt: skip
-    from surefoot.training.open import Given
+    from surefoot.training.open import Objects
 
-    given = Given(data=images(30), model=BatchNormDropoutNet)
-    with surefoot.open_run(config, name=name, runs_dir=folder, given=given) as run:
+    given = Objects(data=images(30), model=BatchNormDropoutNet)
+    with surefoot.open_run(config, name=name, runs_dir=folder, objects=given) as run:
         log = NoiseLog.of(run) if measured else None
         while not run.done and (stop_at is None or run.state.step < stop_at):
             if log is not None:

@@ -4,10 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import surefoot
-from surefoot.record import progress, store
+from surefoot.record import progress, scores, store
+from surefoot.settings import flat_settings
 from surefoot.training.open import open_run, resolve
 
 TEXT = (Path(__file__).parents[2] / "docs" / "record.md").read_text(encoding="utf-8")
@@ -88,6 +90,31 @@ def test_a_run_that_diverged_without_a_validation_part(trained):
     for each in lines(folder / store.METRICS):
         agrees(each, fields("metrics.jsonl"))
     agrees(beat, fields("progress.json"))
+
+
+def test_the_scores_of_a_run_and_of_one_with_very_many_classes(tuned):
+    documented = fields("scores.json")
+    agrees(json.loads((tuned / scores.SCORES).read_text()), documented)
+    c = scores.MATRIX_CLASSES + 1
+    names = tuple(map(str, range(c)))
+    many = scores.scored_classes(np.eye(c)[:30], np.arange(30) // 2, names, of="a", name_of=str, picture=lambda i: None)
+    many = json.loads(json.dumps(many))
+    agrees(many, {("confusion_pairs" if name == "confusion" else name): of for name, of in documented.items()})
+    assert many["confusion_pairs"][:3] == [[0, 0, 1], [0, 1, 1], [1, 2, 1]]
+    assert f"up to {scores.MATRIX_CLASSES} classes" in TEXT
+    for name, values in (("per_class", many["per_class"]), ("calibration", many["calibration"]),
+                         ("mistakes", many["mistakes"])):  # fmt: skip
+        assert set(values[0]) == set(re.findall(r"`(\w+)`", re.search(rf"\| `{name}` .*", TEXT)[0])) - {name}
+
+
+def test_every_name_in_the_prose_is_one_that_there_is():
+    prose = re.sub(r"^[|#].*$", "", TEXT, flags=re.MULTILINE)
+    tables = set(re.findall(r"^\| `(\w+)`", TEXT, re.MULTILINE))
+    commands = {"--json", "curves", "show", "runs", "watch", "report", "check", "find-lr", "noise"}
+    of_scores = {"mse", "mae", "r2", "pairs", "confusion_pairs"}
+    known = tables | set(flat_settings()) | commands | of_scores | {"null", "finished", "diverged"}
+    named = set(re.findall(r"`([\w-]+)`", prose))
+    assert named <= known, named - known
 
 
 def test_every_file_of_a_run_is_named(tuned):

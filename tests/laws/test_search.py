@@ -127,8 +127,8 @@ def test_trials_that_come_back_in_another_order_change_nothing(asked, record):
 def _write() -> None:
     from surefoot.config import Config
     from surefoot.search.search import open_search
-    from surefoot.training.population.choose import LOOP
     from surefoot.training.population.engine import Engine
+    from surefoot.training.population.strategy import LOOP
 
     made = {}
     for name, values in SEARCHES.items():

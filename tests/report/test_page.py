@@ -9,8 +9,8 @@ import pytest
 
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record.decision import Decision, Finding
-from surefoot.record.run import Row
-from surefoot.record.scored import scored_classes, write_scores
+from surefoot.record.run import Row, append_rows
+from surefoot.record.scores import SCORES, scored_classes
 from surefoot.report import page as page_module
 from surefoot.report.page import embedded, in_script, report_page, save_figures, save_report
 from surefoot.report.run_folder import MOST_ROWS, read_run_folder
@@ -70,15 +70,15 @@ def folder_of(place, name="first", rows=(ROW,), classes=("cat", "dog"), data="di
     (folder / store.CONFIG).write_text(tomli_w.dumps(_known(to_dict(config))), encoding="utf-8")
     (folder / store.COMMAND).write_text("surefoot train digits", encoding="utf-8")
     store.write_json(folder / store.ENVIRONMENT, {"python": "3.11"})
-    store.append_rows(folder, rows)
+    append_rows(folder, rows)
     result = {
         "outcome": "finished", "reason": "all 10 steps were done", "test_accuracy": 0.5, "test_examples": 2,
         "test_loss": 0.7, "train_seconds": 1.0, "epochs": 1.0, "steps": 10,
     }  # fmt: skip
     store.write_json(folder / store.RESULT, result)
     outputs, targets = np.eye(len(classes))[[0, 0]] * 3, np.array([0, 1])
-    write_scores(
-        folder,
+    store.write_json(
+        folder / SCORES,
         scored_classes(outputs, targets, tuple(classes), of="test", name_of=lambda i: f"{classes[i]}.png",
                        picture=lambda i: b"png"),
     )  # fmt: skip

@@ -103,7 +103,9 @@ def test_examples_are_counted_against_the_final_training():
     decisions = [made("grid", 500, 3.0), made("grid", 250, 1.0), made("refine", 250, 9.0)]
     ledger = Ledger(budget("2x"), FinalRun(SHIPPED, 64, 10, 1000, 0.0), decisions)
     assert (ledger.left, ledger.cost) == (1.0, 1.0)
-    assert ledger.by_step == {"grid": (750, 4.0), "refine": (250, 9.0)}
+    assert ledger.to_dict()["steps"] == {
+        "grid": {"examples": 750, "seconds": 4.0}, "refine": {"examples": 250, "seconds": 9.0},
+    }  # fmt: skip
 
 
 def test_time_is_kept_back_for_the_final_training_and_a_reserve():

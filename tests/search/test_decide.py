@@ -79,11 +79,11 @@ def test_a_schedule_must_be_clearly_better_to_replace_the_present_one():
     assert moves.value["schedule"]["kind"] == "cosine"
 
 
-def bracket(losses, steps=12, value=None):
+def bracket(losses, steps=12, value=None, cut=False):
     rates = [{"lr": 10.0**i / 1000, "final_losses": [loss]} for i, loss in enumerate(losses)]
     return Decision(
         step=3, name="learning-rate", claim="c", verdict="fail" if value is None else "pass", reason="r", value=value,
-        evidence={"steps": steps, "initial_losses": [2.3], "rates": rates},
+        evidence={"steps": steps, "initial_losses": [2.3], "rates": rates, "cut": cut},
     )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from surefoot.search.execute import Executor, step_time, train_trials
 from surefoot.search.journal import Journal, open_journal
 from surefoot.search.moves import Check, TimeStep
 from surefoot.search.space import trial_of
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import LOOP
 
 START = Recipe(epochs=3, batch_size=64, schedule=Schedule(kind="linear"))
 

@@ -11,9 +11,9 @@ from surefoot.search.budget import StepTime, Terms, budget
 from surefoot.search.journal import History
 from surefoot.search.procedure import TELLING_SHARE
 from surefoot.search.response import coordinates
-from surefoot.search.search import cost, open_search
-from surefoot.training.population.choose import LOOP
+from surefoot.search.search import open_search
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import LOOP
 
 START = Recipe(epochs=3, batch_size=64, schedule=Schedule(kind="linear"))
 
@@ -73,8 +73,7 @@ def test_the_same_seed_gives_the_same_decisions(undisturbed):
 @pytest.fixture
 def short_pieces(monkeypatch):
     """Pieces of ten steps, where the smallest models would have thousands: a search is then stopped within a trial."""
-    for place in ("steps.follow", "steps.rates"):
-        monkeypatch.setattr(f"surefoot.{place}.steps_at_once", lambda members: 10)
+    monkeypatch.setattr("surefoot.steps.follow.steps_at_once", lambda members: 10)
 
 
 def test_a_search_that_is_stopped_anywhere_ends_with_the_same_decisions(undisturbed, tmp_path, short_pieces):
@@ -104,7 +103,7 @@ def test_how_far_a_search_is_lies_in_its_folder_until_it_is_done(tmp_path):
 
 
 def test_what_it_cost_is_the_sum_of_its_decisions(undisturbed):
-    found = cost(undisturbed.ledger)
+    found = undisturbed.ledger.to_dict()
     assert sum(step["examples"] for step in found["steps"].values()) == found["search_examples"]
     assert found["trainings"] == found["search_examples"] / found["final_examples"]
     assert list(found["steps"]) == list(dict.fromkeys(each.name for each in undisturbed.decisions))

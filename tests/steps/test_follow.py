@@ -5,9 +5,9 @@ import pytest
 
 import surefoot
 from surefoot.steps.follow import follow, rate_plan, without_validation
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, fit_many
+from surefoot.training.population.strategy import LOOP
 
 
 @pytest.fixture(scope="module")

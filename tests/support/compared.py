@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import math
 
-from surefoot.record.comparison import Averaging, Comparison, DirectionNoise, RateExample, RateRun, RuleResult
+from surefoot.record.comparison import (
+    Averaging,
+    Comparison,
+    DirectionNoise,
+    RateExample,
+    RateRun,
+    RuleResult,
+    Slice,
+    SurfaceResult,
+    SurfaceRun,
+)
 from surefoot.record.decision import Finding
-from surefoot.record.slices import Slice, SurfaceResult, SurfaceRun
 
 
 def rule(

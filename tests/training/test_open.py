@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -16,7 +17,8 @@ import surefoot
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.record import store
-from surefoot.training.open import Given, open_run, resolve
+from surefoot.record.run import read_rows
+from surefoot.training.open import Objects, open_run, resolve
 from surefoot.training.open import train as train_to_the_end
 
 DIGITS = resolve({"data": "digits", "model": "linear", "recipe": {"epochs": 1, "lr": 0.1}})
@@ -153,11 +155,11 @@ def test_rows_after_the_checkpoint_are_written_again_and_lost_rows_are_noticed(t
         run.advance(2 * per_epoch)
         run.save()
         run.advance(per_epoch)
-    assert [row.step for row in store.read_rows(run.folder)] == [per_epoch, 2 * per_epoch, 3 * per_epoch]
+    assert [row.step for row in read_rows(run.folder)] == [per_epoch, 2 * per_epoch, 3 * per_epoch]
     with open_run(config, name="a", runs_dir=tmp_path) as run:
         assert run.notes == []
         assert [row.step for row in run.rows] == [per_epoch, 2 * per_epoch]
-        assert len(store.read_rows(run.folder)) == 2
+        assert len(read_rows(run.folder)) == 2
     metrics = run.folder / "metrics.jsonl"
     metrics.write_text(metrics.read_text().splitlines(keepends=True)[1])
     with open_run(config, name="a", runs_dir=tmp_path) as run:
@@ -262,8 +264,8 @@ def test_resolve_chooses_a_model_for_the_kind_of_data():
 
 def test_given_objects_stand_in_for_the_text(tmp_path):
     config = Config(data="in-memory", model="in-memory", recipe=Recipe(epochs=1, batch_size=10))
-    given = Given(data=images(), model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)))
-    with open_run(config, name="a", runs_dir=tmp_path, given=given) as run:
+    given = Objects(data=images(), model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)))
+    with open_run(config, name="a", runs_dir=tmp_path, objects=given) as run:
         assert run.task.data.train.x.shape == (60, 3, 8, 8)
         assert isinstance(run.task.template, nn.Sequential)
 
@@ -271,3 +273,13 @@ def test_given_objects_stand_in_for_the_text(tmp_path):
 def test_the_public_names_are_these_functions():
     assert surefoot.open_run is open_run
     assert surefoot.train is train_to_the_end
+
+
+def test_a_source_tree_without_the_metadata_of_a_package_is_enough(tmp_path, monkeypatch):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+    with open_run(DIGITS, name="a", runs_dir=tmp_path) as run:
+        assert store.read_json(run.folder / store.ENVIRONMENT)["surefoot"] == surefoot.__version__

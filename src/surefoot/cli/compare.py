@@ -92,7 +92,7 @@ def compare(
     folder = new_folder("compare", chosen, name, runs_dir)
     from surefoot.comparison.compare import EPOCHS, Comparing, compared
     from surefoot.comparison.rules import RULES, parse_rules
-    from surefoot.training.open import Given, make_task
+    from surefoot.training.open import Objects, make_task
 
     comparing = Comparing(
         epochs=EPOCHS if budget is None else budget, examples=examples, seeds=seeds, low=low, high=high,
@@ -100,7 +100,7 @@ def compare(
         slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)
-    comparison = measured(compared(make_task(chosen, Given()), rules, comparing), quiet=quiet)
+    comparison = measured(compared(make_task(chosen, Objects()), rules, comparing), quiet=quiet)
     drawn = _write(comparison, folder, pictures=pictures, quiet=quiet)
     if json:
         print_json(comparison.to_dict() | {"folder": str(folder), "figures": [str(path) for path in drawn]})

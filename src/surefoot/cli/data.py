@@ -10,7 +10,7 @@ from surefoot.cli.tables import clean, print_json, print_table
 from surefoot.data.named import NAMED
 
 if TYPE_CHECKING:
-    from surefoot.data.inspection import Inspection
+    from surefoot.data.load import Inspection
 
 
 def listing(*, json: Switch = False) -> int:
@@ -59,7 +59,7 @@ def check(
         target: classes, or numbers for a regression.
         json: Print as JSON.
     """
-    from surefoot.data.inspection import inspect
+    from surefoot.data.load import inspect
 
     inspection = inspect(path, data_dir=data_dir, image_size=image_size, label=label, target=target)
     if json:

@@ -36,9 +36,9 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.
     """
-    from surefoot.inference import verbs
+    from surefoot.inference.evaluate import evaluate as scores_of
 
-    scores = verbs.evaluate(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device)
+    scores = scores_of(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device)
     if json:
         print_json({"run": run, **scores.to_dict()})
     elif isinstance(scores, NumberScores):
@@ -89,12 +89,7 @@ def _print_confusion(scores: ClassScores) -> None:
         columns = ("class", "no.", *map(str, range(len(names))))
         print_table(columns, [(name, i, *scores.confusion[i]) for i, name in enumerate(names)], left=("class",))
         return
-    pairs = [
-        (count, names[true], names[guessed])
-        for true, row in enumerate(scores.confusion)
-        for guessed, count in enumerate(row)
-        if true != guessed and count
-    ]
+    pairs = [(count, names[true], names[guessed]) for true, guessed, count in scores.confusion_pairs if true != guessed]
     worst = sorted(pairs, key=lambda pair: -pair[0])[:_PAIRS]
-    print("\nmost frequent confusions; --json has the whole matrix")
+    print("\nmost frequent confusions; --json has them all")
     print_table(("examples", "true", "predicted as"), worst, left=("true", "predicted as"))

@@ -52,12 +52,12 @@ def find_lr(
     check_plot(plot)
     from surefoot.steps.lr_range.find_lr import searching
     from surefoot.steps.lr_range.measure import LrSearch
-    from surefoot.training.open import Given, make_task, resolve
+    from surefoot.training.open import Objects, make_task, resolve
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)
     chosen = resolve(typed.nested)
     typed.say_unused("find-lr", (*UNUSED, *of_schedule()))
-    task = make_task(chosen, Given())
+    task = make_task(chosen, Objects())
     # The table of rates stands in for the schedule; averaged weights are not read here.
     recipe = dataclasses.replace(chosen.recipe, ema_decay=None)
     if "weight_decay" not in typed.flat:

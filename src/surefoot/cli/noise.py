@@ -23,7 +23,7 @@ from surefoot.cli.probe import (
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table
 from surefoot.record import store
-from surefoot.record.plain import plain
+from surefoot.record.lines import plain
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
@@ -71,7 +71,7 @@ def noise(
     check_plot(plot)
     from surefoot.steps.batch_size.choose import choosing_batch_size
     from surefoot.steps.batch_size.measure import BatchSizeSearch
-    from surefoot.training.open import Given, make_task, resolve
+    from surefoot.training.open import Objects, make_task, resolve
 
     search = BatchSizeSearch(
         sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points, groups=groups,
@@ -80,7 +80,7 @@ def noise(
     chosen = resolve(typed.nested)
     typed.say_unused("noise", (*length, "rows_per_epoch", "checkpoint_seconds"))
     folder = new_folder("noise", chosen, name, runs_dir)
-    decision = measured(choosing_batch_size(make_task(chosen, Given()), chosen.recipe, search), quiet=quiet)
+    decision = measured(choosing_batch_size(make_task(chosen, Objects()), chosen.recipe, search), quiet=quiet)
     make_folder(folder)  # as a search of one step leaves it
     store.write_bytes(folder / store.DECISIONS, (jsons.dumps(plain(decision.to_dict())) + "\n").encode())
     if plot is not None and decision.value is None:

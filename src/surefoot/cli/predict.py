@@ -73,12 +73,12 @@ def _predicted(
 ) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
     """Return the classes and a row for each example, showing on stderr how far it is."""
     from surefoot.data.progress import bar
-    from surefoot.inference import verbs
+    from surefoot.inference.predict import predict_batches
 
     classes: tuple[str, ...] | None = None
     rows: list[dict[str, Any]] = []
     with bar("predicting", unit="examples") as progress:
-        for piece in verbs.predict_batches(folder, list(inputs), device=device):
+        for piece in predict_batches(folder, list(inputs), device=device):
             classes = piece.classes
             if classes is None and top is not None:
                 raise ConfigError(

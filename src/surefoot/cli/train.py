@@ -27,7 +27,7 @@ from surefoot.config import Config
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
-from surefoot.record.noise_log import NOISE
+from surefoot.record.noise import NOISE
 from surefoot.record.scores import wilson
 
 if TYPE_CHECKING:

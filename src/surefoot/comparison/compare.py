@@ -20,9 +20,8 @@ from surefoot.comparison.surfaces import SURFACES
 from surefoot.config import Recipe
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
-from surefoot.record.comparison import Comparison, DirectionNoise, RuleResult
+from surefoot.record.comparison import Comparison, DirectionNoise, RuleResult, SurfaceResult
 from surefoot.record.progress import Progress, finished
-from surefoot.record.slices import SurfaceResult
 from surefoot.settings import to_dict
 from surefoot.steps.batch_size.measure import ROUNDS, StepTimer
 from surefoot.steps.batch_size.noise import has_batch_norm

@@ -18,8 +18,8 @@ from torch.func import functional_call
 from surefoot.comparison.runs import RuleRuns, parameters_from, part_of
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
+from surefoot.record.comparison import Slice
 from surefoot.record.progress import Progress
-from surefoot.record.slices import Slice
 from surefoot.training.state import State
 from surefoot.training.task import Task
 

@@ -91,24 +91,24 @@ def reference_rule(rules: Sequence[Rule], recipes: Sequence[Recipe], examples: i
 def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
     name, words = _split(text)
     label = words.pop("label", " ".join([name, *(f"{key}={value}" for key, value in words.items())]))
-    own = {key: _value(key, value) for key, value in words.items()}
-    if "preset" in own and "schedule" not in own:
-        own["schedule"] = "preset"
-    for key in (*own, *common):
+    typed = {key: _value(key, value) for key, value in words.items()}
+    if "preset" in typed and "schedule" not in typed:
+        typed["schedule"] = "preset"
+    for key in (*typed, *common):
         _check_key(key, text)
-    clash = [key for key in NAMED[name] if key in own and own[key] != NAMED[name][key]]
+    clash = [key for key in NAMED[name] if key in typed and typed[key] != NAMED[name][key]]
     if clash:
         key = clash[0]
         raise ConfigError(
             f"rule '{text}'", f"{name} is the rule with {key} = {NAMED[name][key]}",
             f"leave {key} out, or choose the rule that it belongs to",
         )  # fmt: skip
-    layers = [nested(layer) for layer in (COMMON, common, NAMED[name], own)]
+    layers = [nested(layer) for layer in (COMMON, common, NAMED[name], typed)]
     try:
         recipe = from_dict(Recipe, merged(*layers).get("recipe", {}))
     except ConfigError as error:
         raise ConfigError(f"rule '{text}': {error.given}", error.allowed, error.do) from None
-    return Rule(label, recipe, given="lr" in own or common.get("lr") is not None)
+    return Rule(label, recipe, given="lr" in typed or common.get("lr") is not None)
 
 
 def _split(text: str) -> tuple[str, dict[str, str]]:
@@ -132,13 +132,15 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _check_key(key: str, text: str) -> None:
-    known = [name for name, setting in flat_settings().items() if setting.path[0] == "recipe" and name not in _LENGTHS]
+    allowed = [
+        name for name, setting in flat_settings().items() if setting.path[0] == "recipe" and name not in _LENGTHS
+    ]
     if key in _LENGTHS:
         raise ConfigError(
             f"{key} in rule '{text}'", "all rules have the same budget of examples", "set --epochs for all of them"
         )
-    if key not in known:
-        raise ConfigError(f"{key} in rule '{text}'", "it must be a setting of a recipe", nearest(key, known))
+    if key not in allowed:
+        raise ConfigError(f"{key} in rule '{text}'", "it must be a setting of a recipe", nearest(key, allowed))
 
 
 def _value(key: str, text: str) -> Any:

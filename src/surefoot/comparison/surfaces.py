@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from surefoot import seeds
 from surefoot.config import Recipe
 from surefoot.data.dataset import DataSet, Part, Source
-from surefoot.record.slices import SurfaceResult, SurfaceRun
+from surefoot.record.comparison import SurfaceResult, SurfaceRun
 from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import advance, start
 from surefoot.training.task import Task, task
@@ -63,12 +63,12 @@ class Point(nn.Module):
         super().__init__()
         self.w = nn.Parameter(torch.tensor(begin, dtype=torch.float32))
         self.function = function
-        self.seen: list[Tensor] = []
+        self.path: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the loss of each example, [B]."""
         if self.training:
-            self.seen.append(self.w.detach().clone())
+            self.path.append(self.w.detach().clone())
         return self.function(self.w) + x @ self.w
 
 
@@ -134,7 +134,7 @@ def positions(made: Task, recipe: Recipe, steps: int, until: float = math.inf) -
     assert isinstance(model, Point)
     while state.outcome is None and float(model.w.detach().abs().max()) <= until:
         state, _ = advance(made, table, state, state.step + _STEPS_AT_ONCE)
-    path = torch.stack([*model.seen[: state.step], model.w.detach()]).double().numpy()
+    path = torch.stack([*model.path[: state.step], model.w.detach()]).double().numpy()
     far = np.flatnonzero(~(np.abs(path).max(axis=1) <= until))
     return path[: far[0] + 1] if len(far) else path
 

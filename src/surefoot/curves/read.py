@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from surefoot.curves import signs
-from surefoot.curves.signs import LEAST_ROWS, Seen, initial
+from surefoot.curves.signs import LEAST_ROWS, Sign, initial
 from surefoot.record.decision import Decision, Finding, Verdict, worst
 from surefoot.record.run import Outcome, Row
 from surefoot.record.stored import Stored
@@ -28,18 +28,18 @@ def read_curves(rows: Sequence[Row], outcome: Outcome) -> Decision:
     """
     curve = [row for row in rows if math.isfinite(row.train_loss)]
     if outcome.kind == "diverged":
-        seen = [signs.diverged(rows, outcome)]
+        found = [signs.diverged(rows, outcome)]
     elif len(curve) < LEAST_ROWS and (nothing := signs.nothing_learned(curve)) is not None:
-        seen = [nothing]
+        found = [nothing]
     elif len(curve) < LEAST_ROWS:
         reason = f"{len(curve)} rows are too few to read a curve; from {LEAST_ROWS} on it says something"
-        seen = [Seen(Finding(name="rows", verdict="pass", reason=reason))]
+        found = [Sign(Finding(name="rows", verdict="pass", reason=reason))]
     else:
-        seen = _seen(curve)
-    findings = tuple(each.finding for each in seen) or (_sound(curve),)
+        found = _signs(curve)
+    findings = tuple(each.finding for each in found) or (_sound(curve),)
     verdict: Verdict = worst(findings)
     first = next((each for each in findings if each.verdict == verdict), findings[0])
-    pins = [{"finding": each.finding.name, "step": each.step} for each in seen if each.step is not None]
+    pins = [{"finding": each.finding.name, "step": each.step} for each in found if each.step is not None]
     return Decision(
         step=6, name="curves", claim="the curves show nothing that another setting would mend", verdict=verdict,
         reason=first.reason, advice=first.advice, findings=findings, evidence={"rows": len(rows), "pins": pins},
@@ -56,7 +56,7 @@ def read_stored(stored: Stored) -> Decision | None:
     return read_curves(stored.rows, outcome)
 
 
-def _seen(curve: Sequence[Row]) -> list[Seen]:
+def _signs(curve: Sequence[Row]) -> list[Sign]:
     """Each sign that shows, the causes before what follows from them."""
     if (nothing := signs.nothing_learned(curve)) is not None:
         return [nothing]

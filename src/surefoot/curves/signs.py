@@ -45,17 +45,17 @@ _LONGER = 1.25
 
 
 @dataclass(frozen=True)
-class Seen:
+class Sign:
     """One thing that the curves show, and where: update `step`, None where it is the whole run."""
 
     finding: Finding
     step: int | None = None
 
 
-def diverged(rows: Sequence[Row], outcome: Outcome) -> Seen:
+def diverged(rows: Sequence[Row], outcome: Outcome) -> Sign:
     """What a run that diverged says: nothing but that."""
     rate = f" at learning rate {rows[-1].lr:.3g}" if rows else ""
-    return Seen(
+    return Sign(
         Finding(name="diverged", verdict="fail", reason=f"diverged after {outcome.step:,} updates{rate}: "
                 f"{outcome.reason}",
                 advice="lower the learning rate by 3 to 10, or warm it up; surefoot check tells whether the model "
@@ -64,14 +64,14 @@ def diverged(rows: Sequence[Row], outcome: Outcome) -> Seen:
     )  # fmt: skip
 
 
-def nothing_learned(curve: Sequence[Row]) -> Seen | None:
+def nothing_learned(curve: Sequence[Row]) -> Sign | None:
     """A loss that is at the end where it was at the start."""
     begun, last = initial(curve) if curve else 0.0, curve[-1].train_loss if curve else -1.0
     if begun - last > _LITTLE * abs(begun):
         return None
     rates = f"{min(row.lr for row in curve):.2g} to {max(row.lr for row in curve):.2g}"
     lower = "lower the learning rate by 3 to 10; " if last > 2 * abs(begun) else ""
-    return Seen(
+    return Sign(
         Finding(name="nothing-learned", verdict="fail", reason=f"the training loss began at {begun:.3g} and ended "
                 f"at {last:.3g}, at learning rates from {rates}",
                 advice=f"{lower}surefoot find-lr shows which rates make it fall; surefoot check whether the model "
@@ -80,7 +80,7 @@ def nothing_learned(curve: Sequence[Row]) -> Seen | None:
     )  # fmt: skip
 
 
-def plateau(curve: Sequence[Row]) -> Seen | None:
+def plateau(curve: Sequence[Row]) -> Sign | None:
     """A loss that stood still at first, and why it then fell: by itself, or because the rate fell."""
     losses = np.array([row.train_loss for row in curve])
     begun = initial(curve)
@@ -97,12 +97,12 @@ def plateau(curve: Sequence[Row]) -> Seen | None:
     falling = then < _HIGH * peak and curve[0].lr >= then
     words = f"the training loss stood near {begun:.3g} for the first {share:.0%} of the run"
     if falling:
-        return Seen(
+        return Sign(
             Finding(name="rate-too-high", verdict="suspect",
                     reason=f"{words}, and fell once the learning rate was down from {peak:.3g} to {then:.3g}",
                     advice=f"lower the learning rate to about {then:.2g}"), before,
         )  # fmt: skip
-    return Seen(
+    return Sign(
         Finding(name="plateau-at-the-start", verdict="suspect", reason=f"{words} before it fell",
                 advice="look at the initialisation and the scale of the inputs (surefoot check), or raise the "
                 "learning rate"),
@@ -110,7 +110,7 @@ def plateau(curve: Sequence[Row]) -> Seen | None:
     )  # fmt: skip
 
 
-def straight(curve: Sequence[Row]) -> Seen | None:
+def straight(curve: Sequence[Row]) -> Sign | None:
     """A loss without a bend: steps that are too small, or too few."""
     losses = np.array([row.train_loss for row in curve])
     third = len(curve) // 3
@@ -120,7 +120,7 @@ def straight(curve: Sequence[Row]) -> Seen | None:
         first > 0 and second > _STRAIGHT * first and second > _LITTLE * abs(initial(curve)) and -slope > SURE * error
     ):
         return None
-    return Seen(
+    return Sign(
         Finding(name="rate-too-low", verdict="suspect",
                 reason=f"the training loss fell by {first:.3g} in the first third and by {second:.3g} in the "
                 f"second, almost in a straight line: the rate is too low, or the run too short",
@@ -129,7 +129,7 @@ def straight(curve: Sequence[Row]) -> Seen | None:
     )  # fmt: skip
 
 
-def lowered_early(curve: Sequence[Row]) -> Seen | None:
+def lowered_early(curve: Sequence[Row]) -> Sign | None:
     """A rate that was lowered while the loss still fell, and with which it then stood."""
     peak = max(row.lr for row in curve)
     top = max(i for i, row in enumerate(curve) if row.lr >= _HIGH * peak)
@@ -145,7 +145,7 @@ def lowered_early(curve: Sequence[Row]) -> Seen | None:
     if pace > _CRAWL * -slope:
         return None
     share = curve[after].step / curve[-1].step
-    return Seen(
+    return Sign(
         Finding(name="lowered-early", verdict="suspect",
                 reason=f"the learning rate was under a tenth of its peak after {share:.0%} of the run, while the "
                 f"training loss was falling by {-slope:.3g} a row; since then by {pace:.2g} a row, to {rest[-1]:.3g}",
@@ -154,7 +154,7 @@ def lowered_early(curve: Sequence[Row]) -> Seen | None:
     )  # fmt: skip
 
 
-def at_the_floor(curve: Sequence[Row]) -> Seen | None:
+def at_the_floor(curve: Sequence[Row]) -> Sign | None:
     """A high rate with which the loss has long stood: noise holds it up."""
     peak = max(row.lr for row in curve)
     last = [row for row in curve if row.step > curve[-1].step / 2]
@@ -167,7 +167,7 @@ def at_the_floor(curve: Sequence[Row]) -> Seen | None:
     spread = float(np.std(losses))
     if not losses.mean() > _LITTLE * initial(curve) or spread > GAP * losses.mean():
         return None
-    return Seen(
+    return Sign(
         Finding(name="noise-at-the-floor", verdict="suspect",
                 reason=f"for the second half of the run the training loss has stood at {losses.mean():.3g} "
                 f"(standard "
@@ -177,7 +177,7 @@ def at_the_floor(curve: Sequence[Row]) -> Seen | None:
     )  # fmt: skip
 
 
-def overfitting(curve: Sequence[Row]) -> Seen | None:
+def overfitting(curve: Sequence[Row]) -> Sign | None:
     """A validation loss that has risen since its least, while the training loss fell."""
     held = [(row, row.val_loss) for row in curve if row.val_loss is not None and math.isfinite(row.val_loss)]
     if len(held) < LEAST_ROWS:
@@ -198,7 +198,7 @@ def overfitting(curve: Sequence[Row]) -> Seen | None:
     accuracy = ""
     if best.val_accuracy is not None and end.val_accuracy is not None:
         accuracy = f"; accuracy has changed by {100 * (end.val_accuracy - best.val_accuracy):+.1f} points since"
-    return Seen(
+    return Sign(
         Finding(name="overfitting", verdict="suspect",
                 reason=f"the validation loss has risen by {risen / losses[at]:.0%} since epoch {best.epoch:.3g}, "
                 f"while the training loss fell from {best.train_loss:.3g} to {end.train_loss:.3g}{accuracy}",
@@ -207,7 +207,7 @@ def overfitting(curve: Sequence[Row]) -> Seen | None:
     )  # fmt: skip
 
 
-def by_heart(curve: Sequence[Row]) -> Seen | None:
+def by_heart(curve: Sequence[Row]) -> Sign | None:
     """A training part without an error left, and a validation part far from it."""
     last = curve[-1]
     if last.train_accuracy is None or last.val_accuracy is None:
@@ -216,7 +216,7 @@ def by_heart(curve: Sequence[Row]) -> Seen | None:
     if gap <= GAP or last.train_accuracy < _BY_HEART:
         return None
     at = next(row for row in curve if row.train_accuracy is not None and row.train_accuracy >= _BY_HEART)
-    return Seen(
+    return Sign(
         Finding(name="overfitting", verdict="suspect",
                 reason=f"{last.train_accuracy:.1%} of the training examples are right and {last.val_accuracy:.1%} "
                 f"of the validation part, a gap of {100 * gap:.1f} points: the training part is known by heart",
@@ -225,7 +225,7 @@ def by_heart(curve: Sequence[Row]) -> Seen | None:
     )  # fmt: skip
 
 
-def improving(curve: Sequence[Row]) -> Seen | None:
+def improving(curve: Sequence[Row]) -> Sign | None:
     """A validation loss, or without one a training loss, that still falls at the end; and what more would gain."""
     held = [row for row in curve if row.val_loss is not None and math.isfinite(row.val_loss)]
     own = held if len(held) >= LEAST_ROWS else list(curve)
@@ -240,10 +240,10 @@ def improving(curve: Sequence[Row]) -> Seen | None:
     words = f"the {what} loss still falls: by {fallen:.3g} over the last {last} rows, to {losses[-1]:.3g}"
     if own[-1].lr < _HIGH * max(row.lr for row in own[-last:]):
         note = "the falling learning rate is part of that, so one run cannot tell what more epochs would gain"
-        return Seen(Finding(name="still-improving", verdict="pass", reason=f"{words}; {note}"), own[-last].step)
+        return Sign(Finding(name="still-improving", verdict="pass", reason=f"{words}; {note}"), own[-last].step)
     per_log, log_error = slope_of(losses[-last:], np.log([row.step for row in own[-last:]]))
     gain, spread = -per_log * math.log(_LONGER), SURE * log_error * math.log(_LONGER)
-    return Seen(
+    return Sign(
         Finding(name="still-improving", verdict="suspect",
                 reason=f"{words}; {_LONGER - 1:.0%} more epochs would lower it by about {gain:.2g} "
                 f"[{gain - spread:.2g}, {gain + spread:.2g}]",
@@ -252,7 +252,7 @@ def improving(curve: Sequence[Row]) -> Seen | None:
     )  # fmt: skip
 
 
-def small(curve: Sequence[Row]) -> Seen | None:
+def small(curve: Sequence[Row]) -> Sign | None:
     """A training loss that stands far from perfect, with validation no worse: the model can do no more."""
     last = curve[-1]
     if last.train_accuracy is None or last.val_accuracy is None or last.train_accuracy > 1 - GAP:
@@ -260,7 +260,7 @@ def small(curve: Sequence[Row]) -> Seen | None:
     middle = np.array([row.train_loss for row in curve[len(curve) // 3 :]])
     if last.train_accuracy - last.val_accuracy > _LITTLE or middle[0] - middle[-1] > 2 * _LITTLE * abs(middle[0]):
         return None
-    return Seen(
+    return Sign(
         Finding(name="underfitting", verdict="suspect",
                 reason=f"{last.train_accuracy:.1%} of the training examples are right and {last.val_accuracy:.1%} "
                 f"of the validation part, "
@@ -270,12 +270,12 @@ def small(curve: Sequence[Row]) -> Seen | None:
     )  # fmt: skip
 
 
-def little_learned(curve: Sequence[Row]) -> Seen | None:
+def little_learned(curve: Sequence[Row]) -> Sign | None:
     """A training part of which less than half is right: a small model cannot be told from a wrong rate."""
     last = curve[-1]
     if last.train_accuracy is None or last.train_accuracy >= _HALF:
         return None
-    return Seen(
+    return Sign(
         Finding(name="little-learned", verdict="suspect",
                 reason=f"only {last.train_accuracy:.1%} of the training examples are right at the end",
                 advice="surefoot find-lr shows which rates work; if yours does, train longer or take a larger model"),

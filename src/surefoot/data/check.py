@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from surefoot.data.dataset import Raw, RawPart
 from surefoot.data.problems import SHOWN, Problems
-from surefoot.data.raw import Raw, RawPart
 from surefoot.errors import ConfigError
 
 Target = Literal["classes", "numbers"]
@@ -20,16 +20,10 @@ _LISTED = 100
 """Rows named for one kind of mistake; the rest of the kind are one more problem with their number."""
 
 
-@dataclass(frozen=True)
-class Checked:
-    """Parts whose y are int64 class indices, or float32 targets where classes is None."""
+def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
+    """Note everything that is wrong with the parts in `problems`; return them with labels as indices of named classes.
 
-    raw: Raw
-    classes: tuple[str, ...] | None
-
-
-def examine(raw: Raw, target: Target, problems: Problems) -> Checked:
-    """Note everything that is wrong with the parts in `problems`, and return them with labels as indices.
+    The y of a regression, whose classes are None, are float32.
 
     Raises:
         ConfigError: target = "numbers" for data whose labels are classes.
@@ -37,7 +31,7 @@ def examine(raw: Raw, target: Target, problems: Problems) -> Checked:
     train = raw.parts.get("train")
     if train is None or not len(train.y):
         problems.add("train", "has no examples", "there must be a training part", "add examples to it")
-        return Checked(raw, raw.classes)
+        return raw
     for name, part in raw.parts.items():
         if not len(part.y):
             problems.add(
@@ -71,27 +65,30 @@ def _values(name: str, part: RawPart, problems: Problems) -> None:
         for at in range(0, len(part.x), _ROWS_AT_ONCE)
     ]
     rows = np.concatenate(bad) if bad else np.empty(0, dtype=np.int64)
-    notes = []
-    for row in rows[:_LISTED]:
+
+    def said(row: int) -> str:
         place = np.argwhere(~np.isfinite(part.x[row]))[0]
         value = part.x[(row, *place)]
-        notes.append(f"holds {value} at {'feature ' if len(place) == 1 else ''}{', '.join(map(str, place))}")
-    _note(problems, part, rows, notes, "all values must be finite in float32", "mend or remove it")
+        return f"holds {value} at {'feature ' if len(place) == 1 else ''}{', '.join(map(str, place))}"
+
+    _note(problems, part, rows, said, "all values must be finite in float32", "mend or remove it")
 
 
 def _constant(x: np.ndarray) -> bool:
     return all(bool((x[at : at + _ROWS_AT_ONCE] == x[:1]).all()) for at in range(0, len(x), _ROWS_AT_ONCE))
 
 
-def _note(problems: Problems, part: RawPart, rows: np.ndarray, notes: Sequence[str], allowed: str, do: str) -> None:
-    """Note one problem per row, up to a hundred, then how many more there are."""
-    for row, note in zip(rows[:_LISTED], notes, strict=False):
-        problems.add(part.source.name_of(int(row)), note, allowed, do)
+def _note(
+    problems: Problems, part: RawPart, rows: np.ndarray, said: Callable[[int], str], allowed: str, do: str
+) -> None:
+    """Note what is said of each of these rows, up to a hundred, then how many more there are."""
+    for row in rows[:_LISTED].tolist():
+        problems.add(part.source.name_of(row), said(row), allowed, do)
     if len(rows) > _LISTED:
         problems.add(f"{len(rows) - _LISTED} more examples", "have the same fault", allowed, do)
 
 
-def _numbers(raw: Raw, problems: Problems) -> Checked:
+def _numbers(raw: Raw, problems: Problems) -> Raw:
     """Check the targets of a regression."""
     if raw.classes is not None:
         raise ConfigError('target = "numbers"', f"the labels of {raw.name} are classes", 'set target = "classes"')
@@ -112,14 +109,7 @@ def _numbers(raw: Raw, problems: Problems) -> Checked:
             continue
         finite = np.isfinite(y) if y.ndim == 1 else np.isfinite(y).all(axis=1)
         rows = np.flatnonzero(~finite)
-        _note(
-            problems,
-            part,
-            rows,
-            [f"target {y[row]}" for row in rows[:_LISTED]],
-            "targets must be finite",
-            "mend or remove it",
-        )
+        _note(problems, part, rows, lambda row, y=y: f"target {y[row]}", "targets must be finite", "mend or remove it")
         if name == "train" and len(y) > 1 and _constant(y):
             problems.add(
                 name, f"every target is {np.array2string(y[0])}", "targets must differ", "check how the data was made"
@@ -127,19 +117,19 @@ def _numbers(raw: Raw, problems: Problems) -> Checked:
         parts[name] = replace(part, y=y)
     if len({part.y.shape[1:] for part in parts.values()}) > 1:
         problems.add("targets", "have other shapes in other parts", "all parts must have one shape", "make them alike")
-    return Checked(replace(raw, parts=parts), None)
+    return replace(raw, parts=parts)
 
 
-def _classes(raw: Raw, problems: Problems) -> Checked:
+def _classes(raw: Raw, problems: Problems) -> Raw:
     """Turn labels into indices and check every class in every part."""
     parts = {}
     for name, part in raw.parts.items():
         if (y := _indices(name, part, problems, raw.classes)) is not None:
             parts[name] = replace(part, y=y)
     if len(parts) < len(raw.parts):
-        return Checked(raw, raw.classes)
+        return raw
     classes = raw.classes or tuple(str(index) for index in range(max(1, int(parts["train"].y.max(initial=0)) + 1)))
-    coded = Checked(replace(raw, parts=parts), classes)
+    checked = replace(raw, parts=parts, classes=classes)
     if len(classes) < 2:
         problems.add(
             "train",
@@ -147,20 +137,13 @@ def _classes(raw: Raw, problems: Problems) -> Checked:
             "classes need to be at least 2",
             "add examples of another class",
         )
-        return coded
+        return checked
     for name, part in parts.items():
+        allowed = f"labels are 0 to {len(classes) - 1}, the classes of the training part"
         rows = np.flatnonzero(part.y >= len(classes))
-        notes = [f"label {part.y[row]} is out of range" for row in rows[:_LISTED]]
-        _note(
-            problems,
-            part,
-            rows,
-            notes,
-            f"labels are 0 to {len(classes) - 1}, the classes of the training part",
-            "mend it",
-        )
+        _note(problems, part, rows, lambda row, y=part.y: f"label {y[row]} is out of range", allowed, "mend it")
         _counts(name, part, classes, raw, problems)
-    return coded
+    return checked
 
 
 def _indices(name: str, part: RawPart, problems: Problems, classes: tuple[str, ...] | None) -> np.ndarray | None:
@@ -180,34 +163,23 @@ def _indices(name: str, part: RawPart, problems: Problems, classes: tuple[str, .
         problems.add(name, f"its labels are {y.dtype}", "labels are whole numbers from 0", "number the classes from 0")
         return None
     if y.dtype.kind == "f":
+        labels = y
         with np.errstate(invalid="ignore"):
             rows = np.flatnonzero(~np.isfinite(y) | (y != np.floor(y)))
-        notes = [
-            "label is missing (nan)" if np.isnan(y[row]) else f"label {y[row]} is no whole number"
-            for row in rows[:_LISTED]
-        ]
-        _note(
-            problems,
-            part,
-            rows,
-            notes,
-            "labels are whole numbers from 0",
-            'mend it, or set target = "numbers" to predict a number',
-        )
+
+        def said(row: int) -> str:
+            return "label is missing (nan)" if np.isnan(labels[row]) else f"label {labels[row]} is no whole number"
+
+        do = 'mend it, or set target = "numbers" to predict a number'
+        _note(problems, part, rows, said, "labels are whole numbers from 0", do)
         y = np.where(np.isfinite(y), y, 0)
     rows = np.flatnonzero(y < 0) if y.dtype.kind in "if" else np.empty(0, dtype=np.int64)
-    notes = [
-        f"label {int(y[row])} is {'the mark of a missing label' if y[row] == -100 else 'out of range'}"
-        for row in rows[:_LISTED]
-    ]
-    _note(
-        problems,
-        part,
-        rows,
-        notes,
-        "labels are whole numbers from 0; PyTorch would skip -100 in silence",
-        "label or remove it",
-    )
+
+    def out(row: int) -> str:
+        return f"label {int(y[row])} is {'the mark of a missing label' if y[row] == -100 else 'out of range'}"
+
+    allowed = "labels are whole numbers from 0; PyTorch would skip -100 in silence"
+    _note(problems, part, rows, out, allowed, "label or remove it")
     if y.dtype.kind in "uf" and len(y) and float(y.max()) > 2**31:
         row = int(y.argmax())
         problems.add(
@@ -247,3 +219,61 @@ def _counts(name: str, part: RawPart, classes: tuple[str, ...], raw: Raw, proble
             problems.warn(
                 f"train: the largest class has {present.max() // present.min()} times the examples of the smallest"
             )
+
+
+def coded(parts: dict[str, RawPart], problems: Problems) -> tuple[dict[str, RawPart], tuple[str, ...] | None]:
+    """Return the parts with their text labels as indices, and the classes: the training part's labels in order.
+
+    Whole numbers are put in the order of their values, so class "2" comes before class "10". Parts whose labels
+    are not text come back as they were, with None.
+    """
+    train = parts.get("train")
+    if train is None or any(part.y.dtype.kind not in "US" or part.y.ndim != 1 for part in parts.values()):
+        return parts, None
+    classes = tuple(sorted({_label(label) for label in train.y.astype(str)} - {""}, key=_label_order))
+    place = {name: index for index, name in enumerate(classes)}
+    result = {}
+    for name, part in parts.items():
+        names = [_label(label) for label in part.y.astype(str)]
+        for row, label in enumerate(names):
+            fault = _label_fault(label, place)
+            if fault is not None:
+                problems.add(part.source.name_of(row), *fault)
+        result[name] = replace(part, y=np.array([place.get(label, 0) for label in names], dtype=np.int64))
+    return result, classes
+
+
+def _label(label: str) -> str:
+    """Return the label without space around it, and a whole number written one way: "1.0" is "1"."""
+    label = label.strip()
+    try:
+        value = float(label)
+    except ValueError:
+        return label
+    return str(int(value)) if abs(value) < 2**53 and value == int(value) else label
+
+
+def _label_order(label: str) -> tuple[int, int, str]:
+    return (0, int(label), "") if label.removeprefix("-").isdecimal() and label.isascii() else (1, 0, label)
+
+
+def _label_fault(label: str, place: dict[str, int]) -> tuple[str, str, str] | None:
+    if label.lower() in ("", "nan", "na", "null", "none", "-100"):
+        return f"label is missing ({label!r})", "every example needs a label", "label or remove it"
+    if label not in place:
+        return (
+            f"label {label!r} is no class of the training part",
+            "all parts have the classes of the training part",
+            "mend the label, or add such examples to the training part",
+        )
+    try:
+        float(label)
+    except ValueError:
+        return None
+    if not label.removeprefix("-").isdecimal():
+        return (
+            f"label {label} is no whole number",
+            "numbers that name classes are whole",
+            'set target = "numbers" to predict a number',
+        )
+    return None

@@ -36,18 +36,16 @@ def stratified(
     (4, 2)
     """
     labels = np.zeros(examples, dtype=np.int64) if labels is None else labels
-    classes, counts = np.unique(labels, return_counts=True)
+    counts = np.unique(labels, return_counts=True)[1]
     exact = counts * share
     held = np.floor(exact).astype(np.int64)
     missing = round(share * examples) - int(held.sum())
     held[np.argsort(held - exact, kind="stable")[:missing]] += 1
     held = np.minimum(held, counts - 1)
-    picked = [
-        seeds.generator(seed, stream, int(place)).permutation(np.flatnonzero(labels == name))[:many]
-        for place, (name, many) in enumerate(zip(classes, held, strict=True))
-    ]
+    of_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     out = np.zeros(examples, dtype=bool)
-    out[np.concatenate(picked)] = True
+    for place in np.flatnonzero(held > 0):
+        out[seeds.generator(seed, stream, int(place)).permutation(of_class[place])[: held[place]]] = True
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 

@@ -1,4 +1,4 @@
-"""A .csv or .tsv of numbers with a column of labels."""
+"""A .csv or .tsv of numbers: with a column of labels to learn from, or without to predict."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from surefoot.data.dataset import Source
-from surefoot.data.labels import coded
+from surefoot.data.check import coded
+from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.data.problems import Problems
-from surefoot.data.raw import Raw, RawPart
 from surefoot.errors import ConfigError, DataError, nearest
 
 _ROWS_AT_ONCE = 4096
@@ -66,8 +65,55 @@ def read(path: Path, problems: Problems, label: str | None = None, target: str =
     return Raw(str(path), parts, classes, "numbers")
 
 
+def read_unlabelled(path: Path, width: int, label: str | None = None) -> tuple[list[int], np.ndarray, list[str | None]]:
+    """Return the line numbers, numbers and errors of a table without labels.
+
+    As `read`, but a row that cannot be read has an error and stops nothing, and any cell of the first row that is not a
+    number makes it a header.
+
+    Args:
+        path: of the file, UTF-8.
+        width: columns that the model takes, D.
+        label: name of a column to pass over, where the header has it.
+
+    Returns:
+        Lines [N], counted from 1 with the header; x, float32 [N, D], 0 in rows with an error; errors [N], None for
+        a row that could be read.
+
+    Raises:
+        DataError: the file is no table, is empty, or has other than D columns.
+    """
+    lines, rows = _rows(path)
+    header = any(_number(cell) is None for cell in rows[0]) and len(rows) > 1
+    names = [cell.strip() for cell in rows[0]]
+    if header:
+        lines, rows = lines[1:], rows[1:]
+    skipped = names.index(label) if header and label in names else None
+    columns = len(names) - (skipped is not None)
+    if columns != width:
+        advice = "leave the column of labels out" if columns == width + 1 else "give the columns of the training table"
+        raise DataError(f"{path}: has {columns} columns", f"the model takes {width} numbers", advice)
+    x, errors = np.zeros((len(rows), width), np.float32), []
+    for i, row in enumerate(rows):
+        cells = [cell for at, cell in enumerate(row) if at != skipped]
+        error = f"has {len(row)} fields, the first row {len(names)}" if len(row) != len(names) else _row_fault(cells)
+        if error is None:
+            x[i] = [float(cell) for cell in cells]
+        errors.append(error)
+    return lines, x, errors
+
+
+def _row_fault(cells: Sequence[str]) -> str | None:
+    at = next((i for i, cell in enumerate(cells) if _cell_fault(cell) is not None), None)
+    return None if at is None else f"column {at + 1} holds {cells[at].strip()[:40]!r}, and no finite number"
+
+
 def _rows(path: Path) -> tuple[list[int], list[list[str]]]:
-    """Return the rows that are not blank and the line on which each ends."""
+    """Return the rows of a table that are not blank, and the lines, counted from 1, on which each ends.
+
+    Raises:
+        DataError: the file cannot be read, is no table in UTF-8, or is empty.
+    """
     lines, rows, at = [], [], 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -153,6 +199,7 @@ def _numbers(rows: list[list[str]], names: list[str], lines: list[int], problems
 
 
 def _cell_fault(cell: str) -> str | None:
+    """Return why a cell is no finite float32, or None."""
     value = _number(cell)
     if not cell.strip():
         return "is empty"

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from surefoot.data import images
 from surefoot.data.folder import SUFFIXES
+from surefoot.data.table import read_unlabelled
 from surefoot.errors import DataError
-from surefoot.inference.columns import read_columns
 
 BATCH_EXAMPLES = 256
 """Examples read and predicted at once: at 224 pixels 38 MB of colour images. Chosen by hand."""
@@ -162,11 +162,13 @@ def _of_npz(path: Path, expected: Expected) -> Iterator[Inputs]:
 def _of_table(path: Path, expected: Expected) -> Iterator[Inputs]:
     if expected.kind != "numbers" or len(expected.shape) != 1:
         raise DataError(f"{path}", f"the model takes {expected}, and no table", "give images or an .npz")
-    lines, x, errors = read_columns(path, expected.shape[0], expected.label)
+    lines, x, errors = read_unlabelled(path, expected.shape[0], expected.label)
     for first in range(0, len(lines), BATCH_EXAMPLES):
         piece = slice(first, first + BATCH_EXAMPLES)
-        good = torch.tensor([error is None for error in errors[piece]])
-        yield Inputs(tuple(f"{path}:{line}" for line in lines[piece]), tuple(errors[piece]), x[piece][good])
+        good = [error is None for error in errors[piece]]
+        yield Inputs(
+            tuple(f"{path}:{line}" for line in lines[piece]), tuple(errors[piece]), torch.from_numpy(x[piece][good])
+        )
 
 
 def _of_array(given: np.ndarray, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:

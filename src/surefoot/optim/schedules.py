@@ -11,18 +11,18 @@ Symbols: a0 the peak, t the step, T the length in steps, e the end as a share of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from surefoot.optim.function import ScheduleFn, as_steps, like, need, need_length, raised
-from surefoot.optim.joining import Seam, held, join, warmup
+from surefoot.errors import ConfigError
 
-__all__ = [
-    "ScheduleFn", "Seam", "constant", "cosine", "exponential", "held", "inverse_sqrt", "join", "linear", "one_cycle",
-    "plateau", "polynomial", "restarts", "sgdr", "step", "warmup", "wsd",
-]  # fmt: skip
+ScheduleFn = Callable[[Any], Any]
+"""A function of the step. A plain number gives a float; an array gives a float64 array of the same shape."""
+
+Seam = Literal["shift", "jump", "meet", "multiply"]
+"""How warmup joins what follows it; see `warmup`."""
 
 
 def constant(peak: float) -> ScheduleFn:
@@ -31,8 +31,8 @@ def constant(peak: float) -> ScheduleFn:
     >>> constant(0.1)(7)
     0.1
     """
-    need(peak > 0, f"peak = {peak}", "the peak learning rate must be above 0", "try 0.1")
-    return lambda t: like(t, np.full(np.shape(t), float(peak)))
+    _need(peak > 0, f"peak = {peak}", "the peak learning rate must be above 0", "try 0.1")
+    return lambda t: _like(t, np.full(np.shape(t), float(peak)))
 
 
 def step(peak: float, milestones: Sequence[float], factor: float = 0.1) -> ScheduleFn:
@@ -49,11 +49,11 @@ def step(peak: float, milestones: Sequence[float], factor: float = 0.1) -> Sched
     [0.1, 0.01, 0.001]
     """
     at = np.asarray(milestones, dtype=np.float64)
-    need(
+    _need(
         at.size > 0 and bool(np.all(np.diff(at) > 0)), f"milestones = {list(milestones)}",
         "milestones must be a rising list of steps", "give for example [30, 60, 90]",
     )  # fmt: skip
-    return lambda t: like(t, peak * raised(factor, np.searchsorted(at, as_steps(t), side="right")))
+    return lambda t: _like(t, peak * _raised(factor, np.searchsorted(at, _as_steps(t), side="right")))
 
 
 def cosine(peak: float, steps: float, end: float = 0.0) -> ScheduleFn:
@@ -64,8 +64,8 @@ def cosine(peak: float, steps: float, end: float = 0.0) -> ScheduleFn:
     >>> round(cosine(0.1, 100)(50), 6)
     0.05
     """
-    need_length(steps)
-    return lambda t: like(t, peak * (end + (1 - end) * 0.5 * (1 + np.cos(np.pi * _share(t, steps)))))
+    _need_length(steps)
+    return lambda t: _like(t, peak * (end + (1 - end) * 0.5 * (1 + np.cos(np.pi * _share(t, steps)))))
 
 
 def linear(peak: float, steps: float, end: float = 0.0) -> ScheduleFn:
@@ -87,8 +87,8 @@ def polynomial(peak: float, steps: float, power: float = 2.0, end: float = 0.0) 
     >>> polynomial(1.0, 100, power=2)(50)
     0.25
     """
-    need_length(steps)
-    return lambda t: like(t, peak * (end + (1 - end) * raised(1 - _share(t, steps), power)))
+    _need_length(steps)
+    return lambda t: _like(t, peak * (end + (1 - end) * _raised(1 - _share(t, steps), power)))
 
 
 def exponential(peak: float, factor: float, every: float) -> ScheduleFn:
@@ -97,8 +97,8 @@ def exponential(peak: float, factor: float, every: float) -> ScheduleFn:
     >>> round(exponential(0.1, 0.5, every=100)(200), 6)
     0.025
     """
-    need_length(every)
-    return lambda t: like(t, peak * raised(factor, as_steps(t) / every))
+    _need_length(every)
+    return lambda t: _like(t, peak * _raised(factor, _as_steps(t) / every))
 
 
 def inverse_sqrt(peak: float, timescale: float) -> ScheduleFn:
@@ -110,8 +110,8 @@ def inverse_sqrt(peak: float, timescale: float) -> ScheduleFn:
     >>> inverse_sqrt(0.1, timescale=100)(300)
     0.05
     """
-    need_length(timescale)
-    return lambda t: like(t, peak / np.sqrt(1 + as_steps(t) / timescale))
+    _need_length(timescale)
+    return lambda t: _like(t, peak / np.sqrt(1 + _as_steps(t) / timescale))
 
 
 def one_cycle(
@@ -134,17 +134,17 @@ def one_cycle(
     >>> [round(one_cycle(1.0, 100, 30)(t), 3) for t in (0, 30, 100)]
     [0.04, 1.0, 0.0]
     """
-    need(
+    _need(
         0 < peak_step < steps, f"peak_step = {peak_step} of {steps} steps", "the peak must lie inside the run",
         f"try {0.3 * steps:g}",
     )  # fmt: skip
 
     def schedule(t: Any) -> Any:
-        up = np.clip(as_steps(t) / peak_step, 0, 1)
-        down = np.clip((as_steps(t) - peak_step) / (steps - peak_step), 0, 1)
+        up = np.clip(_as_steps(t) / peak_step, 0, 1)
+        down = np.clip((_as_steps(t) - peak_step) / (steps - peak_step), 0, 1)
         if shape == "cosine":
             up, down = 0.5 * (1 - np.cos(np.pi * up)), 0.5 * (1 - np.cos(np.pi * down))
-        return like(t, peak * np.where(as_steps(t) < peak_step, start + (1 - start) * up, 1 - (1 - end) * down))
+        return _like(t, peak * np.where(_as_steps(t) < peak_step, start + (1 - start) * up, 1 - (1 - end) * down))
 
     return schedule
 
@@ -158,7 +158,7 @@ def wsd(peak: float, steps: float, decay_steps: float, end: float = 0.0) -> Sche
     >>> [round(wsd(1.0, 100, 20)(t), 6) for t in (0, 80, 90, 100)]
     [1.0, 1.0, 0.5, 0.0]
     """
-    need(
+    _need(
         0 < decay_steps <= steps, f"decay_steps = {decay_steps} of {steps} steps",
         "the decay must be above 0 and no longer than the run", f"try {0.2 * steps:g}",
     )  # fmt: skip
@@ -180,15 +180,15 @@ def sgdr(peak: float, first: float, mult: float = 1.0, end: float = 0.0) -> Sche
     >>> [round(sgdr(1.0, 10, 2)(t), 4) for t in (0, 5, 10, 20, 30)]
     [1.0, 0.5, 1.0, 0.5, 1.0]
     """
-    need_length(first)
-    need(mult >= 1, f"cycle_mult = {mult}", "each cycle must be at least as long as the one before", "try 2")
+    _need_length(first)
+    _need(mult >= 1, f"cycle_mult = {mult}", "each cycle must be at least as long as the one before", "try 2")
 
     def schedule(t: Any) -> Any:
-        now = as_steps(t)
+        now = _as_steps(t)
         starts = np.asarray([0.0, *restarts(first, mult, float(np.max(now, initial=0.0)) + 1)])
         cycle = np.searchsorted(starts, now, side="right") - 1
-        share = (now - starts[cycle]) / (first * raised(mult, cycle))
-        return like(t, peak * (end + (1 - end) * 0.5 * (1 + np.cos(np.pi * share))))
+        share = (now - starts[cycle]) / (first * _raised(mult, cycle))
+        return _like(t, peak * (end + (1 - end) * 0.5 * (1 + np.cos(np.pi * share))))
 
     return schedule
 
@@ -238,4 +238,114 @@ def plateau(values: Sequence[float], factor: float = 0.1, patience: int = 5, thr
 
 
 def _share(t: Any, steps: float) -> np.ndarray:
-    return np.clip(as_steps(t) / steps, 0.0, 1.0)
+    return np.clip(_as_steps(t) / steps, 0.0, 1.0)
+
+
+def warmup(schedule: ScheduleFn, steps: float, start: float = 0.0, seam: Seam = "shift") -> ScheduleFn:
+    """Return the schedule with a linear warmup of w steps before or over it.
+
+    With r(t) = start + (1 - start) t / w and a the schedule, update t < w runs at
+
+    * "shift": r(t) a(0), then a(t - w): the decay counts from the end of warmup. Continuous. (XLNet, RoBERTa)
+    * "jump": r(t) a(0), then a(t): the decay counts from step 0, so the rate jumps from a(0) to a(w). (BERT, GPT)
+    * "meet": start a(0) + (a(w) - start a(0)) t / w, then a(t): counts from step 0, the ramp ends on the curve.
+      Continuous. (SlowFast)
+    * "multiply": r(t) a(t), then a(t): counts from step 0, the ramp itself is decayed. Continuous. (GPT's
+      fine-tuning, pycls)
+
+    The sources of each seam are in `presets`. With start = 0 update 0 has rate 0, as in all of these.
+
+    >>> ramp = warmup(linear(1.0, 90), 10)
+    >>> [round(ramp(t), 4) for t in (0, 5, 10, 55, 100)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    >>> round(warmup(linear(1.0, 100), 10, seam="jump")(10), 4)
+    0.9
+    """
+    if steps == 0:
+        return schedule
+    _need_length(steps)
+    first, at_seam = schedule(0), schedule(steps)
+
+    def ramped(t: Any) -> Any:
+        now = _as_steps(t)
+        share = start + (1 - start) * now / steps
+        if seam == "meet":
+            ramp = start * first + (at_seam - start * first) * now / steps
+        else:
+            ramp = share * (schedule(now) if seam == "multiply" else first)
+        after = schedule(np.maximum(now - steps, 0) if seam == "shift" else now)
+        return _like(t, np.where(now < steps, ramp, after))
+
+    return ramped
+
+
+def join(
+    schedules: Sequence[ScheduleFn], seams: Sequence[float], count: Literal["from-seam", "from-start"]
+) -> ScheduleFn:
+    """Return one schedule made of several: piece i acts from seam i - 1 (inclusive) to seam i.
+
+    Args:
+        schedules: the pieces, one more than there are seams.
+        seams: rising steps.
+        count: whether each piece counts its steps from its own seam, or from step 0 of the run.
+
+    >>> joined = join([constant(0.01), constant(0.1)], [400], count="from-start")
+    >>> joined(399), joined(400)
+    (0.01, 0.1)
+    """
+    at = [float(seam) for seam in seams]
+    _need(
+        len(schedules) == len(at) + 1 and at == sorted(at), f"{len(schedules)} schedules and seams {at}",
+        "the seams must rise and be one fewer than the schedules", "give one seam between each two schedules",
+    )  # fmt: skip
+
+    def joined(t: Any) -> Any:
+        now = _as_steps(t)
+        result = np.asarray(schedules[0](now))
+        for seam, piece in zip(at, schedules[1:], strict=True):
+            result = np.where(now < seam, result, piece(np.maximum(now - seam, 0) if count == "from-seam" else now))
+        return _like(t, result)
+
+    return joined
+
+
+def held(schedule: ScheduleFn, every: float) -> ScheduleFn:
+    """Return the schedule read only every so many steps: a(every floor(t / every)), a staircase.
+
+    This is what a loop does that sets the rate once per epoch, as pycls (`train_epoch` in its `trainer.py`).
+
+    >>> [held(linear(1.0, 100), 50)(t) for t in (0, 49, 50)]
+    [1.0, 1.0, 0.5]
+    """
+    _need_length(every)
+    return lambda t: schedule(_like(t, every * np.floor(_as_steps(t) / every)))
+
+
+def _as_steps(t: Any) -> np.ndarray:
+    """Return steps of any kind as float64."""
+    return np.asarray(t, dtype=np.float64)
+
+
+def _like(t: Any, value: Any) -> Any:
+    """Return the value as t came: a float for a plain number, else a float64 array."""
+    return float(value) if np.ndim(t) == 0 else np.asarray(value, dtype=np.float64)
+
+
+def _raised(base: Any, exponent: Any) -> np.ndarray:
+    """Return base^exponent, to the same bits for one step as for an array of steps.
+
+    On processors with AVX-512 NumPy has another routine for single numbers, which differs in the last bit.
+    """
+    shape = np.broadcast_shapes(np.shape(base), np.shape(exponent))
+    return np.power(np.atleast_1d(base), np.atleast_1d(exponent)).reshape(shape)
+
+
+def _need_length(steps: float) -> None:
+    """Raise ConfigError unless the length is above 0."""
+    _need(steps > 0, f"a length of {steps} steps", "a length must be above 0", "give at least 1 step")
+
+
+def _need(ok: bool, given: str, allowed: str, do: str) -> None:
+    """Raise ConfigError with these three parts unless ok."""
+    if not ok:
+        raise ConfigError(given, allowed, do)

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from surefoot.record.decision import Finding
-from surefoot.record.plain import losses_of, plain, tuples, with_losses
-from surefoot.record.slices import Slice, SurfaceResult
+from surefoot.record.lines import from_plain, plain
 
 VERSION = 1
 """Of `comparison.json`; raised when a field changes its meaning or goes."""
@@ -139,6 +138,74 @@ class RateExample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slice:
+    """The loss on a plane through the paths: origin + a axis1 + b axis2, axes by PCA of the weights along the paths.
+
+    Attributes:
+        shares: of the paths' variance that lies along each axis.
+        a, b: coordinates of the grid, [A] and [B], in units of the weights.
+        losses: on the grid, [B][A].
+        paths: for each rule its points (a, b), [P][2], first seed.
+        rules: names, in the order of `paths`.
+        path_losses: training loss at those points (of the path itself, not of its shadow on the plane), [P] each.
+    """
+
+    shares: tuple[float, float]
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    losses: tuple[tuple[float, ...], ...]
+    rules: tuple[str, ...]
+    paths: tuple[tuple[tuple[float, float], ...], ...]
+    path_losses: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceRun:
+    """One rule on a known surface, w in two dimensions.
+
+    Attributes:
+        name: of the rule.
+        lr, momentum: its settings.
+        path: w before the first and after every step, [T+1][2]; cut where it left the picture.
+        losses: f(w) at those, [T+1].
+        contraction: factor per step on the distance to the minimum, measured; None where it is not asked.
+        theory: the same from theory.
+        floor: mean loss that theory gives for noisy gradients; None without noise.
+    """
+
+    name: str
+    lr: float
+    momentum: float
+    path: tuple[tuple[float, float], ...]
+    losses: tuple[float, ...]
+    contraction: float | None = None
+    theory: float | None = None
+    floor: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceResult:
+    """Rules on one known surface.
+
+    Attributes:
+        name: "quadratic", "rates", "noise" or "rosenbrock".
+        text: what it is, in one sentence.
+        minimum: w at which f is 0.
+        x, y: coordinates of a grid, [X] and [Y].
+        losses: f on it, [Y][X].
+        runs: the rules.
+    """
+
+    name: str
+    text: str
+    minimum: tuple[float, float]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    losses: tuple[tuple[float, ...], ...]
+    runs: tuple[SurfaceRun, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """What several rules did on one problem, from the same start, with the same budget of examples.
 
@@ -198,20 +265,4 @@ class Comparison:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Comparison:
         """Return the comparison that `to_dict` wrote; a loss of None comes back as infinite."""
-        made = dict(values)
-        made["rules"] = tuple(_rule(each) for each in values["rules"])
-        made["rates"] = tuple(with_losses(RateExample, each) for each in values["rates"])
-        made["slice"] = None if values["slice"] is None else Slice.from_dict(values["slice"])
-        made["averaging"] = None if values["averaging"] is None else Averaging(**tuples(values["averaging"]))
-        made["surfaces"] = tuple(SurfaceResult.from_dict(each) for each in values["surfaces"])
-        made["findings"] = tuple(Finding(**each) for each in values["findings"])
-        made["seeds"] = tuple(values["seeds"])
-        return cls(**made)
-
-
-def _rule(values: dict[str, Any]) -> RuleResult:
-    made = {**tuples({**values, "settings": None}), "settings": values["settings"]}
-    made["tried"] = tuple(with_losses(RateRun, each) for each in values["tried"])
-    made["losses"] = tuple(losses_of(run) for run in values["losses"])
-    made["direction"] = None if values["direction"] is None else DirectionNoise(**values["direction"])
-    return RuleResult(**made)
+        return from_plain(cls, values)

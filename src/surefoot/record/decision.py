@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from surefoot.record.lines import from_plain, plain
 
 Verdict = Literal["pass", "suspect", "fail"]
 """pass: nothing is wrong. suspect: look at it, training may still work. fail: training on is not worth it."""
@@ -66,13 +67,12 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the decision as JSON values; a number that is not finite becomes None, which JSON can hold."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Decision:
         """Return the decision that `to_dict` wrote."""
-        findings = tuple(Finding(**each) for each in values.get("findings", ()))
-        return cls(**{**values, "findings": findings})
+        return from_plain(cls, values)
 
 
 def cost_in_examples(trained: int, evaluated: int = 0) -> int:
@@ -129,11 +129,3 @@ def decision(step: int, name: str, claim: str, findings: list[Finding], **more: 
     gravest = next(finding for finding in findings if finding.verdict == verdict)
     fields = {"reason": gravest.reason, "advice": gravest.advice, **more}
     return Decision(step=step, name=name, claim=claim, verdict=verdict, findings=tuple(findings), **fields)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

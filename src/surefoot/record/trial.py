@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from surefoot.config import Recipe
+from surefoot.record.lines import plain
 from surefoot.settings import from_dict, to_dict
 
 
@@ -66,10 +67,10 @@ class TrialResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values."""
         recipe = to_dict(self.trial.recipe)
-        plain = {name: value for name, value in dataclasses.asdict(self).items() if name != "trial"}
+        came = {name: value for name, value in dataclasses.asdict(self).items() if name != "trial"}
         return {
             "stage": self.trial.stage, "seed": self.trial.seed, "share": self.trial.share, "recipe": recipe,
-            "key": self.trial.key, **{name: _finite(value) for name, value in plain.items()},
+            "key": self.trial.key, **plain(came),
         }  # fmt: skip
 
     @classmethod
@@ -80,7 +81,3 @@ class TrialResult:
         recipe = from_dict(Recipe, rest.pop("recipe"))
         trial = Trial(stage=rest.pop("stage"), recipe=recipe, seed=rest.pop("seed"), share=rest.pop("share"))
         return cls(trial=trial, **rest)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -16,7 +17,7 @@ _NUMBERED = 20
 
 
 def classifier_figures(scores: Mapping[str, Any]) -> list[Figure]:
-    """Return the pictures of a model on the test part; see `record.scored` for what `scores` holds."""
+    """Return the pictures of a model on the test part; see `record.scores` for what `scores` holds."""
     if scores["kind"] == "numbers":
         return [_regression(scores)]
     names = labelled([each["name"] for each in scores["per_class"]])
@@ -30,24 +31,33 @@ def labelled(names: Sequence[str]) -> list[str]:
     >>> labelled(["cat", "dog", "cat"])
     ['cat (0)', 'dog', 'cat (2)']
     """
-    return [
-        name if name.strip() and names.count(name) == 1 else f"{name} ({i})".strip() for i, name in enumerate(names)
-    ]
+    times = Counter(names)
+    return [name if name.strip() and times[name] == 1 else f"{name} ({i})".strip() for i, name in enumerate(names)]
 
 
 def confused_pairs(scores: Mapping[str, Any], most: int = 10) -> list[tuple[str, str, int, float]]:
     """Return the most confused pairs: true class, taken for, examples, share of the true class."""
-    names, confusion = labelled([each["name"] for each in scores["per_class"]]), scores["confusion"]
-    counts = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if i != j and count]
-    worst = sorted(counts, key=lambda count: -count[0])[:most]
-    return [(names[i], names[j], count, count / sum(confusion[i])) for count, i, j in worst]
+    names = labelled([each["name"] for each in scores["per_class"]])
+    pairs = [
+        (names[i], names[j], count, count / scores["per_class"][i]["support"])
+        for i, j, count in _confusions(scores)
+        if i != j and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:most]
+
+
+def _confusions(scores: Mapping[str, Any]) -> Iterable[tuple[int, int, int]]:
+    """Return (true class, predicted class, examples) of the matrix, or of many classes those pairs that occur."""
+    if "confusion_pairs" in scores:
+        return scores["confusion_pairs"]
+    return ((i, j, count) for i, row in enumerate(scores["confusion"]) for j, count in enumerate(row))
 
 
 def _confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
+    support = [max(1, each["support"]) for each in scores["per_class"]]
     cells = [
-        {"true": names[i], "predicted": names[j], "examples": count, "share": count / max(1, sum(row))}
-        for i, row in enumerate(scores["confusion"])
-        for j, count in enumerate(row)
+        {"true": names[i], "predicted": names[j], "examples": count, "share": count / support[i]}
+        for i, j, count in _confusions(scores)
     ]
     side = min(520, max(220, 40 * len(names)))
     base = chart_of(cells).encode(

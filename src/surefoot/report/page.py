@@ -27,7 +27,7 @@ import vl_convert
 from altair.utils import schemapi
 
 from surefoot.errors import ConfigError
-from surefoot.record.plain import plain
+from surefoot.record.lines import plain
 from surefoot.record.store import write_bytes
 from surefoot.report.curves import several_figure
 from surefoot.report.layers import carried

@@ -13,10 +13,9 @@ from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.comparison import NAME, Comparison
 from surefoot.record.decision import Decision
-from surefoot.record.noise import Noise
-from surefoot.record.noise_log import read_noise
+from surefoot.record.noise import Noise, read_noise
 from surefoot.record.run import Row
-from surefoot.record.scored import read_scores
+from surefoot.record.scores import read_scores
 from surefoot.record.stored import Stored, read_run
 from surefoot.record.trial import TrialResult
 
@@ -36,7 +35,7 @@ class RunFolder:
         name: of the folder.
         decisions: of a search, in order; the last of a run that is done reads its curves.
         trials: finished trials of a search.
-        scores: of the finished model, see `record.scored`; None where there are none.
+        scores: of the finished model, see `record.scores`; None where there are none.
         noise: gradient noise along the run.
         comparison: of rules; None for a run.
         command: that made the folder; "" where it is not known.

@@ -9,8 +9,7 @@ from typing import Any
 import altair as alt
 
 from surefoot.errors import ConfigError
-from surefoot.record.comparison import Comparison
-from surefoot.record.slices import SurfaceResult
+from surefoot.record.comparison import Comparison, SurfaceResult
 from surefoot.report.look import chart_of, heading, line_of_each, palette, styled
 
 KINDS = {"too small": "#56B4E9", "good": "#009E73", "too large": "#E69F00", "diverging": "#D55E00"}

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
@@ -242,14 +243,17 @@ class Ledger:
         """What the search has cost, in final trainings."""
         return self.examples / max(1, self.final.examples)
 
-    @property
-    def by_step(self) -> dict[str, tuple[int, float]]:
-        """What each step has cost: examples and seconds."""
-        costs: dict[str, tuple[int, float]] = {}
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values: in examples, in final trainings, in seconds, and by step."""
+        steps: dict[str, dict[str, Any]] = {}
         for decision in self.decisions:
-            examples, seconds = costs.get(decision.name, (0, 0.0))
-            costs[decision.name] = (examples + decision.evidence["cost_examples"], seconds + decision.seconds)
-        return costs
+            step = steps.setdefault(decision.name, {"examples": 0, "seconds": 0.0})
+            step["examples"] += decision.evidence["cost_examples"]
+            step["seconds"] += decision.seconds
+        return {
+            "budget": str(self.budget), "search_examples": self.examples, "final_examples": self.final.examples,
+            "trainings": self.cost, "search_seconds": self.seconds, "steps": steps,
+        }  # fmt: skip
 
     def progress(self, now: Progress, seconds_since: float) -> Progress:
         """Return a measurement's progress with what the search has spent and what is left.

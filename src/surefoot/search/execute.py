@@ -141,9 +141,8 @@ def step_time(task: Task, recipe: Recipe) -> StepTime:
         recipe: its batch size and rule decide; its length and schedule do not.
     """
     steps = _WARM_UP + _ROUNDS * _STEPS_EACH
-    slow = dataclasses.replace(
-        recipe, lr=min(recipe.lr, 1e-3), epochs=None, steps=steps, schedule=Schedule(kind="constant")
-    )
+    constant = Schedule(kind="constant")
+    slow = dataclasses.replace(recipe, lr=min(recipe.lr, 1e-3), epochs=None, steps=steps, schedule=constant)
     made = dataclasses.replace(plan(slow, task.data.examples), row_steps=(steps + 1,))
     state = start(task, made)
     began = time.perf_counter()
@@ -154,9 +153,9 @@ def step_time(task: Task, recipe: Recipe) -> StepTime:
         state, _ = advance(task, made, state, state.step + _STEPS_EACH)
         rounds.append((time.perf_counter() - since) / _STEPS_EACH)
     since = time.perf_counter()
-    if task.data.validation is not None:
-        with task.machine.computing():
-            evaluate_part(task, state.model, state.weights, task.data.validation)
+    assert task.data.validation is not None
+    with task.machine.computing():
+        evaluate_part(task, state.model, state.weights, task.data.validation)
     return StepTime(statistics.median(rounds), time.perf_counter() - since)
 
 

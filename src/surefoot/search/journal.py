@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record import store
 from surefoot.record.decision import Decision
+from surefoot.record.lines import append_lines, read_lines
 from surefoot.record.trial import TrialResult
 from surefoot.search.budget import StepTime
 
 FORMAT = 2
 """Of the history: raised when a search asks for other trials, or in another order, so that it could not go on."""
 _STEP = "step at batch "
-_T = TypeVar("_T")
+_WRITTEN = "as the search wrote it"
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ class Journal:
 
     def decide(self, decision: Decision) -> None:
         """Keep a new decision, as it will be read again."""
-        kept = Decision.from_dict(json.loads(json.dumps(decision.to_dict())))
-        self.history = dataclasses.replace(self.history, decisions=(*self.history.decisions, kept))
-        self._append(store.DECISIONS, [kept.to_dict()])
+        decision = Decision.from_dict(json.loads(json.dumps(decision.to_dict())))
+        self.history = dataclasses.replace(self.history, decisions=(*self.history.decisions, decision))
+        self._append(store.DECISIONS, [decision])
 
     def keep(self, results: Iterable[TrialResult]) -> None:
         """Keep finished trials, each once."""
         new = {result.trial.key: result for result in results if result.trial.key not in self.history.results}
         self.history = dataclasses.replace(self.history, results={**self.history.results, **new})
-        self._append(store.TRIALS, [result.to_dict() for result in new.values()])
+        self._append(store.TRIALS, new.values())
 
     def time(self, batch_size: int, timed: StepTime) -> None:
         """Keep what a step of this batch size takes."""
@@ -82,14 +82,9 @@ class Journal:
         if self.folder is not None:
             store.write_json(self.folder / store.TIMINGS, {**self.about, **timings})
 
-    def _append(self, name: str, lines: Iterable[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-        if self.folder is None or not text:
-            return
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+    def _append(self, name: str, values: Iterable[Decision | TrialResult]) -> None:
+        if self.folder is not None:
+            append_lines(self.folder / name, (value.to_dict() for value in values), durable=True)
 
 
 def open_journal(folder: Path, data_fingerprint: str) -> Journal:
@@ -117,8 +112,11 @@ def open_journal(folder: Path, data_fingerprint: str) -> Journal:
             f"the data of {folder} has changed since the search began",
             "a search keeps its data from beginning to end", "restore the data, or choose another name",
         )  # fmt: skip
-    decisions = _read(folder / store.DECISIONS, Decision.from_dict)
-    results = {result.trial.key: result for result in _read(folder / store.TRIALS, TrialResult.from_dict)}
+    decisions = read_lines(folder / store.DECISIONS, Decision.from_dict, _WRITTEN, repair=True)
+    results = {
+        result.trial.key: result
+        for result in read_lines(folder / store.TRIALS, TrialResult.from_dict, _WRITTEN, repair=True)
+    }
     if not results.keys() >= {key for decision in decisions for key in decision.evidence.get("members", ())}:
         raise CheckpointError(
             str(folder / store.TRIALS), f"it must hold every trial that {store.DECISIONS} names",
@@ -130,24 +128,3 @@ def open_journal(folder: Path, data_fingerprint: str) -> Journal:
     if not begun:
         journal.write_timings()
     return journal
-
-
-def _read(path: Path, parse: Callable[[dict[str, Any]], _T]) -> list[_T]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(str(path), f"it must be readable ({error})", "restore it from a copy") from None
-    whole, _, rest = text.rpartition("\n")
-    found: list[_T] = []
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            found.append(parse(json.loads(line)))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise CheckpointError(
-                f"{path}, line {number}", f"it must be as the search wrote it ({error})", "restore it from a copy"
-            ) from None
-    if rest:  # cut short by a kill: what it said will be found again
-        store.write_bytes(path, (whole + "\n" if whole else "").encode())
-    return found

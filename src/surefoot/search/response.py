@@ -88,19 +88,19 @@ def errors(results: Sequence[TrialResult], validation_examples: int) -> np.ndarr
     if len(finite) and finite.min() <= 0:
         return losses
     with np.errstate(divide="ignore"):
-        found = np.log(np.maximum(losses, 1e-9))
+        error = np.log(np.maximum(losses, 1e-9))
     for i, each in enumerate(results):
         if each.finished and each.val_accuracy is not None:
             wrong = (1 - each.val_accuracy) * validation_examples
-            found[i] = (found[i] + math.log((wrong + 0.5) / (validation_examples + 1))) / 2
-    return found
+            error[i] = (error[i] + math.log((wrong + 0.5) / (validation_examples + 1))) / 2
+    return error
 
 
 def points(results: Sequence[TrialResult]) -> np.ndarray:
     """Return the trials' coordinates and the log2 of their length as a share of the final one, [P, 4]."""
     trials = [each.trial for each in results]
-    found = [[*coordinates(each.recipe, each.share), math.log2(each.share)] for each in trials]
-    return np.array(found).reshape(-1, 4)
+    at = [[*coordinates(each.recipe, each.share), math.log2(each.share)] for each in trials]
+    return np.array(at).reshape(-1, 4)
 
 
 @dataclass(frozen=True)

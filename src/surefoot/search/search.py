@@ -33,7 +33,7 @@ from surefoot.search.journal import Journal, open_journal
 from surefoot.search.moves import Conclude, Done
 from surefoot.search.procedure import next_move
 from surefoot.settings import differences, from_dict, to_dict
-from surefoot.training.open import Given, make_task, open_run, run_place
+from surefoot.training.open import Objects, make_task, open_run, run_place
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Task
@@ -46,7 +46,7 @@ class Search:
     Attributes:
         folder: where everything lies; None where it is in memory.
         config: what was asked for; its recipe is the one that the search starts from.
-        given: objects in place of the configuration's.
+        objects: objects in place of the configuration's.
         request: what is searched for.
         executor: carries out the moves.
         command: what to write down as the command of the final run.
@@ -56,7 +56,7 @@ class Search:
 
     folder: Path | None
     config: Config
-    given: Given
+    objects: Objects
     request: Request
     executor: Executor
     command: str = "library"
@@ -131,7 +131,7 @@ class Search:
         self.close()
         final = dataclasses.replace(self.config, recipe=self.recipe)
         return open_run(
-            final, name=self.folder.name, runs_dir=self.folder.parent, given=self.given, command=self.command
+            final, name=self.folder.name, runs_dir=self.folder.parent, objects=self.objects, command=self.command
         )
 
     def complete(self, result: Result, run: Run) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Search:
             **result.summary,
             "recipe": to_dict(run.config.recipe),
             "decisions": [decision.to_dict() for decision in (*self.decisions, curves)],
-            "cost": cost(self.ledger),
+            "cost": self.ledger.to_dict(),
             "unchecked": list(self.end.unchecked),
         }
         store.write_json(run.folder / store.RESULT, summary)
@@ -161,26 +161,13 @@ class Search:
         self.close()
 
 
-def cost(ledger: Ledger) -> dict[str, Any]:
-    """Return what a search has cost, as JSON values: in examples, in final trainings, in seconds, and by step."""
-    return {
-        "budget": str(ledger.budget),
-        "search_examples": ledger.examples,
-        "final_examples": ledger.final.examples,
-        "trainings": ledger.cost,
-        "search_seconds": ledger.seconds,
-        "steps": {name: {"examples": examples, "seconds": seconds}
-                  for name, (examples, seconds) in ledger.by_step.items()},
-    }  # fmt: skip
-
-
 def open_search(
     config: Config,
     terms: Terms,
     *,
     name: str | None = None,
     runs_dir: str | Path | None = "runs",
-    given: Given | None = None,
+    objects: Objects | None = None,
     engine: Engine | None = None,
     command: str = "library",
 ) -> Search:
@@ -191,7 +178,7 @@ def open_search(
         terms: the budget, and what is fixed.
         name: the folder under `runs_dir`; a new name from date, data and model if left out.
         runs_dir: where runs lie; made if missing. None: nothing is written, and no final run can follow.
-        given: objects in place of the configuration's data, model, loss or augmentation.
+        objects: objects in place of the configuration's data, model, loss or augmentation.
         engine: computes the trials; None makes one.
         command: what to write down as the command.
 
@@ -201,9 +188,9 @@ def open_search(
         CheckpointError: the folder is held by another process, its journal is damaged, or another version wrote it.
         DataError: the data cannot be used.
     """
-    given, engine = given or Given(), engine or Engine()
+    objects, engine = objects or Objects(), engine or Engine()
     if runs_dir is None:
-        return _search(config, terms, given, _task(config, given), Journal(), engine)
+        return _search(config, terms, objects, _task(config, objects), Journal(), engine)
     folder = run_place(config, name, Path(runs_dir))
     with contextlib.ExitStack() as cleaner:
         cleaner.enter_context(store.locked(folder))
@@ -216,17 +203,17 @@ def open_search(
             raise ConfigError(
                 f"{folder} is a run that was not tuned", "a search has a folder of its own", "choose another name"
             )
-        task = _task(config, given)
+        task = _task(config, objects)
         journal = open_journal(folder, task.data.fingerprint)
         if not begun:
             store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
             store.write_bytes(folder / store.TUNE, asked(config, terms).encode())
-        search = _search(config, terms, given, task, journal, engine)
+        search = _search(config, terms, objects, task, journal, engine)
         return dataclasses.replace(search, folder=folder, command=command, _lock=cleaner.pop_all())
 
 
-def _task(config: Config, given: Given) -> Task:
-    task = make_task(config, given)
+def _task(config: Config, objects: Objects) -> Task:
+    task = make_task(config, objects)
     if task.data.validation is None:
         raise ConfigError(
             "data without a validation part", "recipes are compared by what they do on held-out examples",
@@ -235,15 +222,15 @@ def _task(config: Config, given: Given) -> Task:
     return task
 
 
-def _search(config: Config, terms: Terms, given: Given, task: Task, journal: Journal, engine: Engine) -> Search:
+def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal: Journal, engine: Engine) -> Search:
     assert task.data.validation is not None
     request = Request(
         terms=terms, base=config.recipe, examples=task.data.examples,
         validation_examples=len(task.data.validation), check_examples=check_examples(task),
         device=str(task.machine.device),
     )  # fmt: skip
-    model = config.model if given.model is None else given.model
-    return Search(None, config, given, request, Executor(task, model, journal, engine))
+    model = config.model if objects.model is None else objects.model
+    return Search(None, config, objects, request, Executor(task, model, journal, engine))
 
 
 def asked(config: Config, terms: Terms) -> str:

@@ -108,8 +108,8 @@ def space_around(base: Recipe, steps: int, low: float, high: float, fixed: froze
         fixed: names of what the user has fixed: "lr", "weight_decay", "momentum".
     """
     keep = 1 - base.momentum
-    kept = not {"momentum", "momentum_form"}.isdisjoint(fixed) or "lr" in fixed
-    momenta = (base.momentum,) if kept else tuple(sorted({*MOMENTA, base.momentum}))
+    stays = not {"momentum", "momentum_form"}.isdisjoint(fixed) or "lr" in fixed
+    momenta = (base.momentum,) if stays else tuple(sorted({*MOMENTA, base.momentum}))
     wanted = _decay_of(base, steps)
     decays = (None,) if "weight_decay" in fixed else tuple(sorted({*DECAYS, wanted}))
     return Space(base, steps, low / keep, high / keep, decays, momenta, "lr" in fixed, wanted)
@@ -151,12 +151,12 @@ def coarse_grid(where: Space, count: int) -> list[Point]:
     if not free:
         rates = 10 ** (np.linspace(low, high, count) if count > 1 else np.array([(low + high) / 2]))
         return [usual(where, float(rate)) for rate in rates]
-    found = []
+    points = []
     for place in _halton(count, len(free) + 1):
         decay = _at(where.decays, place[1] if len(where.decays) > 1 else 0.0)
         momentum = _at(where.momenta, place[-1] if len(where.momenta) > 1 else 0.0)
-        found.append(Point(float(10 ** (low + place[0] * (high - low))), decay, momentum))
-    return found
+        points.append(Point(float(10 ** (low + place[0] * (high - low))), decay, momentum))
+    return points
 
 
 def _at(axis: Sequence[Any], place: float) -> Any:
@@ -168,15 +168,15 @@ def _halton(count: int, dimensions: int) -> np.ndarray:
     """Return so many points of the unit cube, [count, dimensions]: the digits of i = 1, 2, ... in bases 2, 3, 5
     mirrored at the point.
     """
-    found = np.zeros((count, dimensions))
+    points = np.zeros((count, dimensions))
     for column, base in enumerate((2, 3, 5)[:dimensions]):
         for row in range(count):
             left, weight = row + 1, 1 / base
             while left:
                 left, digit = divmod(left, base)
-                found[row, column] += digit * weight
+                points[row, column] += digit * weight
                 weight /= base
-    return found
+    return points
 
 
 def usual(where: Space, rate: float) -> Point:

@@ -16,9 +16,9 @@ from surefoot.record.decision import Decision
 from surefoot.record.stored import IN_MEMORY
 from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
-from surefoot.search.search import cost, open_search
+from surefoot.search.search import open_search
 from surefoot.settings import flat_settings, merged, nested, read_toml
-from surefoot.training.open import Given, resolve
+from surefoot.training.open import Objects, resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
 from surefoot.training.task import Loss
@@ -92,7 +92,7 @@ def tune(
     >>> 0.001 < found.recipe.lr < 10, found.cost["trainings"] <= 2
     (True, True)
     """
-    given = Given(
+    objects = Objects(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
         loss=loss,
@@ -105,11 +105,11 @@ def tune(
     }
     start, terms = asked_for(words, {**settings, **(fixed or {})}, config, budget, force=force)
     place = runs_dir if final else None
-    with open_search(start, terms, name=name, runs_dir=place, given=given, engine=engine) as search:
+    with open_search(start, terms, name=name, runs_dir=place, objects=objects, engine=engine) as search:
         while not search.done:
             search.advance()
         assert search.end is not None
-        tuned = Tuned(search.recipe, search.decisions, cost(search.ledger), search.end.unchecked)
+        tuned = Tuned(search.recipe, search.decisions, search.ledger.to_dict(), search.end.unchecked)
         if not final or search.recipe is None:
             return tuned
         with search.open_final() as run:

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from surefoot.data import statistics
-from surefoot.data.dataset import DataSet, Part, Source
+from surefoot.data.batches import image_statistics, number_statistics
+from surefoot.data.dataset import DataSet, Part, RawPart, Source
 from surefoot.data.load import VALIDATION, load, read
 from surefoot.data.problems import Problems
-from surefoot.data.raw import RawPart
 from surefoot.data.split import stratified
 from surefoot.errors import ConfigError, DataError
 from surefoot.models.build import Factory
@@ -114,9 +113,9 @@ def lenient_data(data: Any, *, seed: int = 0) -> tuple[DataSet, str | None]:
         x = torch.from_numpy(np.array(part.x))
         found = _as_it_is(x, torch.from_numpy(part.y.astype(np.int64)), "arrays", seed)
         if x.dtype == torch.uint8:
-            mean, std = statistics.of_images(part.x)
+            mean, std = image_statistics(part.x)
             return dataclasses.replace(found, kind="images", mean=mean, std=std), str(error)
-        mean, std = statistics.of_numbers(part.x)
+        mean, std = number_statistics(part.x)
         return dataclasses.replace(found, mean=mean, std=std), str(error)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
+from surefoot.models.extra_state import named_tensors
 from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
@@ -52,7 +53,8 @@ def start(task: Task, plan: Plan) -> State:
         step=0, model=model, velocity=None, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None
     )
     if plan.recipe.ema_decay is not None:
-        state.average = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+        averaged = {name: value for name, value in named_tensors(model).items() if value.is_floating_point()}
+        state.average = {name: value.clone() for name, value in averaged.items()}
     return state
 
 

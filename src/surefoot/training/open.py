@@ -18,20 +18,20 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from surefoot.config import Config
+from surefoot.config import Config, __version__
 from surefoot.data.load import load
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.optim.plan import plan
 from surefoot.record import store
 from surefoot.record.progress import PROGRESS
+from surefoot.record.run import truncate_rows
 from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_toml
 from surefoot.training import checkpoint
@@ -41,8 +41,8 @@ from surefoot.training.task import Loss, Task, task
 
 
 @dataclass(frozen=True)
-class Given:
-    """Objects that a configuration cannot hold: they stand in for its text where they are not None."""
+class Objects:
+    """What a configuration cannot hold, in place of its text where it is not None."""
 
     data: Any = None
     model: nn.Module | Factory | None = None
@@ -90,13 +90,13 @@ def train(
     }
     file = read_toml(config) if config else {}
     chosen = resolve(merged(file, nested(words | settings)))
-    given = Given(
+    objects = Objects(
         data=None if isinstance(data, str | Path) else data,
         model=None if isinstance(model, str) else model,
         loss=loss,
         augment=augment if callable(augment) else None,
     )
-    with open_run(chosen, name=name, runs_dir=runs_dir, given=given) as run:
+    with open_run(chosen, name=name, runs_dir=runs_dir, objects=objects) as run:
         while not run.done:
             run.advance()
         return run.finish()
@@ -118,7 +118,7 @@ def open_run(
     *,
     name: str | None = None,
     runs_dir: str | Path = "runs",
-    given: Given | None = None,
+    objects: Objects | None = None,
     command: str = "library",
 ) -> Run:
     """Begin a run, or go on with the unfinished one of that name.
@@ -127,7 +127,7 @@ def open_run(
         config: all settings.
         name: the run's folder under `runs_dir`; a new name from date, data and model if left out.
         runs_dir: where runs lie; made if missing.
-        given: objects in place of the configuration's data, model, loss or augmentation.
+        objects: in place of the configuration's data, model, loss or augmentation.
         command: what to write down as the command.
 
     Raises:
@@ -144,7 +144,6 @@ def open_run(
     ...         run.finish().summary["outcome"]
     'finished'
     """
-    given = given or Given()
     folder = run_place(config, name, Path(runs_dir))
     with contextlib.ExitStack() as cleaner:
         cleaner.enter_context(store.locked(folder))
@@ -152,16 +151,18 @@ def open_run(
         store.sweep(folder)
         begun = (folder / store.CONFIG).is_file()
         if begun:
-            config = _agreed(config, read_config(folder), folder)
-        work = make_task(config, given)
+            config = agreed_config(config, folder)
+        work = make_task(config, objects or Objects())
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
         config = _resolved(config, work)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
-        notes = _identify(folder, config, work, command)
-        state, found = checkpoint.load_newest(folder, work)
-        notes += found
+        if begun:
+            _check_data(folder, work)
+        else:
+            _identify(folder, config, work, command)
+        state, notes = checkpoint.load_newest(folder, work)
         state = state or first or start(work, plan_)
-        rows = list(store.keep_rows(folder, state.step))
+        rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
         if lost:
             notes.append(f"{store.METRICS} has lost {len(lost)} of its rows; the weights are not touched by it")
@@ -174,10 +175,7 @@ def agreed_config(config: Config, folder: Path) -> Config:
     Raises:
         ConfigError: they differ; every difference is named.
     """
-    return _agreed(config, read_config(folder), folder)
-
-
-def _agreed(config: Config, there: Config, folder: Path) -> Config:
+    there = read_config(folder)
     changes: dict[str, Any] = {}
     if config.device == "auto":
         changes["device"] = there.device
@@ -239,14 +237,14 @@ def _abandoned(folder: Path) -> bool:
     return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
-def make_task(config: Config, given: Given) -> Task:
-    """Return the task of a configuration, with given objects in place of its text.
+def make_task(config: Config, objects: Objects) -> Task:
+    """Return the task of a configuration, with objects in place of its text.
 
     Raises:
         ConfigError, DataError: as `load` and `task`.
     """
     data = load(
-        config.data if given.data is None else given.data,
+        config.data if objects.data is None else objects.data,
         data_dir=config.data_dir,
         validation=config.validation,
         seed=config.seed,
@@ -256,9 +254,9 @@ def make_task(config: Config, given: Given) -> Task:
     )
     return task(
         data,
-        config.model if given.model is None else given.model,
-        loss=given.loss,
-        augment=config.augment if given.augment is None else given.augment,
+        config.model if objects.model is None else objects.model,
+        loss=objects.loss,
+        augment=config.augment if objects.augment is None else objects.augment,
         seed=config.seed,
         device=config.device,
         precision=config.precision,
@@ -271,20 +269,20 @@ def _resolved(config: Config, work: Task) -> Config:
     return dataclasses.replace(config, device=str(place.device), precision=place.precision, threads=place.threads)
 
 
-def _identify(folder: Path, config: Config, work: Task, command: str) -> list[str]:
-    """Write what the run is on its first opening; later, hold that the data is still the same."""
-    if (folder / store.CONFIG).is_file():
-        saved = store.read_json(folder / store.ENVIRONMENT)
-        if saved.get("data_fingerprint") != work.data.fingerprint:
-            raise ConfigError(
-                f"the data of {folder} has changed since the run began",
-                "a run keeps its data from beginning to end",
-                "restore the data, or choose another name",
-            )
-        return []
+def _check_data(folder: Path, work: Task) -> None:
+    if store.read_json(folder / store.ENVIRONMENT).get("data_fingerprint") != work.data.fingerprint:
+        raise ConfigError(
+            f"the data of {folder} has changed since the run began",
+            "a run keeps its data from beginning to end",
+            "restore the data, or choose another name",
+        )
+
+
+def _identify(folder: Path, config: Config, work: Task, command: str) -> None:
+    """Write down what the run is, on its first opening."""
     environment = {
         "schema": store.SCHEMA,
-        "surefoot": version("surefoot"),
+        "surefoot": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
@@ -295,4 +293,3 @@ def _identify(folder: Path, config: Config, work: Task, command: str) -> list[st
     store.write_json(folder / store.ENVIRONMENT, environment)
     store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
     store.write_bytes(folder / store.CONFIG, to_toml(config).encode())  # last: its presence makes the folder a run
-    return []

@@ -16,12 +16,11 @@ from surefoot.config import Config
 from surefoot.optim.plan import Plan
 from surefoot.record import store
 from surefoot.record.progress import Progress, ProgressFile
-from surefoot.record.run import Outcome, Record, Row
+from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
 from surefoot.training import checkpoint
-from surefoot.training.evaluate import Evaluation, evaluate_part
+from surefoot.training.evaluate import Evaluation, evaluate_part, may_be_scored, write_scored
 from surefoot.training.loop import advance, start
-from surefoot.training.scored import may_be_scored, write_scored
 from surefoot.training.state import State
 from surefoot.training.task import Task
 from surefoot.training.weights import save_weights
@@ -76,7 +75,7 @@ class Run:
         taken = self.state.step - before
         self._step_seconds = (time.perf_counter() - began) / taken if taken else self._step_seconds
         self.rows += rows
-        store.append_rows(self.folder, rows)
+        append_rows(self.folder, rows)
         self._progress = self._progress or ProgressFile(self.folder)
         if self._progress.due:
             self._progress.write(self.now)
@@ -100,7 +99,7 @@ class Run:
         diverged = self.state.outcome is not None and self.state.outcome.kind == "diverged"
         if diverged or not self.state.is_finite(self.task.template):
             return None
-        store.flush_rows(self.folder)
+        flush_rows(self.folder)
         return checkpoint.save(self.folder, self.task, self.state)
 
     def finish(self) -> Result:

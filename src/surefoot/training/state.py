@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from surefoot.models.extra_state import named_tensors
 from surefoot.record.run import Outcome
 
 
@@ -62,14 +63,14 @@ class State:
 
         A buffer may hold an infinity on purpose, as attention masks do.
         """
-        start = template.state_dict()
-        moved = [value for name, value in self.model.state_dict().items() if bool(start[name].isfinite().all())]
+        start = named_tensors(template)
+        moved = [value for name, value in named_tensors(self.model).items() if bool(start[name].isfinite().all())]
         return all(bool(value.isfinite().all()) for value in [*moved, *(self.velocity or [])])
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """The weights and buffers that validation and prediction use: the average where one is kept."""
-        return {**self.model.state_dict(), **(self.average or {})}
+        return {**named_tensors(self.model), **(self.average or {})}
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -16,6 +16,7 @@ from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
+from surefoot.models.extra_state import packed_extra_state
 from surefoot.seeds import torch_stream
 from surefoot.training.machine import Machine, machine
 
@@ -104,6 +105,7 @@ def task(
     True
     """
     template = build(model, data.input_shape, data.outputs, seed)
+    packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
     where = machine(device, precision, threads, template, data.input_shape)
     moves = augment if isinstance(augment, Augment) else parse([augment] if callable(augment) else augment)
     moves.check(data.kind, data.input_shape)
@@ -115,8 +117,8 @@ def task(
             if (part := getattr(data, name)) is not None
         },
     )
-    own = None if isinstance(model, nn.Module) else model
-    built = Task(placed, where.place_model(template), loss, moves if moves.operations else None, seed, where, own)
+    origin = None if isinstance(model, nn.Module) else model
+    built = Task(placed, where.place_model(template), loss, moves if moves.operations else None, seed, where, origin)
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
     _try_one_batch(built)

@@ -8,9 +8,9 @@ from torch import nn
 import surefoot
 from surefoot.config import Config
 from surefoot.optim.plan import plan
-from surefoot.record.noise_log import NOISE, read_noise
+from surefoot.record.noise import NOISE, read_noise
 from surefoot.steps.batch_size.along_run import NoiseLog, due, relative_cost
-from surefoot.training.open import Given
+from surefoot.training.open import Objects
 
 
 def made(steps, rows=1):
@@ -58,7 +58,7 @@ def run(tmp_path, monkeypatch):
     config = Config(
         data="in-memory", model="linear", threads=1, recipe=surefoot.Recipe(lr=0.1, epochs=4, batch_size=10)
     )
-    with surefoot.open_run(config, name="a", runs_dir=tmp_path, given=Given(data=images(60))) as opened:
+    with surefoot.open_run(config, name="a", runs_dir=tmp_path, objects=Objects(data=images(60))) as opened:
         yield opened
 
 
@@ -71,7 +71,7 @@ def test_each_due_step_is_measured_once(run):
         run.advance()
     log.measure_if_due()
     assert [noise.step for noise in read_noise(run.folder)] == list(log.due)
-    assert list(log.seen) == list(read_noise(run.folder))
+    assert list(log.measured) == list(read_noise(run.folder))
 
 
 def test_a_gradient_that_is_not_finite_ends_nothing(run):

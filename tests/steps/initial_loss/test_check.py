@@ -140,3 +140,14 @@ def test_loss_scale_and_penalty_are_as_computed_by_hand():
     assert found.output_scale == pytest.approx(math.sqrt(np.var(np.arange(10))))
     assert found.penalty == pytest.approx(0.1 * 285)
     assert found.prior < found.chance == pytest.approx(math.log(10))
+
+
+@pytest.mark.parametrize(("most", "batches"), [(None, 8), (5000, 8), (640, 5), (0, 2)])
+def test_it_takes_as_many_batches_as_are_paid_for_and_two_at_least(most, batches):
+    decision = surefoot.check_initial_loss("mlp", "digits", most_examples=most)
+    assert decision.evidence["evaluated_examples"] == 3 * batches * 128
+    assert decision.passed
+    with pytest.raises(ConfigError, match="most_examples"):
+        surefoot.check_initial_loss("mlp", "digits", most_examples=-1)
+    with pytest.raises(ConfigError, match="most_examples"):
+        surefoot.check_wiring("mlp", "digits", most_examples=-1)

@@ -12,8 +12,8 @@ import surefoot
 from surefoot.record.decision import cost_in_examples
 from surefoot.record.progress import finished
 from surefoot.steps.overfit.check import look_examples, measure_sample, overfit_sample, overfitting_sample, sample_task
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import LOOP
 
 
 class Broken(nn.Module):

@@ -20,8 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan
-from surefoot.record.noise import Noise
-from surefoot.record.noise_log import append_noise, keep_noise
+from surefoot.record.noise import Noise, append_noise, truncate_noise
 from surefoot.steps.batch_size.noise import GROUPS, MICRO_BATCH_SIZE, noise_at
 from surefoot.steps.batch_size.noise_estimate import LEAST_GROUPS
 from surefoot.training.run import Run
@@ -43,27 +42,27 @@ class NoiseLog:
         run: from `open_run`.
         due: after how many updates, and in how many groups.
         micro_batch_size: examples in each group.
-        seen: what has been measured, oldest first.
+        measured: what has been measured, oldest first.
     """
 
     run: Run
     due: dict[int, int]
     micro_batch_size: int
-    seen: list[Noise]
+    measured: list[Noise]
 
     @classmethod
     def of(cls, run: Run) -> NoiseLog:
         """Return the log of a run, which goes on with what its folder holds."""
         size = min(MICRO_BATCH_SIZE, run.plan.batch_size)
         cost = relative_cost(run.task, run.plan.batch_size, size)
-        return cls(run, due(run.plan, cost, SHARE), size, list(keep_noise(run.folder, run.state.step)))
+        return cls(run, due(run.plan, cost, SHARE), size, list(truncate_noise(run.folder, run.state.step)))
 
     def measure_if_due(self) -> Noise | None:
         """Measure where the run stands, write it down and return it, if it is due there and not done yet."""
         run = self.run
         at = run.state.step
         diverged = run.state.outcome is not None and run.state.outcome.kind == "diverged"
-        if at not in self.due or diverged or any(noise.step == at for noise in self.seen):
+        if at not in self.due or diverged or any(noise.step == at for noise in self.measured):
             return None
         try:
             noise = noise_at(
@@ -73,7 +72,7 @@ class NoiseLog:
         except ConfigError:  # a gradient that is not finite: the next step says so, as the run's outcome
             return None
         append_noise(run.folder, noise)
-        self.seen.append(noise)
+        self.measured.append(noise)
         return noise
 
 
@@ -92,13 +91,13 @@ def due(plan: Plan, cost: float, share: float) -> dict[int, int]:
     >>> due(plan(Recipe(epochs=4, batch_size=100), examples=50_000), cost=0.5, share=0.015)
     {500: 15, 1000: 15, 1500: 15, 2000: 15}
     """
-    found: dict[int, int] = {}
+    steps: dict[int, int] = {}
     last = 0
     for at in plan.row_steps:
         groups = min(GROUPS, int(share * (at - last) / cost))
         if groups >= LEAST_GROUPS:
-            found[at], last = groups, at
-    return found
+            steps[at], last = groups, at
+    return steps
 
 
 def relative_cost(task: Task, batch_size: int, micro_batch_size: int) -> float:

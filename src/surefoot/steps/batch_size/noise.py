@@ -102,8 +102,8 @@ def noise_at(
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
     >>> plan = surefoot.plan(surefoot.Recipe(lr=0.1, epochs=1), digits.data.examples)
     >>> state, _ = surefoot.advance(digits, plan, surefoot.start(digits, plan), until_step=5)
-    >>> seen = noise_at(digits, state, batch_size=128)
-    >>> seen.step, seen.total.noise_scale.low < seen.total.noise_scale.value < seen.total.noise_scale.high
+    >>> noise = noise_at(digits, state, batch_size=128)
+    >>> noise.step, noise.total.noise_scale.low < noise.total.noise_scale.value < noise.total.noise_scale.high
     (5, True)
     """
     return noise_of(

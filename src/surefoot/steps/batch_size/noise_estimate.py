@@ -87,21 +87,21 @@ def estimated(
     """
     if grams.ndim != 3 or grams.shape[1] != grams.shape[2] or grams.shape[1] < LEAST_GROUPS:
         raise ValueError(f"Gram matrices {grams.shape}: they are [L, K, K] with K at least {LEAST_GROUPS}")
-    seen = _moments(np.asarray(grams, dtype=np.float64), micro_batch_size)
-    t = float(stdtrit(seen.groups - 1, 0.5 + CONFIDENCE / 2))
-    alive = seen.T > 0
-    safe = np.where(alive, seen.T, 1.0)
-    low_U, high_U = (end * safe for end in _accepted(seen, safe, t, fixed_ratio=False))
-    low_R, high_R = _accepted(seen, safe, t, fixed_ratio=True)
-    b, found = float(micro_batch_size), []
+    moments = _moments(np.asarray(grams, dtype=np.float64), micro_batch_size)
+    t = float(stdtrit(moments.groups - 1, 0.5 + CONFIDENCE / 2))
+    alive = moments.T > 0
+    safe = np.where(alive, moments.T, 1.0)
+    low_U, high_U = (end * safe for end in _accepted(moments, safe, t, fixed_ratio=False))
+    low_R, high_R = _accepted(moments, safe, t, fixed_ratio=True)
+    b, layers = float(micro_batch_size), []
     for i, (name, count) in enumerate(zip(names, parameters, strict=True)):
-        trace = _on_log(b * seen.T[i], seen.log_T[i], t)
-        ratio = seen.U[i] / safe[i]
+        trace = _on_log(b * moments.T[i], moments.log_T[i], t)
+        ratio = moments.U[i] / safe[i]
         undefined = not alive[i]
-        found.append(LayerNoise(
+        layers.append(LayerNoise(
             name=name, parameters=count,
-            second_moment=_on_log(b * seen.T[i] + seen.U[i], seen.log_second[i], t),
-            grad_norm_sq=_exactly(seen.U[i]) if undefined else _estimate(seen.U[i], low_U[i], high_U[i]),
+            second_moment=_on_log(b * moments.T[i] + moments.U[i], moments.log_second[i], t),
+            grad_norm_sq=_exactly(moments.U[i]) if undefined else _estimate(moments.U[i], low_U[i], high_U[i]),
             trace=trace,
             batch_variance=trace.scaled(1 / batch_size),
             signal_to_noise=_unknown() if undefined else _estimate(ratio, low_R[i], high_R[i]).scaled(batch_size / b),
@@ -109,15 +109,16 @@ def estimated(
                 b / ratio if ratio > 0 else math.inf, b / high_R[i], b / low_R[i] if low_R[i] > 0 else math.inf
             ),
         ))  # fmt: skip
-    return tuple(found)
+    return tuple(layers)
 
 
 def _moments(M: Array, b: int) -> _Moments:
     K = M.shape[1]
     m = K - 1
-    own, rows, total = np.einsum("lkk->lk", M), M.sum(2), M.sum((1, 2))
-    T, U, Q = _unbiased(own.sum(1), total, K)
-    out_T, out_U, _ = _unbiased(own.sum(1)[:, None] - own, total[:, None] - 2 * rows + own, m)  # each group left out
+    diagonal, rows, total = np.einsum("lkk->lk", M), M.sum(2), M.sum((1, 2))
+    T, U, Q = _unbiased(diagonal.sum(1), total, K)
+    # Without one group, for each of them.
+    out_T, out_U, _ = _unbiased(diagonal.sum(1)[:, None] - diagonal, total[:, None] - 2 * rows + diagonal, m)
     centred = M - rows[:, :, None] / K - rows[:, None, :] / K + total[:, None, None] / K**2
     power2 = (centred**2).sum((1, 2))
     power3 = np.einsum("lij,ljk,lki->l", centred, centred, centred, optimize=True)
@@ -130,7 +131,7 @@ def _moments(M: Array, b: int) -> _Moments:
     cube = np.clip(cube, square**2 / safe, square**1.5)
     # The products of each group with the mean of the others vary by G' S G + tr(S^2) / m. Where noise hides G, kappa
     # tends to what it is for a G that lies as the noise does.
-    along = ((rows - own) / m).var(axis=1, ddof=1) - square / m
+    along = ((rows - diagonal) / m).var(axis=1, ddof=1) - square / m
     prior = safe / K
     kappa = (np.maximum(along, 0) + prior * square / safe) / (np.maximum(U, 0) + prior)
     kappa = np.clip(kappa, 0, np.sqrt(square))
@@ -150,36 +151,36 @@ def _jackknife_of_log(values: Array) -> Array:
     return (K - 1) / K * ((logs - logs.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
 
 
-def _accepted(seen: _Moments, T: Array, t: float, *, fixed_ratio: bool) -> tuple[Array, Array]:
+def _accepted(moments: _Moments, T: Array, t: float, *, fixed_ratio: bool) -> tuple[Array, Array]:
     """Return the ends of the ratios ||G||^2 / tr(S) that the test does not reject, [L].
 
     Args:
-        seen, T: the moments, and tr(S) where there is any.
+        moments, T: the moments, and tr(S) where there is any.
         t: the quantile.
         fixed_ratio: the ratio is the hypothesis; else ||G||^2 is, and tr(S) matters less the larger the signal.
     """
-    seen_at = _deviation(seen, T, np.concatenate([[0.0], _RATIOS])[:, None], fixed_ratio=fixed_ratio)
-    nothing, rest = seen_at[0], seen_at[1:]
+    at = _deviation(moments, T, np.concatenate([[0.0], _RATIOS])[:, None], fixed_ratio=fixed_ratio)
+    nothing, rest = at[0], at[1:]
     low = np.where(nothing <= t, 0.0, _crossing(rest - t))
     high = np.where(nothing < -t, 0.0, _crossing(rest + t))
     # Where Q is by chance smaller than noise alone would have it, no signal is accepted. An interval that ends there
     # would claim too much, so it reaches a little further.
-    return low, np.maximum(high, _LEAST_SIGNAL * np.sqrt(2 * seen.square) / (seen.groups * T))
+    return low, np.maximum(high, _LEAST_SIGNAL * np.sqrt(2 * moments.square) / (moments.groups * T))
 
 
-def _deviation(seen: _Moments, T: Array, ratio: Array, *, fixed_ratio: bool) -> Array:
+def _deviation(moments: _Moments, T: Array, ratio: Array, *, fixed_ratio: bool) -> Array:
     """Return how many standard deviations Q lies above what it would be if ||G||^2 were `ratio` tr(S); falling.
 
     Ratios are [R, 1], the answer [R, L].
     """
-    K, signal = seen.groups, ratio * T
+    K, signal = moments.groups, ratio * T
     a = T / K + signal
-    b = seen.square / K**2 + 2 * signal * seen.kappa / K
-    c = seen.cube / K**3 + 3 * signal * seen.kappa**2 / K**2
+    b = moments.square / K**2 + 2 * signal * moments.kappa / K
+    c = moments.cube / K**3 + 3 * signal * moments.kappa**2 / K**2
     h = np.clip(1 - 2 * a * c / (3 * b**2), 0.05, 1.0)
     share = 1.0 if fixed_ratio else T / K / a
-    spread = np.sqrt(2 * b * h**2 / a**2 + h**2 * seen.log_T * share**2)
-    return ((np.maximum(seen.Q, 0) / a) ** h - 1 - b * h * (h - 1) / a**2) / spread
+    spread = np.sqrt(2 * b * h**2 / a**2 + h**2 * moments.log_T * share**2)
+    return ((np.maximum(moments.Q, 0) / a) ** h - 1 - b * h * (h - 1) / a**2) / spread
 
 
 def _crossing(falling: Array) -> Array:

@@ -189,10 +189,10 @@ def bracket(runs: ShortRuns) -> Bracket | None:
     low = float(runs.lrs[_lowest(runs)])
     after = np.append(runs.lrs[1:], runs.lrs[-1])  # the next rate up, or the last
     lows, tops, firsts = [low], [float(runs.lrs[high])], [float(after[high])]
-    for own in runs.drop.T:
-        works = own >= SHARE_OF_BEST * max(own.max(), 0.0)
-        edge = _edge(works & (own > 0), int(np.argmax(own)))
-        lows.append(float(runs.lrs[np.argmax(own)]))
+    for drop in runs.drop.T:
+        works = drop >= SHARE_OF_BEST * max(drop.max(), 0.0)
+        edge = _edge(works & (drop > 0), int(np.argmax(drop)))
+        lows.append(float(runs.lrs[np.argmax(drop)]))
         tops.append(float(runs.lrs[edge]))
         firsts.append(float(after[edge]))
     top = float(runs.lrs[high])

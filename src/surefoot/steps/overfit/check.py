@@ -42,6 +42,8 @@ BATCH_SIZE = 16
 """Batches of the sample, and examples per update: 128 in all. Chosen by hand."""
 LEAST_BATCH_SIZE = 2
 """Batch norm needs two."""
+MOST_STEPS = 800
+"""Updates of each rate at most: a hundred passes over the sample. Chosen by hand."""
 LEAST_LOOKS = 2
 """Looks that must be paid for before the step is begun inside a search: after one or two each shipped model knows the
 sample of digits by heart, and 20 of 33 sound models (tests/support/faults.py) do."""
@@ -59,7 +61,7 @@ def overfit_sample(
     batches: int = BATCHES,
     batch_size: int | None = None,
     lrs: Sequence[float] | None = None,
-    max_steps: int = 800,
+    max_steps: int = MOST_STEPS,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -116,7 +118,7 @@ def overfitting_sample(
     batches: int = BATCHES,
     batch_size: int | None = None,
     lrs: Sequence[float] | None = None,
-    max_steps: int = 800,
+    max_steps: int = MOST_STEPS,
     *,
     most_examples: float = math.inf,
     engine: Engine | None = None,

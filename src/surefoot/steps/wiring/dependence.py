@@ -16,17 +16,19 @@ from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import epoch_order
 from surefoot.data.dataset import Part
 from surefoot.optim.plan import plan
+from surefoot.record.decision import cost_in_examples
 from surefoot.seeds import generator
 from surefoot.steps.follow import follow
 from surefoot.steps.wiring.judge_training import CLEAR, LEAST_HELD_OUT, Dependence, HeldOutTest
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
+from surefoot.training.state import State
 from surefoot.training.task import Task
 
-LEAST_STEPS = 60
-"""Updates after which no dependence is evidence: 33 sound tasks (tests/laws/test_faults.py) and the shipped models on
-CIFAR-10 show theirs after 10 or 30, the sign of a product of two of 20 inputs after 60."""
+LEAST_STEPS = 30
+"""Updates after which no dependence is evidence: 33 sound tasks (tests/support/faults.py) and the shipped models on
+CIFAR-10 show theirs after 10 or 30."""
 MOST_EXAMPLES = 84_000
 """What it may cost where nobody says: all looks, and as many at planted targets, with 600 examples held out. Where no
 dependence is found that takes a second for perceptrons and 10 to 25 s for the shipped CNNs on digits, on one core."""
@@ -38,6 +40,8 @@ _MOST_EXAMPLES = 2000
 _HELD_OUT = 0.3
 _BATCH = 64
 """All chosen by hand."""
+_NONE = -99.0
+"""z where no member could be asked."""
 
 
 def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | None = None) -> Dependence | None:
@@ -49,8 +53,9 @@ def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | 
     central limit theorem"), so z = (A - E A) / sd(A). It asks for no prior, and holds for any imbalance of classes.
 
     A low z is evidence only beside a high one: that of targets planted in the same inputs, after a training of at most
-    the same length. So half of what it may cost is kept for these. Where the half does not reach `LEAST_STEPS` updates,
-    nothing is planted, and one look is taken: a plain dependence shows there.
+    the same length. So each look that shows nothing is followed by one at planted targets, until these are clear. Where
+    `LEAST_STEPS` updates and a look at planted targets cannot be paid for, a low z will be no evidence, and one look is
+    taken: a plain dependence shows there.
 
     Args:
         task: what is learned; nothing of it is changed.
@@ -66,23 +71,33 @@ def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | 
     costs = _costs(small, held)
     if costs[0] > most_examples:
         return None
-    engine = engine or Engine()
-    count, controlled = _looks(costs, len(held.y), most_examples)
-    tests, accuracy = _trained(small, held, count, engine)
-    z, steps = max(test.z for test in tests), tests[-1].steps
-    control = list[HeldOutTest]()
-    if z < CLEAR and controlled and steps >= LEAST_STEPS:  # it ends earlier where every member has diverged
-        control, _ = _trained(*_planted(small, held), len(tests), engine, planted=True)
+    training, control = _Training(small, held, engine := engine or Engine()), None
+    enough = len(held.y) >= LEAST_HELD_OUT  # else a low z is no evidence, and all may be spent on finding a high one
+    if enough and sum(costs[: _LOOKS.index(LEAST_STEPS) + 1]) + costs[0] <= most_examples:
+        control = _Training(*_planted(small, held), engine, planted=True)
+
+    def affordable(some: _Training) -> bool:
+        spent = training.cost + (control.cost if control else 0)
+        return some.open and spent + costs[len(some.tests)] <= most_examples
+
+    while affordable(training):
+        training.look()
+        if control is None and enough:
+            break
+        if control is not None and training.open and affordable(control):
+            control.look()
+    steps = training.tests[-1].steps
+    told = training.z < CLEAR and training.alive and steps >= LEAST_STEPS
     counts = torch.bincount(held.y) if task.classifies else None
     return Dependence(
-        z=z,
-        planted_z=max(test.z for test in control) if control else None,
-        accuracy=accuracy,
+        z=training.z,
+        planted_z=control.z if control and control.tests and told else None,
+        accuracy=training.accuracy,
         majority=float(counts.max() / len(held.y)) if counts is not None else None,
         examples=len(small.data.train.y),
         held_out=len(held.y),
         steps=steps,
-        looks=(*tests, *control),
+        looks=(*training.tests, *(control.tests if control else ())),
         seconds=time.perf_counter() - began,
     )
 
@@ -120,48 +135,60 @@ def _taken(part: Part, rows: np.ndarray) -> Part:
     return Part(part.x[at], part.y[at], part.source.taken(rows))
 
 
-def _costs(task: Task, held: Part) -> list[float]:
+def _costs(task: Task, held: Part) -> list[int]:
     """Return what each look costs at most, with the training since the look before, in training examples."""
-    size = min(_BATCH, task.data.examples)
-    updates = np.diff([0, *_LOOKS])
-    return [len(_RATES) * (size * int(each) + len(held.y) / 3) for each in updates]
+    size, rates = min(_BATCH, task.data.examples), len(_RATES)
+    return [cost_in_examples(rates * size * int(steps), rates * len(held.y)) for steps in np.diff([0, *_LOOKS])]
 
 
-def _looks(costs: Sequence[float], held_out: int, most_examples: float) -> tuple[int, bool]:
-    """Return how many looks may be taken, and whether planted targets are to follow where they show nothing.
+class _Training:
+    """The members at all rates on one set of targets, from look to look.
 
-    >>> [_looks([100] * 6, 600, most) for most in (599, 600, 1200)], _looks([100] * 6, 30, 599)
-    ([(1, False), (3, True), (6, True)], (5, False))
+    Attributes:
+        tests: made so far, one at each look.
+        z: the largest of them, -99 before the first; accuracy: where it was.
+        alive: whether some member has not diverged.
     """
-    whole = np.cumsum(costs)
-    if held_out < LEAST_HELD_OUT:  # a low z is no evidence here, so all may be spent on finding a high one
-        return int((whole <= most_examples).sum()), False
-    count = int((2 * whole <= most_examples).sum())
-    return (count, True) if count > _LOOKS.index(LEAST_STEPS) else (1, False)
 
+    def __init__(self, task: Task, held: Part, engine: Engine, *, planted: bool = False) -> None:
+        self.task, self.held, self.planted = task, held, planted
+        self.size = min(_BATCH, task.data.examples)
+        constant = Schedule(kind="constant")
+        base = Recipe(steps=_LOOKS[-1], batch_size=self.size, weight_decay=0.0, schedule=constant)
+        recipes = [dataclasses.replace(base, lr=lr) for lr in _RATES]
+        self.looks = follow([Member(task, plan(recipe, task.data.examples)) for recipe in recipes], _LOOKS, engine)
+        self.tests: list[HeldOutTest] = []
+        self.z, self.accuracy, self.alive = _NONE, None, True
 
-def _trained(
-    task: Task, held: Part, count: int, engine: Engine, *, planted: bool = False
-) -> tuple[list[HeldOutTest], float | None]:
-    """Return the tests that were made, at most `count`, and the accuracy where z was largest."""
-    size = min(_BATCH, task.data.examples)
-    constant = Schedule(kind="constant")
-    recipes = [Recipe(lr=lr, steps=_LOOKS[-1], batch_size=size, weight_decay=0.0, schedule=constant) for lr in _RATES]
-    members = [Member(task, plan(recipe, task.data.examples)) for recipe in recipes]
-    tests, updates, best, accuracy = list[HeldOutTest](), 0, -math.inf, None
-    for look in follow(members, _LOOKS[:count], engine):
-        updates += look.steps
-        if look.mark is None:
-            continue
-        asked = [state for state in look.states if state.outcome is None or state.outcome.kind == "finished"]
-        answers = [_held_out_z(task, state.model, held) for state in asked]
-        z, share = max(answers, key=lambda answer: answer[0], default=(-math.inf, None))
-        best, accuracy = (z, share) if z > best else (best, accuracy)
-        tests.append(HeldOutTest(planted, look.mark, updates * size, len(asked) * len(held.y), max(z, -99.0)))
+    @property
+    def open(self) -> bool:
+        """Whether another look can change anything."""
+        return self.z < CLEAR and self.alive and len(self.tests) < len(_LOOKS)
+
+    @property
+    def cost(self) -> int:
+        """What it has cost so far, in training examples."""
+        trained = sum(test.trained_examples for test in self.tests)
+        return cost_in_examples(trained, sum(test.evaluated_examples for test in self.tests))
+
+    def look(self) -> None:
+        """Train until the next look, and make the test there."""
         updates = 0
-        if z >= CLEAR or not asked:
-            break
-    return tests, accuracy
+        for look in self.looks:
+            updates += look.steps
+            if look.mark is not None:
+                self._test(look.mark, look.states, updates)
+                return
+
+    def _test(self, mark: int, states: Sequence[State], updates: int) -> None:
+        asked = [state for state in states if state.outcome is None or state.outcome.kind == "finished"]
+        answers = [_held_out_z(self.task, state.model, self.held) for state in asked]
+        z, accuracy = max(answers, key=lambda answer: answer[0], default=(_NONE, None))
+        if z > self.z:
+            self.z, self.accuracy = z, accuracy
+        trained, evaluated = updates * self.size, len(asked) * len(self.held.y)
+        self.tests.append(HeldOutTest(self.planted, mark, trained, evaluated, max(z, _NONE)))
+        self.alive = bool(asked)
 
 
 def _held_out_z(task: Task, model: torch.nn.Module, held: Part) -> tuple[float, float | None]:

@@ -1,4 +1,4 @@
-"""Labelled data that a run did not see, brought to the run's classes and shape, so that it can be scored."""
+"""`evaluate`: the scores of a finished run on labelled data, its own or other, brought to its classes and shape."""
 
 from __future__ import annotations
 
@@ -9,28 +9,87 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from surefoot.config import Config
-from surefoot.data.dataset import DataSet, Part
+from surefoot.data.dataset import DataSet, Part, RawPart
 from surefoot.data.load import load, read
 from surefoot.data.named import NAMED
 from surefoot.data.problems import Problems
-from surefoot.data.raw import RawPart
-from surefoot.errors import DataError, nearest
+from surefoot.errors import ConfigError, DataError, nearest
+from surefoot.inference.finished import FinishedRun, finished_run
 from surefoot.inference.inputs import as_channels
 from surefoot.record import store
+from surefoot.record.scores import Scores, class_scores, number_scores
+from surefoot.record.stored import IN_MEMORY
+from surefoot.training.run import Result
 from surefoot.training.weights import Trained
 
+PARTS = ("train", "validation", "test")
 _SHOWN = 5
 
 
-def own_part(folder: Path, config: Config, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
+def evaluate(
+    run: str | Path | Result,
+    data: Any = None,
+    *,
+    part: str = "test",
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    model: nn.Module | None = None,
+    device: str | None = None,
+) -> Scores:
+    """Return the scores of a finished run on a part of its own data, or on other labelled data.
+
+    Classes are matched by name. Of other data that has no parts, all is scored.
+
+    Args:
+        run: name of the run, its folder, or the result of `train`.
+        data: whatever `load` takes; None for the data that the run was trained on.
+        part: "train", "validation" or "test".
+        data_dir: folder or archive that holds the named set, if not where it was.
+        runs_dir: where runs lie.
+        model: the architecture, for a run whose model was given as an object; it is copied.
+        device: as in `Config`; None for the run's, or the CPU where this machine lacks that.
+
+    Raises:
+        ConfigError: no such part; or the run's data was given as an object, and is not given here.
+        DataError: the data cannot be used, has changed, or has a class that the run does not know.
+        CheckpointError: the run does not exist, is unfinished or damaged.
+
+    >>> import surefoot, tempfile
+    >>> from surefoot.training.open import train
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     scores = evaluate(train("digits", "linear", epochs=3, lr=0.1, runs_dir=folder))
+    >>> scores.examples, scores.interval[0] < scores.accuracy < scores.interval[1]
+    (359, True)
+    """
+    if part not in PARTS:
+        raise ConfigError(f"part = {part!r}", f"part must be one of {', '.join(PARTS)}", "leave it out for test")
+    finished = finished_run(run, runs_dir, model, device)
+    if data is None and finished.config.data == IN_MEMORY:
+        raise ConfigError(
+            f"{finished.folder} was trained on data given in Python",
+            "its data is not on disk",
+            "give the data to evaluate it on",
+        )
+    if data is None:
+        title, chosen = _part_of_run(finished, data_dir, part)
+    else:
+        title, chosen = _part_of_data(data, finished, data_dir, part)
+    outputs, targets = finished.outputs(chosen)
+    if finished.trained.classes is None:
+        return number_scores(outputs.numpy(), targets.numpy(), title)
+    return class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
+
+
+def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
     """Return a part of the data that the run was trained on, and what to call it.
 
     Raises:
         DataError: the data has changed since, so that its test part may hold examples that were trained on; or it
             has no such part.
     """
+    config, folder = finished.config, finished.folder
     data = load(
         config.data,
         data_dir=config.data_dir if data_dir is None else data_dir,
@@ -52,9 +111,7 @@ def own_part(folder: Path, config: Config, data_dir: str | Path | None, part: st
     return f"{config.data}, {part} part", data.parts[part]
 
 
-def given_part(
-    source: Any, trained: Trained, config: Config, data_dir: str | Path | None, part: str
-) -> tuple[str, Part]:
+def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
     """Return what to score of data that was given, and what to call it: its part, or all of it if it has no parts.
 
     Unlike data to train on it may lack classes, and need not vary.
@@ -62,6 +119,7 @@ def given_part(
     Raises:
         DataError: it cannot be read, has no such part, or does not fit the run's classes or shape.
     """
+    trained, config = finished.trained, finished.config
     if isinstance(source, DataSet):
         name, chosen = _chosen(source.name, source.parts, part)
         return name, _fitted(name, chosen, source.classes, trained)
@@ -150,15 +208,15 @@ def _fitted(name: str, part: Part, classes: tuple[str, ...] | None, trained: Tra
         )
     if classes is None or trained.classes is None:
         return part
-    used = [classes[i] for i in torch.unique(part.y).tolist()]
-    unknown = [label for label in used if label not in trained.classes]
+    place = {label: i for i, label in enumerate(trained.classes)}
+    unknown = [classes[i] for i in torch.unique(part.y).tolist() if classes[i] not in place]
     if unknown:
         raise DataError(
             f"{name}: the run knows no class {_listed(unknown, _SHOWN)}",
             f"it was trained on {_listed(trained.classes, 20)}",
             f"name the classes as the run does: {nearest(unknown[0], trained.classes[:20])}",
         )
-    index = torch.tensor([trained.classes.index(label) if label in trained.classes else -1 for label in classes])
+    index = torch.tensor([place.get(label, -1) for label in classes])
     return replace(part, y=index[part.y])
 
 
