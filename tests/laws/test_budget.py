@@ -16,7 +16,7 @@ from surefoot.search.budget import Terms, budget
 from surefoot.search.procedure import CHECK_SHARE, MOST_BRACKET_SHARE
 from surefoot.search.search import open_search
 from surefoot.training import loop
-from surefoot.training.open import Given
+from surefoot.training.open import Objects
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.strategy import LOOP
 
@@ -67,8 +67,8 @@ def without_clock(value):
 def search(data, model, text, epochs, fixed=()):
     start = Recipe(lr=0.01, epochs=epochs, batch_size=64, schedule=Schedule(kind="linear"))
     terms = Terms(budget=budget(text), fixed=frozenset({"batch_size", *fixed}))
-    given = Given(data=data, model=model)
-    return open_search(Config(recipe=start, **PLACE), terms, runs_dir=None, given=given, engine=Engine(LOOP))
+    objects = Objects(data=data, model=model)
+    return open_search(Config(recipe=start, **PLACE), terms, runs_dir=None, objects=objects, engine=Engine(LOOP))
 
 
 def ended(search):

@@ -52,7 +52,8 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], _T], wanted: str, *
         path: of the file.
         parse: makes a value of a line's JSON object; what it raises says that the line is damaged.
         wanted: what a line must be, for the message.
-        repair: where the last line was cut short, write the file anew without it, so that it can be added to.
+        repair: where the last line was cut short, write the file anew without it, so that it can be added to; one that
+            ends as it should is then damaged like any other.
 
     Raises:
         CheckpointError: the file cannot be read, or a line before the last is damaged.
@@ -77,7 +78,7 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], _T], wanted: str, *
         try:
             values.append(parse(json.loads(line)))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            if number < len(lines):
+            if number < len(lines) or (repair and text.endswith("\n")):
                 raise CheckpointError(
                     f"{path}, line {number}", f"it must be {wanted} ({error})", "restore it from a copy"
                 ) from None
