@@ -60,7 +60,7 @@ _HOMES = {
     "gradient_noise": "steps.batch_size.noise",
     "load": "data.load",
     "load_trained": "training.weights",
-    "lr_scheduler": "optim.lr_scheduler",
+    "lr_scheduler": "optim.optimizer",
     "noise_at": "steps.batch_size.noise",
     "open_run": "training.open",
     "overfit_sample": "steps.overfit.check",
@@ -84,8 +84,7 @@ if TYPE_CHECKING:
     from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
     from surefoot.inference.evaluate import evaluate
     from surefoot.inference.predict import predict
-    from surefoot.optim.lr_scheduler import lr_scheduler
-    from surefoot.optim.optimizer import SGD
+    from surefoot.optim.optimizer import SGD, lr_scheduler
     from surefoot.optim.plan import Plan, plan
     from surefoot.record.comparison import Comparison
     from surefoot.record.decision import Decision, Finding

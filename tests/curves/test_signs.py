@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from surefoot.curves.signs import initial, slope_of
+from surefoot.curves.read import initial, slope_of
 from surefoot.record.run import Row
 
 

@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 
 from surefoot.cli.app import run
-from surefoot.data.check import coded
+from surefoot.data.check import Problems, coded
 from surefoot.data.dataset import RawPart, Source
 from surefoot.data.load import load
-from surefoot.data.problems import Problems
 from surefoot.errors import ConfigError, DataError, SurefootError
 
 CATALOGUE = {}

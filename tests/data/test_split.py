@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surefoot import seeds
-from surefoot.data import split
-from surefoot.data.split import stratified, taken
+from surefoot.data import dataset as split
+from surefoot.data.dataset import stratified, taken
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=300), st.floats(0, 0.99), st.integers(0, 5))

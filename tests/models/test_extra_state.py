@@ -11,7 +11,6 @@ from torch import nn
 
 import surefoot
 from surefoot.errors import ConfigError
-from surefoot.models.extra_state import named_tensors, packed_extra_state, restore_extra_state
 from surefoot.optim.plan import plan
 from surefoot.training.loop import advance, start
 from surefoot.training.open import Objects, open_run, resolve
@@ -19,6 +18,7 @@ from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
 from surefoot.training.population.strategy import Way
+from surefoot.training.state import named_tensors, packed_extra_state, restore_extra_state
 from surefoot.training.task import task
 from surefoot.training.weights import load_trained
 

@@ -6,7 +6,7 @@ import torch
 
 from surefoot.errors import ConfigError
 from surefoot.optim import schedules as s
-from surefoot.optim.lr_scheduler import lr_scheduler
+from surefoot.optim.optimizer import lr_scheduler
 from surefoot.optim.presets import preset
 
 

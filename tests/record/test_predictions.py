@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from surefoot.record.predictions import Predictions, joined
+from surefoot.inference.predict import Predictions, joined
 
 CLASSES = Predictions(
     names=("a", "b", "c"), outputs=np.array([[0.2, 0.5, 0.3], [np.nan] * 3, [0.4, 0.4, 0.2]]), classes=("x", "y", "z"),

@@ -6,7 +6,7 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe
 from surefoot.optim.plan import plan
-from surefoot.steps.pace import steps_at_once, work_of
+from surefoot.steps.follow import steps_at_once, work_of
 from surefoot.training.population.member import Member
 
 

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet
-from surefoot.models.extra_state import named_tensors
 from surefoot.optim.plan import Plan, plan
 from surefoot.record.run import CLOCK_FIELDS, Row
-from surefoot.training.state import State
+from surefoot.training.state import State, named_tensors
 from surefoot.training.task import Task, task
 
 

@@ -14,8 +14,8 @@ from types import FrameType
 
 from cyclopts import App, CycloptsError, Parameter
 
-from surefoot import __version__
 from surefoot.cli.flags import Switch, converted, usage_error
+from surefoot.config import __version__
 from surefoot.errors import SurefootError
 
 _COMMANDS = {

@@ -72,7 +72,7 @@ def _predicted(
     folder: Path, inputs: tuple[str, ...], top: int | None, device: str | None
 ) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
     """Return the classes and a row for each example, showing on stderr how far it is."""
-    from surefoot.data.progress import bar
+    from surefoot.data.store import bar
     from surefoot.inference.predict import predict_batches
 
     classes: tuple[str, ...] | None = None

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from surefoot.comparison.judge import best, beyond, examples, lacking
 from surefoot.comparison.rules import Rule
 from surefoot.config import Recipe
-from surefoot.data.dataset import DataSet, Part
-from surefoot.data.split import stratified
+from surefoot.data.dataset import DataSet, Part, stratified
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan, plan
 from surefoot.record.comparison import RateExample, RateRun

@@ -14,9 +14,8 @@ from PIL import Image
 
 from surefoot import seeds
 from surefoot.data import images
-from surefoot.data.check import coded
+from surefoot.data.check import Problems, coded
 from surefoot.data.dataset import Raw, RawPart, Source
-from surefoot.data.problems import Problems
 from surefoot.errors import ConfigError, DataError
 
 PARTS = {

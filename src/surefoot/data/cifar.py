@@ -20,10 +20,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from surefoot.data.check import Problems
 from surefoot.data.dataset import Raw, RawPart, Source
-from surefoot.data.problems import Problems
-from surefoot.data.progress import bar
-from surefoot.data.store import cache_folder, writable
+from surefoot.data.store import bar, cache_folder, writable
 from surefoot.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"

@@ -13,11 +13,9 @@ from torch import Tensor
 
 from surefoot.data import cifar, digits
 from surefoot.data.batches import image_statistics, number_statistics
-from surefoot.data.check import Target, examine
-from surefoot.data.dataset import DataSet, Part, Raw, RawPart
+from surefoot.data.check import SHOWN, Problems, Target, examine
+from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
 from surefoot.data.named import NAMED
-from surefoot.data.problems import SHOWN, Problems
-from surefoot.data.split import stratified, taken
 from surefoot.data.store import sha256
 from surefoot.errors import ConfigError, DataError, nearest
 

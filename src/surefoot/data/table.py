@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from surefoot.data.check import coded
+from surefoot.data.check import Problems, coded
 from surefoot.data.dataset import Raw, RawPart, Source
-from surefoot.data.problems import Problems
 from surefoot.errors import ConfigError, DataError, nearest
 
 _ROWS_AT_ONCE = 4096

@@ -3,26 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from surefoot.data.dataset import DataSet, Part, RawPart
+from surefoot.config import Config
+from surefoot.data.check import Problems
+from surefoot.data.dataset import DataSet, Part, RawPart, Source
 from surefoot.data.load import load, read
 from surefoot.data.named import NAMED
-from surefoot.data.problems import Problems
 from surefoot.errors import ConfigError, DataError, nearest
-from surefoot.inference.finished import FinishedRun, finished_run
 from surefoot.inference.inputs import as_channels
 from surefoot.record import store
 from surefoot.record.scores import Scores, class_scores, number_scores
-from surefoot.record.stored import IN_MEMORY
+from surefoot.record.stored import IN_MEMORY, read_config
+from surefoot.seeds import torch_stream
+from surefoot.training.evaluate import outputs_of
 from surefoot.training.run import Result
-from surefoot.training.weights import Trained
+from surefoot.training.task import Task, machine
+from surefoot.training.weights import Trained, load_trained
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run, ready to be applied to examples."""
+
+    folder: Path
+    config: Config
+    trained: Trained
+    task: Task
+
+    def outputs(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Return the model's outputs [N, ...] in fp32 and the targets [N, ...] for a part, on the CPU."""
+        model, place = self.task.template, self.task.machine
+        placed = replace(part, x=place.place(part.x), y=place.place(part.y))
+        with place.computing(), torch_stream(self.task.seed, "test"):
+            pairs = [(o.cpu(), y.cpu()) for o, y in outputs_of(self.task, model, model.state_dict(), placed)]
+        return torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+
+def finished_run(
+    run: str | Path | Result, runs_dir: str | Path, model: nn.Module | None, device: str | None
+) -> FinishedRun:
+    """Return a run's finished weights on its device, or on the CPU where this machine lacks that one.
+
+    Raises:
+        CheckpointError: the run does not exist, is unfinished or damaged.
+    """
+    if isinstance(run, Result):
+        run, model = run.folder, run.model if model is None else model
+    folder = store.run_folder(run, runs_dir)
+    config = read_config(folder)
+    trained = load_trained(folder, model)
+    if device is None:
+        device = config.device if torch.cuda.is_available() else "cpu"
+    place = machine(device, config.precision, config.threads, trained.model, trained.input_shape)
+    y = torch.zeros(1, dtype=torch.int64)
+    data = DataSet(
+        name=config.data,
+        kind="images" if trained.kind == "images" else "numbers",
+        train=Part(torch.zeros(1, *trained.input_shape), y, Source()),
+        validation=None,
+        test=None,
+        classes=trained.classes,
+        mean=trained.mean,
+        std=trained.std,
+        fingerprint="",
+    )
+    return FinishedRun(
+        folder, config, trained, Task(data, place.place_model(trained.model), None, None, config.seed, place)
+    )
+
 
 PARTS = ("train", "validation", "test")
 _SHOWN = 5

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from surefoot import config
+import surefoot.config as config
 from surefoot.config import Recipe
 from surefoot.errors import ConfigError
 from surefoot.optim import schedules
-from surefoot.optim.presets import preset
 from surefoot.optim.schedules import ScheduleFn
 
 DEFAULT_EPOCHS = 10.0
@@ -104,6 +103,8 @@ def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch
         ConfigError: a length does not fit into the run.
     """
     if shape.kind == "preset":
+        from surefoot.optim.presets import preset  # tables that no other kind needs
+
         return preset(shape.preset or "").rescaled(steps)[0].schedule(peak)
     warm = round(shape.warmup_epochs * steps_per_epoch)
     _fits("warmup_epochs", shape.warmup_epochs, warm, steps - 1)

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from surefoot.data.batches import image_statistics, number_statistics
-from surefoot.data.dataset import DataSet, Part, RawPart, Source
+from surefoot.data.check import Problems
+from surefoot.data.dataset import DataSet, Part, RawPart, Source, stratified
 from surefoot.data.load import VALIDATION, load, read
-from surefoot.data.problems import Problems
-from surefoot.data.split import stratified
 from surefoot.errors import ConfigError, DataError
 from surefoot.models.build import Factory
 from surefoot.seeds import torch_stream

@@ -29,10 +29,9 @@ import torch
 from torch import Tensor, nn
 
 from surefoot.errors import CheckpointError
-from surefoot.models.extra_state import named_tensors, packed_extra_state, restore_extra_state
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, flush_folder
-from surefoot.training.state import State, Tally, trainable
+from surefoot.training.state import State, Tally, named_tensors, packed_extra_state, restore_extra_state, trainable
 from surefoot.training.task import Task
 
 SCHEMA = 1

@@ -16,9 +16,9 @@ from torch.func import functional_call
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
 from surefoot.errors import DataError
-from surefoot.models.extra_state import named_tensors
 from surefoot.record import store
 from surefoot.record.scores import SCORES, scored_classes, scored_numbers
+from surefoot.training.state import named_tensors
 from surefoot.training.task import Task
 
 _BATCH_EXAMPLES = 1000

@@ -14,12 +14,11 @@ import torch
 
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
-from surefoot.models.extra_state import named_tensors
 from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
 from surefoot.training.evaluate import evaluate_part
-from surefoot.training.state import State, Tally
+from surefoot.training.state import State, Tally, named_tensors
 from surefoot.training.step import Seen, step
 from surefoot.training.task import Task
 

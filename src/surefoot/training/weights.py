@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from surefoot.config import Config
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import build
-from surefoot.models.extra_state import packed_extra_state, restore_extra_state
 from surefoot.record import store
 from surefoot.training.checkpoint import load_weights, read_tensors, tensor_bytes
-from surefoot.training.state import State
+from surefoot.training.state import State, packed_extra_state, restore_extra_state
 from surefoot.training.task import Task
 
 

@@ -16,8 +16,7 @@ from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.seeds import generator, torch_stream
 from surefoot.steps.wiring.judge import Descent, Facts, Fit, LossKind, Modes, Reach, Rectifier
-from surefoot.training.machine import Machine
-from surefoot.training.task import Task
+from surefoot.training.task import Machine, Task
 
 BATCH = 128
 """Examples of a batch. Chosen by hand."""

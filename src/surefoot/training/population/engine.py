@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from surefoot.models.extra_state import has_extra_state
 from surefoot.record.run import Row
 from surefoot.training.loop import advance
 from surefoot.training.population.advance import StepFn, advance_stack, eager_step
@@ -16,7 +15,7 @@ from surefoot.training.population.spread import advance_spread, with_one_thread
 from surefoot.training.population.strategy import FIGURES, LOOP, Figures, Way, Work, forks_pay, strategy
 from surefoot.training.population.trust import refusal
 from surefoot.training.population.workload import work_of
-from surefoot.training.state import State
+from surefoot.training.state import State, has_extra_state
 
 _LEAST_STEPS = 30
 """Steps of single members below which nothing pays for looking how they are computed. Chosen by hand."""

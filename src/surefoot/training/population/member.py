@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from surefoot.data.batches import fetch
-from surefoot.models.extra_state import has_extra_state, named_tensors
 from surefoot.optim.plan import Plan
+from surefoot.training.state import has_extra_state, named_tensors
 from surefoot.training.task import Task
 
 _drawing: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()

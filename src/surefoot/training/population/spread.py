@@ -21,10 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surefoot.models.extra_state import has_extra_state
 from surefoot.record.run import Outcome, Row
 from surefoot.training.population.member import Member
-from surefoot.training.state import State, Tally, trainable
+from surefoot.training.state import State, Tally, has_extra_state, trainable
 
 Advance = Callable[[Sequence[Member], Sequence[State], int], list[list[Row]]]
 """(members, states, until_step) -> the new rows; changes the states."""

@@ -15,11 +15,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surefoot.data.batches import batch_indices, fetch
-from surefoot.models.extra_state import named_tensors
 from surefoot.training.population.member import Member
 from surefoot.training.population.spread import possible
 from surefoot.training.population.stack import has_rules
 from surefoot.training.population.strategy import Work
+from surefoot.training.state import named_tensors
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a step may take. Chosen by hand."""
