@@ -227,7 +227,8 @@ def task(
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
     if not callable(augment) and not augment:
         return None
-    moves = augment if isinstance(augment, Augment) else parse([augment] if callable(augment) else augment)
+    names: Any = [augment] if callable(augment) else augment
+    moves = augment if isinstance(augment, Augment) else parse(names)
     moves.check(data.kind, data.input_shape)
     return moves if moves.operations else None
 
