@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from surefoot.data import batches
 from surefoot.data.batches import batch_indices, epoch_order, fetch, image_statistics, normalised, number_statistics
 from surefoot.data.load import load
 from surefoot.errors import ConfigError
@@ -111,3 +112,17 @@ def test_without_spread_the_deviation_is_1(value):
 
 def test_a_channel_of_one_level_has_deviation_1():
     assert image_statistics(np.full((5, 1, 2, 2), 77, dtype=np.uint8))[1].tolist() == [1]
+
+
+def test_an_order_that_somebody_holds_is_not_drawn_again(monkeypatch):
+    """Five members with batches of their own drew five orders a step, since four were kept: 36.6 ms in place of 4.3."""
+    drawn = []
+    plain = batches.seeds.generator
+    monkeypatch.setattr(batches.seeds, "generator", lambda *address: drawn.append(address) or plain(*address))
+    for _ in range(3):
+        held = [epoch_order(50, seed, 77) for seed in range(20)]  # the new ones before the old ones go
+    assert len(drawn) == 20
+    del held
+    epoch_order.cache_clear()
+    epoch_order(50, 0, 77)
+    assert len(drawn) == 21, "and one that nobody holds takes no memory"

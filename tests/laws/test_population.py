@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import surefoot
 from surefoot.config import Recipe, Schedule
+from surefoot.data import batches
 from surefoot.record.run import Row
 from surefoot.training.loop import advance, fit
 from surefoot.training.population.compiled import CompiledStep
@@ -152,6 +153,16 @@ def test_members_with_other_seeds_have_their_own_weights_and_the_batches_that_we
     check_steps(members, 3)
 
 
+def test_members_with_their_own_batches_draw_each_order_once(monkeypatch):
+    work = task(SMALL, "linear", threads=1)
+    plan = surefoot.plan(Recipe(steps=8, batch_size=15), work.data.examples)  # two epochs
+    members = [Member(reseeded(work, seed), plan) for seed in range(100, 112)]
+    drawn, plain = [], batches.seeds.generator
+    monkeypatch.setattr(batches.seeds, "generator", lambda *address: drawn.append(address) or plain(*address))
+    advance_many(members, start_many(members), 8, Engine(Way("stacked", 12)))
+    assert sorted(drawn) == [(seed, "order", epoch) for seed in range(100, 112) for epoch in (0, 1)]
+
+
 def test_dropout_draws_from_one_generator_for_each_seed_so_seeds_are_computed_apart():
     work = task(SMALL, BatchNormDropoutNet, precision="fp32", threads=1)
     members = members_of(work, (0, 1, 0), steps=2)
@@ -253,7 +264,7 @@ def test_processes_give_the_bits_of_the_loop_with_one_thread():
 
 
 def test_members_of_a_process_that_dies_are_computed_here(monkeypatch):
-    monkeypatch.setattr("surefoot.training.population.spread._plain", lambda state: 1 / 0)
+    monkeypatch.setattr("surefoot.training.population.spread.scalars_of", lambda state: 1 / 0)
     work = task(SMALL, "mlp", threads=1)
     members = members_of(work)
     states, _ = fit_many(members, Engine(Way("loop", processes=2)))

@@ -20,9 +20,8 @@ from surefoot.search import decide
 from surefoot.search.budget import Request
 from surefoot.search.choose import Choice, choose, next_points, promising
 from surefoot.search.journal import History
-from surefoot.search.moves import BracketRates, Check, CheckName, ChooseBatchSize, Done, Move, TimeStep, Train
+from surefoot.search.moves import BracketRates, Check, CheckName, ChooseBatchSize, Done, Move, Standing, TimeStep, Train
 from surefoot.search.space import coarse_grid, only_rates, trial_of, usual, without_momentum
-from surefoot.search.standing import Standing
 from surefoot.settings import from_dict
 
 CHECK_SHARE: dict[CheckName, float] = {"wiring": 0.1, "initial-loss": 0.1, "overfit-sample": 0.15}

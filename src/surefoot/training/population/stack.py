@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from surefoot.data.batches import batch_indices, fetch
+from surefoot.data.batches import batch_indices, epoch_order, fetch
 from surefoot.optim.stacked import Hyperparameters, hyperparameters, stacked_
 from surefoot.optim.update import decays
 from surefoot.record.run import Row
@@ -52,6 +52,7 @@ class Stack:
 
     def __init__(self, members: Sequence[Member], states: Sequence[State], compute: Compute | None = None) -> None:
         self.states, self.compute, self.rows = states, compute or eager, list(range(len(members)))
+        self._orders: dict[int, np.ndarray] = {}
         model = members[0].task.fresh_model().train()
         self.trained = trainable(model)
         tensors = [_tensors(state.model) for state in states]
@@ -137,6 +138,7 @@ class Stack:
         shares: list[float] = []
         for task in tasks:
             epoch, indices = batch_indices(plan.examples, plan.batch_size, task.seed, step)
+            self._orders[task.seed] = epoch_order(plan.examples, task.seed, epoch)  # held, so it is drawn once
             parts = np.array_split(indices, math.ceil(len(indices) / plan.recipe.micro_batch_size))
             shares = [len(part) / len(indices) for part in parts]
             settings: dict[str, Any] = {"augment": task.augment, "seed": task.seed, "epoch": epoch}
