@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,3 +131,19 @@ def test_one_example_is_enough_to_try_a_model():
     x, y = image_arrays(60)
     data = surefoot.load((x, y), validation=0)
     assert task(data, nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, 3)))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_group_norm_at_the_images_themselves_does_not_end_the_process(tmp_path, frozen):
+    """In channels_last its backward pass would, where its input needs no gradient."""
+    program = f"""
+import numpy as np, torch, surefoot
+x, y = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), dtype=np.uint8), np.arange(40) % 2
+first = torch.nn.Conv2d(3, 3, 3, padding=1).requires_grad_({not frozen})
+net = torch.nn.Sequential(*[first] * {frozen}, torch.nn.GroupNorm(1, 3), torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(),
+                          torch.nn.Linear(144, 2))
+result = surefoot.train((x, y), net, epochs=1, batch_size=8, lr=0.01, runs_dir={str(tmp_path)!r}, threads=1)
+print(result.summary["outcome"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "finished\n"), done.stderr

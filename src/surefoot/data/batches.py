@@ -85,7 +85,7 @@ def fetch(
         seed, epoch: address of the augmentation's randomness, together with each image's index.
 
     Returns:
-        x: float32 [B, ...]; images are [B, C, H, W] in channels_last memory format.
+        x: float32 [B, ...]; images are [B, C, H, W], in channels_last where the data says so.
         y: int64 [B], or float32 [B] or [B, D] for a regression.
 
     Raises:
@@ -107,7 +107,10 @@ def normalised(data: DataSet, x: Tensor) -> Tensor:
         x: images [B, C, H, W] as uint8, or as floating point in [0, 1]; or numbers [B, ...].
     """
     mean, std = data.mean.to(x.device), data.std.to(x.device)
-    return normalised_images(x, mean, std) if data.kind == "images" else (x.float() - mean) / std
+    if data.kind != "images":
+        return (x.float() - mean) / std
+    images = normalised_images(x, mean, std)
+    return images if data.channels_last else images.contiguous()
 
 
 def normalised_images(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:

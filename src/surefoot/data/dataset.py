@@ -138,6 +138,7 @@ class DataSet:
             std is 1 where it would be 0.
         target_mean, target_std: of the training targets of a regression, float32, [] or [D], for reporting: targets
             are never rescaled. None for classes.
+        channels_last: how batches of images lie in memory: channels_last is faster where the model can take it.
         fingerprint: SHA-256 of parts, labels, class names and split, as hex: equal if and only if the data is.
     """
 
@@ -152,6 +153,7 @@ class DataSet:
     fingerprint: str
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
+    channels_last: bool = True
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -59,7 +59,7 @@ class Machine:
     def place_model(self, model: nn.Module) -> nn.Module:
         """Return the model on the device, its convolutions in channels_last, which is faster on CPU and GPU."""
         model = model.to(self.device)
-        if not _has_convolution(model):
+        if not _has_convolution(model) or not takes_channels_last(model):
             return model
         return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # torch's stub lacks it
 
@@ -114,6 +114,14 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= present:
         raise ConfigError(f"device = {name!r}", f"this machine has {present} CUDA devices", "use device cpu or auto")
     return device
+
+
+def takes_channels_last(model: nn.Module) -> bool:
+    """Return whether a model can be given batches in channels_last.
+
+    The backward pass of group norm in torch 2.13 ends the process where such an input needs no gradient.
+    """
+    return not any(isinstance(module, nn.GroupNorm) for module in model.modules())
 
 
 def _has_convolution(model: nn.Module) -> bool:
@@ -210,6 +218,7 @@ def task(
     moves = _augmentation(augment, data)
     placed = dataclasses.replace(
         data,
+        channels_last=data.channels_last and takes_channels_last(template),
         **{
             name: dataclasses.replace(part, x=where.place(part.x), y=where.place(part.y))
             for name in ("train", "validation", "test")
