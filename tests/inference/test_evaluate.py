@@ -7,6 +7,8 @@ import pytest
 
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.inference.evaluate import evaluate
+from surefoot.inference.predict import predict
+from surefoot.training.open import train
 
 from .conftest import save_images
 
@@ -83,8 +85,8 @@ def test_data_that_changed_since_the_run_is_not_scored_as_its_own(table):
         ((np.zeros((4, 1, 9, 9), np.uint8), [0, 1, 2, 3]), DataError, "the model takes"),
         ((np.zeros((4, 5), np.float32), [0, 1, 2, 3]), DataError, "holds numbers"),
         ((np.zeros((4, 1, 8, 8), np.uint8), [0, 1, 2, 12]), DataError, "no class '12'"),
-        ((np.zeros((4, 1, 8, 8), np.uint8), [0, 1, 2, -1]), DataError, "whole numbers from 0"),
-        ((np.zeros((4, 1, 8, 8), np.uint8), [0, 1, 2, 0.5]), DataError, "whole numbers from 0"),
+        ((np.zeros((4, 1, 8, 8), np.uint8), [0, 1, 2, -1]), DataError, "no class '-1'"),
+        ((np.zeros((4, 1, 8, 8), np.uint8), [0, 1, 2, 0.5]), DataError, "whole numbers or text"),
         ("no/such/folder", DataError, "no such file"),
         ("digitz", ConfigError, "digits"),
     ],
@@ -108,3 +110,17 @@ def test_an_unknown_part_and_an_unknown_run_are_refused(digits, runs):
         evaluate(digits, part="tset")
     with pytest.raises(CheckpointError, match="is not a run"):
         evaluate("absent", runs_dir=runs)
+
+
+@pytest.mark.parametrize("names", [[1, 2, 3], [-1, 1], [2, 4]])
+def test_labels_that_do_not_begin_at_0_are_matched_by_name(names, tmp_path):
+    draw = np.random.default_rng(0)
+    place = draw.integers(len(names), size=200)
+    x, y = np.eye(len(names))[place] + 0.1 * draw.normal(size=(200, len(names))), np.array(names)[place]
+    result = train((x, y), "linear", epochs=5, lr=0.5, batch_size=16, runs_dir=tmp_path)
+    assert evaluate(result, (x, y)).accuracy == 1
+    last = y == names[-1]
+    assert evaluate(result, (x[last], y[last].astype(object))).accuracy == 1
+    assert set(predict(result, x).labels) == set(map(str, names))
+    with pytest.raises(DataError, match="knows no class '0'"):
+        evaluate(result, (x, 0 * y))

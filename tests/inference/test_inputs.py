@@ -102,6 +102,13 @@ def test_a_bad_row_of_a_table_stops_no_other(table, tmp_path):
     assert "'x'" in predictions.errors[1]
 
 
+@pytest.mark.parametrize("first", ["?,1.0", "1.0,NA", "x,1.0", ",1.0", "1_0,2"])
+def test_a_first_row_that_cannot_be_read_is_a_row_with_an_error(table, first, tmp_path):
+    (tmp_path / "bare.csv").write_text(f"{first}\n1,2\n3,4\n")
+    predictions = predict(table[0], tmp_path / "bare.csv")
+    assert [error is None for error in predictions.errors] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("1,2,3\n", "labels out"), ("1\n", "takes 2"), ("", "is empty"), ('1,"2\n', "must be a table")],

@@ -225,6 +225,8 @@ def _raw(
         x, y = _array(x, f"{part} x" if many else "x", problems), _array(y, f"{part} y" if many else "y", problems)
         if x is None or y is None:
             continue
+        if y.dtype.kind == "U" and y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
         if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
             problems.add(
                 part, f"x has shape {x.shape}, y {y.shape}", "x and y have one entry per example", "make them alike"
@@ -252,6 +254,8 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
             )
             return None
     letter = name[-1]
+    if array.dtype.kind in "OST":
+        array = _typed(array)
     if array.dtype.kind not in ("biufUS" if letter == "y" else "biuf"):
         problems.add(
             name,
@@ -260,6 +264,29 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
             "convert it with .astype",
         )
         return None
+    return array
+
+
+def _typed(array: np.ndarray) -> np.ndarray:
+    """Return Python objects as an array of their type: text, with "" for None and NaN, or numbers. Others stay."""
+    values: list[Any] = array.ravel().tolist()
+    gone = [
+        value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
+        for value in values
+    ]
+    kinds = {type(value) for value, missing in zip(values, gone, strict=True) if not missing}
+    if bytes in kinds:
+        try:
+            values = [value.decode() if isinstance(value, bytes) else value for value in values]
+        except UnicodeDecodeError:
+            return array.astype(object)
+        kinds = (kinds - {bytes}) | {str}
+    if kinds and kinds <= {bool, int, float}:
+        plain = np.array([np.nan if missing else value for value, missing in zip(values, gone, strict=True)])
+        return plain.reshape(array.shape)
+    if str in kinds and kinds <= {str, bool, int}:
+        texts = ["" if missing else str(value) for value, missing in zip(values, gone, strict=True)]
+        return np.array(texts, dtype=str).reshape(array.shape)
     return array
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,13 +187,26 @@ def _numbers(raw: Raw, problems: Problems) -> Raw:
 
 def _classes(raw: Raw, problems: Problems) -> Raw:
     """Turn labels into indices and check every class in every part."""
+    if raw.classes is None and _are_names(raw.parts["train"].y, problems):
+        texts = {name: replace(part, y=part.y.reshape(len(part.y)).astype(str)) for name, part in raw.parts.items()}
+        named, classes = coded(texts, problems)
+        raw = replace(raw, parts=named, classes=classes)
     parts = {}
     for name, part in raw.parts.items():
         if (y := _indices(name, part, problems, raw.classes)) is not None:
             parts[name] = replace(part, y=y)
     if len(parts) < len(raw.parts):
         return raw
-    classes = raw.classes or tuple(str(index) for index in range(max(1, int(parts["train"].y.max(initial=0)) + 1)))
+    train = parts["train"]
+    if raw.classes is None and train.y.max() >= len(train.y):
+        problems.add(
+            train.source.name_of(int(train.y.argmax())),
+            f"label {train.y.max()} numbers one of {int(train.y.max()) + 1} classes, of {len(train.y)} examples",
+            "every class needs examples",
+            "number the classes from 0 without gaps",
+        )
+        return replace(raw, parts=parts)
+    classes = raw.classes or tuple(str(index) for index in range(int(train.y.max()) + 1))
     checked = replace(raw, parts=parts, classes=classes)
     if len(classes) < 2:
         problems.add(
@@ -208,6 +222,23 @@ def _classes(raw: Raw, problems: Problems) -> Raw:
         _note(problems, part, rows, lambda row, y=part.y: f"label {y[row]} is out of range", allowed, "mend it")
         _counts(name, part, classes, raw, problems)
     return checked
+
+
+def _are_names(y: np.ndarray, problems: Problems) -> bool:
+    """Return whether whole numbers are names of classes rather than indices from 0: 1 to K; -1 and 1, with or without
+    0; or others above 0 that are few, at most sqrt(N), and none of them there only once, as a slip would be.
+    """
+    if y.dtype.kind not in "iuf" or y.size != len(y) or not np.isfinite(y).all() or (y != np.floor(y)).any():
+        return False
+    values, counts = np.unique(y, return_counts=True)
+    low, high = values[0], values[-1]
+    if low == 0 or len(values) < 2:
+        return False
+    usual = (low == 1 and high == len(values)) or values.tolist() == [-1, 1]
+    few = counts.min() > 1 and (values.tolist() == [-1, 0, 1] or (low > 0 and len(values) ** 2 <= len(y)))
+    if few and not usual:
+        problems.warn(f"labels do not number the classes from 0: {len(values)} values are taken for their names")
+    return bool(usual or few)
 
 
 def _indices(name: str, part: RawPart, problems: Problems, classes: tuple[str, ...] | None) -> np.ndarray | None:
@@ -288,41 +319,54 @@ def _counts(name: str, part: RawPart, classes: tuple[str, ...], raw: Raw, proble
 def coded(parts: dict[str, RawPart], problems: Problems) -> tuple[dict[str, RawPart], tuple[str, ...] | None]:
     """Return the parts with their text labels as indices, and the classes: the training part's labels in order.
 
-    Whole numbers are put in the order of their values, so class "2" comes before class "10". Parts whose labels
-    are not text come back as they were, with None.
+    A label is spelled as it was given, without space around it; an empty one is missing. Where all labels are numbers,
+    as a program writes them, a whole one is written one way, so that "1.0" is "1", and nan is missing. Whole numbers
+    are put in the order of their values, so class "2" comes before class "10". Parts whose labels are not text come
+    back as they were, with None.
     """
     train = parts.get("train")
     if train is None or any(part.y.dtype.kind not in "US" or part.y.ndim != 1 for part in parts.values()):
         return parts, None
-    classes = tuple(sorted({_label(label) for label in train.y.astype(str)} - {""}, key=_label_order))
+    labels = {name: [label.strip() for label in part.y.astype(str).tolist()] for name, part in parts.items()}
+    numeric = all(_NUMBER.fullmatch(label) or label.lower() in ("", "nan") for label in set(labels["train"]))
+    if numeric:
+        labels = {name: list(map(_whole, given)) for name, given in labels.items()}
+    classes = tuple(sorted(set(labels["train"]) - {""}, key=_label_order))
     place = {name: index for index, name in enumerate(classes)}
+    for word in (name for name in classes if name.lower() in _WORDS_FOR_MISSING):
+        problems.warn(f"{word!r} is taken for the name of a class; leave a label empty where it is missing")
     result = {}
     for name, part in parts.items():
-        names = [_label(label) for label in part.y.astype(str)]
-        for row, label in enumerate(names):
-            fault = _label_fault(label, place)
+        for row, label in enumerate(labels[name]):
+            fault = _label_fault(label, place, numeric)
             if fault is not None:
                 problems.add(part.source.name_of(row), *fault)
-        result[name] = replace(part, y=np.array([place.get(label, 0) for label in names], dtype=np.int64))
+        result[name] = replace(part, y=np.array([place.get(label, 0) for label in labels[name]], dtype=np.int64))
     return result, classes
 
 
-def _label(label: str) -> str:
-    """Return the label without space around it, and a whole number written one way: "1.0" is "1"."""
-    label = label.strip()
-    try:
-        value = float(label)
-    except ValueError:
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]*(e[+-][0-9]{2,3})?)?")
+"""Numbers as programs write them, with numpy's 1.000e+00. What is spelled otherwise, 007 or 1_0 or 1e5, is a name."""
+
+_WORDS_FOR_MISSING = ("na", "n/a", "nan", "null", "none", "?")
+
+
+def _whole(label: str) -> str:
+    """Return a whole number written one way, and "" for nan; anything else as it is."""
+    if not _NUMBER.fullmatch(label):
+        return "" if label.lower() == "nan" else label
+    value = float(label)
+    if "." not in label or value != math.floor(value) or abs(value) >= 2**53:
         return label
-    return str(int(value)) if abs(value) < 2**53 and value == int(value) else label
+    return str(int(value))
 
 
 def _label_order(label: str) -> tuple[int, int, str]:
-    return (0, int(label), "") if label.removeprefix("-").isdecimal() and label.isascii() else (1, 0, label)
+    return (0, int(label), label) if re.fullmatch(r"-?[0-9]{1,18}", label) else (1, 0, label)
 
 
-def _label_fault(label: str, place: dict[str, int]) -> tuple[str, str, str] | None:
-    if label.lower() in ("", "nan", "na", "null", "none", "-100"):
+def _label_fault(label: str, place: dict[str, int], numeric: bool) -> tuple[str, str, str] | None:
+    if not label or (numeric and label == "-100"):
         return f"label is missing ({label!r})", "every example needs a label", "label or remove it"
     if label not in place:
         return (
@@ -330,11 +374,7 @@ def _label_fault(label: str, place: dict[str, int]) -> tuple[str, str, str] | No
             "all parts have the classes of the training part",
             "mend the label, or add such examples to the training part",
         )
-    try:
-        float(label)
-    except ValueError:
-        return None
-    if not label.removeprefix("-").isdecimal():
+    if numeric and not label.removeprefix("-").isdecimal():
         return (
             f"label {label} is no whole number",
             "numbers that name classes are whole",

@@ -221,14 +221,17 @@ def _labels(name: str, part: RawPart, classes: tuple[str, ...] | None) -> tuple[
     """Return labels as indices and the classes that they index; whole numbers name themselves."""
     y = part.y[:, 0] if part.y.ndim == 2 and part.y.shape[1] == 1 else part.y
     whole = y.ndim == 1 and y.dtype.kind in "iufb" and bool(np.isfinite(y).all() and (y == np.floor(y)).all())
-    if not whole or (len(y) and y.min() < 0):
+    if not whole:
         raise DataError(
             f"{name}: labels {y.dtype} {list(y.shape)}",
-            "labels are whole numbers from 0, one for each example",
+            "labels are whole numbers or text, one for each example",
             "mend the labels",
         )
     y = y.astype(np.int64)
     if classes is not None:
+        if len(y) and not 0 <= y.min() <= y.max() < len(classes):
+            allowed = f"{len(classes)} classes are named, so labels are 0 to {len(classes) - 1}"
+            raise DataError(f"{name}: labels {y.min()} to {y.max()}", allowed, "mend the labels")
         return y, classes
     present = np.unique(y)
     return np.searchsorted(present, y), tuple(str(value) for value in present)
