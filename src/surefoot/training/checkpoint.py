@@ -225,7 +225,6 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
             "move it back to its own run",
         )
     model = task.fresh_model()
-    model.train()
     load_weights(model, read_tensors(folder / _MODEL), str(folder))
     state = State(
         step=scalars["step"],
