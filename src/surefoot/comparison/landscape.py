@@ -133,8 +133,9 @@ def losses_on(
         now: what is yielded after each row.
     """
     x, y = fetch(task.data, evaluated, np.arange(len(evaluated)), augment=None, seed=task.seed, epoch=0)
+    trained = [module for module in state.model.modules() if module.training]
     model = state.model.eval()
-    for module in model.modules():
+    for module in trained:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train()
 

@@ -68,7 +68,7 @@ def work_of(task: Task) -> tuple[int, int]:
     (2, 9610)
     """
     x, _ = batch(task, 0, _EXAMPLES)
-    model = task.fresh_model().train() if len(x) > 1 else task.fresh_model().eval()
+    model = task.fresh_model() if len(x) > 1 else task.fresh_model().eval()
     calls, total = 0, 0
 
     def count(module: nn.Module, _: Any, outputs: Any) -> None:

@@ -252,7 +252,6 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
             "move it back to its own run",
         )
     model = task.fresh_model()
-    model.train()
     state = State(0, model, None, None, Tally(), [], 0.0, None)
     restore(state, scalars, read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS), str(folder))
     return state

@@ -89,7 +89,7 @@ def train(
         "augment": list(augment) if isinstance(augment, Sequence) else None,
     }
     file = read_toml(config) if config else {}
-    chosen = resolve(merged(file, nested(words | settings)))
+    chosen = resolve(merged(file, nested(words | settings)), standard_loss=loss is None)
     objects = Objects(
         data=None if isinstance(data, str | Path) else data,
         model=None if isinstance(model, str) else model,
@@ -102,15 +102,22 @@ def train(
         return run.finish()
 
 
-def resolve(given: dict[str, Any]) -> Config:
+def resolve(given: dict[str, Any], *, standard_loss: bool = True) -> Config:
     """Return the configuration for what was given, over the shipped settings for its data and model.
+
+    Args:
+        given: nested settings.
+        standard_loss: whether the loss is the built-in one; label smoothing of shipped settings is of that alone.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
     """
     data = str(given.get("data", "digits"))
     model = str(given.get("model", "mlp" if Path(data).suffix in (".csv", ".npz") else "cnn"))
-    return from_dict(Config, merged({"data": data, "model": model}, default_settings(data, model), given))
+    shipped = default_settings(data, model)
+    if not standard_loss:
+        shipped.get("recipe", {}).pop("label_smoothing", None)
+    return from_dict(Config, merged({"data": data, "model": model}, shipped, given))
 
 
 def open_run(

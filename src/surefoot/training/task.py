@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ class Task:
         seed: of the order of examples, augmentation and dropout.
         machine: where it runs.
         model: what the template was built from, a module excepted: see `reseeded`.
+        reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
     """
 
     data: DataSet
@@ -156,6 +158,7 @@ class Task:
     seed: int
     machine: Machine
     model: str | Factory | None = None
+    reshapes: bool = False
 
     @property
     def classifies(self) -> bool:
@@ -163,8 +166,8 @@ class Task:
         return self.data.classes is not None
 
     def fresh_model(self) -> nn.Module:
-        """Return a new copy of the initialised model."""
-        return copy.deepcopy(self.template)
+        """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
+        return training_modes_(copy.deepcopy(self.template))
 
     def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean loss of a batch in fp32, as a scalar tensor.
@@ -172,11 +175,12 @@ class Task:
         Args:
             outputs: logits [B, C], or values [B] or [B, D].
             targets: classes [B], or values of the outputs' shape.
-            label_smoothing: of the built-in cross-entropy (Szegedy et al. 2016, section 7); a user's loss has none.
+            label_smoothing: of the built-in cross-entropy (Szegedy et al. 2016, section 7); other losses have none, see
+                `check_label_smoothing`.
         """
         outputs = outputs.float()
         if self.loss is not None:
-            return self.loss(outputs, targets).mean()
+            return self.loss(outputs.reshape(targets.shape) if self.reshapes else outputs, targets).mean()
         if self.classifies:
             return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
         return F.mse_loss(outputs.reshape(targets.shape), targets)
@@ -229,8 +233,27 @@ def task(
     built = Task(placed, where.place_model(template), loss, moves, seed, where, origin)
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
-    _try_one_batch(built)
-    return built
+    return _tried(built)
+
+
+def training_modes_(model: nn.Module) -> nn.Module:
+    """Put a model into the modes in which it trains, in place, and return it.
+
+    One that is in training mode stays as it is: a module in it that is in evaluation mode was put there on purpose, as
+    the batch norm of a body that is not trained. One that is in evaluation mode as a whole was saved or used last, and
+    trains, but for the modules whose parameters are all frozen.
+
+    >>> model = nn.Sequential(nn.BatchNorm1d(2).requires_grad_(False), nn.Linear(2, 1)).eval()
+    >>> [module.training for module in training_modes_(model)]
+    [False, True]
+    """
+    if not model.training:
+        parameters = list(model.parameters())
+        if not parameters or any(parameter.requires_grad for parameter in parameters):
+            model.training = True
+            for module in model.children():
+                training_modes_(module)
+    return model
 
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
@@ -281,8 +304,27 @@ def _initialize_from_data(task: Task) -> None:
         initialize(x)
 
 
-def _try_one_batch(task: Task) -> None:
-    """Raise ConfigError where a batch of two does not go through a copy of the model and the loss."""
+def check_label_smoothing(task: Task, label_smoothing: float) -> None:
+    """Raise ConfigError where a task's loss is not the cross-entropy that would be smoothed."""
+    if label_smoothing and (task.loss is not None or not task.classifies):
+        name = "the squared error" if task.loss is None else f"loss = {_name(task.loss)}"
+        raise ConfigError(
+            f"label_smoothing = {label_smoothing:g} with {name}",
+            "label smoothing belongs to the built-in cross-entropy, and would be without effect",
+            "leave label_smoothing out, and smooth inside your loss: torch.nn.CrossEntropyLoss has label_smoothing",
+        )
+
+
+def _name(loss: Loss) -> str:
+    return getattr(loss, "__name__", type(loss).__name__)
+
+
+def _tried(task: Task) -> Task:
+    """Return the task, its loss told whether it needs outputs in the targets' shape.
+
+    Raises:
+        ConfigError: a batch of two does not go through a copy of the model and the loss.
+    """
     part = task.data.train
     rows = torch.arange(min(2, len(part.y))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
@@ -300,8 +342,11 @@ def _try_one_batch(task: Task) -> None:
                 "choose a model for this input, or change the input's shape",
             ) from error
         _check_outputs(task, outputs, y)
+        task = dataclasses.replace(task, reshapes=_must_reshape(task, outputs, y))
         try:
-            loss = task.mean_loss(outputs, y)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "Using a (target|input) size")  # torch's losses, where they broadcast
+                loss = task.mean_loss(outputs, y)
         except Exception as error:
             raise ConfigError(
                 f"the loss cannot take outputs {tuple(outputs.shape)} and targets {tuple(y.shape)}: {error}",
@@ -318,6 +363,41 @@ def _try_one_batch(task: Task) -> None:
             "at least one parameter with requires_grad must lead to the loss",
             "unfreeze a part of the model, and compute the loss with torch's own functions",
         )
+    return task
+
+
+def _must_reshape(task: Task, outputs: Tensor, y: Tensor) -> bool:
+    """Return whether a user's loss is for outputs of the targets' shape, and these have another with as many numbers.
+
+    [B, 1] against [B] broadcasts to [B, B] in most losses, so that each output is compared with every target. A loss
+    that brings shapes together by itself mixes no examples, and gets outputs as they are.
+    """
+    if task.loss is None or task.classifies or outputs.shape == y.shape or outputs.numel() != y.numel():
+        return False
+    mixes, mixes_reshaped = (_mixes(task, shape) for shape in (outputs.shape, y.shape))
+    return mixes is not False and mixes_reshaped is not None
+
+
+def _mixes(task: Task, shape: Sequence[int]) -> bool | None:
+    """Return whether a user's loss of one example's outputs depends on the target of another; None if it fails.
+
+    The outputs of a batch of that shape are all half-way between the least and the largest target. The gradient of the
+    first must not change where the targets of the others go from the least to the largest.
+    """
+    assert task.loss is not None
+    low, high = task.data.train.y.amin(0), task.data.train.y.amax(0)
+    middle = ((low + high) / 2).expand(shape[0], *low.shape)
+    found: list[Tensor] = []
+    for others in (low, high):
+        outputs = middle.reshape(shape).clone().requires_grad_()
+        targets = torch.cat([middle[:1], others.expand(shape[0] - 1, *low.shape)])
+        try:
+            with warnings.catch_warnings(), torch.enable_grad():
+                warnings.simplefilter("ignore")
+                found.append(torch.autograd.grad(task.loss(outputs, targets).mean(), outputs)[0][0])
+        except Exception:  # the loss may be anyone's, and raise anything
+            return None
+    return not torch.allclose(*found, equal_nan=True)
 
 
 def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:

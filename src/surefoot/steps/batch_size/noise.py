@@ -23,7 +23,7 @@ from surefoot.steps.batch_size.noise_estimate import LEAST_GROUPS, estimated
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.training.state import State, trainable
-from surefoot.training.task import Loss, Task
+from surefoot.training.task import Loss, Task, check_label_smoothing
 
 GROUPS = 32
 """Micro-batches. Intervals of 95 % then cover 93 to 97 % (tests/laws/test_noise.py). Chosen by hand: doubling them
@@ -78,7 +78,7 @@ def gradient_noise(
             model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
         )
         return noise_of(
-            task, task.fresh_model().train(), batch_size=batch_size, groups=groups, micro_batch_size=micro_batch_size,
+            task, task.fresh_model(), batch_size=batch_size, groups=groups, micro_batch_size=micro_batch_size,
             label_smoothing=label_smoothing,
         )  # fmt: skip
 
@@ -146,6 +146,7 @@ def noise_of(
     ):  # fmt: skip
         if value < least:
             raise ConfigError(f"{name} = {value}", f"{name} must be at least {least}", f"leave {name} out")
+    check_label_smoothing(task, label_smoothing)
     size = sum(parameter.numel() for parameter in trainable(model).values())
     fewer = min(groups, max(LEAST_GROUPS, MOST_NUMBERS // max(1, size)))
     larger = -(-groups * micro_batch_size // fewer)

@@ -142,7 +142,7 @@ def measure(task: Task, weight_decay: float = 5e-4, most_batches: int = BATCHES)
 def _outputs(task: Task, inputs: list[Tensor]) -> list[Tensor]:
     """Return the outputs of each batch in training mode, each from the untrained state."""
     with torch.no_grad():
-        return [forward(task, task.fresh_model().train(), x) for x in inputs]
+        return [forward(task, task.fresh_model(), x) for x in inputs]
 
 
 def _losses(task: Task, outputs: list[Tensor], batches: list[tuple[Tensor, Tensor]]) -> list[float]:

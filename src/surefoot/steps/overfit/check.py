@@ -325,5 +325,5 @@ def _varies(task: Task) -> bool:
     """Whether two passes in training mode differ although torch's dropout modules are off."""
     x, _ = fetch(task.data, task.data.train, np.arange(min(_VARIES_EXAMPLES, len(task.data.train))), seed=task.seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.autocast():
-        first, second = (task.fresh_model().train()(x) for _ in range(2))
+        first, second = (task.fresh_model()(x) for _ in range(2))
     return not torch.equal(first, second)

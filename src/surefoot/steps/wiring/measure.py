@@ -56,7 +56,7 @@ def measure(task: Task) -> Facts:
     """Return what copies of an untrained model show on a few batches each."""
     x, y = batch(task)
     with torch.no_grad():
-        outputs = forward(task, task.fresh_model().train(), x)
+        outputs = forward(task, task.fresh_model(), x)
     loss, modes = loss_kind(task, outputs, y), compare_modes(task)
     rectifiers, examples = watch_rectifiers(task)
     reach, descent = reach_of_loss(task), step_downhill(task)
@@ -186,11 +186,11 @@ def _near(a: float, b: float) -> bool:
 
 def compare_modes(task: Task) -> Modes:
     """Return what both modes give for the first batch, on a copy whose batch norms have taken averages of ten."""
-    model = task.fresh_model().train()
+    model = task.fresh_model()
     for module in model.modules():
         if isinstance(module, _DROPOUTS):
             module.eval()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             module.momentum = None  # statistics become the plain average over batches
             module.reset_running_stats()
     x, y = batch(task)
@@ -219,7 +219,7 @@ def _ends_in_sigmoid(outputs: Tensor) -> bool:
 
 def reach_of_loss(task: Task) -> Reach:
     """Return which parameters get a gradient, measured on a copy in training mode."""
-    model = task.fresh_model().train()
+    model = task.fresh_model()
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     absent, zero = set(named), {name for name, parameter in named.items() if parameter.dim() >= 2}
     number = 0
@@ -278,7 +278,7 @@ def watch_rectifiers(task: Task) -> tuple[tuple[Rectifier, ...], int]:
     >>> watch_rectifiers(surefoot.task(surefoot.load("digits"), "mlp"))
     ((Rectifier(units=128, dead=0),), 512)
     """
-    model, hook = task.fresh_model().train(), _RectifierHook()
+    model, hook = task.fresh_model(), _RectifierHook()
     with torch.no_grad(), hook:
         for number in range(_RELU_BATCHES):
             hook.place = 0
@@ -314,7 +314,7 @@ class _RectifierHook(TorchFunctionMode):
 
 def step_downhill(task: Task) -> Descent:
     """Return what small steps along -g do to the loss, in training mode with the same dropout every time."""
-    model = task.fresh_model().train()
+    model = task.fresh_model()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     x, y = batch(task)

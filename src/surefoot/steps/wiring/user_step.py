@@ -16,7 +16,7 @@ from surefoot.seeds import torch_stream
 from surefoot.steps.untouched import untouched
 from surefoot.steps.wiring.judge_training import UserStepFacts
 from surefoot.steps.wiring.measure import batch
-from surefoot.training.task import Task
+from surefoot.training.task import Task, training_modes_
 
 UserStep = Callable[[nn.Module, Tensor, Tensor], object]
 """(model, x [B, ...], y [B, ...]) -> anything: one update of the model by the user's own optimizer."""
@@ -99,7 +99,7 @@ def try_user_step(
 def _gradient(task: Task, model: nn.Module, named: dict[str, nn.Parameter], x: Tensor, y: Tensor) -> dict[str, Tensor]:
     """Return the gradient of the task's loss at the model's weights, in training mode, with the step's dropout."""
     with untouched(model), torch_stream(task.seed, "own-step"):
-        loss = task.mean_loss(model.train()(x), y)
+        loss = task.mean_loss(training_modes_(model)(x), y)
         grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads, strict=True)}
 

@@ -67,7 +67,7 @@ def _draws(task: Task) -> bool:
     if task.template not in _drawing:
         rows = torch.arange(min(2, task.data.examples)).numpy()
         x, _ = fetch(task.data, task.data.train, rows, seed=task.seed)
-        model = task.fresh_model().train()
+        model = task.fresh_model()
         cards = [task.machine.device] if task.machine.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cards), torch.no_grad():
             before = _generators(cards)

@@ -54,7 +54,7 @@ class Stack:
     def __init__(self, members: Sequence[Member], states: Sequence[State], compute: Compute | None = None) -> None:
         self.states, self.compute, self.rows = states, compute or eager, list(range(len(members)))
         self._orders: dict[int, np.ndarray] = {}
-        model = members[0].task.fresh_model().train()
+        model = members[0].task.fresh_model()
         self.trained = trainable(model)
         tensors = [_tensors(state.model) for state in states]
         stacked = {name: torch.stack([each[name].detach() for each in tensors]) for name in tensors[0]}
@@ -274,7 +274,7 @@ class Network:
     def _one(self, weights: Any, buffers: Any, x: Tensor, y: Tensor, smoothing: Any) -> tuple[Tensor, Tensor]:
         with self.task.machine.autocast():
             outputs = functional_call(self.model, (weights, buffers), (x,))
-        if smoothing is None or self.task.loss is not None or not self.task.classifies:
+        if smoothing is None:
             loss = self.task.mean_loss(outputs, y)
         else:  # F.cross_entropy takes one number for all members
             likelihoods = F.log_softmax(outputs.float(), -1)

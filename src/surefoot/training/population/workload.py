@@ -122,7 +122,7 @@ def _trace(member: Member) -> _Trace:
 def _traced(member: Member, few: int) -> _Trace:
     task, plan = member.task, member.plan
     _, indices = batch_indices(plan.examples, plan.batch_size, task.seed, 0)
-    model = task.fresh_model().train() if few > 1 else task.fresh_model().eval()
+    model = task.fresh_model() if few > 1 else task.fresh_model().eval()
     kept: dict[int, int] = {}
 
     def note(value: Tensor) -> Tensor:
