@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -20,7 +22,8 @@ from surefoot.optim.update import MomentumForm, WeightDecayForm, clip_, global_n
 class StepScheduler(LRScheduler):
     """Sets each group's rate to initial rate * multiplier(step), in closed form; call `step()` after each update.
 
-    Its state is the number of steps, so it resumes from `state_dict` exactly. Made by `lr_scheduler`.
+    Its state is the number of steps, so it resumes from `state_dict` exactly; the multipliers at some of the steps
+    that were done go with it, by which another schedule is told apart. Made by `lr_scheduler`.
     """
 
     def __init__(self, optimizer: Optimizer, multiplier: ScheduleFn, last_epoch: int = -1) -> None:
@@ -29,14 +32,62 @@ class StepScheduler(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the rate of each group for the next update."""
+        last = getattr(self, "_last_lr", None)
+        if self.last_epoch > 0 and last is not None:
+            now = [float(group["lr"]) for group in self.optimizer.param_groups]
+            if now != [float(rate) for rate in last]:
+                warnings.warn(
+                    f"The learning rate was {now} and not {last}, which this schedule had set: something else changed "
+                    "it, perhaps another scheduler. A schedule in closed form sets it anew and the change is lost: "
+                    "use one scheduler, or torch.optim.lr_scheduler.SequentialLR for one after the other.",
+                    UserWarning, stacklevel=4,
+                )  # fmt: skip
         return self._get_closed_form_lr()
 
     def _get_closed_form_lr(self) -> list[float | Tensor]:
-        return [base * self.multiplier(self.last_epoch) for base in self.base_lrs]
+        multiplier = self.multiplier(self.last_epoch)
+        if not math.isfinite(multiplier):
+            raise ConfigError(
+                f"a schedule that is {multiplier} at step {self.last_epoch}", "a rate must be finite",
+                "check its peak and lengths",
+            )  # fmt: skip
+        return [base * multiplier for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain values; the schedule itself is given anew by whoever resumes."""
-        return {name: value for name, value in super().state_dict().items() if name != "multiplier"}
+        state = {name: value for name, value in super().state_dict().items() if name != "multiplier"}
+        return state | {"multipliers": self._multipliers(self.last_epoch)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state of the same schedule.
+
+        Raises:
+            ConfigError: it is that of another schedule or of another number of groups.
+        """
+        state = dict(state_dict)
+        then = state.pop("multipliers", None)  # states of older versions have none
+        now = None if then is None else self._multipliers(state["last_epoch"])
+        if len(state["base_lrs"]) != len(self.base_lrs) or not _alike(then, now):
+            raise ConfigError(
+                f"the state of another scheduler, at step {state['last_epoch']}",
+                "a state fits the schedule and the number of groups that it was saved with",
+                "make the scheduler with the same schedule and steps, or start it anew",
+            )
+        super().load_state_dict(state)
+
+    def _multipliers(self, step: int) -> list[float]:
+        """Return the multipliers at the steps 0, 1, 2, 4, ... up to this one, and at it."""
+        steps = [0, *(2**k for k in range(max(0, step).bit_length())), max(0, step)]
+        return [float(self.multiplier(each)) for each in steps]
+
+
+def _alike(then: list[float] | None, now: list[float] | None) -> bool:
+    # The last bits may be another processor's; 1e-9 of the peak is far below what any schedule differs by.
+    if then is None or now is None:
+        return True
+    return len(then) == len(now) and all(
+        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) for a, b in zip(then, now, strict=True)
+    )
 
 
 def lr_scheduler(optimizer: Optimizer, schedule: ScheduleFn | Preset | str, steps: int | None = None) -> StepScheduler:
@@ -52,7 +103,11 @@ def lr_scheduler(optimizer: Optimizer, schedule: ScheduleFn | Preset | str, step
             update steps - 1 from then on.
 
     Raises:
-        ConfigError: no preset has that name, or it does not fit into so few steps.
+        ConfigError: no preset has that name, it does not fit into so few steps, or a rate is not finite, of the
+            schedule (at that step) or of a group.
+
+    Warns:
+        UserWarning: something else changed the rate since the last step, such as another scheduler: it is set anew.
 
     >>> import torch
     >>> from surefoot.optim import schedules
@@ -66,6 +121,9 @@ def lr_scheduler(optimizer: Optimizer, schedule: ScheduleFn | Preset | str, step
     """
     if steps is not None and steps < 1:
         raise ConfigError(f"steps = {steps}", "a run has at least 1 step", "give its number of updates")
+    for group in optimizer.param_groups:
+        if not math.isfinite(group.get("initial_lr", group["lr"])):
+            raise ConfigError(f"lr = {group['lr']} of a group", "a peak must be finite", "give for example lr = 0.1")
     if isinstance(schedule, str):
         schedule = preset(schedule)
     if isinstance(schedule, Preset):
