@@ -288,3 +288,131 @@ def test_a_gradient_scaler_skips_the_step_on_inf_and_unscales_otherwise(implemen
         scaler.step(optimizer)
         scaler.update()
         assert w.item() == expected
+
+
+@pytest.mark.parametrize("unscaled_first", [True, False], ids=["after unscale_", "without unscale_"])
+@pytest.mark.parametrize("implementation", [{}, {"fused": True}, {"foreach": True}], ids=str)
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"clip_norm": 0.5}, {"clip_norm": 0.5, "momentum": 0.9, "weight_decay": 0.1, "weight_decay_form": "decoupled"}],
+    ids=["clipped", "decoupled"],
+)
+def test_a_scaled_gradient_steps_as_it_would_without_the_scale(kwargs, implementation, unscaled_first):
+    expected, _ = train(lambda p: SGD(p, lr=0.05, **kwargs))
+    model, x, y = model_and_data()
+    optimizer, scaler = SGD(model.parameters(), lr=0.05, **kwargs, **implementation), torch.amp.GradScaler("cpu")
+    for overflow in (True, *[False] * 7):  # the first update is skipped: it may leave no trace
+        optimizer.zero_grad()
+        scaler.scale(torch.nn.functional.mse_loss(model(x), y)).backward()
+        if overflow:
+            model[0].bias.grad.fill_(float("inf"))
+        if unscaled_first:
+            scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    torch.testing.assert_close(weights(model), weights(expected), rtol=1e-6, atol=1e-8)
+
+
+def test_sparse_gradients_are_clipped_as_dense_ones_are():
+    results = []
+    for sparse in (True, False):
+        torch.manual_seed(0)
+        table = torch.nn.Embedding(6, 3, sparse=sparse)
+        optimizer = SGD([*table.parameters(), other := torch.nn.Parameter(torch.ones(2))], lr=0.1, clip_norm=0.5)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (table(torch.tensor([1, 4, 4])).pow(2).sum() + other.sum()).backward()
+            optimizer.step()
+        results.append(torch.cat([table.weight.detach().flatten(), other.detach()]))
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("size", [0.3, 3.0, 0.0])
+def test_a_differentiable_step_differentiates_the_clipping_too(size):
+    def moved(scale):
+        w = torch.zeros(2, dtype=torch.float64, requires_grad=True).clone()
+        w.grad = scale * torch.tensor([0.6, 0.8], dtype=torch.float64)
+        SGD([w], lr=0.1, differentiable=True, clip_norm=1.0).step()
+        return w
+
+    assert torch.autograd.gradcheck(moved, torch.tensor(size, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"weight_decay_form": "decopled"}, "one of coupled, decoupled"),
+        ({"momentum_form": "heavy-ball"}, "one of pytorch, sutskever, nesterov"),
+        ({"clip_norm": float("nan")}, "must be above 0"),
+        ({"lr": float("nan")}, "Invalid learning rate"),
+        ({"momentum": torch.ones(2)}, "1-element"),
+    ],
+)
+def test_a_group_s_settings_are_checked_like_the_optimizer_s(group, message):
+    w = torch.nn.Parameter(torch.ones(1))
+    with pytest.raises(ValueError, match=message):
+        SGD([{"params": [w], **group}], lr=0.1)
+    optimizer = SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group({"params": [w], **group})
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "group", "form"),
+    [
+        ({"nesterov": True}, {"momentum_form": "sutskever"}, "sutskever"),
+        ({"momentum_form": "nesterov"}, {"nesterov": False}, "pytorch"),
+        ({"momentum_form": "nesterov"}, {}, "nesterov"),
+        ({"nesterov": True}, {"momentum": 0.0}, "nesterov"),
+    ],
+)
+def test_what_a_group_says_of_its_momentum_counts(everywhere, group, form):
+    results = []
+    for settings in ({**everywhere}, {"momentum_form": form}):
+        model, _, _ = model_and_data()
+        rest = group if not results else {"momentum": group.get("momentum", 0.9)}
+        optimizer = SGD([{"params": model.parameters(), **rest}], lr=0.05, momentum=0.9, **settings)
+        for rate in (0.05, 0.02):  # the forms differ where the rate changes
+            optimizer.param_groups[0]["lr"] = rate
+            train(None, 2, model, optimizer)
+        results.append(weights(model))
+    assert torch.equal(*results)
+
+
+def test_a_state_of_torch_optim_sgd_leaves_clipping_and_the_decay_s_form_as_they_are():
+    _, theirs = train(lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=0.1), 2)
+    model, _, _ = model_and_data()
+    ours = SGD(model.parameters(), lr=1.0, momentum=0.9, weight_decay_form="decoupled", clip_norm=0.5)
+    ours.load_state_dict(theirs.state_dict())
+    group = ours.param_groups[0]
+    assert (group["weight_decay_form"], group["clip_norm"], group["lr"]) == ("decoupled", 0.5, 0.05)
+    other = SGD(model.parameters(), lr=1.0, momentum=0.9, momentum_form="sutskever")
+    with pytest.raises(ValueError, match="without the learning rate"):
+        other.load_state_dict(theirs.state_dict())
+
+
+@pytest.mark.parametrize("name", ["momentum", "weight_decay", "dampening", "lr"])
+@pytest.mark.parametrize("implementation", [{}, {"fused": True}, {"foreach": True}], ids=str)
+def test_a_setting_may_be_a_tensor_of_one_element(name, implementation):
+    values = {"lr": 0.25, "momentum": 0.5, "weight_decay": 0.125, "dampening": 0.25}
+    expected, _ = train(lambda p: SGD(p, **values))
+    model, _ = train(lambda p: SGD(p, **{**values, name: torch.tensor(values[name])}, **implementation))
+    torch.testing.assert_close(weights(model), weights(expected), rtol=1e-12, atol=1e-14)
+
+
+def test_fused_on_meta_parameters_is_refused_and_other_implementations_step():
+    for kwargs in ({"fused": True}, {}):
+        w = torch.nn.Parameter(torch.ones(2, device="meta"))
+        w.grad = torch.ones(2, device="meta")
+        if kwargs:
+            with pytest.raises(RuntimeError, match="requires all the params to be floating point"):
+                SGD([w], **kwargs).step()
+        else:
+            SGD([w], lr=0.1, momentum=0.9, clip_norm=1.0).step()
+
+
+def test_fused_with_a_gradient_of_another_layout_is_right():
+    w = torch.nn.Parameter(torch.zeros(2, 3, 4, 5))
+    w.grad = torch.arange(120.0).reshape(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    SGD([w], lr=1.0, fused=True).step()
+    assert torch.equal(w.detach(), -w.grad)

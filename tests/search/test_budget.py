@@ -113,3 +113,14 @@ def test_time_is_kept_back_for_the_final_training_and_a_reserve():
     ledger = Ledger(budget("100s"), run, [made(seconds=35.0)])
     assert ledger.left == pytest.approx((100 * (1 - RESERVE) - AROUND_SECONDS - 35 - 20) / 20)
     assert Ledger(budget("100s"), run, [made(seconds=135.0)]).left < 0
+
+
+@pytest.mark.parametrize(
+    "text", ["1.11111h", "300h", "2.50000001x", "0.0000001x", "123456789.125s", "5m", "2x", ".1h", "1x"]
+)
+def test_a_budget_comes_back_from_its_text(text):
+    assert budget(str(budget(text))) == budget(text)
+
+
+def test_a_budget_s_text_is_as_short_as_it_can_be():
+    assert [str(budget(text)) for text in ("5m", "2x", "1.5x", 0.25)] == ["300s", "2x", "1.5x", "0.25s"]

@@ -31,6 +31,7 @@ def constant(peak: float) -> ScheduleFn:
     >>> constant(0.1)(7)
     0.1
     """
+    _need_finite(peak=peak)
     _need(peak > 0, f"peak = {peak}", "the peak learning rate must be above 0", "try 0.1")
     return lambda t: _like(t, np.full(np.shape(t), float(peak)))
 
@@ -48,6 +49,7 @@ def step(peak: float, milestones: Sequence[float], factor: float = 0.1) -> Sched
     >>> [round(step(0.1, [30, 60])(t), 4) for t in (29, 30, 60)]
     [0.1, 0.01, 0.001]
     """
+    _need_finite(peak=peak, factor=factor)
     at = np.asarray(milestones, dtype=np.float64)
     _need(
         at.size > 0 and bool(np.all(np.diff(at) > 0)), f"milestones = {list(milestones)}",
@@ -64,6 +66,7 @@ def cosine(peak: float, steps: float, end: float = 0.0) -> ScheduleFn:
     >>> round(cosine(0.1, 100)(50), 6)
     0.05
     """
+    _need_finite(peak=peak, end=end)
     _need_length(steps)
     return lambda t: _like(t, peak * (end + (1 - end) * 0.5 * (1 + np.cos(np.pi * _share(t, steps)))))
 
@@ -87,6 +90,7 @@ def polynomial(peak: float, steps: float, power: float = 2.0, end: float = 0.0) 
     >>> polynomial(1.0, 100, power=2)(50)
     0.25
     """
+    _need_finite(peak=peak, end=end, power=power)
     _need_length(steps)
     return lambda t: _like(t, peak * (end + (1 - end) * _raised(1 - _share(t, steps), power)))
 
@@ -97,6 +101,7 @@ def exponential(peak: float, factor: float, every: float) -> ScheduleFn:
     >>> round(exponential(0.1, 0.5, every=100)(200), 6)
     0.025
     """
+    _need_finite(peak=peak, factor=factor)
     _need_length(every)
     return lambda t: _like(t, peak * _raised(factor, _as_steps(t) / every))
 
@@ -110,6 +115,7 @@ def inverse_sqrt(peak: float, timescale: float) -> ScheduleFn:
     >>> inverse_sqrt(0.1, timescale=100)(300)
     0.05
     """
+    _need_finite(peak=peak)
     _need_length(timescale)
     return lambda t: _like(t, peak / np.sqrt(1 + _as_steps(t) / timescale))
 
@@ -134,6 +140,7 @@ def one_cycle(
     >>> [round(one_cycle(1.0, 100, 30)(t), 3) for t in (0, 30, 100)]
     [0.04, 1.0, 0.0]
     """
+    _need_finite(peak=peak, start=start, end=end)
     _need(
         0 < peak_step < steps, f"peak_step = {peak_step} of {steps} steps", "the peak must lie inside the run",
         f"try {0.3 * steps:g}",
@@ -180,6 +187,7 @@ def sgdr(peak: float, first: float, mult: float = 1.0, end: float = 0.0) -> Sche
     >>> [round(sgdr(1.0, 10, 2)(t), 4) for t in (0, 5, 10, 20, 30)]
     [1.0, 0.5, 1.0, 0.5, 1.0]
     """
+    _need_finite(peak=peak, mult=mult, end=end)
     _need_length(first)
     _need(mult >= 1, f"cycle_mult = {mult}", "each cycle must be at least as long as the one before", "try 2")
 
@@ -343,6 +351,12 @@ def _raised(base: Any, exponent: Any) -> np.ndarray:
 def _need_length(steps: float) -> None:
     """Raise ConfigError unless the length is above 0."""
     _need(steps > 0, f"a length of {steps} steps", "a length must be above 0", "give at least 1 step")
+
+
+def _need_finite(**values: float) -> None:
+    """Raise ConfigError for the first value that is NaN or infinite."""
+    for name, value in values.items():
+        _need(bool(np.isfinite(value)), f"{name} = {value}", f"{name} must be finite", "give a number")
 
 
 def _need(ok: bool, given: str, allowed: str, do: str) -> None:

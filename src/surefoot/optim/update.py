@@ -122,7 +122,8 @@ def _fused_(
     first: bool,
 ) -> None:  # fmt: skip
     torch._fused_sgd_(
-        params, grads, velocity, weight_decay=weight_decay, momentum=momentum, lr=float(lr), dampening=dampening,
+        params, grads, velocity, weight_decay=weight_decay, momentum=momentum, dampening=dampening,
+        lr=lr if isinstance(lr, Tensor) and lr.device == params[0].device else float(lr),
         nesterov=nesterov, maximize=maximize, is_first_step=first and momentum != 0,
     )  # fmt: skip
 
@@ -188,7 +189,6 @@ def _is_zero(momentum: float | Tensor) -> bool:
     return not isinstance(momentum, Tensor) and momentum == 0
 
 
-@torch.no_grad()
 def global_norm(tensors: Iterable[Tensor]) -> Tensor:
     """Return the L2 norm of all elements together, sqrt(sum of squares), a float32 (float64) scalar tensor.
 

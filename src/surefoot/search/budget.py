@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import DEFAULT_EPOCHS, plan
@@ -50,7 +52,8 @@ class Budget:
     trainings: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.trainings:g}x" if self.trainings is not None else f"{self.seconds:g}s"
+        value, unit = (self.seconds, "s") if self.trainings is None else (self.trainings, "x")
+        return np.format_float_positional(value, trim="-") + unit  # all its digits: `budget` gives the same value
 
 
 def budget(text: str | float) -> Budget:
