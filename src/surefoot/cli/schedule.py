@@ -12,7 +12,6 @@ from typing import Annotated, Any, get_args
 import numpy as np
 from cyclopts import Parameter
 
-from surefoot.cli.flags import Switch
 from surefoot.config import Schedule, ScheduleKind
 from surefoot.errors import ConfigError, nearest
 from surefoot.optim.plan import schedule_of
@@ -49,7 +48,6 @@ def schedule(
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
     out: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    log: Switch = False,
 ) -> None:
     """Print and draw learning-rate schedules: published ones by name, and the kinds that a recipe can have.
 
@@ -60,7 +58,6 @@ def schedule(
         list_: List the presets and the kinds.
         out: Draw the curves into this file, .png, .svg or .html.
         json_: Print JSON on stdout in place of text.
-        log: A logarithmic axis for the learning rate.
     """
     if list_:
         _print_list(as_json=json_)
@@ -73,11 +70,9 @@ def schedule(
         raise ConfigError(f"lr = {lr}", "lr must be above 0", "try --lr 0.1")
     if out is not None and out.suffix.lower() not in FORMATS:
         raise ConfigError(f"out = {out}", f"it must end in {', '.join(FORMATS)}", "try --out schedules.png")
-    if log and out is None:
-        raise ConfigError("--log without --out", "the logarithmic axis is that of a picture", "add --out schedules.png")
     shown = [_shown(name, steps, lr) for name in dict.fromkeys(names)]
     if out is not None:
-        save_chart(schedule_chart([_curve(each) for each in shown], log=log), out)
+        save_chart(schedule_chart([_curve(each) for each in shown]), out)
         print(f"wrote {out}", file=sys.stderr)
     if json_:
         print(json.dumps([_plain(each) | {"picture": None if out is None else str(out)} for each in shown], indent=2))

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
-import numpy as np
 
 from surefoot.errors import ConfigError
 from surefoot.report.look import COLORS, GREY, WIDTH, chart_of, dashed, panel_title, short_numbers, styled
@@ -55,7 +54,10 @@ def _curves(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any
         for rate in chosen
         for step, loss in _until_gone(evidence["curve_steps"], rate["curve"], top)
     ]
-    scale = alt.Scale(domain=names, range=_ordered(len(names)))
+    shades = alt.SchemeParams(
+        name="viridis", extent=[0, 0.85]
+    )  # van der Walt & Smith 2015; its yellow is lost on white
+    scale = alt.Scale(domain=names, scheme=shades)
     legend = alt.Legend(title="learning rate", labelFontSize=12, labelLimit=220, symbolStrokeWidth=3, symbolSize=200)
     x = alt.X("step:Q", title="step (updates)", scale=alt.Scale(domain=[0, evidence["steps"]], nice=False))
     y = alt.Y("loss:Q", title="training loss", scale=alt.Scale(domain=_span(points, top), nice=False))
@@ -67,7 +69,7 @@ def _curves(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any
         .mark_line(strokeWidth=2, clip=True)
         .encode(
             x=x, y=y,
-            # From dark blue for the lowest to orange for the highest: the order of the rates is that of the colours.
+            # From dark for the lowest to light for the highest: the order of the rates is that of the colours.
             color=alt.Color("rate:N", sort=names, scale=scale, legend=legend),
             tooltip=["rate:N", "step:Q", "loss:Q"],
         ),
@@ -182,15 +184,6 @@ def _rate_axis(lrs: Sequence[float]) -> alt.X:
 def _name(rate: Mapping[str, Any]) -> str:
     lr = rate["lr"]
     return f"{lr:.2g}  {rate['word']}" if lr < 99.5 else f"{lr:,.0f}  {rate['word']}"
-
-
-def _ordered(count: int) -> list[str]:
-    """Colours from dark blue to orange, after viridis (van der Walt & Smith 2015), readable on white."""
-    stops = ["#440154", "#46327E", "#365C8D", "#277F8E", "#1FA187", "#4AC16D", "#A0DA39", "#E6C000", "#E07B00"]
-    channels = [[int(stop[at : at + 2], 16) for stop in stops] for at in (1, 3, 5)]
-    places = np.arange(count) * ((len(stops) - 1) / max(1, count - 1))
-    shades = np.array([np.interp(places, range(len(stops)), channel) for channel in channels]).T
-    return ["#" + "".join(f"{round(level):02X}" for level in shade) for shade in shades]
 
 
 def _top(initial: Sequence[float]) -> float:
