@@ -31,7 +31,7 @@ def test_the_table_the_folder_and_its_pictures(capsys, tmp_path):
     assert lines[-1].split() == ["report", str(page)]
     text = page.read_text(encoding="utf-8")
     assert "momentum lr=0.05 batch_size=20" in text
-    assert all(f"part-0-{name}" in text for name in ("loss", "search", "paths", "known-rosenbrock"))
+    assert all(f"part-0-{name}" in text for name in ("loss", "search", "paths", "known-quadratic"))
     assert answer(capsys, "digits", *words)[0] == 2, "a folder that is there is not written to"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Annotated, Any, get_args
 import numpy as np
 from cyclopts import Parameter
 
+from surefoot.cli.tables import print_json
 from surefoot.config import Schedule, ScheduleKind
 from surefoot.errors import ConfigError, nearest
 from surefoot.optim.plan import schedule_of
@@ -75,7 +75,7 @@ def schedule(
         save_chart(schedule_chart([_curve(each) for each in shown]), out)
         print(f"wrote {out}", file=sys.stderr)
     if json_:
-        print(json.dumps([_plain(each) | {"picture": None if out is None else str(out)} for each in shown], indent=2))
+        print_json([_plain(each) | {"picture": None if out is None else str(out)} for each in shown])
         return
     print("\n\n".join(_text(each) for each in shown))
     if out is None:
@@ -136,55 +136,38 @@ def _plain(shown: _Shown) -> dict[str, Any]:
 
 def _text(shown: _Shown) -> str:
     plain, published = _plain(shown), shown.preset
+    first, last = (", ".join(f"{at['step']:,}: {at['lr']:.5g}" for at in plain[end]) for end in ("first", "last"))
+    seams = [f"{at['step'] - 1:,}: {at['lr_before']:.5g} -> {at['step']:,}: {at['lr']:.5g}" for at in plain["seams"]]
     entries = [
         ("updates", f"{shown.steps:,}"),
         ("peak", f"{shown.peak_lr:g}"),
-        ("first", _values(plain["first"])),
-        ("last", _values(plain["last"])),
-        *(("seam", _seam(at)) for at in plain["seams"]),
+        ("first", first),
+        ("last", last),
+        *(("seam", seam) for seam in seams),
         ("rescaled", "; ".join(shown.changes) or ("nothing" if published else "")),
     ]  # fmt: skip
     if published:
         advice = "" if published.optimizer.startswith("SGD") else " (not SGD: take the shape, measure the peak)"
+        words = ("batch size", "momentum", "weight decay")
+        numbers = {word: getattr(published, word.replace(" ", "_")) for word in words}
         entries += [
             ("source", published.citation),
             ("optimizer", published.optimizer + advice),
-            ("with", _published(published)),
+            ("with", ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if value is not None)),
             ("uncertain", published.uncertain or "nothing"),
             ("notes", published.notes),
         ]
     if shown.name == "plateau":
         entries.append(("notes", "constant until the validation loss stops falling; then the record decides"))
-    lines = [_entry(name, value) for name, value in entries if value]
-    return "\n".join([shown.name, *lines])
-
-
-def _values(points: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{point['step']:,}: {point['lr']:.5g}" for point in points)
-
-
-def _seam(at: dict[str, Any]) -> str:
-    return f"{at['step'] - 1:,}: {at['lr_before']:.5g} -> {at['step']:,}: {at['lr']:.5g}"
-
-
-def _published(published: Preset) -> str:
-    named = (
-        ("batch size", published.batch_size),
-        ("momentum", published.momentum),
-        ("weight decay", published.weight_decay),
-    )
-    return ", ".join(f"{name} {value:.4g}" for name, value in named if value is not None)
-
-
-def _entry(name: str, value: str) -> str:
-    return textwrap.fill(value, 110, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12, break_on_hyphens=False)
+    lines = textwrap.TextWrapper(110, subsequent_indent=" " * 12, break_on_hyphens=False)
+    return "\n".join([shown.name, *(lines.fill(f"  {name:<10}{value}") for name, value in entries if value)])
 
 
 def _print_list(*, as_json: bool) -> None:
     if as_json:
         rows = [{"name": each.name, "steps": each.steps, "peak_lr": each.peak_lr, "optimizer": each.optimizer,
                  "citation": each.citation} for each in PRESETS.values()]  # fmt: skip
-        print(json.dumps({"presets": rows, "aliases": ALIASES, "kinds": list(KINDS)}, indent=2))
+        print_json({"presets": rows, "aliases": ALIASES, "kinds": list(KINDS)})
         return
     print(f"{'preset':<20}{'updates':>10}{'peak lr':>10}  optimizer of the original")
     for each in PRESETS.values():

@@ -177,7 +177,7 @@ class SurfaceResult:
     """Rules on one known surface.
 
     Attributes:
-        name: "quadratic", "rates", "noise" or "rosenbrock".
+        name: "quadratic", "rates" or "noise".
         text: what it is, in one sentence.
         minimum: w at which f is 0.
         x, y: coordinates of a grid, [X] and [Y].
