@@ -177,7 +177,7 @@ def _tune() -> list[Command]:
         _run("tune", "tune-mlp-8x", "digits", "--model mlp --budget 8x"),
         _run("tune", "tune-linear-14x", "digits", "--model linear --budget 14x --epochs 3"),
         _run("tune", "tune-mlp-14x", "digits", "--model mlp --budget 14x"),
-        _run("tune", "tune-fixed", "digits", "--model mlp --budget 4x --epochs 4 --set lr=0.05 --momentum 0.8"),
+        _run("tune", "tune-fixed", "digits", "--model mlp --budget 4x --epochs 4 --lr 0.05 --momentum 0.8"),
         _run("tune", "tune-numbers", "inputs/numbers.csv", f"{numbers} --budget 8x"),
         _run("tune", "tune-table", "inputs/kinds.csv", f"{table} --budget 8x"),
     ]

@@ -76,11 +76,6 @@ def test_seconds_noise_accuracy_and_target_are_there(found):
     assert found.accuracy_on == "test"
 
 
-def test_rates_side_by_side_are_those_of_the_plain_mini_batches(found):
-    assert found.rates_of == "mini-batch"
-    assert "good" in [each.kind for each in found.rates]
-
-
 def test_the_paths_begin_at_one_point_of_the_slice(found):
     assert len({path[0] for path in found.slice.paths}) == 1
     assert len(found.slice.losses) == len(found.slice.losses[0]) == 4

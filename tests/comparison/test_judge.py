@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from surefoot.comparison.judge import best, beyond, examples, judge, lacking, steps_to, target_loss
+from surefoot.comparison.judge import best, beyond, judge, steps_to, target_loss
 from surefoot.record.comparison import DirectionNoise, RateRun, RuleResult
 
 
@@ -56,24 +56,6 @@ def test_steps_to_a_target_lie_between_the_points():
     assert steps_to((0, 10), (4.0, 0.0), 1.0) == 10.0
     assert steps_to((0, 10), (math.inf, 0.5), 1.0) == 10.0
     assert steps_to((0, 10), (0.5, 0.1), 1.0) == 0.0
-
-
-RATES = trials((0.001, 1.9), (0.01, 1.5), (0.1, 0.2), (1.0, 0.1), (3.0, 0.4), (10.0, 1.95), (30.0, math.inf))
-
-
-def test_rates_of_all_kinds_are_found():
-    assert [(each.kind, each.lr) for each in examples(RATES, 2.0)] == [
-        ("too small", 0.01), ("good", 1.0), ("too large", 3.0), ("diverging", 10.0)
-    ]  # fmt: skip
-    assert lacking(RATES, 2.0) is None
-
-
-def test_what_is_lacking_is_tried_next():
-    assert lacking(RATES[2:5], 2.0) == pytest.approx(30.0)
-    assert lacking([*RATES[2:4], RATES[6]], 2.0) == pytest.approx(0.01)
-    assert lacking([RATES[1], RATES[3], RATES[6]], 2.0) == pytest.approx(math.sqrt(30.0))
-    assert lacking(trials((0.1, 2.5), (1.0, math.inf)), 2.0) is None
-    assert examples(trials((0.1, 2.5)), 2.0) == []
 
 
 def test_the_findings_say_cost_noise_and_who_is_first():

@@ -10,11 +10,15 @@ from surefoot.comparison.surfaces import (
     noise_floor,
     positions,
     quadratic,
-    rosenbrock,
     surface_task,
 )
 from surefoot.config import Recipe
 from surefoot.optim.update import reference_step
+
+
+def rosenbrock(w):
+    """Rosenbrock 1960: (1 - x)^2 + 100 (y - x^2)^2."""
+    return (1 - w[..., 0]).square() + 100 * (w[..., 1] - w[..., 0].square()).square()
 
 
 def test_a_path_is_that_of_the_reference_rule():
@@ -56,7 +60,7 @@ def test_the_floor_grows_with_rate_and_noise_and_falls_with_the_batch():
 @pytest.mark.timeout(120)
 def test_all_surfaces_are_shown_with_what_theory_says():
     found = {result.name: result for result in (surface() for surface in SURFACES)}
-    assert list(found) == ["quadratic", "rates", "noise", "rosenbrock"]
+    assert list(found) == ["quadratic", "rates", "noise"]
     for run in found["quadratic"].runs:
         assert run.contraction == pytest.approx(run.theory, rel=0.05)
     ends = {run.name: run.losses[-1] for run in found["rates"].runs}
@@ -66,5 +70,3 @@ def test_all_surfaces_are_shown_with_what_theory_says():
         assert (
             floor / 5 < seen < floor * 5
         )  # 200 steps of two directions, of which a few are independent: a sanity check
-    last = {run.name: run.losses[-1] for run in found["rosenbrock"].runs}
-    assert last["momentum"] < last["nesterov"] < last["gradient descent"]

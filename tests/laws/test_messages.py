@@ -255,8 +255,6 @@ CASES: dict[str, list[Case]] = {
         Case("a budget in steps", "compare --steps 3", "--steps"),
         Case("more examples than there are", "compare --model linear --examples 99999", "99999"),
         Case("a budget that means nothing", "tune --budget soon", "soon"),
-        Case("a setting to keep without its value", "tune --set lr", "--set lr"),
-        Case("a setting to keep given twice", "tune --set lr=0.1 --lr 0.2", "--lr"),
         Case("nothing to compare recipes on", "tune --validation 0", "validation"),
         Case("a run to watch that is not there", "watch gone", "gone", 1),
         Case("runs by an unknown column", "runs --sort accuracy", "accuracy"),

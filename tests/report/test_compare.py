@@ -11,12 +11,11 @@ from surefoot.report.compare import (
     comparison_figures,
     cost_chart,
     loss_chart,
-    rates_chart,
     search_chart,
 )
 from surefoot.report.look import save_chart
 
-FIGURES = ["loss", "search", "cost-and-noise", "rates", "averaging", "paths", "known-quadratic"]
+FIGURES = ["loss", "search", "cost-and-noise", "averaging", "paths", "known-quadratic"]
 
 
 def points_of(chart) -> list:
@@ -34,7 +33,7 @@ def test_there_is_a_picture_of_everything_that_was_measured():
 
 
 def test_what_was_not_measured_has_no_picture():
-    bare = dataclasses.replace(comparison(), slice=None, averaging=None, surfaces=(), rates=())
+    bare = dataclasses.replace(comparison(), slice=None, averaging=None, surfaces=())
     bare = dataclasses.replace(
         bare, rules=tuple(dataclasses.replace(each, direction=None, tried=()) for each in bare.rules)
     )
@@ -70,12 +69,6 @@ def test_the_search_rings_the_rate_that_was_chosen():
 def test_a_rule_without_noise_stands_below_all_others():
     points = points_of(cost_chart(comparison()))
     assert [round(point["noise"], 6) for point in points] == [0.03, 0.3]
-
-
-def test_rates_are_named_by_what_they_do():
-    text = values(rates_chart(comparison()))
-    assert "good: 1" in text
-    assert "diverging: 10 (not finite)" in text
 
 
 def test_averaging_shows_gradients_and_steps():

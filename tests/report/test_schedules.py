@@ -40,13 +40,6 @@ def test_every_point_is_drawn_as_given():
     assert [point["lr"] for point in values] == given.lr.tolist()
 
 
-def test_a_logarithmic_axis_leaves_out_zero():
-    (line,) = panels(schedule_chart([curve()], log=True))
-    assert line["encoding"]["y"]["scale"]["type"] == "log"
-    assert len(line["data"]["values"]) == 49
-    assert all(point["lr"] > 0 for point in line["data"]["values"])
-
-
 def test_more_curves_than_colours_are_told_apart_by_their_dash():
     (only,) = panels(schedule_chart([curve(str(i)) for i in range(len(COLORS) + 1)]))
     encoding = only["encoding"]

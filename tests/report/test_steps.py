@@ -34,14 +34,6 @@ def test_the_map_counts_its_trainings():
     assert figure.caption.startswith("2 short trainings")
 
 
-def test_the_initial_loss_stands_beside_chance_with_two_errors_to_each_side():
-    figure = step_figure(decision("initial-loss", loss=2.3, chance=2.5, standard_error=0.1), [], "x")
-    layers = figure.chart.to_dict()["layer"]
-    assert [each["loss"] for each in layers[0]["data"]["values"]] == [2.3, 2.5]
-    (ends,) = layers[1]["data"]["values"]
-    assert (ends["low"], ends["high"]) == pytest.approx((2.1, 2.5))
-
-
 def test_the_sample_shows_each_run_and_leaves_out_what_is_not_positive():
     runs = [{"lr": 0.1, "steps": [1, 2, 3], "losses": [2.0, 0.1, None]}, {"lr": 0.2, "steps": [1], "losses": [1.0]}]
     figure = step_figure(decision("overfit-sample", runs=runs), [], "x")
@@ -56,7 +48,7 @@ def test_schedules_show_each_training():
     assert len(plain.get("data", plain["layer"][0].get("data"))["values"]) == 1
 
 
-NOTHING = ("unknown", "learning-rate", "overfit-sample", "coarse-grid", "initial-loss")
+NOTHING = ("unknown", "learning-rate", "overfit-sample", "coarse-grid")
 
 
 @pytest.mark.parametrize("each", [decision("batch-size", sizes=3), *map(decision, NOTHING)])

@@ -8,7 +8,6 @@ from surefoot.record.comparison import (
     Averaging,
     Comparison,
     DirectionNoise,
-    RateExample,
     RateRun,
     RuleResult,
     Slice,
@@ -56,11 +55,7 @@ def comparison() -> Comparison:
     return Comparison(
         data="digits", model="mlp", examples=100, budget_examples=1000, evaluated_examples=50, search_seed=0,
         seeds=(1, 2),
-        accuracy_on="test", initial_loss=2.0, target_loss=0.5, target_reason="given", rules=rules, rates_of="momentum",
-        rates=(
-            RateExample(kind="good", lr=1.0, marks=(0, 1, 10), losses=(2.0, 1.0, 0.2)),
-            RateExample(kind="diverging", lr=10.0, marks=(0, 1, 10), losses=(2.0, 900.0, math.inf)),
-        ),
+        accuracy_on="test", initial_loss=2.0, target_loss=0.5, target_reason="given", rules=rules,
         slice=plane,
         averaging=Averaging(rule="momentum", momentum=0.9, batch_size=10, gradients=((1.0, 0.5), (0.5, -1.0)),
                             steps=((1.0, 0.1), (0.9, -0.1)), gradient_cosines=(0.3, 0.5), step_cosines=(0.3, 0.9)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median_high
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 MODEL = "mlp"
 """The model where none is given: it trains in seconds and has no batch norm, with which a batch of one means little."""
-FIGURES = "figures"
 _NO_EFFECT = {
     "steps": "all rules have the same budget of examples, --epochs",
     "momentum_form": "momentum, sutskever and nesterov are its forms, and rules",
@@ -76,8 +74,8 @@ def compare(
         evaluate: Training examples on which it is evaluated.
         target_loss: Training loss that rules are timed to; the least that all but the worst reach if left out.
         slice_points: Points on each side of the slice of the loss through the paths.
-        pictures: Draw the pictures, and measure what only they show.
-        no_report: Do not draw report.html into the folder at the end. Without pictures there is none either.
+        pictures: Measure what only pictures show, and draw report.html into the folder.
+        no_report: Do not draw report.html.
         name: Name of the folder; date, data and model if left out.
         runs_dir: Folder in which it is made.
         json: Print the comparison as JSON.
@@ -92,6 +90,7 @@ def compare(
     folder = new_folder("compare", chosen, name, runs_dir)
     from surefoot.comparison.compare import EPOCHS, Comparing, compared
     from surefoot.comparison.rules import RULES, parse_rules
+    from surefoot.record.comparison import NAME
     from surefoot.training.open import Objects, make_task
 
     comparing = Comparing(
@@ -101,33 +100,15 @@ def compare(
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)
     comparison = measured(compared(make_task(chosen, Objects()), rules, comparing), quiet=quiet)
-    drawn = _write(comparison, folder, pictures=pictures, quiet=quiet)
+    make_folder(folder)
+    store.write_json(folder / NAME, comparison.to_dict())
     if json:
-        print_json(comparison.to_dict() | {"folder": str(folder), "figures": [str(path) for path in drawn]})
+        print_json(comparison.to_dict() | {"folder": str(folder)})
     else:
         _show(comparison, folder)
     if pictures and not no_report:
         say_report(folder, as_json=json, quiet=quiet)
     return 0
-
-
-def _write(comparison: Comparison, folder: Path, *, pictures: bool, quiet: bool) -> list[Path]:
-    """Write the folder: the comparison, the command, and each picture as a page and as PNG."""
-    from surefoot.record.comparison import NAME
-
-    make_folder(folder)
-    store.write_json(folder / NAME, comparison.to_dict())
-    drawn: list[Path] = []
-    if pictures:
-        from surefoot.report.compare import comparison_figures
-        from surefoot.report.look import save_chart
-
-        (folder / FIGURES).mkdir()
-        for figure in comparison_figures(comparison):
-            if not quiet:
-                print(f"drawing {figure.name}", file=sys.stderr, flush=True)
-            drawn += [save_chart(figure.chart, folder / FIGURES / f"{figure.name}.{end}") for end in ("html", "png")]
-    return drawn
 
 
 def _show(comparison: Comparison, folder: Path) -> None:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import json as jsons
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
-from surefoot.cli.probe import (
-    check_plot,
-    exit_code,
-    make_folder,
-    measured,
-    new_folder,
-    print_findings,
-    save_plot,
-    sentence,
-)
+from surefoot.cli.probe import exit_code, make_folder, measured, new_folder, print_findings, sentence
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table
 from surefoot.record import store
@@ -38,7 +28,6 @@ def noise(
     points: int = 5,
     groups: int = 32,
     group_size: int = 64,
-    plot: Path | None = None,
     no_report: Switch = False,
     name: str | None = None,
     runs_dir: Path = Path("runs"),
@@ -59,7 +48,6 @@ def noise(
         points: Times at which noise is measured along it.
         groups: Independent micro-batches of each measurement, at least 8.
         group_size: Examples in each micro-batch; more narrow the intervals, and with batch norm it is what is measured.
-        plot: Draw the measurements into this file, .png, .svg or .html.
         no_report: Do not draw report.html into the folder at the end, which takes seconds.
         name: Name of the folder; date, data and model if left out.
         runs_dir: Folder in which it is made.
@@ -68,7 +56,6 @@ def noise(
     typed = Settings.read({"data": data, **settings}, config)
     length = ("epochs", "steps", *of_schedule())
     typed.refuse("noise", dict.fromkeys(length, "the short run has --probe-steps updates at a constant rate"))
-    check_plot(plot)
     from surefoot.steps.batch_size.choose import choosing_batch_size
     from surefoot.steps.batch_size.measure import BatchSizeSearch
     from surefoot.training.open import Objects, make_task, resolve
@@ -83,24 +70,17 @@ def noise(
     decision = measured(choosing_batch_size(make_task(chosen, Objects()), chosen.recipe, search), quiet=quiet)
     make_folder(folder)  # as a search of one step leaves it
     store.write_bytes(folder / store.DECISIONS, (jsons.dumps(plain(decision.to_dict())) + "\n").encode())
-    if plot is not None and decision.value is None:
-        print("nothing to draw", file=sys.stderr)
-        plot = None
-    elif plot is not None:
-        from surefoot.report.steps import batch_size_chart
-
-        save_plot(batch_size_chart(decision.to_dict()), plot)
     if json:
-        print_json(decision.to_dict() | {"folder": str(folder), "picture": None if plot is None else str(plot)})
+        print_json(decision.to_dict() | {"folder": str(folder)})
     else:
         start = ["find-lr", chosen.data, "--model", chosen.model]
-        _show(decision, typed.command(start, without=("lr", "batch_size")), plot)
+        _show(decision, typed.command(start, without=("lr", "batch_size")))
     if not no_report:
         say_report(folder, as_json=json, quiet=quiet)
     return exit_code(decision)
 
 
-def _show(decision: Decision, command: str, plot: Path | None) -> None:
+def _show(decision: Decision, command: str) -> None:
     evidence, value = decision.to_dict()["evidence"], decision.value
     if value is not None:
         print(f"To a training loss of {evidence['target_loss']:.4g}, which {evidence['steps']} steps of "
@@ -121,8 +101,7 @@ def _show(decision: Decision, command: str, plot: Path | None) -> None:
     print_findings(decision, notes=("batch-norm", "noise-along"))
     if value is not None:
         print(f"\nFind its rate with\n  {command} --batch-size {value['batch_size']}")
-        if plot is None:
-            print("Draw with --plot noise.png (or .svg, .html); noise per layer is in --json.")
+        print("Noise per layer is in --json.")
 
 
 def _size(size: dict[str, Any], chosen: int) -> tuple[object, ...]:

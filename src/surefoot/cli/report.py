@@ -36,10 +36,10 @@ def report(*runs: str, out: Path | None = None, figures: Path | None = None, run
     return 0
 
 
-def report_of(folder: Path, *, quiet: bool) -> Path | None:
-    """Write the report of a run that has just ended into its folder; None, and a note, where that fails.
+def say_report(folder: Path, *, as_json: bool, quiet: bool) -> None:
+    """Write the report of a run that has just ended into its folder, and say where it lies unless stdout is JSON.
 
-    A picture that cannot be drawn must not lose a run.
+    A picture that cannot be drawn must not lose a run: that is a note.
     """
     try:
         from surefoot.report.page import save_report
@@ -47,14 +47,9 @@ def report_of(folder: Path, *, quiet: bool) -> Path | None:
 
         if not quiet:
             print("drawing report.html", file=sys.stderr)
-        return save_report([read_run_folder(folder)], folder / REPORT)
+        drawn = save_report([read_run_folder(folder)], folder / REPORT)
     except Exception as error:  # whatever it is: the run is done and on disk
         print(f"no report: {type(error).__name__}: {error}. Try surefoot report {folder}", file=sys.stderr)
-        return None
-
-
-def say_report(folder: Path, *, as_json: bool, quiet: bool) -> None:
-    """Write the report of a folder, and say where it lies unless stdout is JSON."""
-    drawn = report_of(folder, quiet=quiet)
-    if drawn is not None and not as_json:
+        return
+    if not as_json:
         print(f"{'report':<11}{drawn}")

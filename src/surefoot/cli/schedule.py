@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Annotated, Any, get_args
 import numpy as np
 from cyclopts import Parameter
 
-from surefoot.cli.flags import Switch
+from surefoot.cli.tables import print_json
 from surefoot.config import Schedule, ScheduleKind
 from surefoot.errors import ConfigError, nearest
 from surefoot.optim.plan import schedule_of
@@ -49,7 +48,6 @@ def schedule(
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
     out: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    log: Switch = False,
 ) -> None:
     """Print and draw learning-rate schedules: published ones by name, and the kinds that a recipe can have.
 
@@ -60,7 +58,6 @@ def schedule(
         list_: List the presets and the kinds.
         out: Draw the curves into this file, .png, .svg or .html.
         json_: Print JSON on stdout in place of text.
-        log: A logarithmic axis for the learning rate.
     """
     if list_:
         _print_list(as_json=json_)
@@ -73,14 +70,12 @@ def schedule(
         raise ConfigError(f"lr = {lr}", "lr must be above 0", "try --lr 0.1")
     if out is not None and out.suffix.lower() not in FORMATS:
         raise ConfigError(f"out = {out}", f"it must end in {', '.join(FORMATS)}", "try --out schedules.png")
-    if log and out is None:
-        raise ConfigError("--log without --out", "the logarithmic axis is that of a picture", "add --out schedules.png")
     shown = [_shown(name, steps, lr) for name in dict.fromkeys(names)]
     if out is not None:
-        save_chart(schedule_chart([_curve(each) for each in shown], log=log), out)
+        save_chart(schedule_chart([_curve(each) for each in shown]), out)
         print(f"wrote {out}", file=sys.stderr)
     if json_:
-        print(json.dumps([_plain(each) | {"picture": None if out is None else str(out)} for each in shown], indent=2))
+        print_json([_plain(each) | {"picture": None if out is None else str(out)} for each in shown])
         return
     print("\n\n".join(_text(each) for each in shown))
     if out is None:
@@ -141,55 +136,38 @@ def _plain(shown: _Shown) -> dict[str, Any]:
 
 def _text(shown: _Shown) -> str:
     plain, published = _plain(shown), shown.preset
+    first, last = (", ".join(f"{at['step']:,}: {at['lr']:.5g}" for at in plain[end]) for end in ("first", "last"))
+    seams = [f"{at['step'] - 1:,}: {at['lr_before']:.5g} -> {at['step']:,}: {at['lr']:.5g}" for at in plain["seams"]]
     entries = [
         ("updates", f"{shown.steps:,}"),
         ("peak", f"{shown.peak_lr:g}"),
-        ("first", _values(plain["first"])),
-        ("last", _values(plain["last"])),
-        *(("seam", _seam(at)) for at in plain["seams"]),
+        ("first", first),
+        ("last", last),
+        *(("seam", seam) for seam in seams),
         ("rescaled", "; ".join(shown.changes) or ("nothing" if published else "")),
     ]  # fmt: skip
     if published:
         advice = "" if published.optimizer.startswith("SGD") else " (not SGD: take the shape, measure the peak)"
+        words = ("batch size", "momentum", "weight decay")
+        numbers = {word: getattr(published, word.replace(" ", "_")) for word in words}
         entries += [
             ("source", published.citation),
             ("optimizer", published.optimizer + advice),
-            ("with", _published(published)),
+            ("with", ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if value is not None)),
             ("uncertain", published.uncertain or "nothing"),
             ("notes", published.notes),
         ]
     if shown.name == "plateau":
         entries.append(("notes", "constant until the validation loss stops falling; then the record decides"))
-    lines = [_entry(name, value) for name, value in entries if value]
-    return "\n".join([shown.name, *lines])
-
-
-def _values(points: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{point['step']:,}: {point['lr']:.5g}" for point in points)
-
-
-def _seam(at: dict[str, Any]) -> str:
-    return f"{at['step'] - 1:,}: {at['lr_before']:.5g} -> {at['step']:,}: {at['lr']:.5g}"
-
-
-def _published(published: Preset) -> str:
-    named = (
-        ("batch size", published.batch_size),
-        ("momentum", published.momentum),
-        ("weight decay", published.weight_decay),
-    )
-    return ", ".join(f"{name} {value:.4g}" for name, value in named if value is not None)
-
-
-def _entry(name: str, value: str) -> str:
-    return textwrap.fill(value, 110, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12, break_on_hyphens=False)
+    lines = textwrap.TextWrapper(110, subsequent_indent=" " * 12, break_on_hyphens=False)
+    return "\n".join([shown.name, *(lines.fill(f"  {name:<10}{value}") for name, value in entries if value)])
 
 
 def _print_list(*, as_json: bool) -> None:
     if as_json:
         rows = [{"name": each.name, "steps": each.steps, "peak_lr": each.peak_lr, "optimizer": each.optimizer,
                  "citation": each.citation} for each in PRESETS.values()]  # fmt: skip
-        print(json.dumps({"presets": rows, "aliases": ALIASES, "kinds": list(KINDS)}, indent=2))
+        print_json({"presets": rows, "aliases": ALIASES, "kinds": list(KINDS)})
         return
     print(f"{'preset':<20}{'updates':>10}{'peak lr':>10}  optimizer of the original")
     for each in PRESETS.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
 """Terminal escapes of ECMA-48: control sequences, operating-system commands such as titles, and the short ones."""
 
+_WIDEST = 100_000
+"""Letters of a line where no terminal breaks it: rich would at 80."""
 _HARMFUL = ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
 """Unicode's controls, invisible formats (which can reverse text), private and unassigned characters, line breaks."""
 
@@ -43,31 +46,24 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, lef
         rows: one value for each column; a value that is None is shown as a dash.
         left: names of the columns that are aligned to the left; the others hold numbers.
     """
-    cells = [["-" if value is None else clean(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
-        _print_ruled(columns, cells, left)
-    else:
-        print(aligned(columns, cells, left))
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-
-def aligned(columns: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
-    """Return a table as plain text, two spaces between columns. Wide characters count as two.
-
-    >>> print(aligned(["class", "n"], [["cat", "7"], ["zebra", "12"]], left=["class"]))
-    class   n
-    cat     7
-    zebra  12
-    """
-    from rich.cells import cell_len
-
-    lines = [list(columns), *cells]
-    widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
-
-    def padded(text: str, i: int) -> str:
-        space = " " * (widths[i] - cell_len(text))
-        return text + space if columns[i] in left else space + text
-
-    return "\n".join("  ".join(padded(text, i) for i, text in enumerate(line)).rstrip() for line in lines)
+    ruled = sys.stdout.isatty()
+    table = Table(box=box.SIMPLE_HEAD if ruled else None, pad_edge=False, padding=(0, 1) if ruled else (0, 2, 0, 0))
+    for name in columns:
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
+    for row in rows:  # Text: brackets in a name are no markup
+        table.add_row(*(Text("-" if value is None else clean(value)) for value in row))
+    if ruled:
+        Console(highlight=False).print(table)
+        return
+    console = Console(width=_WIDEST, file=io.StringIO(), color_system=None)
+    with console.capture() as plain:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in plain.get().splitlines()))
 
 
 def print_entries(entries: Iterable[tuple[str, str]], indent: int) -> None:
@@ -109,20 +105,6 @@ def share(value: float | None) -> str | None:
     '91.36%'
     """
     return number(value, ".2%")
-
-
-def _print_ruled(columns: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[str]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a name are no markup
-    Console(highlight=False).print(table)
 
 
 def said(curves: Decision | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
-from surefoot.cli.tables import clean, print_entries, said
+from surefoot.cli.tables import clean, print_entries, print_json, said
 from surefoot.config import Config
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
@@ -229,7 +228,7 @@ def _introduction(run: Run) -> str:
 def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:
     """Show the result of a run that is done, and what its curves say."""
     if as_json:
-        print(json.dumps(summary if curves is None else summary | {"curves": curves.to_dict()}, indent=2))
+        print_json(summary if curves is None else summary | {"curves": curves.to_dict()})
         return
     lines = [("outcome", f"{summary['outcome']}: {summary['reason']}")]
     if summary["test_accuracy"] is not None:

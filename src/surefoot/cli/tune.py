@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 import sys
 import textwrap
 from pathlib import Path
@@ -16,11 +15,10 @@ from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, print_json
 from surefoot.cli.train import Output, follow, print_result
 from surefoot.config import Recipe
-from surefoot.errors import ConfigError, nearest
 from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.report.pytorch_code import pytorch_code
-from surefoot.settings import flat_settings, from_dict
+from surefoot.settings import from_dict
 
 if TYPE_CHECKING:
     from surefoot.search.search import Search
@@ -31,7 +29,6 @@ def tune(
     data: Data = None,
     *,
     budget: str = "2x",
-    set: tuple[str, ...] = (),
     force: Switch = False,
     config: Path | None = None,
     name: str | None = None,
@@ -49,7 +46,6 @@ def tune(
 
     Args:
         budget: Time for everything (90s, 5m, 1h), or what the search may cost in multiples of the final training (2x).
-        set: A setting that stays as it is, as NAME=VALUE; the same as its flag.
         force: Go on after a step that fails.
         config: TOML file of settings to start from; they may be changed by the search.
         name: Name of the run's folder; date, data and model if left out.
@@ -57,12 +53,11 @@ def tune(
         no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
         json: Print the result as JSON, with recipe, decisions and cost.
     """
-    fixed = {**settings, **_assigned(set, settings)}
     from surefoot.search.search import open_search
     from surefoot.search.tune import asked_for
 
-    words = {"data": data, "model": fixed.pop("model", None)}
-    start, terms = asked_for(words, fixed, config, budget, force=force)
+    words = {"data": data, "model": settings.pop("model", None)}
+    start, terms = asked_for(words, settings, config, budget, force=force)
     output = Output(report=not no_report, as_json=json, quiet=quiet, tensorboard=tensorboard)
     with (
         StopSignals() as signals,
@@ -78,27 +73,6 @@ def resume(folder: Path, output: Output) -> int:
     start, terms = read_asked(folder)
     with StopSignals() as signals, open_search(start, terms, name=folder.name, runs_dir=folder.parent) as search:
         return _carried_out(search, signals, output)
-
-
-def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
-    """Return what --set says, read as TOML values, so that numbers are numbers."""
-    import tomllib
-
-    settings, values = flat_settings(), {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {word}", "a setting is given as NAME=VALUE", f"write --set {name}=VALUE")
-        if name not in settings:
-            raise ConfigError(f"--set {word}: unknown setting '{name}'", "every name must be a known setting",
-                              nearest(name, settings))  # fmt: skip
-        if flags.get(name) is not None:
-            raise ConfigError(f"--set {word} and --{name.replace('_', '-')}", "a setting is given once", "drop one")
-        try:
-            values[name] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[name] = value  # a word, such as cosine
-    return values
 
 
 def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
@@ -123,7 +97,7 @@ def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
                 return stopped
             summary = search.complete(run.finish(), run)
     if output.as_json:
-        print(json_.dumps(summary, indent=2))
+        print_json(summary)
     else:
         _show(summary)
     if output.report:

@@ -170,7 +170,6 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
         _result(task, *of_rule, target)
         for of_rule in zip(rules, searched, finals, costs, directions.noises, strict=True)
     ]
-    shown = (yield from runs.shown_rates(rules[at], searched[at], initial)) if searched[at].tried else []
     plane = None
     if comparing.slice_points is not None:
         names = [rule.name for rule in rules]
@@ -184,7 +183,7 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
         budget_examples=max(result.steps * result.batch_size for result in results),
         evaluated_examples=len(evaluated), search_seed=task.seed, seeds=tuple(each.seed for each in tasks),
         accuracy_on=_accuracy_part(task), initial_loss=initial, target_loss=target, target_reason=reason,
-        rules=tuple(results), rates_of=rules[at].name if shown else None, rates=tuple(shown), slice=plane,
+        rules=tuple(results), slice=plane,
         averaging=averaging_of(rules, recipes, directions), surfaces=tuple(surfaces),
         findings=judge(results, target, initial, batch_norm=has_batch_norm(task.template)),
         machine=_machine(task), data_fingerprint=fingerprint, seconds=time.perf_counter() - began,

@@ -11,17 +11,12 @@ from itertools import pairwise, product
 
 import numpy as np
 
-from surefoot.record.comparison import RateExample, RateKind, RateRun, RuleResult
+from surefoot.record.comparison import RateRun, RuleResult
 from surefoot.record.decision import Finding
 
 LIMITS = (1e-6, 1e3)
 """No rates are tried beyond: published recipes for SGD lie within 1e-4 to 1e1, single-example steps below. Chosen by
 hand."""
-HALF = 0.5
-"""A rate that wins less than this share of the best rate's drop, below it, is shown as too small. Chosen by hand."""
-NOTHING = 0.1
-"""A rate above the best that wins less than this share of the best drop is shown as diverging: with ReLU the units die
-and the loss stays finite, at chance. Chosen by hand."""
 FEW_FOR_BATCH_NORM = 8
 """Batch norm loses accuracy in batches of fewer examples than this: Wu & He 2018, "Group normalization"
 (arXiv 1803.08494), figure 1, where its error rises from 8 examples down."""
@@ -99,50 +94,6 @@ def steps_to(marks: Sequence[int], losses: Sequence[float], target: float) -> fl
                 return float(b)
             return a + (b - a) * math.log(high / target) / math.log(high / low)
     return None
-
-
-def lacking(runs: Sequence[RateRun], initial: float) -> float | None:
-    """Return one more rate to try, so that rates of all four kinds can be shown; None where nothing is lacking.
-
-    Args:
-        runs: of one rule, by rising rate.
-        initial: the loss at the start.
-    """
-    shown = {example.kind: example.lr for example in examples(runs, initial)}
-    if "good" not in shown:
-        return None
-    if "diverging" not in shown and runs[-1].lr * 10 <= LIMITS[1]:
-        return runs[-1].lr * 10
-    if "too small" not in shown and runs[0].lr / 10 >= LIMITS[0]:
-        return runs[0].lr / 10
-    if "too large" not in shown and "diverging" in shown:
-        return math.sqrt(shown["good"] * shown["diverging"])
-    return None
-
-
-def examples(runs: Sequence[RateRun], initial: float) -> list[RateExample]:
-    """Return a rate that is too small, the best, one that is too large and one that diverges, as far as tried.
-
-    Too small: the largest rate below the best that wins less than half of the best drop. Diverging: the least rate
-    above the best that wins less than a tenth of it, or nothing. Too large: the largest between the best and that.
-
-    Args:
-        runs: by rising rate.
-        initial: the loss at the start.
-    """
-    at = best(runs)
-    if at is None or not runs[at].score < initial:
-        return []
-    drops = [initial - run.score for run in runs]
-    below = [i for i in range(at) if drops[i] < HALF * drops[at]]
-    gone = next((i for i in range(at + 1, len(runs)) if not drops[i] >= NOTHING * drops[at]), len(runs))
-    kinds: list[tuple[RateKind, int]] = [("too small", below[-1])] if below else []
-    kinds.append(("good", at))
-    if gone - 1 > at:
-        kinds.append(("too large", gone - 1))
-    if gone < len(runs):
-        kinds.append(("diverging", gone))
-    return [RateExample(kind=kind, lr=runs[i].lr, marks=runs[i].marks, losses=runs[i].losses) for kind, i in kinds]
 
 
 def judge(

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surefoot.comparison.judge import best, beyond, examples, lacking
+from surefoot.comparison.judge import best, beyond
 from surefoot.comparison.rules import Rule
 from surefoot.config import Recipe
 from surefoot.data.dataset import DataSet, Part, stratified
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan, plan
-from surefoot.record.comparison import RateExample, RateRun
+from surefoot.record.comparison import RateRun
 from surefoot.record.progress import Progress
 from surefoot.steps.follow import follow
 from surefoot.steps.lr_range.judge import rate_grid
@@ -33,8 +33,6 @@ from surefoot.training.task import Task
 
 MOST_WIDENINGS = 4
 """A grid is widened by a decade at most so often. Chosen by hand."""
-MOST_SHOWN = 3
-"""Rates tried besides, so that one that is too small and one that diverges can be shown. Chosen by hand."""
 
 
 @dataclass(frozen=True)
@@ -187,18 +185,6 @@ class Runs:
         """
         members = [[Member(task, self.plan(recipe)) for task in tasks] for recipe in recipes]
         return (yield from self._train(members, rules, f"{len(tasks)} seeds of", keep=keep))
-
-    def shown_rates(
-        self, rule: Rule, searched: Searched, initial: float
-    ) -> Generator[Progress, None, list[RateExample]]:
-        """Return rates of all kinds for the picture, with a few more runs where the search saw none of a kind."""
-        tried = list(searched.tried)
-        for _ in range(MOST_SHOWN):
-            more = lacking(tried, initial)
-            if more is None:
-                break
-            yield from self._try([rule], [tried], [[more]])
-        return examples(tried, initial)
 
     def after_an_epoch(self, task: Task, recipe: Recipe) -> State:
         """Return the state of a run after one pass, or after the first half of a shorter one."""

@@ -1,4 +1,4 @@
-"""Surfaces on which theory knows the answer, trained by the one loop: an ill-conditioned quadratic, and Rosenbrock's.
+"""A surface on which theory knows the answer, trained by the one loop: an ill-conditioned quadratic, also with noise.
 
 The weights are a point w; example i has the loss f(w) + xi_i . w, where the noise xi_i sums to 0 over all examples. So
 the full gradient is exactly that of f, and a batch of B has the noise of covariance Cov(xi) / B.
@@ -36,11 +36,6 @@ from surefoot.training.task import Task, task
 LEAST, MOST = 1.0, 30.0
 """Curvatures of the quadratic: kappa 30 tells the rules apart, and its valley can still be drawn. Chosen by hand."""
 BEGIN = (-9.0, 1.5)
-ROSENBROCK_BEGIN = (-1.2, 1.0)
-"""Rosenbrock's own start (1960)."""
-ROSENBROCK_STEPS = 500
-ROSENBROCK_RATES = {"gradient descent": 1.78e-3, "momentum": 3.16e-3, "nesterov": 1e-3}
-"""The best of nine rates from 1e-4 to 1e-2 for each rule, by the loss after 1,000 steps (docs/log.md, 2026-11-24)."""
 NOISY_STEPS = 500
 GRID = 60
 """Points of a grid on each side. Chosen by hand."""
@@ -83,16 +78,6 @@ def quadratic(curvatures: Sequence[float]) -> Function:
         return 0.5 * (w.square() * torch.tensor(curvatures, dtype=w.dtype)).sum(-1)
 
     return function
-
-
-def rosenbrock(w: Tensor) -> Tensor:
-    """Return (1 - x)^2 + 100 (y - x^2)^2 of w [..., 2], with its minimum at (1, 1) (Rosenbrock 1960, "An automatic
-    method for finding the greatest or least value of a function").
-
-    >>> rosenbrock(torch.tensor([1.0, 1.0])).item(), rosenbrock(torch.tensor([0.0, 0.0])).item()
-    (0.0, 1.0)
-    """
-    return (1 - w[..., 0]).square() + 100 * (w[..., 1] - w[..., 0].square()).square()
 
 
 def surface_task(function: Function, begin: Sequence[float], noise: np.ndarray | None = None, seed: int = 0) -> Task:
@@ -236,39 +221,20 @@ def noisy() -> SurfaceResult:
     return _result("noise", "with noisy gradients the loss settles at a floor of about lr / B times a constant", runs)
 
 
-def valley() -> SurfaceResult:
-    """Return the rules on Rosenbrock's valley, each at its best rate."""
-    rules = {
-        "gradient descent": Recipe(momentum=0, batch_size="full"),
-        "momentum": Recipe(momentum=0.9, batch_size="full"),
-        "nesterov": Recipe(momentum=0.9, momentum_form="nesterov", batch_size="full"),
-    }
-    runs = []
-    for name, recipe in rules.items():
-        at_best = replace(recipe, lr=ROSENBROCK_RATES[name])
-        path = positions(surface_task(rosenbrock, ROSENBROCK_BEGIN), at_best, ROSENBROCK_STEPS, until=_FAR)
-        runs.append(_run(name, at_best, path, rosenbrock))
-    text = f"Rosenbrock's valley, {ROSENBROCK_STEPS} steps, each rule at its best rate"
-    return _result("rosenbrock", text, runs, rosenbrock, (1.0, 1.0), ((-1.8, 1.8), (-0.8, 2.2)))
-
-
-SURFACES = (best_rules, rates, noisy, valley)
+SURFACES = (best_rules, rates, noisy)
 """What is shown of them, in this order; about 3 s on one core."""
 
 
-def _run(name: str, recipe: Recipe, path: np.ndarray, function: Function = _QUADRATIC, **more: float) -> SurfaceRun:
+def _run(name: str, recipe: Recipe, path: np.ndarray, **more: float) -> SurfaceRun:
     points = tuple((x, y) for x, y in path.tolist())
-    losses = function(torch.from_numpy(path)).tolist()
-    return SurfaceRun(name=name, lr=recipe.lr, momentum=recipe.momentum, path=points, losses=tuple(losses), **more)
+    losses = tuple(_QUADRATIC(torch.from_numpy(path)).tolist())
+    return SurfaceRun(name=name, lr=recipe.lr, momentum=recipe.momentum, path=points, losses=losses, **more)
 
 
-def _result(
-    name: str, text: str, runs: Sequence[SurfaceRun], function: Function = _QUADRATIC,
-    minimum: tuple[float, float] = (0.0, 0.0), extent: Sequence[tuple[float, float]] = ((-11, 4), (-4, 4)),
-) -> SurfaceResult:  # fmt: skip
-    x, y = (np.linspace(low, high, GRID) for low, high in extent)
-    losses = function(torch.from_numpy(np.stack(np.meshgrid(x, y), axis=-1)))
+def _result(name: str, text: str, runs: Sequence[SurfaceRun]) -> SurfaceResult:
+    x, y = np.linspace(-11, 4, GRID), np.linspace(-4, 4, GRID)
+    losses = _QUADRATIC(torch.from_numpy(np.stack(np.meshgrid(x, y), axis=-1)))
     return SurfaceResult(
-        name=name, text=text, minimum=minimum, x=tuple(x.tolist()), y=tuple(y.tolist()),
+        name=name, text=text, minimum=(0.0, 0.0), x=tuple(x.tolist()), y=tuple(y.tolist()),
         losses=tuple(tuple(row) for row in losses.tolist()), runs=tuple(runs),
     )  # fmt: skip

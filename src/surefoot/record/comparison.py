@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from surefoot.record.decision import Finding
 from surefoot.record.lines import from_plain, plain
 
-VERSION = 1
+VERSION = 2
 """Of `comparison.json`; raised when a field changes its meaning or goes."""
 NAME = "comparison.json"
-RateKind = Literal["too small", "good", "too large", "diverging"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,16 +127,6 @@ class Averaging:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateExample:
-    """One of the rates that are shown side by side."""
-
-    kind: RateKind
-    lr: float
-    marks: tuple[int, ...]
-    losses: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Slice:
     """The loss on a plane through the paths: origin + a axis1 + b axis2, axes by PCA of the weights along the paths.
 
@@ -188,7 +177,7 @@ class SurfaceResult:
     """Rules on one known surface.
 
     Attributes:
-        name: "quadratic", "rates", "noise" or "rosenbrock".
+        name: "quadratic", "rates" or "noise".
         text: what it is, in one sentence.
         minimum: w at which f is 0.
         x, y: coordinates of a grid, [X] and [Y].
@@ -221,8 +210,6 @@ class Comparison:
         target_loss: the loss that rules are timed to; None where no rule learns.
         target_reason: where the target comes from, in one sentence.
         rules: what each did, in the order given.
-        rates_of: the rule whose rates are shown side by side.
-        rates: too small, good, too large, diverging; those that were found.
         slice: the paths on a plane of the loss surface; None where it was not asked or the model is too large.
         averaging: None where no rule has momentum and mini-batches.
         surfaces: the known surfaces.
@@ -246,8 +233,6 @@ class Comparison:
     target_loss: float | None
     target_reason: str
     rules: tuple[RuleResult, ...]
-    rates_of: str | None
-    rates: tuple[RateExample, ...]
     slice: Slice | None
     averaging: Averaging | None
     surfaces: tuple[SurfaceResult, ...]
@@ -265,4 +250,5 @@ class Comparison:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Comparison:
         """Return the comparison that `to_dict` wrote; a loss of None comes back as infinite."""
-        return from_plain(cls, values)
+        dropped = ("rates", "rates_of")  # of version 1, which drew one rule at four rates, as the search does
+        return from_plain(cls, {name: value for name, value in values.items() if name not in dropped})

@@ -13,7 +13,7 @@ import altair as alt
 
 from surefoot.record.comparison import Comparison, RuleResult
 from surefoot.report.look import COLORS, Figure, chart_of, dashed, heading, line_of_each, palette, styled
-from surefoot.report.slices import KINDS, paths_chart, surface_chart
+from surefoot.report.slices import paths_chart, surface_chart
 
 _ABOVE = 3.0
 """Losses are drawn up to so many times the initial one. Chosen by hand."""
@@ -24,7 +24,6 @@ _CAPTIONS = {
     "loss": "The same runs against steps, examples and seconds: who is first depends on what is counted.",
     "search": "Every rule got its rate by the same search; the ring marks the rate of its final runs.",
     "cost": "To the left a step is cheap, to the bottom its direction is sure. Larger batches go right and down.",
-    "rates": "One rule at four rates: too small, good, too large, diverging.",
     "averaging": "Single gradients scatter around the full one; steps with momentum average them.",
     "paths": "Where the weights went, on the plane that holds most of their movement; dark is a low loss.",
     "known": "A surface whose answer theory knows, as a check of the rules themselves.",
@@ -39,8 +38,6 @@ def comparison_figures(comparison: Comparison) -> list[Figure]:
         charts["search"] = search_chart(comparison)
     if any(rule.direction is not None for rule in comparison.rules):
         charts["cost-and-noise"] = cost_chart(comparison)
-    if comparison.rates:
-        charts["rates"] = rates_chart(comparison)
     if comparison.averaging is not None:
         charts["averaging"] = averaging_chart(comparison)
     if comparison.slice is not None:
@@ -143,32 +140,6 @@ def cost_chart(comparison: Comparison) -> Any:
         "; gradient descent without noise stands at the bottom" if len(noisy) < len(rules) else ""
     )
     return styled(alt.layer(dots, title=heading(text, note)).properties(width=620, height=320))
-
-
-def rates_chart(comparison: Comparison) -> Any:
-    """Return the loss at a rate that is too small, good, too large and diverging, side by side."""
-    top = comparison.initial_loss * 1.3
-    ends = [loss for rate in comparison.rates for loss in rate.losses if math.isfinite(loss)]
-    low = max(min(ends, default=1.0), _SMALLEST)
-    panels = []
-    for i, rate in enumerate(comparison.rates):
-        shown = []
-        for mark, loss in zip(rate.marks, rate.losses, strict=True):
-            if not math.isfinite(loss):
-                break
-            shown.append({"step": mark, "loss": max(loss, _SMALLEST)})
-        gone = " (not finite)" if len(shown) < len(rate.losses) else ""
-        y = alt.Y("loss:Q", title="training loss" if i == 0 else None, axis=alt.Axis(format="~g", labels=i == 0),
-                  scale=alt.Scale(type="log", domain=[low / 1.2, top], nice=False))  # fmt: skip
-        line = (
-            chart_of(shown, title=f"{rate.kind}: {rate.lr:.3g}{gone}")
-            .mark_line(strokeWidth=2.5, clip=True, color=KINDS[rate.kind])
-            .encode(x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=4, format="~s")), y=y)
-        )
-        start = dashed([{"loss": rate.losses[0]}]).encode(y=y)
-        panels.append(alt.layer(start, line).properties(width=190, height=220))
-    text = f"Learning rates of {comparison.rates_of}, from too small to diverging"
-    return styled(alt.hconcat(*panels, spacing=14, title=heading(text, "one seed; dashed: the loss at the start")))
 
 
 def averaging_chart(comparison: Comparison) -> Any:

@@ -74,29 +74,18 @@ def _left_out(folder: RunFolder) -> str:
 
 def _pinned(pins: Sequence[Mapping[str, Any]], x: alt.X, last: float, *, named: bool) -> list[Any]:
     """Findings at their place: a dashed line, and the name in one of four rows, so that neighbours stay readable."""
-    layers = []
-    for row, side in ((row, side) for row in range(_PIN_ROWS) for side in ("left", "right")):
-        beside = [
-            dict(pin)
-            for i, pin in enumerate(pins)
-            if i % _PIN_ROWS == row and ("right" if pin["epoch"] > 0.55 * last else "left") == side
-        ]
-        if not beside:
-            continue
-        marked = chart_of(beside).encode(x=x)
-        rule = marked.mark_rule(color=GREY, strokeDash=[4, 3], strokeWidth=1.5)
-        layers.append(rule.encode(tooltip=["finding:N", "step:Q", "epoch:Q"]))
-        if named:
-            text: dict[str, Any] = {
-                "align": side,
-                "dx": 4 if side == "left" else -4,
-                "fontSize": 12,
-                "fontWeight": "bold",
-            }
-            inks: tuple[dict[str, Any], ...] = ({"stroke": "white", "strokeWidth": 4}, {"color": "#222222"})
-            for ink in inks:
-                name = marked.mark_text(**text, limit=WIDTH // 2, **ink)
-                layers.append(name.encode(y=alt.value(10 + 16 * row), text="finding:N"))
+    if not pins:
+        return []
+    places = [{"row": 10 + 16 * (i % _PIN_ROWS), "beside": "right" if pin["epoch"] > 0.55 * last else "left", **pin}
+              for i, pin in enumerate(pins)]  # fmt: skip
+    marked = chart_of(places).encode(x=x)
+    rule = marked.mark_rule(color=GREY, strokeDash=[4, 3], strokeWidth=1.5)
+    layers: list[Any] = [rule.encode(tooltip=["finding:N", "step:Q", "epoch:Q"])]
+    inks: tuple[dict[str, Any], ...] = ({"stroke": "white", "strokeWidth": 4}, {"color": "#222222"})
+    for ink in inks if named else ():
+        text: dict[str, Any] = {"fontSize": 12, "fontWeight": "bold", "limit": WIDTH // 2, **ink}
+        name = marked.mark_text(align=alt.expr("datum.beside"), dx=alt.expr("datum.beside == 'left' ? 4 : -4"), **text)
+        layers.append(name.encode(y=alt.Y("row:Q", scale=None), text="finding:N"))
     return layers
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
-import numpy as np
 
 from surefoot.errors import ConfigError
 from surefoot.report.look import COLORS, GREY, WIDTH, chart_of, dashed, panel_title, short_numbers, styled
@@ -40,13 +39,13 @@ def lr_range_chart(decision: Mapping[str, Any]) -> Any:
     evidence = decision.get("evidence", {})
     if not evidence.get("rates"):
         raise ConfigError("a decision without rates", "these pictures are those of find_lr", "give its decision")
-    panels = [_curves(evidence, decision.get("value")), _against_rate(evidence, decision.get("value"))]
+    panels = [_curves(evidence), _against_rate(evidence, decision.get("value"))]
     if evidence.get("range_test"):
         panels.append(_range_test(evidence["range_test"], decision.get("value")))
     return styled(alt.vconcat(*panels, spacing=28).resolve_scale(color="independent", x="independent"))
 
 
-def _curves(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any:
+def _curves(evidence: Mapping[str, Any]) -> Any:
     top = _top(evidence["initial_losses"])
     chosen = thinned(evidence["rates"], MOST_CURVES)
     names = [_name(rate) for rate in chosen]
@@ -55,38 +54,24 @@ def _curves(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any
         for rate in chosen
         for step, loss in _until_gone(evidence["curve_steps"], rate["curve"], top)
     ]
-    scale = alt.Scale(domain=names, range=_ordered(len(names)))
+    # Viridis (van der Walt & Smith 2015) without its yellow, which is lost on white.
+    shades = alt.SchemeParams(name="viridis", extent=[0, 0.85])
+    scale = alt.Scale(domain=names, scheme=shades)
     legend = alt.Legend(title="learning rate", labelFontSize=12, labelLimit=220, symbolStrokeWidth=3, symbolSize=200)
     x = alt.X("step:Q", title="step (updates)", scale=alt.Scale(domain=[0, evidence["steps"]], nice=False))
     y = alt.Y("loss:Q", title="training loss", scale=alt.Scale(domain=_span(points, top), nice=False))
-    layers = [
-        chart_of(_inside(evidence, value, top))
-        .mark_area(color=COLORS[2], opacity=0.18, clip=True)
-        .encode(x=x, y=y, y2="high:Q"),
+    line = (
         chart_of(points)
         .mark_line(strokeWidth=2, clip=True)
         .encode(
             x=x, y=y,
-            # From dark blue for the lowest to orange for the highest: the order of the rates is that of the colours.
+            # From dark for the lowest to light for the highest: the order of the rates is that of the colours.
             color=alt.Color("rate:N", sort=names, scale=scale, legend=legend),
             tooltip=["rate:N", "step:Q", "loss:Q"],
-        ),
-    ]  # fmt: skip
-    what = "The loss at constant rates, first seed; shaded from the lowest to the highest inside the bracket"
-    title = panel_title(what if value is not None else "The loss at constant rates, first seed")
-    return alt.layer(*layers, title=title).properties(width=WIDTH - 160, height=260)
-
-
-def _inside(evidence: Mapping[str, Any], value: Mapping[str, Any] | None, top: float) -> list[dict[str, float]]:
-    """Return lowest and highest loss of the rates inside the bracket, while all of them are in the picture."""
-    if value is None:
-        return []
-    low, high = value["low"] * 0.999, value["high"] * 1.001  # an end is one of the rates, up to rounding
-    curves = [_until_gone(evidence["curve_steps"], rate["curve"], top)
-              for rate in evidence["rates"] if low <= rate["lr"] <= high]  # fmt: skip
-    together = zip(*curves, strict=False)
-    return [{"step": at[0][0], "loss": min(loss for _, loss in at), "high": max(loss for _, loss in at)}
-            for at in together]  # fmt: skip
+        )
+    )  # fmt: skip
+    title = panel_title("The loss at constant rates, first seed")
+    return line.properties(title=title, width=WIDTH - 160, height=260)
 
 
 def _against_rate(evidence: Mapping[str, Any], value: Mapping[str, Any] | None) -> Any:
@@ -182,15 +167,6 @@ def _rate_axis(lrs: Sequence[float]) -> alt.X:
 def _name(rate: Mapping[str, Any]) -> str:
     lr = rate["lr"]
     return f"{lr:.2g}  {rate['word']}" if lr < 99.5 else f"{lr:,.0f}  {rate['word']}"
-
-
-def _ordered(count: int) -> list[str]:
-    """Colours from dark blue to orange, after viridis (van der Walt & Smith 2015), readable on white."""
-    stops = ["#440154", "#46327E", "#365C8D", "#277F8E", "#1FA187", "#4AC16D", "#A0DA39", "#E6C000", "#E07B00"]
-    channels = [[int(stop[at : at + 2], 16) for stop in stops] for at in (1, 3, 5)]
-    places = np.arange(count) * ((len(stops) - 1) / max(1, count - 1))
-    shades = np.array([np.interp(places, range(len(stops)), channel) for channel in channels]).T
-    return ["#" + "".join(f"{round(level):02X}" for level in shade) for shade in shades]
 
 
 def _top(initial: Sequence[float]) -> float:

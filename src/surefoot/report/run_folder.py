@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from surefoot.curves.read import read_stored
 from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.comparison import NAME, Comparison
 from surefoot.record.decision import Decision
+from surefoot.record.lines import read_lines
 from surefoot.record.noise import Noise, read_noise
 from surefoot.record.run import Row
 from surefoot.record.scores import read_scores
@@ -23,7 +22,6 @@ MOST_ROWS = 1000
 """Rows of a run that a report draws and carries, evenly thinned; a chart has 680 columns. Chosen by hand."""
 MOST_LOSSES = 3000
 """Mini-batch losses of a run that a report draws: the lowest and the highest of each stretch. Chosen by hand."""
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,28 +116,9 @@ def _command(folder: Path) -> str:
 
 def _search(folder: Path) -> dict[str, Any]:
     return {
-        "decisions": _lines(folder / store.DECISIONS, Decision.from_dict),
-        "trials": _lines(folder / store.TRIALS, TrialResult.from_dict),
+        "decisions": tuple(read_lines(folder / store.DECISIONS, Decision.from_dict, "as it was written")),
+        "trials": tuple(read_lines(folder / store.TRIALS, TrialResult.from_dict, "as it was written")),
     }
-
-
-def _lines(path: Path, parse: Callable[[dict[str, Any]], _T]) -> tuple[_T, ...]:
-    """Return what the lines of a file hold. A last line that a kill cut short is left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(str(path), f"it must be readable ({error})", "restore it from a copy") from None
-    values: list[_T] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            values.append(parse(json.loads(line)))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            if number < len(lines):
-                given = f"{path}, line {number}"
-                raise CheckpointError(given, f"it must be as it was written ({error})", "restore it") from None
-    return tuple(values)
 
 
 def _comparison(path: Path) -> Comparison:

@@ -12,9 +12,6 @@ import numpy as np
 from surefoot.errors import ConfigError
 from surefoot.report.look import chart_of, line_of_each, panel_title, styled
 
-LOG_DECADES = 4
-"""How far below the peak a logarithmic axis reaches; chosen by hand: lower rates move nothing."""
-
 
 @dataclass(frozen=True, eq=False)
 class Curve:
@@ -25,7 +22,7 @@ class Curve:
     lr: np.ndarray
 
 
-def schedule_chart(curves: Sequence[Curve], *, log: bool = False) -> Any:
+def schedule_chart(curves: Sequence[Curve]) -> Any:
     """Return a chart of learning rate against step.
 
     Curves that share their last step and are within a factor of 20 in height share one pair of axes; others are
@@ -33,7 +30,6 @@ def schedule_chart(curves: Sequence[Curve], *, log: bool = False) -> Any:
 
     Args:
         curves: at least one.
-        log: logarithmic rates. Rates of 0 are left out then, and the axis covers the upper four decades.
 
     >>> chart = schedule_chart([Curve("linear", np.arange(3), np.array([1.0, 0.5, 0.0]))])
     >>> type(chart).__name__
@@ -44,20 +40,18 @@ def schedule_chart(curves: Sequence[Curve], *, log: bool = False) -> Any:
     peaks = [float(np.max(curve.lr)) for curve in curves]
     together = len({int(curve.steps[-1]) for curve in curves}) == 1 and max(peaks) <= 20 * min(peaks)
     if together:
-        return styled(_panel(curves, log=log, title="Learning rate", height=320))
-    return styled(alt.vconcat(*(_panel([curve], log=log, title=curve.name, height=150) for curve in curves)))
+        return styled(_panel(curves, title="Learning rate", height=320))
+    return styled(alt.vconcat(*(_panel([curve], title=curve.name, height=150) for curve in curves)))
 
 
-def _panel(curves: Sequence[Curve], *, log: bool, title: str, height: int) -> Any:
+def _panel(curves: Sequence[Curve], *, title: str, height: int) -> Any:
     names = [curve.name for curve in curves]
     peak = max(float(np.max(curve.lr)) for curve in curves)
-    bottom = peak * 10.0**-LOG_DECADES if log else 0.0
-    scale = alt.Scale(type="log" if log else "linear", domain=[bottom, (1.5 if log else 1.05) * peak], nice=False)
+    scale = alt.Scale(type="linear", domain=[0.0, 1.05 * peak], nice=False)
     points = [
         {"name": curve.name, "step": int(step), "lr": float(lr)}
         for curve in curves
         for step, lr in zip(curve.steps, curve.lr, strict=True)
-        if lr > 0 or not log
     ]
     lines = line_of_each("name", names, orient="right", columns=1, labelLimit=220)
     if len(names) == 1:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 
 from surefoot.errors import ConfigError
 from surefoot.record.comparison import Comparison, SurfaceResult
@@ -132,18 +133,24 @@ def _fit(values: Sequence[float]) -> alt.Scale:
 def _bands(losses: Sequence[Sequence[float]], x: alt.X, y: alt.Y) -> Any:
     """The loss as bands of grey: dark is low. What is not finite is the lightest."""
     finite = [loss for row in losses for loss in row if math.isfinite(loss)]
-    low, high = min(finite), max(finite)
-    low = max(low, high * 1e-6, 1e-12)
+    high = max(*finite, 1e-12)
+    low = max(min(finite), high * 1e-6, 1e-12)
+    logs = np.log(np.clip(losses, 1e-12, None))
+    middles = (np.arange(FINE) + 0.5) / FINE
+    for _ in range(2):  # along one side, then along the other: the mean logarithm of the four neighbours
+        places = middles * (len(logs) - 1)
+        first = places.astype(int)
+        upper = (places - first)[:, None]
+        with np.errstate(invalid="ignore"):
+            logs = ((1 - upper) * logs[first] + upper * logs[first + 1]).T
+    share = (logs - math.log(low)) / (math.log(high / low) or 1.0)
+    bands = np.where(np.isfinite(logs), np.clip(share * BANDS, 0, BANDS - 1), BANDS - 1).astype(int)
     (left, right), (bottom, top) = x["scale"]["domain"], y["scale"]["domain"]
     width, height = (right - left) / FINE, (top - bottom) / FINE
     cells = []
-    for i in range(FINE):
-        for j in range(FINE):
-            loss = _between(losses, (j + 0.5) / FINE, (i + 0.5) / FINE)
-            share = math.log(min(max(loss, low), high) / low) / math.log(high / low) if high > low else 0.0
-            band = min(BANDS - 1, int(share * BANDS)) if math.isfinite(loss) else BANDS - 1
-            a, b = left + j * width, bottom + i * height
-            cells.append((a, a + 1.05 * width, b, b + 1.05 * height, band))  # over the next, so that no seam shows
+    for (i, j), band in np.ndenumerate(bands):
+        a, b = left + j * width, bottom + i * height
+        cells.append((a, a + 1.05 * width, b, b + 1.05 * height, int(band)))  # over the next, so that no seam shows
     shades = alt.Scale(domain=[0, BANDS - 1], range=["#8FA9BF", "#F6F4EF"])
     return (
         chart_of(_merged(cells))
@@ -162,16 +169,3 @@ def _merged(cells: Sequence[tuple[float, float, float, float, int]]) -> list[dic
         else:
             merged.append({"x": x, "x2": x2, "y": y, "y2": y2, "band": band})
     return merged
-
-
-def _between(losses: Sequence[Sequence[float]], u: float, v: float) -> float:
-    """The loss at a share (u, v) of a grid's width and height: the mean logarithm of its four neighbours."""
-    rows, columns = len(losses), len(losses[0])
-    x, y = u * (columns - 1), v * (rows - 1)
-    j, i = min(int(x), columns - 2), min(int(y), rows - 2)
-    corners = [losses[i][j], losses[i][j + 1], losses[i + 1][j], losses[i + 1][j + 1]]
-    if not all(math.isfinite(loss) for loss in corners):
-        return math.inf
-    p, q = x - j, y - i
-    weights = [(1 - p) * (1 - q), p * (1 - q), (1 - p) * q, p * q]
-    return math.exp(sum(w * math.log(max(loss, 1e-12)) for w, loss in zip(weights, corners, strict=True)))

@@ -153,24 +153,6 @@ def _log_y(field: str, title: str, values: Sequence[float]) -> alt.Y:
     return alt.Y(f"{field}:Q", title=title, scale=scale, axis=short_numbers(tickCount=4))
 
 
-def _initial_loss(decision: Decision, _: Sequence[TrialResult]) -> Drawn | None:
-    evidence = decision.evidence
-    loss, chance = evidence.get("loss"), evidence.get("chance")
-    if chance is None or loss is None:
-        return None
-    error = evidence.get("standard_error") or 0.0
-    y = alt.Y("what:N", title=None, sort=["measured", "chance"])
-    bars = chart_of([{"what": "measured", "loss": loss}, {"what": "chance", "loss": chance}])
-    ends = chart_of([{"what": "measured", "low": loss - 2 * error, "high": loss + 2 * error}])
-    colors = alt.Scale(domain=["measured", "chance"], range=[COLORS[0], "#999999"])
-    chart = alt.layer(
-        bars.mark_bar().encode(x=alt.X("loss:Q", title="loss"), y=y, tooltip=["what:N", "loss:Q"],
-                               color=alt.Color("what:N", legend=None, scale=colors)),
-        ends.mark_rule(strokeWidth=3).encode(x="low:Q", x2="high:Q", y=y),
-    ).properties(width=WIDTH - 100, height=70)  # fmt: skip
-    return "Initial loss against chance", "The line is two standard errors to each side.", styled(chart)
-
-
 def _overfit(decision: Decision, _: Sequence[TrialResult]) -> Drawn | None:
     points = [
         {"run": f"{i}: lr {run['lr']:.2g}" if run.get("lr") else str(i), "step": step, "loss": loss}
@@ -222,7 +204,6 @@ def _schedules(decision: Decision, tried: Sequence[TrialResult]) -> Drawn | None
 
 
 _DRAWN: Mapping[str, Draw] = {
-    "initial-loss": _initial_loss,
     "overfit-sample": _overfit,
     "learning-rate": _learning_rate,
     "batch-size": _batch_size,
