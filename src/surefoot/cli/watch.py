@@ -54,13 +54,12 @@ def watch(run: str, *, runs_dir: RunsDir = Path("runs")) -> int:
 
 
 def _watch_search(folder: Path, signals: StopSignals) -> None:
-    decisions, trials = Tail(folder / store.DECISIONS), Tail(folder / store.TRIALS)
+    decisions = Tail(folder / store.DECISIONS)
     written = read_progress(folder)
     with SearchDisplay() as display:
         display.say(f"search   {folder}, budget {(written and written[0].budget) or 'unknown'}")
         for now in _looks(folder, signals, (folder / store.CONFIG).is_file):
             display.show(_parsed(decisions, Decision.from_dict))
-            display.add_trials(trial.get("val_loss") for trial in trials.read())
             if now is not None and now.phase == "search":
                 display.move(now)
 
