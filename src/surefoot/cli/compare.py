@@ -26,7 +26,7 @@ _NO_EFFECT = {
     "steps": "all rules have the same budget of examples, --epochs",
     "momentum_form": "momentum, sutskever and nesterov are its forms, and rules",
     "checkpoint_seconds": "nothing is saved before the end",
-    "rows_per_epoch": "losses are evaluated at --points log-spaced steps",
+    "rows_per_epoch": "losses are evaluated at log-spaced steps",
 }
 
 
@@ -41,8 +41,6 @@ def compare(
     low: float = 10**-2.5,
     high: float = 1.0,
     points_per_decade: int = 2,
-    points: int = 25,
-    evaluate: int = 1000,
     target_loss: float | None = None,
     slice_points: int = 31,
     pictures: bool = True,
@@ -70,8 +68,6 @@ def compare(
         low: First rate of the grid that every rule is searched on; widened where the best lies on its border.
         high: Last rate of the grid.
         points_per_decade: Rates per factor of 10.
-        points: Log-spaced steps at which the loss is evaluated.
-        evaluate: Training examples on which it is evaluated.
         target_loss: Training loss that rules are timed to; the least that all but the worst reach if left out.
         slice_points: Points on each side of the slice of the loss through the paths.
         pictures: Measure what only pictures show, and draw report.html into the folder.
@@ -95,7 +91,7 @@ def compare(
 
     comparing = Comparing(
         epochs=EPOCHS if budget is None else budget, examples=examples, seeds=seeds, low=low, high=high,
-        points_per_decade=points_per_decade, points=points, evaluate=evaluate, target_loss=target_loss,
+        points_per_decade=points_per_decade, target_loss=target_loss,
         slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)

@@ -138,8 +138,8 @@ def compare(
         task = probe_task(
             model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
         )
-        found = finished(compared(task, parsed, comparing))
-    return dataclasses.replace(found, untouched=proof.digest)
+        comparison = finished(compared(task, parsed, comparing))
+    return dataclasses.replace(comparison, untouched=proof.digest)
 
 
 def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generator[Progress, None, Comparison]:
@@ -178,8 +178,11 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
     for surface in SURFACES if comparing.surfaces else ():
         yield runs.now("known surfaces")
         surfaces.append(surface())
+    model = task.model
+    if not isinstance(model, str):
+        model = type(task.template).__name__ if model is None else getattr(model, "__name__", "factory")
     return Comparison(
-        data=task.data.name, model=_name(task), examples=task.data.examples,
+        data=task.data.name, model=model, examples=task.data.examples,
         budget_examples=max(result.steps * result.batch_size for result in results),
         evaluated_examples=len(evaluated), search_seed=task.seed, seeds=tuple(each.seed for each in tasks),
         accuracy_on=_accuracy_part(task), initial_loss=initial, target_loss=target, target_reason=reason,
@@ -250,12 +253,6 @@ def _accuracy_part(task: Task) -> str | None:
     """Rates are chosen by the training loss, so the test part, where there is one, has chosen nothing."""
     parts = ("test", "validation") if task.classifies else ()
     return next((name for name in parts if name in task.data.parts), None)
-
-
-def _name(task: Task) -> str:
-    if isinstance(task.model, str):
-        return task.model
-    return type(task.template).__name__ if task.model is None else getattr(task.model, "__name__", "factory")
 
 
 def _machine(task: Task) -> dict[str, Any]:
