@@ -81,16 +81,15 @@ def compare(
     # Shipped settings are left out: they belong to one rule, and would favour it.
     chosen = from_dict(Config, {"model": MODEL, **{k: value for k, value in typed.nested.items() if k != "recipe"}})
     common = {name: value for name, value in typed.flat.items() if flat_settings()[name].path[0] == "recipe"}
-    from_file = common.pop("epochs", None)
-    budget = epochs if epochs is not None else from_file
     folder = new_folder("compare", chosen, name, runs_dir)
     from surefoot.comparison.compare import EPOCHS, Comparing, compared
     from surefoot.comparison.rules import RULES, parse_rules
     from surefoot.record.comparison import NAME
     from surefoot.training.open import Objects, make_task
 
+    in_file = common.pop("epochs", EPOCHS)
     comparing = Comparing(
-        epochs=EPOCHS if budget is None else budget, examples=examples, seeds=seeds, low=low, high=high,
+        epochs=in_file if epochs is None else epochs, examples=examples, seeds=seeds, low=low, high=high,
         points_per_decade=points_per_decade, target_loss=target_loss,
         slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip

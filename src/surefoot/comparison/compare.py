@@ -189,7 +189,12 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
         rules=tuple(results), slice=plane,
         averaging=averaging_of(rules, recipes, directions), surfaces=tuple(surfaces),
         findings=judge(results, target, initial, batch_norm=has_batch_norm(task.template)),
-        machine=_machine(task), data_fingerprint=fingerprint, seconds=time.perf_counter() - began,
+        machine={
+            "torch": torch.__version__, "device": str(task.machine.device), "precision": task.machine.precision,
+            "threads": task.machine.threads,
+            "parameters": sum(weights.numel() for weights in task.template.parameters() if weights.requires_grad),
+        },
+        data_fingerprint=fingerprint, seconds=time.perf_counter() - began,
     )  # fmt: skip
 
 
@@ -253,11 +258,3 @@ def _accuracy_part(task: Task) -> str | None:
     """Rates are chosen by the training loss, so the test part, where there is one, has chosen nothing."""
     parts = ("test", "validation") if task.classifies else ()
     return next((name for name in parts if name in task.data.parts), None)
-
-
-def _machine(task: Task) -> dict[str, Any]:
-    where = task.machine
-    return {
-        "torch": torch.__version__, "device": str(where.device), "precision": where.precision, "threads": where.threads,
-        "parameters": sum(each.numel() for each in task.template.parameters() if each.requires_grad),
-    }  # fmt: skip

@@ -255,17 +255,16 @@ class Runs:
             self.done += look.steps
             if look.mark is not None:
                 for member, state, of_run in zip(members, states, losses, strict=True):
-                    of_run.append(_loss(member.task, state, self.evaluated))
+                    lost = state.outcome is not None and state.outcome.kind == "diverged"
+                    loss = (
+                        math.inf
+                        if lost
+                        else evaluate_part(member.task, state.model, state.weights, self.evaluated).loss
+                    )
+                    of_run.append(loss if math.isfinite(loss) else math.inf)
                 for i, along in weights.items():
                     along.append(flat(states[i].model))
             yield self.now(text)
         self.done = begin + sum(member.plan.steps for member in members)  # those that diverged are done, too
         vectors = {i: torch.stack(along) for i, along in weights.items()}
         return marks, [Path(tuple(losses[i]), vectors.get(i), state) for i, state in enumerate(states)]
-
-
-def _loss(task: Task, state: State, evaluated: Part) -> float:
-    if state.outcome is not None and state.outcome.kind == "diverged":
-        return math.inf
-    loss = evaluate_part(task, state.model, state.weights, evaluated).loss
-    return loss if math.isfinite(loss) else math.inf
