@@ -81,6 +81,12 @@ NO_RECORD: tuple[LeftOut, ...] = (
     LeftOut(path="**/untouched", reason="SHA-256 over the process's random states too, which the system seeds"),
     LeftOut(file="*/lock", path="$", wholly=True, reason="the number of the process that wrote the run"),
     LeftOut(file="*/figures/*", path="$", wholly=True, reason="drawings of comparison.json, which is compared"),
+    LeftOut(file="compare*/*", path="$/figures", wholly=True, reason="their paths, until 2026-11-28"),
+    LeftOut(file="compare*/*", path="$/rates", wholly=True, reason="drawn until 2026-11-28"),
+    LeftOut(file="compare*/*", path="$/rates_of", wholly=True, reason="drawn until 2026-11-28"),
+    LeftOut(file="compare*/*", path="$/surfaces/[3]", wholly=True, reason="a valley that was drawn until 2026-11-28"),
+    LeftOut(file="compare*/*", path="$/version", reason="2 since these are gone"),
+    LeftOut(file="noise*/stdout", path="$/picture", wholly=True, reason="a drawing that was there until 2026-11-28"),
 )
 """What is no record."""
 

@@ -25,6 +25,10 @@ def runs(tmp_path_factory):
     return runs
 
 
+def as_flag(form):
+    return [] if form == "table" else [f"--{form}"]
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of five digits, one of them in a folder below."""
@@ -65,7 +69,7 @@ def test_json_has_the_probabilities(runs, pictures, capsys):
 
 
 def test_csv_can_be_read_back(runs, pictures, capsys):
-    code, captured = answer(capsys, runs, "digits", pictures, "--format", "csv", "--top", 2)
+    code, captured = answer(capsys, runs, "digits", pictures, "--csv", "--top", 2)
     rows = list(csv.DictReader(io.StringIO(captured.out)))
     expected = predict(runs / "digits", pictures)
     assert code == 0
@@ -75,10 +79,10 @@ def test_csv_can_be_read_back(runs, pictures, capsys):
         assert float(row["probability 2"]) == pytest.approx(expected.top(i, 2)[1][1], rel=1e-6)
 
 
-@pytest.mark.parametrize(("name", "words"), [("p.csv", []), ("p.json", []), ("p.txt", ["--format", "csv"])])
+@pytest.mark.parametrize(("name", "words"), [("p.csv", []), ("p.json", []), ("p.txt", ["--csv"])])
 def test_a_file_gets_what_stdout_would_have_got(runs, pictures, capsys, tmp_path, name, words):
     form = "json" if name == "p.json" else "csv"
-    _, captured = answer(capsys, runs, "digits", pictures, "--format", form)
+    _, captured = answer(capsys, runs, "digits", pictures, *as_flag(form))
     code, silent = answer(capsys, runs, "digits", pictures, "--out", tmp_path / name, *words)
     assert code == 0
     assert (tmp_path / name).read_text() == captured.out
@@ -89,7 +93,7 @@ def test_a_file_gets_what_stdout_would_have_got(runs, pictures, capsys, tmp_path
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_an_unreadable_image_is_reported_and_the_others_are_predicted(runs, pictures, capsys, form):
     (pictures / "2.png").write_bytes(b"no image")
-    code, captured = answer(capsys, runs, "digits", pictures, "absent.png", "--format", form)
+    code, captured = answer(capsys, runs, "digits", pictures, "absent.png", *as_flag(form))
     assert code == 1
     assert "2 of 6 could not be predicted" in captured.err
     assert "2.png" in captured.err
@@ -111,7 +115,7 @@ def test_all_unreadable_is_still_a_table(runs, capsys):
 
 def test_numbers_have_values(runs, capsys, tmp_path):
     (tmp_path / "x.csv").write_text("0.5,0.25\n1,1\nx,1\n")
-    code, captured = answer(capsys, runs, "line", tmp_path / "x.csv", "--format", "csv")
+    code, captured = answer(capsys, runs, "line", tmp_path / "x.csv", "--csv")
     rows = list(csv.DictReader(io.StringIO(captured.out)))
     assert code == 1
     assert list(rows[0]) == ["name", "value", "error"]
@@ -123,7 +127,7 @@ def test_names_cannot_command_the_terminal_nor_stop_the_output(runs, pictures, c
     (pictures / "1.png").rename(pictures / "a\x1b[2Jb\nc.png")
     (pictures / "2.png").rename(str(pictures / "bad") + "\udcff.png")
     for form in ("table", "csv"):
-        code, captured = answer(capsys, runs, "digits", pictures, "--format", form)
+        code, captured = answer(capsys, runs, "digits", pictures, *as_flag(form))
         assert code == 0
         assert "\x1b" not in captured.out
         assert len(captured.out.splitlines()) == 6
@@ -136,11 +140,9 @@ def test_names_cannot_command_the_terminal_nor_stop_the_output(runs, pictures, c
         (["absent", "a.png"], 1, "is not a run"),
         (["digits"], 2, "at least one image"),
         (["digits", "a.png", "--top", "0"], 2, "at least 1"),
-        (["digits", "a.png", "--format", "xml"], 2, "xml"),
-        (["digits", "a.png", "--json", "--format", "csv"], 2, "two formats"),
+        (["digits", "a.png", "--json", "--csv"], 2, "two formats"),
         (["digits", "a.png", "--out", "p.txt"], 2, ".csv or .json"),
         (["digits", "a.png", "--out", "no/such/p.csv"], 2, "folder that exists"),
-        (["digits", "a.png", "--out", "p.csv", "--format", "table"], 2, "csv or json"),
         (["digits", "line.csv"], 1, "no table"),
         (["line", "line.csv"], 1, "labels out"),
         (["line", "bare.csv", "--top", "2"], 2, "predicts numbers"),

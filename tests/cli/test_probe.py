@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from surefoot.cli.probe import FORMATS, check_plot, exit_code, measured
+from surefoot.cli.probe import FORMATS, check_picture, exit_code, measured
 from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress
@@ -22,12 +22,12 @@ def test_one_failure_among_many_is_3_and_suspicion_is_none():
 
 def test_pictures_that_can_be_written_pass_and_others_are_refused(tmp_path):
     for ending in FORMATS:
-        check_plot(tmp_path / f"rates{ending.upper()}")
-    check_plot(None)
-    check_plot(Path("rates.svg"))
+        check_picture("plot", tmp_path / f"rates{ending.upper()}")
+    check_picture("plot", None)
+    check_picture("plot", Path("rates.svg"))
     for wrong in (tmp_path / "rates.pdf", tmp_path / "no" / "rates.svg"):
         with pytest.raises(ConfigError, match="rates"):
-            check_plot(wrong)
+            check_picture("plot", wrong)
 
 
 def test_the_endings_are_those_of_the_charts():

@@ -262,8 +262,7 @@ CASES: dict[str, list[Case]] = {
         Case("a shape with a letter", "models --input-shape 3,a", "3,a"),
         Case("nothing to predict", "predict done", "input"),
         Case("fewer classes than one", "predict done a.png --top 0", "top"),
-        Case("two formats", "predict done a.png --json --format csv", "--format csv"),
-        Case("a table for a file", "predict done a.png --format table --out a.csv", "--format table"),
+        Case("two formats", "predict done a.png --json --csv", "--csv"),
     ],
     "The configuration": [
         Case("a learning rate of 0", "train --lr 0", "lr"),

@@ -72,6 +72,6 @@ def test_a_rule_without_noise_stands_below_all_others():
 
 
 def test_averaging_shows_gradients_and_steps():
-    text = values(averaging_chart(comparison()))
+    text = values(averaging_chart(comparison().averaging))
     assert "gradients of 10" in text
     assert "steps with momentum 0.9" in text

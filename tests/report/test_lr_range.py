@@ -5,7 +5,6 @@ import math
 
 import pytest
 
-from surefoot.errors import ConfigError
 from surefoot.report.look import save_chart
 from surefoot.report.lr_range import lr_range_chart
 
@@ -66,8 +65,3 @@ def test_infinities_of_a_fresh_decision_are_drawn_as_those_of_a_stored_one():
     fresh = copy.deepcopy(DECISION)
     fresh["evidence"]["rates"][-1] |= {"final_losses": [math.inf, 50.0], "curve": [2.3, math.inf]}
     assert lr_range_chart(fresh).to_dict()["vconcat"] == lr_range_chart(DECISION).to_dict()["vconcat"]
-
-
-def test_another_decision_is_an_error():
-    with pytest.raises(ConfigError):
-        lr_range_chart({"value": None, "evidence": {}})

@@ -1,11 +1,8 @@
 """The chart of schedules: what is in it, and what it refuses."""
 
-import json
-
 import numpy as np
 import pytest
 
-from surefoot.errors import ConfigError
 from surefoot.report.look import COLORS
 from surefoot.report.schedules import Curve, schedule_chart
 
@@ -45,12 +42,3 @@ def test_more_curves_than_colours_are_told_apart_by_their_dash():
     encoding = only["encoding"]
     pairs = zip(encoding["color"]["scale"]["range"], map(str, encoding["strokeDash"]["scale"]["range"]), strict=True)
     assert len(set(pairs)) == len(COLORS) + 1
-
-
-def test_nothing_to_draw_is_refused():
-    with pytest.raises(ConfigError, match="no curves"):
-        schedule_chart([])
-
-
-def test_the_chart_is_plain_json():
-    json.dumps(schedule_chart([curve(), curve("b", steps=9)]).to_dict())

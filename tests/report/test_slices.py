@@ -1,11 +1,8 @@
 """Paths on planes of the loss, from invented ones."""
 
-import dataclasses
-
 import pytest
 from compared import comparison
 
-from surefoot.errors import ConfigError
 from surefoot.report.slices import FINE, paths_chart, surface_chart
 
 
@@ -14,7 +11,7 @@ def layers(chart):
 
 
 def test_the_slice_holds_the_paths_and_says_what_its_axes_hold():
-    chart = paths_chart(comparison())
+    chart = paths_chart(comparison().slice)
     points = layers(chart)[1]["data"]["values"]
     assert [(point["rule"], point["x"]) for point in points][:2] == [
         ("gradient-descent", -0.9),
@@ -25,11 +22,6 @@ def test_the_slice_holds_the_paths_and_says_what_its_axes_hold():
     assert min(band["x"] for band in bands) == -1.0
     assert len(bands) < FINE * FINE
     assert min(band["band"] for band in bands) == 0
-
-
-def test_a_comparison_without_a_slice_is_an_error():
-    with pytest.raises(ConfigError):
-        paths_chart(dataclasses.replace(comparison(), slice=None))
 
 
 def test_a_surface_has_paths_up_to_its_edge_and_theory_beside_them():

@@ -5,7 +5,6 @@ import copy
 import pytest
 
 from surefoot.config import Recipe
-from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
 from surefoot.record.trial import Trial, TrialResult
 from surefoot.report.look import save_chart
@@ -93,9 +92,3 @@ def test_noise_that_is_open_throughout_can_be_drawn(tmp_path):
     hidden = copy.deepcopy(BATCH_SIZE)
     hidden["evidence"]["noise"] = [{"step": 10, "total": {"noise_scale": [None, None, None]}}]
     assert save_chart(batch_size_chart(hidden), tmp_path / "noise.svg").stat().st_size > 1000
-
-
-def test_another_decision_is_an_error():
-    for other in ({"value": None, "evidence": {}}, {"value": {"lr": 0.1}, "evidence": BATCH_SIZE["evidence"]}):
-        with pytest.raises(ConfigError):
-            batch_size_chart(other)

@@ -145,11 +145,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         advice = "What was saved before stays. Make room or mend it, then run the same command again."
         return _say(f"{place}{error.strerror or error}. {advice}", 1)
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        words = str(error).lower()
+        if not isinstance(error, MemoryError) and "out of memory" not in words and "can't allocate memory" not in words:
             raise
-        advice = "use a smaller --micro-batch-size, which bounds what is computed at once"
         what = (str(error) or "it is full").splitlines()[0]
-        return _say(f"out of memory: {what}. {advice.capitalize()}.", 1)
+        advice = "Use a smaller --micro-batch-size, which bounds what is computed at once."
+        return _say(f"out of memory: {what}. {advice}", 1)
     return code if isinstance(code, int) else 0
 
 
@@ -161,8 +162,3 @@ def main() -> None:
 def _say(message: str, code: int) -> int:
     print(f"surefoot: {message}", file=sys.stderr)
     return code
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words

@@ -26,7 +26,7 @@ _NO_EFFECT = {
     "steps": "all rules have the same budget of examples, --epochs",
     "momentum_form": "momentum, sutskever and nesterov are its forms, and rules",
     "checkpoint_seconds": "nothing is saved before the end",
-    "rows_per_epoch": "losses are evaluated at --points log-spaced steps",
+    "rows_per_epoch": "losses are evaluated at log-spaced steps",
 }
 
 
@@ -41,8 +41,6 @@ def compare(
     low: float = 10**-2.5,
     high: float = 1.0,
     points_per_decade: int = 2,
-    points: int = 25,
-    evaluate: int = 1000,
     target_loss: float | None = None,
     slice_points: int = 31,
     pictures: bool = True,
@@ -70,8 +68,6 @@ def compare(
         low: First rate of the grid that every rule is searched on; widened where the best lies on its border.
         high: Last rate of the grid.
         points_per_decade: Rates per factor of 10.
-        points: Log-spaced steps at which the loss is evaluated.
-        evaluate: Training examples on which it is evaluated.
         target_loss: Training loss that rules are timed to; the least that all but the worst reach if left out.
         slice_points: Points on each side of the slice of the loss through the paths.
         pictures: Measure what only pictures show, and draw report.html into the folder.
@@ -85,17 +81,16 @@ def compare(
     # Shipped settings are left out: they belong to one rule, and would favour it.
     chosen = from_dict(Config, {"model": MODEL, **{k: value for k, value in typed.nested.items() if k != "recipe"}})
     common = {name: value for name, value in typed.flat.items() if flat_settings()[name].path[0] == "recipe"}
-    from_file = common.pop("epochs", None)
-    budget = epochs if epochs is not None else from_file
     folder = new_folder("compare", chosen, name, runs_dir)
     from surefoot.comparison.compare import EPOCHS, Comparing, compared
     from surefoot.comparison.rules import RULES, parse_rules
     from surefoot.record.comparison import NAME
     from surefoot.training.open import Objects, make_task
 
+    in_file = common.pop("epochs", EPOCHS)
     comparing = Comparing(
-        epochs=EPOCHS if budget is None else budget, examples=examples, seeds=seeds, low=low, high=high,
-        points_per_decade=points_per_decade, points=points, evaluate=evaluate, target_loss=target_loss,
+        epochs=in_file if epochs is None else epochs, examples=examples, seeds=seeds, low=low, high=high,
+        points_per_decade=points_per_decade, target_loss=target_loss,
         slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)

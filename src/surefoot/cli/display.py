@@ -101,7 +101,7 @@ class Display:
 
 
 class TrainingDisplay(Display):
-    """How a model trains: the table of epochs, loss and accuracy as curves, how far it is.
+    """How a model trains: the table of epochs, how far it is.
 
     Args:
         steps: of the whole run.
@@ -142,10 +142,6 @@ class SearchDisplay(Display):
         for made in decisions:
             colour = {"pass": "green", "suspect": "yellow", "fail": "bold red"}[made.verdict]
             self.say(f"step {made.step}   {made.name:<15} {made.verdict:<8}{made.reason}", colour)
-
-    def add_trials(self, losses: Iterable[float | None]) -> None:
-        """Add validation losses of finished trials to their curve."""
-        self.view.trials.extend(losses)
 
     def move(self, now: Progress) -> None:
         """Show what is being measured and how far that is; without a terminal at most every ten seconds."""

@@ -42,16 +42,12 @@ def evaluate(
     if json:
         print_json({"run": run, **scores.to_dict()})
     elif isinstance(scores, NumberScores):
-        _print_numbers(scores)
+        names = ("scored", "examples", "mean squared error", "mean absolute error", "R2")
+        values = (scores.of, f"{scores.examples:,}", f"{scores.mse:.6g}", f"{scores.mae:.6g}", number(scores.r2, ".4f"))
+        print_table(("score", "value"), list(zip(names, values, strict=True)), left=("score", "value"))
     else:
         _print_classes(scores)
     return 0
-
-
-def _print_numbers(scores: NumberScores) -> None:
-    names = ("scored", "examples", "mean squared error", "mean absolute error", "R2")
-    values = (scores.of, f"{scores.examples:,}", f"{scores.mse:.6g}", f"{scores.mae:.6g}", number(scores.r2, ".4f"))
-    print_table(("score", "value"), list(zip(names, values, strict=True)), left=("score", "value"))
 
 
 def _print_classes(scores: ClassScores) -> None:

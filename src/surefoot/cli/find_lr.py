@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
-from surefoot.cli.probe import check_plot, exit_code, measured, print_findings, save_plot, sentence
+from surefoot.cli.probe import check_picture, exit_code, measured, print_findings, save_picture, sentence
 from surefoot.cli.tables import number, print_json, print_table
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def find_lr(
     """
     typed = Settings.read({"data": data, **settings}, config)
     typed.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
-    check_plot(plot)
+    check_picture("plot", plot)
     from surefoot.steps.lr_range.find_lr import searching
     from surefoot.steps.lr_range.measure import LrSearch
     from surefoot.training.open import Objects, make_task, resolve
@@ -70,7 +70,7 @@ def find_lr(
     if plot is not None:
         from surefoot.report.lr_range import lr_range_chart
 
-        save_plot(lr_range_chart(decision.to_dict()), plot)
+        save_picture(lr_range_chart(decision.to_dict()), plot)
     if json:
         print_json(decision.to_dict() | {"picture": None if plot is None else str(plot)})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsons
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,7 @@ from surefoot.cli.probe import exit_code, make_folder, measured, new_folder, pri
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table
 from surefoot.record import store
-from surefoot.record.lines import plain
+from surefoot.record.lines import append_lines, plain
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
@@ -69,7 +68,7 @@ def noise(
     folder = new_folder("noise", chosen, name, runs_dir)
     decision = measured(choosing_batch_size(make_task(chosen, Objects()), chosen.recipe, search), quiet=quiet)
     make_folder(folder)  # as a search of one step leaves it
-    store.write_bytes(folder / store.DECISIONS, (jsons.dumps(plain(decision.to_dict())) + "\n").encode())
+    append_lines(folder / store.DECISIONS, [plain(decision.to_dict())])
     if json:
         print_json(decision.to_dict() | {"folder": str(folder)})
     else:

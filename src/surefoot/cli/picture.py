@@ -5,10 +5,8 @@ Columns and words fall away where the terminal is narrow, the least telling firs
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.progress_bar import ProgressBar
@@ -30,9 +28,6 @@ _TELLING = (
 """Columns, the most telling first."""
 BEST = "*"
 """Marks the best value of a column so far, on terminals without colours too."""
-BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-=+*%#"
-MOST = 2048
-"""Values that a curve holds; more are averaged in pairs. Many times the columns of a terminal. Chosen by hand."""
 _MOST_ROWS = 12
 """Of the table in the picture; the best ones stay though they are older. Chosen by hand."""
 
@@ -60,76 +55,9 @@ def line(row: Row) -> str:
     return " ".join(values[name].rjust(width) for name, width in COLUMNS.items())
 
 
-def sparkline(values: Sequence[float], width: int, *, log: bool = False, ascii_only: bool = False) -> str:
-    """Return values as a line of at most `width` letters, from lowest to highest; more values are averaged.
-
-    Args:
-        values: finite ones.
-        width: in letters.
-        log: on a logarithmic scale, where all are above 0.
-        ascii_only: for terminals that know no blocks.
-
-    >>> sparkline([1, 2, 3, 8], 10)
-    '▁▂▃█'
-    >>> sparkline([0, 0, 1, 1], 2, ascii_only=True)
-    '_#'
-    """
-    if not values or width < 1:
-        return ""
-    if log and min(values) > 0:
-        values = [math.log(value) for value in values]
-    count = min(width, len(values))
-    edges = [round(i * len(values) / count) for i in range(count + 1)]
-    means = [sum(values[low:high]) / (high - low) for low, high in pairwise(edges)]
-    letters = ASCII if ascii_only else BLOCKS
-    low, span = min(means), max(means) - min(means)
-    return "".join(letters[round((mean - low) / span * 7) if span else 0] for mean in means)
-
-
-class Curve:
-    """Values that arrive one by one, in bounded memory, drawn as one line: name, first value, line, last value.
-
-    Args:
-        name: stands before the line.
-        form: of the numbers.
-        log: on a logarithmic scale, where all are above 0.
-
-    >>> curve = Curve("loss", ".3g")
-    >>> curve.extend(float(i) for i in range(10_000))
-    >>> len(curve.values) <= MOST, curve.last
-    (True, 9999.0)
-    """
-
-    def __init__(self, name: str, form: str, *, log: bool = False) -> None:
-        self.name, self.values, self.last = name, list[float](), math.nan
-        self._form, self._log, self._every, self._waiting = form, log, 1, list[float]()
-
-    def extend(self, values: Iterable[float | None]) -> None:
-        """Add values; None and what is not finite are left out."""
-        for value in values:
-            if value is None or not math.isfinite(value):
-                continue
-            self.last = value
-            self._waiting.append(value)
-            if len(self._waiting) == self._every:
-                self.values.append(sum(self._waiting) / self._every)
-                self._waiting.clear()
-            if len(self.values) == MOST:
-                self.values = [(a + b) / 2 for a, b in zip(self.values[::2], self.values[1::2], strict=True)]
-                self._every *= 2
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Give the line; nothing where there is no value yet."""
-        if self.values:
-            head, tail = f"{self.name:<9}{self.values[0]:{self._form}} ", f" {self.last:{self._form}}"
-            room = options.max_width - len(head) - len(tail)
-            drawn = sparkline(self.values, room, log=self._log, ascii_only=options.ascii_only)
-            yield Text.assemble(head, (drawn, "cyan"), tail, no_wrap=True, overflow="crop")
-
-
 @dataclass
 class TrainingView:
-    """A training as it is drawn, in bounded memory: a table of its last rows and its best ones, curves, how far it is.
+    """A training as it is drawn, in bounded memory: a table of its last rows and its best ones, how far it is.
 
     Attributes:
         now: how far it is.
@@ -141,17 +69,9 @@ class TrainingView:
     rows: list[Row] = field(default_factory=list)
     best: dict[str, Row] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self._losses, self._accuracies = Curve("loss", ".4g", log=True), Curve("acc", ".2%")
-
     def add(self, row: Row) -> None:
         """Add a row."""
         self.rows = [*self.rows, row][-_MOST_ROWS:]
-        self._losses.extend(row.losses or (row.train_loss,))
-        if row.val_accuracy is not None:
-            self._accuracies.name = "val acc"
-        validated = self._accuracies.name == "val acc"
-        self._accuracies.extend((row.val_accuracy if validated else row.train_accuracy,))
         for name, value, sign in (("val loss", row.val_loss, -1), ("val acc", row.val_accuracy, 1)):
             row_of_best = self.best.get(name)
             best = row_of_best and (row_of_best.val_loss if name == "val loss" else row_of_best.val_accuracy)
@@ -159,11 +79,10 @@ class TrainingView:
                 self.best[name] = row
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Give the table, a line for each curve, and a bar."""
+        """Give the table and a bar."""
         height = options.max_height or console.height
         if self.rows:
-            yield self._table(options.max_width, max(1, min(_MOST_ROWS, height - 6)))
-        yield from (self._losses, self._accuracies)
+            yield self._table(options.max_width, max(1, min(_MOST_ROWS, height - 4)))
         now = self.now
         parts = [f"{clock(now.seconds_left)} left"] if now.seconds_left is not None else []
         parts.append(f"{now.steps_done:,} of {now.steps_planned:,} steps")
@@ -197,15 +116,13 @@ class TrainingView:
 
 @dataclass
 class SearchView:
-    """A search or another measurement as it is drawn: its step, members alive, trials so far, what its budget leaves.
+    """A search or another measurement as it is drawn: its step, members alive, what its budget leaves.
 
     Attributes:
         now: how far it is.
-        trials: validation losses of its finished trials.
     """
 
     now: Progress
-    trials: Curve = field(default_factory=lambda: Curve("trials", ".4g", log=True))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Give a line for each, and a bar."""
@@ -213,7 +130,6 @@ class SearchView:
         yield hanging(now.doing or "starting")
         if now.members:
             yield Text(f"members  {now.alive} of {now.members} alive")
-        yield self.trials
         yield _bar(now, [f"{now.steps_done:,} of {now.steps_planned:,} steps"], options.max_width)
         if now.budget is not None:
             yield hanging(f"budget   {budget_left(now)}")

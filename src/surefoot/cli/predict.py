@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
+import csv as csv_
 import io
 import json as json_format
 import sys
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from surefoot.cli.flags import RunsDir, Switch
 from surefoot.cli.tables import clean, print_table
 from surefoot.errors import ConfigError
 from surefoot.record import store
-
-Format = Literal["table", "csv", "json"]
 
 _SHOWN = 5
 """Unreadable examples that are named on stderr; the output names all."""
@@ -24,10 +22,10 @@ def predict(
     run: str,
     *inputs: str,
     runs_dir: RunsDir = Path("runs"),
-    format: Format | None = None,
     out: Path | None = None,
     top: int | None = None,
     device: str | None = None,
+    csv: Switch = False,
     json: Switch = False,
 ) -> int:
     """Apply a trained model to images, folders of images, .npz or .csv files without labels.
@@ -37,13 +35,13 @@ def predict(
     Args:
         run: Name of the run, or its folder.
         inputs: Files and folders.
-        format: table, csv or json; by the name of --out, else table.
-        out: File to write in place of stdout.
+        out: File to write in place of stdout, as CSV or JSON, which its name says unless a flag does.
         top: How many of the most probable classes to give, 1 if left out.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
-        json: The same as --format json.
+        csv: Print as CSV.
+        json: Print as JSON.
     """
-    form = _format(format, out, as_json=json)
+    form = _form(out, csv=csv, json=json)
     if not inputs:
         raise ConfigError(
             "no input named", "give at least one image, folder, .npz or .csv", "see surefoot predict --help"
@@ -56,8 +54,10 @@ def predict(
         )
     folder = store.run_folder(run, runs_dir)
     classes, rows = _predicted(folder, inputs, top, device)
-    if form == "table" and out is None:
-        _print(classes, rows)
+    if form == "table":
+        columns = _columns(classes, rows)
+        left = [name for name in columns if name.startswith(("name", "label", "error"))]
+        print_table(columns, [_cells(row, columns, ".4g" if classes is None else ".4f") for row in rows], left=left)
     else:
         text = _json(folder, classes, rows) if form == "json" else _csv(classes, rows)
         if out is None:
@@ -89,19 +89,14 @@ def _predicted(
     return classes, rows
 
 
-def _format(format: Format | None, out: Path | None, *, as_json: bool) -> Format:
-    if as_json and format not in (None, "json"):
-        raise ConfigError(f"--json and --format {format}", "they ask for two formats", "give one of them")
-    if as_json or format is not None:
-        if format == "table" and out is not None:
-            raise ConfigError("--format table with --out", "a file is csv or json", "choose --format csv")
-        return "json" if as_json else format or "table"
-    if out is None:
-        return "table"
-    suffix = out.suffix.lower().lstrip(".")
-    if suffix not in get_args(Format)[1:]:
-        raise ConfigError(f"out = {out}", "its name must end in .csv or .json", "rename it, or add --format csv")
-    return "json" if suffix == "json" else "csv"
+def _form(out: Path | None, *, csv: bool, json: bool) -> str:
+    if csv and json:
+        raise ConfigError("--csv and --json", "they ask for two formats", "drop one")
+    if csv or json or out is None:
+        return "csv" if csv else "json" if json else "table"
+    if out.suffix.lower() not in (".csv", ".json"):
+        raise ConfigError(f"out = {out}", "its name must end in .csv or .json", "rename it, or add --csv")
+    return out.suffix.lower()[1:]
 
 
 def _columns(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> list[str]:
@@ -126,16 +121,10 @@ def _cells(row: dict[str, Any], columns: list[str], digits: str) -> list[str | N
     return [row["name"], *cells, *([None] if columns[-1] == "error" else [])]
 
 
-def _print(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> None:
-    columns = _columns(classes, rows)
-    left = [name for name in columns if name.startswith(("name", "label", "error"))]
-    print_table(columns, [_cells(row, columns, ".4g" if classes is None else ".4f") for row in rows], left=left)
-
-
 def _csv(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> str:
     """Return the rows as CSV, RFC 4180 with plain line ends; control characters are taken out of names."""
     columns, text = _columns(classes, rows), io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv_.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
         writer.writerow(["" if cell is None else clean(cell) for cell in _cells(row, columns, ".7g")])

@@ -34,32 +34,36 @@ def exit_code(*decisions: Decision) -> int:
     return FAILED if any(decision.verdict == "fail" for decision in decisions) else 0
 
 
-def check_plot(plot: Path | None) -> None:
-    """Find out before anything is measured whether the picture could be written.
+def check_picture(flag: str, path: Path | None) -> None:
+    """Find out before anything is measured whether a picture could be written.
+
+    Args:
+        flag: by which it was asked for.
+        path: of the file; None without one.
 
     Raises:
         ConfigError: another ending, or a folder that is not there.
 
-    >>> check_plot(Path("rates.jpg"))
+    >>> check_picture("plot", Path("rates.jpg"))
     Traceback (most recent call last):
     surefoot.errors.ConfigError: plot = rates.jpg: it must end in .png, .svg, .html. Try --plot rates.png.
     """
-    if plot is None:
+    if path is None:
         return
-    if plot.suffix.lower() not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
+        advice = f"try --{flag} {path.with_suffix('.png')}"
+        raise ConfigError(f"{flag} = {path}", f"it must end in {', '.join(FORMATS)}", advice)
+    if not path.parent.is_dir():
         raise ConfigError(
-            f"plot = {plot}", f"it must end in {', '.join(FORMATS)}", f"try --plot {plot.with_suffix('.png')}"
+            f"{flag} = {path}", f"the folder {path.parent} must exist", "make it, or choose another place"
         )
-    if not plot.parent.is_dir():
-        raise ConfigError(f"plot = {plot}", f"the folder {plot.parent} must exist", "make it, or choose another place")
 
 
-def save_plot(chart: Any, plot: Path) -> None:
+def save_picture(chart: Any, path: Path) -> None:
     """Write the picture, and say so on stderr."""
     from surefoot.report.look import save_chart
 
-    save_chart(chart, plot)
-    print(f"wrote {plot}", file=sys.stderr)
+    print(f"wrote {save_chart(chart, path)}", file=sys.stderr)
 
 
 def measured(work: Generator[Progress, None, _T], *, quiet: bool) -> _T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Annotated, Any, get_args
 import numpy as np
 from cyclopts import Parameter
 
+from surefoot.cli.probe import check_picture, save_picture
 from surefoot.cli.tables import print_json
 from surefoot.config import Schedule, ScheduleKind
 from surefoot.errors import ConfigError, nearest
 from surefoot.optim.plan import schedule_of
 from surefoot.optim.presets import ALIASES, PRESETS, Preset, preset
 from surefoot.optim.schedules import ScheduleFn
-from surefoot.report.look import FORMATS, save_chart
 from surefoot.report.schedules import Curve, schedule_chart
 
 KINDS = tuple(kind for kind in get_args(ScheduleKind) if kind != "preset")
@@ -68,12 +67,10 @@ def schedule(
         raise ConfigError(f"steps = {steps}", "a run has at least 1 update", "try --steps 1000")
     if lr is not None and not (np.isfinite(lr) and lr > 0):
         raise ConfigError(f"lr = {lr}", "lr must be above 0", "try --lr 0.1")
-    if out is not None and out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"out = {out}", f"it must end in {', '.join(FORMATS)}", "try --out schedules.png")
+    check_picture("out", out)
     shown = [_shown(name, steps, lr) for name in dict.fromkeys(names)]
     if out is not None:
-        save_chart(schedule_chart([_curve(each) for each in shown]), out)
-        print(f"wrote {out}", file=sys.stderr)
+        save_picture(schedule_chart([_curve(each) for each in shown]), out)
     if json_:
         print_json([_plain(each) | {"picture": None if out is None else str(out)} for each in shown])
         return

@@ -102,10 +102,9 @@ def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, 
         json: Print the result as JSON.
     """
     output = Output(as_json=json, quiet=quiet)
-    searched = next((place for place in (Path(run), runs_dir / run) if (place / store.TUNE).is_file()), None)
-    folder = searched or store.run_folder(run, runs_dir)
+    folder = store.run_folder(run, runs_dir, searches=True)
     folder = folder if folder.name else folder.resolve()  # "." has no name
-    if searched is not None:
+    if (folder / store.TUNE).is_file():
         from surefoot.cli.tune import resume as resume_search
 
         return resume_search(folder, output)

@@ -110,14 +110,11 @@ def _searched(search: Search, signals: StopSignals, folder: Path, *, quiet: bool
     signals.patient = True
     with SearchDisplay(quiet=quiet) as display:
         display.say(f"search   {folder}, budget {search.request.terms.budget}")
-        shown, counted = 0, 0
+        shown = 0
         while not search.done:
             now = search.advance()
             display.show(search.decisions[shown:])
             shown = len(search.decisions)
-            results = list(search.journal.history.results.values())
-            display.add_trials(result.val_loss for result in results[counted:])
-            counted = len(results)
             display.move(now)
             if signals.received is not None and not search.done:
                 search.close()  # which saves what is being trained

@@ -40,7 +40,7 @@ def watch(run: str, *, runs_dir: RunsDir = Path("runs")) -> int:
     Args:
         run: Name of the run, or its folder.
     """
-    folder = _folder(run, runs_dir)
+    folder = store.run_folder(run, runs_dir, searches=True)
     with StopSignals() as signals:
         signals.patient = True  # noted and asked for: an exception could arrive where Python drops it
         if not _done(folder) and (folder / store.TUNE).is_file() and not (folder / store.CONFIG).is_file():
@@ -54,13 +54,12 @@ def watch(run: str, *, runs_dir: RunsDir = Path("runs")) -> int:
 
 
 def _watch_search(folder: Path, signals: StopSignals) -> None:
-    decisions, trials = Tail(folder / store.DECISIONS), Tail(folder / store.TRIALS)
+    decisions = Tail(folder / store.DECISIONS)
     written = read_progress(folder)
     with SearchDisplay() as display:
         display.say(f"search   {folder}, budget {(written and written[0].budget) or 'unknown'}")
         for now in _looks(folder, signals, (folder / store.CONFIG).is_file):
             display.show(_parsed(decisions, Decision.from_dict))
-            display.add_trials(trial.get("val_loss") for trial in trials.read())
             if now is not None and now.phase == "search":
                 display.move(now)
 
@@ -123,10 +122,3 @@ def _done(folder: Path) -> bool:
             summary = store.read_json(folder / store.RESULT)
             return not (folder / store.TUNE).is_file() or "decisions" in summary
     return False
-
-
-def _folder(run: str, runs_dir: Path) -> Path:
-    for folder in (Path(run), runs_dir / run):
-        if (folder / store.TUNE).is_file():
-            return folder
-    return store.run_folder(run, runs_dir)

@@ -138,8 +138,8 @@ def compare(
         task = probe_task(
             model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
         )
-        found = finished(compared(task, parsed, comparing))
-    return dataclasses.replace(found, untouched=proof.digest)
+        comparison = finished(compared(task, parsed, comparing))
+    return dataclasses.replace(comparison, untouched=proof.digest)
 
 
 def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generator[Progress, None, Comparison]:
@@ -178,15 +178,23 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
     for surface in SURFACES if comparing.surfaces else ():
         yield runs.now("known surfaces")
         surfaces.append(surface())
+    model = task.model
+    if not isinstance(model, str):
+        model = type(task.template).__name__ if model is None else getattr(model, "__name__", "factory")
     return Comparison(
-        data=task.data.name, model=_name(task), examples=task.data.examples,
+        data=task.data.name, model=model, examples=task.data.examples,
         budget_examples=max(result.steps * result.batch_size for result in results),
         evaluated_examples=len(evaluated), search_seed=task.seed, seeds=tuple(each.seed for each in tasks),
         accuracy_on=_accuracy_part(task), initial_loss=initial, target_loss=target, target_reason=reason,
         rules=tuple(results), slice=plane,
         averaging=averaging_of(rules, recipes, directions), surfaces=tuple(surfaces),
         findings=judge(results, target, initial, batch_norm=has_batch_norm(task.template)),
-        machine=_machine(task), data_fingerprint=fingerprint, seconds=time.perf_counter() - began,
+        machine={
+            "torch": torch.__version__, "device": str(task.machine.device), "precision": task.machine.precision,
+            "threads": task.machine.threads,
+            "parameters": sum(weights.numel() for weights in task.template.parameters() if weights.requires_grad),
+        },
+        data_fingerprint=fingerprint, seconds=time.perf_counter() - began,
     )  # fmt: skip
 
 
@@ -250,17 +258,3 @@ def _accuracy_part(task: Task) -> str | None:
     """Rates are chosen by the training loss, so the test part, where there is one, has chosen nothing."""
     parts = ("test", "validation") if task.classifies else ()
     return next((name for name in parts if name in task.data.parts), None)
-
-
-def _name(task: Task) -> str:
-    if isinstance(task.model, str):
-        return task.model
-    return type(task.template).__name__ if task.model is None else getattr(task.model, "__name__", "factory")
-
-
-def _machine(task: Task) -> dict[str, Any]:
-    where = task.machine
-    return {
-        "torch": torch.__version__, "device": str(where.device), "precision": where.precision, "threads": where.threads,
-        "parameters": sum(each.numel() for each in task.template.parameters() if each.requires_grad),
-    }  # fmt: skip

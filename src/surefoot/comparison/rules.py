@@ -91,7 +91,10 @@ def reference_rule(rules: Sequence[Rule], recipes: Sequence[Recipe], examples: i
 def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
     name, words = _split(text)
     label = words.pop("label", " ".join([name, *(f"{key}={value}" for key, value in words.items())]))
-    typed = {key: _value(key, value) for key, value in words.items()}
+    typed = {  # as the number, numbers or word that each is; `Recipe` then checks it against its type
+        key: [_number(word) for word in value.split(",") if word] if key == "milestones_epochs" else _number(value)
+        for key, value in words.items()
+    }
     if "preset" in typed and "schedule" not in typed:
         typed["schedule"] = "preset"
     for key in (*typed, *common):
@@ -141,13 +144,6 @@ def _check_key(key: str, text: str) -> None:
         )
     if key not in allowed:
         raise ConfigError(f"{key} in rule '{text}'", "it must be a setting of a recipe", nearest(key, allowed))
-
-
-def _value(key: str, text: str) -> Any:
-    """Return a word as the number, numbers or word that it is; `Recipe` then checks it against its type."""
-    if key == "milestones_epochs":
-        return [_number(each) for each in text.split(",") if each]
-    return _number(text)
 
 
 def _number(text: str) -> Any:

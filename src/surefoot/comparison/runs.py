@@ -171,7 +171,17 @@ class Runs:
             wanted = [beyond(runs, points_per_decade) if runs else [] for runs in tried]
             if not any(wanted):
                 break
-        return [_at_its_best(rule, runs) for rule, runs in zip(rules, tried, strict=True)]
+        recipes: list[Searched] = []
+        for rule, runs in zip(rules, tried, strict=True):
+            at = best(runs)
+            if runs and at is None:
+                raise ConfigError(
+                    f"rule '{rule.name}' diverges at every rate from {runs[0].lr:.2g} to {runs[-1].lr:.2g}",
+                    "some rate must train it", "run surefoot check first, or give it another batch_size",
+                )  # fmt: skip
+            lr = rule.recipe.lr if at is None else runs[at].lr
+            recipes.append(Searched(dataclasses.replace(rule.recipe, lr=lr), runs))
+        return recipes
 
     def final(
         self, tasks: Sequence[Task], rules: Sequence[Rule], recipes: Sequence[Recipe], *, keep: bool
@@ -200,8 +210,8 @@ class Runs:
             [Member(self.task, self.plan(dataclasses.replace(rule.recipe, lr=lr))) for lr in rates]
             for rule, rates in zip(rules, wanted, strict=True)
         ]
-        found = yield from self._train(members, rules, "rates of")
-        for runs, rates, new in zip(tried, wanted, found, strict=True):
+        trained = yield from self._train(members, rules, "rates of")
+        for runs, rates, new in zip(tried, wanted, trained, strict=True):
             pairs = zip(rates, new.losses, strict=True)
             runs += [RateRun(lr=lr, marks=new.marks, losses=losses) for lr, losses in pairs]
             runs.sort(key=lambda run: run.lr)
@@ -245,29 +255,16 @@ class Runs:
             self.done += look.steps
             if look.mark is not None:
                 for member, state, of_run in zip(members, states, losses, strict=True):
-                    of_run.append(_loss(member.task, state, self.evaluated))
+                    lost = state.outcome is not None and state.outcome.kind == "diverged"
+                    loss = (
+                        math.inf
+                        if lost
+                        else evaluate_part(member.task, state.model, state.weights, self.evaluated).loss
+                    )
+                    of_run.append(loss if math.isfinite(loss) else math.inf)
                 for i, along in weights.items():
                     along.append(flat(states[i].model))
             yield self.now(text)
         self.done = begin + sum(member.plan.steps for member in members)  # those that diverged are done, too
         vectors = {i: torch.stack(along) for i, along in weights.items()}
         return marks, [Path(tuple(losses[i]), vectors.get(i), state) for i, state in enumerate(states)]
-
-
-def _at_its_best(rule: Rule, tried: list[RateRun]) -> Searched:
-    if not tried:
-        return Searched(rule.recipe, tried)
-    at = best(tried)
-    if at is None:
-        raise ConfigError(
-            f"rule '{rule.name}' diverges at every rate from {tried[0].lr:.2g} to {tried[-1].lr:.2g}",
-            "some rate must train it", "run surefoot check first, or give it another batch_size",
-        )  # fmt: skip
-    return Searched(dataclasses.replace(rule.recipe, lr=tried[at].lr), tried)
-
-
-def _loss(task: Task, state: State, evaluated: Part) -> float:
-    if state.outcome is not None and state.outcome.kind == "diverged":
-        return math.inf
-    loss = evaluate_part(task, state.model, state.weights, evaluated).loss
-    return loss if math.isfinite(loss) else math.inf

@@ -156,14 +156,19 @@ def discard_if_empty(folder: Path) -> None:
             folder.rmdir()
 
 
-def run_folder(run: str | Path, runs_dir: str | Path = "runs") -> Path:
+def run_folder(run: str | Path, runs_dir: str | Path = "runs", *, searches: bool = False) -> Path:
     """Return the folder of a run that was given as a path or as a name under `runs_dir`.
+
+    Args:
+        run: path or name.
+        runs_dir: where runs lie.
+        searches: also that of a search whose final training has not begun.
 
     Raises:
         CheckpointError: there is none.
     """
     for folder in (Path(run), Path(runs_dir) / run):
-        if (folder / CONFIG).is_file():
+        if (folder / CONFIG).is_file() or (searches and (folder / TUNE).is_file()):
             return folder
     known = sorted(path.parent.name for path in Path(runs_dir).glob(f"*/{CONFIG}"))
     advice = nearest(Path(run).name, known) if known else "start one with surefoot train"

@@ -11,7 +11,7 @@ from typing import Any
 
 import altair as alt
 
-from surefoot.record.comparison import Comparison, RuleResult
+from surefoot.record.comparison import Averaging, Comparison
 from surefoot.report.look import COLORS, Figure, chart_of, dashed, heading, line_of_each, palette, styled
 from surefoot.report.slices import paths_chart, surface_chart
 
@@ -39,9 +39,9 @@ def comparison_figures(comparison: Comparison) -> list[Figure]:
     if any(rule.direction is not None for rule in comparison.rules):
         charts["cost-and-noise"] = cost_chart(comparison)
     if comparison.averaging is not None:
-        charts["averaging"] = averaging_chart(comparison)
+        charts["averaging"] = averaging_chart(comparison.averaging)
     if comparison.slice is not None:
-        charts["paths"] = paths_chart(comparison)
+        charts["paths"] = paths_chart(comparison.slice)
     charts |= {f"known-{surface.name}": surface_chart(surface) for surface in comparison.surfaces}
     return [
         Figure(name=name, title=name.replace("-", " ").capitalize(), caption=_CAPTIONS[name.split("-")[0]], chart=chart)
@@ -127,7 +127,7 @@ def cost_chart(comparison: Comparison) -> Any:
               axis=alt.Axis(format="~g", tickCount=5))  # fmt: skip
     y = alt.Y("noise:Q", title="variance of the step's direction / squared gradient",
               scale=alt.Scale(type="log", padding=16, nice=False), axis=alt.Axis(format="~g", tickCount=5))  # fmt: skip
-    names = _names(comparison.rules)
+    names = [rule.name for rule in comparison.rules]
     shapes = [_SHAPES[i % len(_SHAPES)] for i in range(len(names))]
     under = alt.Legend(title=None, orient="bottom", columns=3, labelLimit=330)
     dots = chart_of(points).mark_point(size=160, strokeWidth=2.5, filled=False).encode(
@@ -142,10 +142,8 @@ def cost_chart(comparison: Comparison) -> Any:
     return styled(alt.layer(dots, title=heading(text, note)).properties(width=620, height=320))
 
 
-def averaging_chart(comparison: Comparison) -> Any:
+def averaging_chart(averaging: Averaging) -> Any:
     """Return what momentum makes of noisy gradients: their cloud and that of its steps, and their cosines."""
-    averaging = comparison.averaging
-    assert averaging is not None
     plain, averaged = f"gradients of {averaging.batch_size}", f"steps with momentum {averaging.momentum:g}"
     scale = alt.Scale(domain=[plain, averaged], range=[COLORS[5], COLORS[1]])
     below = alt.Legend(title=None, orient="bottom", labelLimit=300, symbolOpacity=1)
@@ -179,13 +177,9 @@ def averaging_chart(comparison: Comparison) -> Any:
     return styled(alt.hconcat(left, lines, spacing=24, title=title))
 
 
-def _names(rules: Sequence[RuleResult]) -> list[str]:
-    return [rule.name for rule in rules]
-
-
 def _lines(comparison: Comparison) -> dict[str, Any]:
     """A line of each rule; rules may lie on each other, as two forms of momentum do at a constant rate."""
-    return line_of_each("rule", _names(comparison.rules), crossing=True)
+    return line_of_each("rule", [rule.name for rule in comparison.rules], crossing=True)
 
 
 def _decades(values: Sequence[float]) -> alt.Axis:

@@ -231,16 +231,13 @@ def _scatter(rows: Sequence[Row]) -> list[dict[str, Any]]:
         stretches = [range(at, min(at + every, len(points))) for at in range(0, len(points), every)]
         ends = [{pick(stretch, key=lambda at: points[at][1]) for pick in (min, max)} for stretch in stretches]
         points = [points[at] for pair in ends for at in sorted(pair)]
-    return [dict(zip(("epoch", "loss", "smooth"), map(_short, point), strict=True)) for point in points]
+    short = [[float(f"{value:.6g}") for value in point] for point in points]
+    return [dict(zip(("epoch", "loss", "smooth"), point, strict=True)) for point in short]
 
 
 def _every(losses: int) -> int:
     """Losses of a stretch, of which two are drawn."""
     return math.ceil(2 * losses / MOST_LOSSES)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 def _finite(value: float | None) -> float | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import altair as alt
 
-from surefoot.errors import ConfigError
 from surefoot.report.look import COLORS, GREY, WIDTH, chart_of, dashed, panel_title, short_numbers, styled
 from surefoot.report.run_folder import thinned
 
@@ -28,20 +27,15 @@ def lr_range_chart(decision: Mapping[str, Any]) -> Any:
     Args:
         decision: of `find_lr`, as `Decision.to_dict()` gives it.
 
-    Raises:
-        ConfigError: it is not a decision of this step.
-
     >>> rates = [{"lr": 0.1, "final_losses": [1.0, 1.1], "drop": 1.2, "word": "drops", "curve": [2.3, 1.0]}]
     >>> evidence = {"rates": rates, "curve_steps": [1.0, 2.0], "initial_losses": [2.3, 2.3], "steps": 2}
     >>> type(lr_range_chart({"value": None, "evidence": evidence})).__name__
     'VConcatChart'
     """
-    evidence = decision.get("evidence", {})
-    if not evidence.get("rates"):
-        raise ConfigError("a decision without rates", "these pictures are those of find_lr", "give its decision")
-    panels = [_curves(evidence), _against_rate(evidence, decision.get("value"))]
+    evidence, value = decision["evidence"], decision["value"]
+    panels = [_curves(evidence), _against_rate(evidence, value)]
     if evidence.get("range_test"):
-        panels.append(_range_test(evidence["range_test"], decision.get("value")))
+        panels.append(_range_test(evidence["range_test"], value))
     return styled(alt.vconcat(*panels, spacing=28).resolve_scale(color="independent", x="independent"))
 
 

@@ -69,7 +69,9 @@ def map_cells(tried: Sequence[TrialResult]) -> list[dict[str, Any]]:
         for (column, row), inside in sorted(cells.items())
     ]  # fmt: skip
     means = [cell["mean"] for cell in told if cell["mean"] is not None]
-    middle = _middle(min(means), max(means)) if means else 0.0
+    ends = (min(means), max(means)) if means else (0.0, 0.0)
+    # Halfway is that of the logarithm, where there is one.
+    middle = (ends[0] * ends[1]) ** 0.5 if ends[0] > 0 else sum(ends) / 2
     # Low losses are yellow and high ones violet: white letters are read on the violet half alone.
     return [{**cell, "dark": cell["mean"] is not None and cell["mean"] > middle} for cell in told]
 
@@ -194,8 +196,3 @@ def _words(band: tuple[float, float]) -> str:
 def _brief(value: float) -> str:
     """A number in few letters: five columns of them have to stand under a map on a phone."""
     return f"{value:.0e}".replace("e-0", "e-") if 0 < value < 0.001 else f"{value:.2g}"
-
-
-def _middle(low: float, high: float) -> float:
-    """Where the colours of a map are halfway: of the logarithm, where there is one."""
-    return (low * high) ** 0.5 if low > 0 else (low + high) / 2

@@ -140,15 +140,6 @@ def _embedded(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """Return content as an address that holds it; in an image, scripts inside an SVG do not run.
-
-    >>> data_uri(b"<svg/>", "image/svg+xml")
-    'data:image/svg+xml;base64,PHN2Zy8+'
-    """
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
 def in_script(value: Any) -> str:
     r"""Return JSON that can stand inside a script element: nothing in it can end the element.
 
@@ -214,9 +205,10 @@ def _drawn(figure: Figure, place: str) -> dict[str, Any]:
     picture = _TAG.sub(lambda match: _READ_ALOUD.sub("", match[0]), picture)
     size = _SIZE.search(picture)
     width, height = (round(float(each)) for each in size.groups()) if size else (700, 300)
+    still = base64.b64encode(picture.encode()).decode()  # as an image: no script inside an SVG runs there
     return {
         "id": f"{place}-{figure.name}", "figure": dataclasses.replace(figure, chart=None), "width": width,
-        "height": height, "still": data_uri(picture.encode(), "image/svg+xml"), "spec": in_script(plain(spec)),
+        "height": height, "still": f"data:image/svg+xml;base64,{still}", "spec": in_script(plain(spec)),
     }  # fmt: skip
 
 

@@ -64,10 +64,11 @@ def _torch_optimizer(recipe: Recipe) -> str:
 
 
 def _surefoot_optimizer(recipe: Recipe) -> str:
-    words = [f"lr={recipe.lr:g}", f"momentum={recipe.momentum:g}", f"weight_decay={recipe.weight_decay:g}"]
-    words.append(f'momentum_form="{recipe.momentum_form}"')
-    words.append(f'weight_decay_form="{recipe.weight_decay_form}"')
-    return f"optimizer = surefoot.SGD(model.parameters(), {', '.join(words)})  # PyTorch has no such form"
+    words = (
+        f"lr={recipe.lr:g}, momentum={recipe.momentum:g}, weight_decay={recipe.weight_decay:g}, "
+        f'momentum_form="{recipe.momentum_form}", weight_decay_form="{recipe.weight_decay_form}"'
+    )
+    return f"optimizer = surefoot.SGD(model.parameters(), {words})  # PyTorch has no such form"
 
 
 def _multiplier(recipe: Recipe, steps: int, per_epoch: int) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from surefoot.errors import ConfigError
 from surefoot.report.look import chart_of, line_of_each, panel_title, styled
 
 
@@ -35,8 +34,6 @@ def schedule_chart(curves: Sequence[Curve]) -> Any:
     >>> type(chart).__name__
     'Chart'
     """
-    if not curves:
-        raise ConfigError("no curves to draw", "a chart needs at least one", "name a schedule")
     peaks = [float(np.max(curve.lr)) for curve in curves]
     together = len({int(curve.steps[-1]) for curve in curves}) == 1 and max(peaks) <= 20 * min(peaks)
     if together:

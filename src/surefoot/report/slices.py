@@ -9,8 +9,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from surefoot.errors import ConfigError
-from surefoot.record.comparison import Comparison, SurfaceResult
+from surefoot.record.comparison import Slice, SurfaceResult
 from surefoot.report.look import chart_of, heading, line_of_each, palette, styled
 
 KINDS = {"too small": "#56B4E9", "good": "#009E73", "too large": "#E69F00", "diverging": "#D55E00"}
@@ -26,15 +25,8 @@ MOST_DOTS = 120
 """Points of a path that are drawn as dots, at most. Chosen by hand."""
 
 
-def paths_chart(comparison: Comparison) -> Any:
-    """Return the paths of all rules on the plane of their two main directions, over the loss on that plane.
-
-    Raises:
-        ConfigError: the comparison has no slice.
-    """
-    plane = comparison.slice
-    if plane is None:
-        raise ConfigError("a comparison without a slice", "its paths must have been kept", "compare with slice points")
+def paths_chart(plane: Slice) -> Any:
+    """Return the paths of all rules on the plane of their two main directions, over the loss on that plane."""
     points = [
         {"rule": name, "x": x, "y": y, "order": i, "loss": loss if math.isfinite(loss) else None}
         for name, path, losses in zip(plane.rules, plane.paths, plane.path_losses, strict=True)

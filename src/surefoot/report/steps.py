@@ -8,7 +8,6 @@ from typing import Any
 
 import altair as alt
 
-from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
 from surefoot.record.trial import TrialResult
 from surefoot.report.look import COLORS, GREY, WIDTH, Figure, chart_of, dashed, panel_title, short_numbers, styled
@@ -33,7 +32,7 @@ def step_figure(decision: Decision, tried: Sequence[TrialResult], name: str) -> 
     draw = _DRAWN.get(decision.name)
     try:
         drawn = draw(decision, tried) if draw is not None else None
-    except (KeyError, TypeError, ValueError, IndexError, ConfigError):
+    except (KeyError, TypeError, ValueError, IndexError):
         return None  # evidence of another version: the table of the evidence shows what there is
     return None if drawn is None else Figure(name=name, title=drawn[0], caption=drawn[1], chart=drawn[2])
 
@@ -57,9 +56,6 @@ def batch_size_chart(decision: Mapping[str, Any]) -> Any:
     Args:
         decision: of the batch size, as `Decision.to_dict()` gives it.
 
-    Raises:
-        ConfigError: it is not a decision of this step, or one without a choice.
-
     >>> size = {"batch_size": 64, "step_seconds": [0.1], "examples_per_second": 640.0, "steps": [9.0, 8.0, 10.0],
     ...     "seconds": [0.9, 0.8, 1.0]}
     >>> noise = {"step": 10, "total": {"noise_scale": [300.0, 100.0, None]}}
@@ -68,10 +64,7 @@ def batch_size_chart(decision: Mapping[str, Any]) -> Any:
     >>> type(batch_size_chart({"value": value, "evidence": evidence})).__name__
     'VConcatChart'
     """
-    evidence, value = decision.get("evidence", {}), decision.get("value")
-    if not evidence.get("sizes") or value is None or "noise_scale" not in value:
-        raise ConfigError("a decision without a choice of batch size", "these pictures are those of surefoot noise",
-                          "give its decision")  # fmt: skip
+    evidence, value = decision["evidence"], decision["value"]
     sizes = sorted({size["batch_size"] for size in evidence["sizes"]})
     scale = alt.Scale(type="log", base=2, domain=[sizes[0] / 1.3, sizes[-1] * 1.3], nice=False)
     x = alt.X("batch:Q", title="batch size", scale=scale, axis=alt.Axis(values=sizes, format=",d"))
