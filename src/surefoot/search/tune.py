@@ -103,7 +103,7 @@ def tune(
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": list(augment) if isinstance(augment, Sequence) else None,
     }
-    start, terms = asked_for(words, {**settings, **(fixed or {})}, config, budget, force=force)
+    start, terms = asked_for(words, {**settings, **(fixed or {})}, config, budget, force=force, source=data)
     place = runs_dir if final else None
     with open_search(start, terms, name=name, runs_dir=place, objects=objects, engine=engine) as search:
         while not search.done:
@@ -121,7 +121,13 @@ def tune(
 
 
 def asked_for(
-    words: Mapping[str, Any], settings: Mapping[str, Any], file: str | Path | None, budget: str | float, *, force: bool
+    words: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    file: str | Path | None,
+    budget: str | float,
+    *,
+    force: bool,
+    source: Any = None,
 ) -> tuple[Config, Terms]:
     """Return the configuration to start from, and the terms: what was given by name stays as it was given.
 
@@ -131,11 +137,12 @@ def asked_for(
         file: a TOML file of settings to start from, which are not fixed.
         budget: as in `tune`.
         force: as in `tune`.
+        source: the data itself, as in `resolve`.
 
     Raises:
         ConfigError: an unknown name or a bad value.
     """
-    start = resolve(merged(read_toml(file) if file else {}, nested({**words, **settings})))
+    start = resolve(merged(read_toml(file) if file else {}, nested({**words, **settings})), source)
     fields = flat_settings()
     fixed = frozenset(
         name for name, value in settings.items() if value is not None and fields[name].path[0] == "recipe"

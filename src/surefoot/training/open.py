@@ -25,7 +25,7 @@ import numpy as np
 from torch import nn
 
 from surefoot.config import Config, __version__
-from surefoot.data.load import load
+from surefoot.data.load import default_model, load
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.optim.plan import plan
@@ -89,7 +89,7 @@ def train(
         "augment": list(augment) if isinstance(augment, Sequence) else None,
     }
     file = read_toml(config) if config else {}
-    chosen = resolve(merged(file, nested(words | settings)))
+    chosen = resolve(merged(file, nested(words | settings)), data)
     objects = Objects(
         data=None if isinstance(data, str | Path) else data,
         model=None if isinstance(model, str) else model,
@@ -102,14 +102,18 @@ def train(
         return run.finish()
 
 
-def resolve(given: dict[str, Any]) -> Config:
+def resolve(given: dict[str, Any], source: Any = None) -> Config:
     """Return the configuration for what was given, over the shipped settings for its data and model.
+
+    Args:
+        given: settings as nested values.
+        source: the data itself where it is no name or path: the model follows from it where none is named.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
     """
     data = str(given.get("data", "digits"))
-    model = str(given.get("model", "mlp" if Path(data).suffix in (".csv", ".npz") else "cnn"))
+    model = str(given.get("model") or default_model(data if source is None else source))
     return from_dict(Config, merged({"data": data, "model": model}, default_settings(data, model), given))
 
 
