@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefoot.data.load import inspect, load
+from surefoot.data.load import default_model, inspect, load
 from surefoot.errors import ConfigError
 
 GENERATOR = np.random.default_rng(0)
@@ -209,3 +209,32 @@ def test_wrong_labels_and_wrong_values_are_found_together():
     x[3, 1], y[5] = np.inf, -1
     found = inspect((x, y))
     assert [each.where for each in found.problems.items] == ["row 3", "row 5"]
+
+
+class Pairs:
+    def __init__(self, x):
+        self.x = x
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i], i % 2
+
+
+@pytest.mark.parametrize(
+    ("source", "model"),
+    [
+        ("t.tsv", "mlp"),
+        ("t.CSV.gz", "mlp"),
+        ("t.npz", "mlp"),
+        ("digits", "cnn"),
+        ((np.zeros((4, 2)), [0, 1, 0, 1]), "mlp"),
+        ((np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1]), "cnn"),
+        (({"train": (np.zeros((4, 3, 8, 8), np.float32), [0, 1, 0, 1])}), "cnn"),
+        (Pairs(torch.zeros(4, 5)), "mlp"),
+        ((Pairs(torch.zeros(4, 1, 8, 8)), Pairs(torch.zeros(2, 1, 8, 8))), "cnn"),
+    ],
+)
+def test_the_model_follows_from_the_data_where_none_is_named(source, model):
+    assert default_model(source) == model

@@ -1,9 +1,12 @@
 """Tables of numbers: header, label column, rows by the line on which they stand."""
 
+import gzip
+
 import numpy as np
 import pytest
 
 from surefoot.data.load import inspect, load
+from surefoot.data.table import is_table
 from surefoot.errors import DataError
 
 
@@ -117,3 +120,20 @@ def test_the_separator_is_not_one_within_quotes(text, label, tmp_path):
     data = load(table(tmp_path, text), label=label, validation=0)
     assert data.train.x.tolist() == [[1.5, 2], [2, 3]]
     assert data.outputs == 2
+
+
+@pytest.mark.parametrize("name", ["t.csv", "T.CSV", "t.tsv", "t.csv.gz", "t.Tsv.GZ"])
+def test_a_table_may_be_compressed(name, tmp_path):
+    text = "a\tb\ty\n1\t2\tx\n3\t4\tz\n".replace("\t", "\t" if "tsv" in name.lower() else ",")
+    content = ("\ufeff" + text).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    data = load(tmp_path / name, label="y", validation=0)
+    assert (data.classes, data.train.x.tolist()) == (("x", "z"), [[1, 2], [3, 4]])
+    assert is_table(tmp_path / name)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-12], lambda b: b"a,b\n1,2\n", lambda b: b[:20] + bytes(9) + b[29:]])
+def test_a_damaged_archive_is_named(damage, tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(damage(gzip.compress(rows(50, 0, 1).encode())))
+    with pytest.raises(DataError, match=r"t\.csv\.gz: .*(whole|UTF-8|table)"):
+        load(tmp_path / "t.csv.gz")

@@ -1,5 +1,7 @@
 """What people have becomes batches of the model's kind; what cannot be read is an error in its place."""
 
+import gzip
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from surefoot.data import images
 from surefoot.errors import DataError
 from surefoot.inference.inputs import as_channels
 from surefoot.inference.predict import predict
+from surefoot.training.open import train
 
 from .conftest import COLOURS, save_images
 
@@ -86,8 +89,9 @@ def test_a_table_is_predicted_with_or_without_header_and_labels(table, tmp_path)
     expected = predict(result, numbers).outputs
     (tmp_path / "bare.csv").write_text("".join(f"{a},{b}\n" for a, b, _ in rows))
     (tmp_path / "header.tsv").write_text("a\tb\n" + "\n".join(f"{a}\t{b}" for a, b, _ in rows))
+    (tmp_path / "bare.csv.gz").write_bytes(gzip.compress((tmp_path / "bare.csv").read_bytes()))
     (tmp_path / "labels.csv").write_text("colour;a;b\n" + "\n".join(f"{c};{a};{b}" for a, b, c in rows))
-    for name, first in (("bare.csv", 1), ("header.tsv", 2), ("labels.csv", 2)):
+    for name, first in (("bare.csv", 1), ("bare.csv.gz", 1), ("header.tsv", 2), ("labels.csv", 2)):
         predictions = predict(result, tmp_path / name)
         assert predictions.names[0] == f"{tmp_path / name}:{first}"
         np.testing.assert_array_equal(predictions.outputs, expected)
@@ -136,6 +140,19 @@ def test_a_table_that_does_not_fit_is_refused(table, tmp_path, text, words):
 def test_arrays_that_do_not_fit_are_refused(digits, inputs, words):
     with pytest.raises(DataError, match=words):
         predict(digits, inputs)
+
+
+@pytest.mark.parametrize("shape", [(10, 2), (10, 1, 1), (1, 2), (0, 1)])
+def test_other_than_the_models_features_are_refused(shape, tmp_path):
+    x = np.arange(32.0)
+    result = train((x, x > 16), epochs=1, batch_size=8, runs_dir=tmp_path)
+    assert len(predict(result, x)) == len(predict(result, x[:, None])) == 32
+    assert len(predict(result, 3.0)) == 1
+    with pytest.raises(DataError):
+        predict(result, np.zeros(shape))
+    np.savez(tmp_path / "x.npz", x=np.zeros(shape))
+    with pytest.raises(DataError):
+        predict(result, tmp_path / "x.npz")
 
 
 def test_a_damaged_npz_and_a_folder_without_images_are_refused(digits, tmp_path):

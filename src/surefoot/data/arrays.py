@@ -61,6 +61,19 @@ def read(source: Any, problems: Problems, target: str = "classes") -> Raw:
     return _raw("arrays", parts, problems, target, classes, many)
 
 
+def kind_of(source: Any) -> Literal["images", "numbers"]:
+    """Return of what kind the examples of Python objects are, by the first part, or by the first of its Dataset."""
+    first: Any = next(iter(_by_part(source).values()), None)
+    if _is_pair(first):
+        x = _array(first[0], "x", Problems("arrays"))
+        return "numbers" if x is None else _kind(x)
+    try:
+        with seeds.torch_stream(0, "read-dataset"):
+            return _kind(_value_array(first[0][0])[None])
+    except Exception:  # the user's code: reading all of it will name the example
+        return "images"
+
+
 def _classes_of(dataset: Any) -> tuple[str, ...] | None:
     """Return the names of the classes where the Dataset has them, as torchvision's do in `classes`."""
     classes = getattr(dataset, "classes", None)

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data import cifar, digits
+from surefoot.data import cifar, digits, table
 from surefoot.data.batches import image_statistics, number_statistics
 from surefoot.data.check import SHOWN, Problems, Target, examine
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
 from surefoot.data.named import NAMED
 from surefoot.data.store import sha256
+from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
 
 VALIDATION = 0.1
@@ -66,6 +67,21 @@ def load(
     raw = examine(raw, target, problems)
     problems.raise_any()
     return _assembled(raw, validation, seed)
+
+
+def default_model(source: Any) -> str:
+    """Return the shipped model for data where none is named: mlp for a table, an .npz or arrays of numbers, else cnn.
+
+    >>> default_model("digits"), default_model("a.csv.gz"), default_model((np.zeros((4, 2)), [0, 1, 0, 1]))
+    ('cnn', 'mlp', 'mlp')
+    """
+    if isinstance(source, (str, Path)):
+        return "mlp" if is_table(Path(source)) or Path(source).suffix.lower() == ".npz" else "cnn"
+    if isinstance(source, DataSet):
+        return "mlp" if source.kind == "numbers" else "cnn"
+    from surefoot.data import arrays
+
+    return "mlp" if arrays.kind_of(source) == "numbers" else "cnn"
 
 
 @dataclass(frozen=True)
@@ -150,9 +166,7 @@ def _read_path(path: Path, problems: Problems, image_size: int | None, label: st
         from surefoot.data import arrays
 
         return arrays.read_npz(path, problems, target)
-    if path.suffix.lower() in (".csv", ".tsv"):
-        from surefoot.data import table
-
+    if is_table(path):
         return table.read(path, problems, label, target)
     raise DataError(f"{path}", "data is a folder of images by class, an .npz or a .csv", "convert it to one of these")
 
@@ -172,14 +186,13 @@ def _path(source: str | Path) -> Path:
 
 def _check_settings(source: str | Path, **settings: object) -> None:
     """Raise ConfigError for a setting that this source would not read."""
-    suffix = Path(source).suffix.lower()
     reads = {
         "data_dir": (source == "cifar10", "only cifar10 is looked for in data_dir"),
         "image_size": (
             source not in NAMED and Path(source).expanduser().is_dir(),
             "only a folder's images are resized",
         ),
-        "label": (source not in NAMED and suffix in (".csv", ".tsv"), "only a .csv has a label column"),
+        "label": (source not in NAMED and is_table(Path(source)), "only a .csv has a label column"),
     }
     for name, value in settings.items():
         if value is not None and not reads[name][0] and (source in NAMED or Path(source).expanduser().exists()):

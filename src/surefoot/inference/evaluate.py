@@ -16,6 +16,7 @@ from surefoot.data.check import Problems
 from surefoot.data.dataset import DataSet, Part, RawPart, Source
 from surefoot.data.load import load, read
 from surefoot.data.named import NAMED
+from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
 from surefoot.inference.inputs import as_channels
 from surefoot.record import store
@@ -186,7 +187,7 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
         problems,
         data_dir=data_dir,
         image_size=height if path is not None and path.is_dir() and height == width else None,
-        label=config.label if path is not None and path.suffix.lower() in (".csv", ".tsv") else None,
+        label=config.label if path is not None and is_table(path) else None,
         target=config.target,
     )
     problems.raise_any()

@@ -19,13 +19,12 @@ from torch import Tensor
 
 from surefoot.data import images
 from surefoot.data.folder import SUFFIXES
-from surefoot.data.table import read_unlabelled
+from surefoot.data.table import is_table, read_unlabelled
 from surefoot.errors import DataError
 
 BATCH_EXAMPLES = 256
 """Examples read and predicted at once: at 224 pixels 38 MB of colour images. Chosen by hand."""
 
-TABLES = (".csv", ".tsv")
 _NOT_FINITE = "it holds a value that is not finite"
 
 
@@ -73,7 +72,7 @@ def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
     if isinstance(inputs, Sequence) and inputs and all(isinstance(each, (str, os.PathLike)) for each in inputs):
         yield from _of_paths([Path(each) for each in inputs], expected)
     else:
-        yield from _of_array(_plain(inputs), expected, "", "inputs")
+        yield from _of_array(_plain(inputs, "inputs"), expected, "", "inputs")
 
 
 def as_channels(x: Tensor, channels: int) -> Tensor:
@@ -94,7 +93,7 @@ def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
     for path in paths:
         if path.is_dir():
             waiting += _images_below(path)
-        elif path.is_file() and path.suffix.lower() in (".npz", *TABLES):
+        elif path.is_file() and (path.suffix.lower() == ".npz" or is_table(path)):
             yield from _of_images(waiting, expected)
             waiting = []
             yield from _of_npz(path, expected) if path.suffix.lower() == ".npz" else _of_table(path, expected)
@@ -156,7 +155,7 @@ def _of_npz(path: Path, expected: Expected) -> Iterator[Inputs]:
         raise DataError(
             f"{path}: {error}", "it must be a whole .npz of numbers", "write it again with numpy.savez"
         ) from None
-    yield from _of_array(x, expected, f"{path}:", str(path))
+    yield from _of_array(_plain(x, str(path)), expected, f"{path}:", str(path))
 
 
 def _of_table(path: Path, expected: Expected) -> Iterator[Inputs]:
@@ -180,7 +179,7 @@ def _of_array(given: np.ndarray, expected: Expected, prefix: str, title: str) ->
         yield Inputs(names, tuple(None if good else _NOT_FINITE for good in finite.tolist()), piece[finite])
 
 
-def _plain(given: Any) -> np.ndarray:
+def _plain(given: Any, title: str) -> np.ndarray:
     """Return whatever was given as an array of numbers with at least one dimension."""
     if isinstance(given, Tensor):
         given = given.detach().cpu()
@@ -189,13 +188,13 @@ def _plain(given: Any) -> np.ndarray:
         array = np.asarray(given)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"inputs of type {type(given).__name__}: {error}",
+            f"{title} of type {type(given).__name__}: {error}",
             "inputs are an array, a tensor or paths",
             "make them alike",
         ) from None
     if array.dtype.kind not in "biuf" or array.size == 0:
         raise DataError(
-            f"inputs of type {array.dtype} and shape {array.shape}",
+            f"{title} of type {array.dtype} and shape {array.shape}",
             "inputs hold numbers of at least one example, or paths",
             "check what was given",
         )
@@ -204,7 +203,7 @@ def _plain(given: Any) -> np.ndarray:
 
 def _numbers(given: np.ndarray, expected: Expected, title: str) -> Tensor:
     shape = expected.shape
-    for candidate in (given, given[None], given.reshape(-1, 1)):
+    for candidate in (given, given[None], *([given.reshape(-1, 1)] if given.ndim < 2 else [])):
         if candidate.ndim > 0 and candidate.shape[1:] == shape:
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named
                 return torch.from_numpy(candidate.astype(np.float32))
