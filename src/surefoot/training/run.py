@@ -31,13 +31,14 @@ _SLICE_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: what it came to, its record, and the trained model."""
+    """A finished run: what it came to, its record, the trained model, and what is to be said of how it was opened."""
 
     summary: dict[str, Any]
     record: Record
     config: Config
     model: nn.Module
     folder: Path
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -125,7 +126,7 @@ class Run:
         model = kept.model
         checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")
         record = Record(rows=tuple(self.rows), outcome=outcome)
-        return Result(summary=summary, record=record, config=self.config, model=model.eval(), folder=self.folder)
+        return Result(summary, record, self.config, model.eval(), self.folder, tuple(self.notes))
 
     def close(self) -> None:
         """Free the run's folder for other processes."""

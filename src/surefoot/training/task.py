@@ -388,7 +388,7 @@ def _mixes(task: Task, shape: Sequence[int]) -> bool | None:
                 found.append(torch.autograd.grad(task.loss(outputs, targets).mean(), outputs)[0][0])
         except Exception:  # the loss may be anyone's, and raise anything
             return None
-    return not torch.allclose(*found, equal_nan=True)
+    return not torch.allclose(found[0], found[1], equal_nan=True)
 
 
 def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
