@@ -19,7 +19,14 @@ from surefoot.record.progress import Progress, ProgressFile
 from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
 from surefoot.training import checkpoint
-from surefoot.training.evaluate import Evaluation, evaluate_part, may_be_scored, write_scored
+from surefoot.training.evaluate import (
+    Evaluation,
+    ends_in_probabilities,
+    evaluate_part,
+    logits_of,
+    may_be_scored,
+    write_scored,
+)
 from surefoot.training.loop import advance, start
 from surefoot.training.state import State
 from surefoot.training.task import Task
@@ -117,9 +124,10 @@ class Run:
         with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
             outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
             judged = evaluate_part(self.task, kept.model, kept.weights, test, outputs) if test is not None else None
+            probable = ends_in_probabilities(self.task, kept.model, kept.weights)
         if outputs and test is not None:
-            write_scored(self.folder, self.task, test, outputs)
-        save_weights(self.folder, self.config, self.task, kept)
+            write_scored(self.folder, self.task, test, [(logits_of(o), y) for o, y in outputs] if probable else outputs)
+        save_weights(self.folder, self.config, self.task, kept, probabilities=probable)
         summary = _summary(self, outcome, kept, judged)
         store.write_json(self.folder / store.RESULT, summary)
         ProgressFile(self.folder).remove()
