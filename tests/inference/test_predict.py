@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from small import images
+from torch import nn
 
+import surefoot
+from surefoot.data.batches import fetch
 from surefoot.inference.predict import predict
+from surefoot.record.scores import read_scores
 
 COLOURS = ("red", "green", "blue")
 
@@ -40,3 +46,35 @@ def test_numbers_are_predicted_for_a_regression(line):
     broken = x.copy()
     broken[3] = np.inf
     assert [i for i, error in enumerate(predict(result, broken).errors) if error] == [3]
+
+
+class Ending(nn.Module):
+    def __init__(self, end):
+        super().__init__()
+        self.head, self.end = nn.Linear(192, 3), end
+
+    def forward(self, x):
+        return self.end(self.head(x.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("end", "loss"),
+    [
+        (nn.Softmax(1), lambda p, t: F.nll_loss(p.clamp_min(1e-9).log(), t)),
+        (nn.Softmax(1), lambda p, t: ((p - F.one_hot(t, 3)) ** 2).sum(1)),
+        (nn.LogSoftmax(1), nn.NLLLoss()),
+        (nn.Identity(), nn.CrossEntropyLoss()),
+    ],
+)
+def test_a_model_gives_the_probabilities_that_it_ends_in(end, loss, tmp_path):
+    result = surefoot.train(images(), Ending(end), loss=loss, epochs=5, lr=0.1, batch_size=10, runs_dir=tmp_path)
+    test = images().test
+    with torch.no_grad():
+        x, y = fetch(images(), test, np.arange(len(test)), seed=0)
+        outputs = result.model(x).double()
+    expected = outputs if isinstance(end, nn.Softmax) else outputs.softmax(1)
+    assert expected.max() > 0.5
+    np.testing.assert_allclose(surefoot.predict(result, test.x).outputs, expected.numpy(), rtol=1e-5)
+    scores = surefoot.evaluate(result, images())
+    assert scores.loss == pytest.approx(-float(expected[range(len(y)), y].log().mean()), abs=1e-6)
+    assert read_scores(result.folder)["loss"] == pytest.approx(scores.loss, abs=1e-6)

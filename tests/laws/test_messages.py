@@ -515,6 +515,7 @@ def answer(case: Case, home: Path) -> Answer:
     err = re.sub(r"^(?:reading |step \d, ).*\n", "", err, flags=re.MULTILINE)  # progress of `check`
     message = re.sub(r"^surefoot: ", "", err.strip(), flags=re.MULTILINE)
     message = message.replace(str(cache), "CACHE").replace(str(folder), "HERE")
+    message = re.sub(r"(?<=its result of ).*", "10:46, 28 November 2026", message)
     message = re.sub(r"(CACHE|HERE/cache)/images/\w+", r"\1/images/...", message)  # a hash of where the images lie
     return Answer(code, message, sorted({name for name, _ in before.items() ^ after.items()}))
 

@@ -114,7 +114,7 @@ def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, 
 
 
 def _train(config: Config, name: str | None, runs_dir: Path, output: Output) -> int:
-    if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
+    if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file() and ":" not in config.model:
         return _finished(config, runs_dir / name, as_json=output.as_json)
     from surefoot.training.open import open_run
 
@@ -199,7 +199,7 @@ def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
             "it must be as the run wrote it",
             "restore it from a copy, or remove it: the same command then writes it again",
         )
-    print(f"{folder} is finished; this is its result", file=sys.stderr)
+    print(f"{folder} is finished; this is its result of {store.finished_at(folder)}", file=sys.stderr)
     print_result(summary, read_stored(read_run(folder)), as_json=as_json)
     return 0 if summary["outcome"] == "finished" else 1
 

@@ -23,7 +23,7 @@ from surefoot.record import store
 from surefoot.record.scores import Scores, class_scores, number_scores
 from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.seeds import torch_stream
-from surefoot.training.evaluate import outputs_of
+from surefoot.training.evaluate import logits_of, outputs_of
 from surefoot.training.run import Result
 from surefoot.training.task import Task, machine
 from surefoot.training.weights import Trained, load_trained
@@ -39,12 +39,16 @@ class FinishedRun:
     task: Task
 
     def outputs(self, part: Part) -> tuple[Tensor, Tensor]:
-        """Return the model's outputs [N, ...] in fp32 and the targets [N, ...] for a part, on the CPU."""
+        """Return the model's outputs [N, ...] in fp32 and the targets [N, ...] for a part, on the CPU.
+
+        Of a classifier that gives probabilities they are their logarithms.
+        """
         model, place = self.task.template, self.task.machine
         placed = replace(part, x=place.place(part.x), y=place.place(part.y))
         with place.computing(), torch_stream(self.task.seed, "test"):
             pairs = [(o.cpu(), y.cpu()) for o, y in outputs_of(self.task, model, model.state_dict(), placed)]
-        return torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
+        outputs, targets = torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
+        return logits_of(outputs) if self.trained.information.get("probabilities") else outputs, targets
 
 
 def finished_run(

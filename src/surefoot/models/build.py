@@ -70,7 +70,7 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
     name = model if isinstance(model, str) else getattr(model, "__name__", "the factory")
     if isinstance(model, str) and model in SHIPPED:
         _check_shape(model, input_shape)
-    factory = _factory(model) if isinstance(model, str) else model
+    factory = factory_of(model) if isinstance(model, str) else model
     with torch_stream(seed, "init"):
         try:
             built = factory(**_arguments(factory, input_shape, outputs))
@@ -93,7 +93,8 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
     return built
 
 
-def _factory(name: str) -> Factory:
+def factory_of(name: str) -> Factory:
+    """Return the factory of a shipped name or of "package.module:factory"."""
     if name in SHIPPED:
         return SHIPPED[name].factory
     if ":" not in name:

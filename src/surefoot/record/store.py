@@ -29,6 +29,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -77,6 +78,11 @@ def flush_folder(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file as `write_bytes` does."""
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def finished_at(folder: Path) -> str:
+    """Return when the result of a run was written, in local time, in words."""
+    return f"{datetime.fromtimestamp((folder / RESULT).stat().st_mtime):%H:%M, %d %B %Y}"
 
 
 def read_json(path: Path) -> Any:

@@ -87,18 +87,23 @@ class Journal:
             append_lines(self.folder / name, (value.to_dict() for value in values), durable=True)
 
 
-def open_journal(folder: Path, data_fingerprint: str) -> Journal:
+def open_journal(folder: Path, data_fingerprint: str, identity: Mapping[str, str] | None = None) -> Journal:
     """Return the journal of a folder, with all that earlier calls have left. A line that a kill cut short is dropped.
 
     Args:
         folder: of the search.
         data_fingerprint: SHA-256 over the data, which must be that of the earlier calls.
+        identity: of the task, see `training.identity`; kept beside it, and not compared here.
 
     Raises:
         CheckpointError: it was written by another version, a line before the last is damaged, or trials are missing.
         ConfigError: the data has changed.
     """
-    about = {"format": FORMAT, "data_fingerprint": data_fingerprint}
+    about = {
+        "format": FORMAT,
+        "data_fingerprint": data_fingerprint,
+        **({"identity": dict(identity)} if identity else {}),
+    }
     there = store.read_json(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else {}
     begun = bool(there) or (folder / store.DECISIONS).is_file()
     if begun and (not isinstance(there, dict) or there.get("format") != FORMAT):

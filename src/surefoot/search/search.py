@@ -33,6 +33,7 @@ from surefoot.search.journal import Journal, open_journal
 from surefoot.search.moves import Conclude, Done
 from surefoot.search.procedure import next_move
 from surefoot.settings import differences, from_dict, to_dict
+from surefoot.training.identity import another, differing, identity
 from surefoot.training.open import Objects, make_task, open_run, run_place
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result, Run
@@ -204,12 +205,21 @@ def open_search(
                 f"{folder} is a run that was not tuned", "a search has a folder of its own", "choose another name"
             )
         task = _task(config, objects)
-        journal = open_journal(folder, task.data.fingerprint)
+        here = identity(task)
+        if begun:
+            _check_identity(folder, here)
+        journal = open_journal(folder, task.data.fingerprint, here)
         if not begun:
             store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
             store.write_bytes(folder / store.TUNE, asked(config, terms).encode())
         search = _search(config, terms, objects, task, journal, engine)
         return dataclasses.replace(search, folder=folder, command=command, _lock=cleaner.pop_all())
+
+
+def _check_identity(folder: Path, here: dict[str, str]) -> None:
+    there = store.read_json(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else None
+    if isinstance(there, dict) and (changed := differing(there.get("identity", {}), here)):
+        raise another(folder, changed)
 
 
 def _task(config: Config, objects: Objects) -> Task:

@@ -35,6 +35,7 @@ from surefoot.record.run import truncate_rows
 from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_toml
 from surefoot.training import checkpoint
+from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Loss, Task, task
@@ -156,7 +157,8 @@ def open_run(
         command: what to write down as the command.
 
     Raises:
-        ConfigError: settings cannot be used, or differ from those of the run of that name.
+        ConfigError: settings cannot be used, or they, the data, model, loss or augmentation differ from those of the
+            run of that name.
         CheckpointError: the run is held by another process, or cannot be loaded.
         DataError: the data cannot be used.
 
@@ -182,10 +184,12 @@ def open_run(
         config = _resolved(config, work)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
         if begun:
-            _check_data(folder, work)
+            told = _check_identity(folder, work)
         else:
             _identify(folder, config, work, command)
+            told = []
         state, notes = checkpoint.load_newest(folder, work)
+        notes += told
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
@@ -294,13 +298,32 @@ def _resolved(config: Config, work: Task) -> Config:
     return dataclasses.replace(config, device=str(place.device), precision=place.precision, threads=place.threads)
 
 
-def _check_data(folder: Path, work: Task) -> None:
-    if store.read_json(folder / store.ENVIRONMENT).get("data_fingerprint") != work.data.fingerprint:
+def _check_identity(folder: Path, work: Task) -> list[str]:
+    """Return what is to be said of a run that is opened again.
+
+    Weights of a module that was built anew differ by chance; an unfinished run goes on with those of its checkpoint.
+
+    Raises:
+        ConfigError: its data, its model's code, its loss or its augmentation is another now; or its initial weights
+            are, and it is finished.
+    """
+    environment = store.read_json(folder / store.ENVIRONMENT)
+    if environment.get("data_fingerprint") != work.data.fingerprint:
         raise ConfigError(
             f"the data of {folder} has changed since the run began",
             "a run keeps its data from beginning to end",
             "restore the data, or choose another name",
         )
+    here, finished = identity(work), (folder / store.RESULT).is_file()
+    changed = differing(environment.get("identity", here), here)
+    if not finished and not any((folder / store.CHECKPOINTS).glob("step-*")):
+        store.write_json(folder / store.ENVIRONMENT, environment | {"identity": here})  # nothing of it is left
+        return []
+    if changed and (finished or changed != [WEIGHTS]):
+        raise another(folder, changed)
+    if changed:
+        return ["the initial weights given here differ from those there; it goes on with those of its checkpoint"]
+    return [f"nothing was trained: this is the finished run of {store.finished_at(folder)}"] if finished else []
 
 
 def _identify(folder: Path, config: Config, work: Task, command: str) -> None:
@@ -313,6 +336,7 @@ def _identify(folder: Path, config: Config, work: Task, command: str) -> None:
         "system": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
         "data_fingerprint": work.data.fingerprint,
+        "identity": identity(work),
         **checkpoint.fingerprint(work),
     }
     store.write_json(folder / store.ENVIRONMENT, environment)

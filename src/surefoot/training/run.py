@@ -19,7 +19,14 @@ from surefoot.record.progress import Progress, ProgressFile
 from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
 from surefoot.training import checkpoint
-from surefoot.training.evaluate import Evaluation, evaluate_part, may_be_scored, write_scored
+from surefoot.training.evaluate import (
+    Evaluation,
+    ends_in_probabilities,
+    evaluate_part,
+    logits_of,
+    may_be_scored,
+    write_scored,
+)
 from surefoot.training.loop import advance, start
 from surefoot.training.state import State
 from surefoot.training.task import Task
@@ -31,13 +38,14 @@ _SLICE_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: what it came to, its record, and the trained model."""
+    """A finished run: what it came to, its record, the trained model, and what is to be said of how it was opened."""
 
     summary: dict[str, Any]
     record: Record
     config: Config
     model: nn.Module
     folder: Path
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -116,16 +124,17 @@ class Run:
         with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
             outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
             judged = evaluate_part(self.task, kept.model, kept.weights, test, outputs) if test is not None else None
+            probable = ends_in_probabilities(self.task, kept.model, kept.weights)
         if outputs and test is not None:
-            write_scored(self.folder, self.task, test, outputs)
-        save_weights(self.folder, self.config, self.task, kept)
+            write_scored(self.folder, self.task, test, [(logits_of(o), y) for o, y in outputs] if probable else outputs)
+        save_weights(self.folder, self.config, self.task, kept, probabilities=probable)
         summary = _summary(self, outcome, kept, judged)
         store.write_json(self.folder / store.RESULT, summary)
         ProgressFile(self.folder).remove()
         model = kept.model
         checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")
         record = Record(rows=tuple(self.rows), outcome=outcome)
-        return Result(summary=summary, record=record, config=self.config, model=model.eval(), folder=self.folder)
+        return Result(summary, record, self.config, model.eval(), self.folder, tuple(self.notes))
 
     def close(self) -> None:
         """Free the run's folder for other processes."""

@@ -42,7 +42,7 @@ class Trained:
     information: dict[str, Any]
 
 
-def save_weights(folder: Path, config: Config, task: Task, state: State) -> None:
+def save_weights(folder: Path, config: Config, task: Task, state: State, *, probabilities: bool = False) -> None:
     """Write `model.safetensors` and then `model.json`, which holds its hash."""
     extra, tensors = packed_extra_state(state.model)
     content = tensor_bytes(state.weights | tensors)
@@ -60,6 +60,7 @@ def save_weights(folder: Path, config: Config, task: Task, state: State) -> None
             "mean": data.mean.tolist(),
             "std": data.std.tolist(),
             "sha256": hashlib.sha256(content).hexdigest(),
+            **({"probabilities": True} if probabilities else {}),
             **({"extra_state": extra} if extra else {}),
         },
     )

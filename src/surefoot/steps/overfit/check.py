@@ -26,8 +26,7 @@ from surefoot.steps.follow import follow, rate_plan
 from surefoot.steps.overfit.judge import Facts, Sample, beyond, judge, loss_enough
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
-from surefoot.steps.wiring.measure import are_probabilities
-from surefoot.training.evaluate import outputs_of
+from surefoot.training.evaluate import are_probabilities, outputs_of
 from surefoot.training.loop import advance, start
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member

@@ -16,6 +16,7 @@ from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.seeds import generator, torch_stream
 from surefoot.steps.wiring.judge import Descent, Facts, Fit, LossKind, Modes, Reach, Rectifier
+from surefoot.training.evaluate import are_probabilities
 from surefoot.training.task import Machine, Task
 
 BATCH = 128
@@ -26,9 +27,6 @@ _LEAST = 16
 look at in batches of 128. Chosen by hand."""
 _CLOSE = 1e-4
 """Relative difference below which two float32 losses are one. Chosen by hand, a hundred times their rounding."""
-_ROUNDING = 2e-2
-"""How far the sum of a softmax may be from 1: bfloat16 is off by up to 0.4 %, and the exponential of
-its -7 by 1.6 %. Chosen by hand."""
 _WARMING = 10
 """Forward passes that fill batch norm's statistics before both modes are compared. Chosen by hand."""
 _REACH_BATCHES = 3
@@ -99,15 +97,6 @@ def loss_or_nan(task: Task, outputs: Tensor, y: Tensor) -> float:
         return float(task.mean_loss(outputs, y))
     except Exception:
         return math.nan
-
-
-def are_probabilities(outputs: Tensor) -> bool:
-    """Return whether every row of outputs, [B, C, ...], is at least 0 and sums to 1.
-
-    >>> [are_probabilities(torch.tensor([row])) for row in ([0.2, 0.8], [1.2, -0.2], [0.2, 0.9])]
-    [True, False, False]
-    """
-    return bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() <= _ROUNDING).all())
 
 
 def measure_fit(data: DataSet, template: nn.Module, machine: Machine, seed: int) -> Fit:
