@@ -54,11 +54,7 @@ def read(path: Path, problems: Problems, label: str | None = None, target: str =
         ConfigError: there is no column of that name.
     """
     lines, rows = _rows(path)
-<<<<<<< HEAD
-    header = label in {cell.strip() for cell in rows[0]} or _is_header(rows, problems)
-=======
     header = label in [cell.strip() for cell in rows[0]] or _is_header(rows, problems)
->>>>>>> f1
     names = [cell.strip() for cell in rows[0]] if header else [f"column {i + 1}" for i in range(len(rows[0]))]
     column = _label_column(path, names, label, header)
     if len(names) < 2:
@@ -106,11 +102,7 @@ def read_unlabelled(path: Path, width: int, label: str | None = None) -> tuple[l
         DataError: the file is no table, is empty, or has other than D columns.
     """
     lines, rows = _rows(path)
-<<<<<<< HEAD
-    header = len(rows) > 1 and (label in {cell.strip() for cell in rows[0]} or _are_names(rows, len(rows[0])))
-=======
     header = len(rows) > 1 and (label in [cell.strip() for cell in rows[0]] or _are_names(rows, len(rows[0])))
->>>>>>> f1
     names = [cell.strip() for cell in rows[0]]
     if header:
         lines, rows = lines[1:], rows[1:]

@@ -103,12 +103,8 @@ def tune(
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": list(augment) if isinstance(augment, Sequence) else None,
     }
-<<<<<<< HEAD
     given = {**settings, **(fixed or {})}
-    start, terms = asked_for(words, given, config, budget, force=force, standard_loss=loss is None)
-=======
-    start, terms = asked_for(words, {**settings, **(fixed or {})}, config, budget, force=force, source=data)
->>>>>>> f1
+    start, terms = asked_for(words, given, config, budget, force=force, source=data, standard_loss=loss is None)
     place = runs_dir if final else None
     with open_search(start, terms, name=name, runs_dir=place, objects=objects, engine=engine) as search:
         while not search.done:
@@ -132,11 +128,8 @@ def asked_for(
     budget: str | float,
     *,
     force: bool,
-<<<<<<< HEAD
-    standard_loss: bool = True,
-=======
     source: Any = None,
->>>>>>> f1
+    standard_loss: bool = True,
 ) -> tuple[Config, Terms]:
     """Return the configuration to start from, and the terms: what was given by name stays as it was given.
 
@@ -146,21 +139,13 @@ def asked_for(
         file: a TOML file of settings to start from, which are not fixed.
         budget: as in `tune`.
         force: as in `tune`.
-<<<<<<< HEAD
-        standard_loss: as in `training.open.resolve`.
-=======
-        source: the data itself, as in `resolve`.
->>>>>>> f1
+        source, standard_loss: as in `training.open.resolve`.
 
     Raises:
         ConfigError: an unknown name or a bad value.
     """
-<<<<<<< HEAD
     given = merged(read_toml(file) if file else {}, nested({**words, **settings}))
-    start = resolve(given, standard_loss=standard_loss)
-=======
-    start = resolve(merged(read_toml(file) if file else {}, nested({**words, **settings})), source)
->>>>>>> f1
+    start = resolve(given, source, standard_loss=standard_loss)
     fields = flat_settings()
     fixed = frozenset(
         name for name, value in settings.items() if value is not None and fields[name].path[0] == "recipe"

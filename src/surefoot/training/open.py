@@ -90,11 +90,7 @@ def train(
         "augment": list(augment) if isinstance(augment, Sequence) else None,
     }
     file = read_toml(config) if config else {}
-<<<<<<< HEAD
-    chosen = resolve(merged(file, nested(words | settings)), standard_loss=loss is None)
-=======
-    chosen = resolve(merged(file, nested(words | settings)), data)
->>>>>>> f1
+    chosen = resolve(merged(file, nested(words | settings)), data, standard_loss=loss is None)
     objects = Objects(
         data=None if isinstance(data, str | Path) else data,
         model=None if isinstance(model, str) else model,
@@ -107,36 +103,23 @@ def train(
         return run.finish()
 
 
-<<<<<<< HEAD
-def resolve(given: dict[str, Any], *, standard_loss: bool = True) -> Config:
-    """Return the configuration for what was given, over the shipped settings for its data and model.
-
-    Args:
-        given: nested settings.
-        standard_loss: whether the loss is the built-in one; label smoothing of shipped settings is of that alone.
-=======
-def resolve(given: dict[str, Any], source: Any = None) -> Config:
+def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = True) -> Config:
     """Return the configuration for what was given, over the shipped settings for its data and model.
 
     Args:
         given: settings as nested values.
         source: the data itself where it is no name or path: the model follows from it where none is named.
->>>>>>> f1
+        standard_loss: whether the loss is the built-in one; label smoothing of shipped settings is of that alone.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
     """
     data = str(given.get("data", "digits"))
-<<<<<<< HEAD
-    model = str(given.get("model", "mlp" if Path(data).suffix in (".csv", ".npz") else "cnn"))
+    model = str(given.get("model") or default_model(data if source is None else source))
     shipped = default_settings(data, model)
     if not standard_loss:
         shipped.get("recipe", {}).pop("label_smoothing", None)
     return from_dict(Config, merged({"data": data, "model": model}, shipped, given))
-=======
-    model = str(given.get("model") or default_model(data if source is None else source))
-    return from_dict(Config, merged({"data": data, "model": model}, default_settings(data, model), given))
->>>>>>> f1
 
 
 def open_run(
