@@ -118,3 +118,19 @@ def test_a_file_that_changes_its_size_between_looking_and_decoding_is_named(pets
 
 def test_every_suffix_of_a_loose_image_can_be_decoded():
     assert {suffix.lstrip(".").upper() for suffix in folder.SUFFIXES} >= {"PNG", "JPG", "WEBP", "TIFF"}
+
+
+def test_a_folder_that_is_linked_into_a_class_is_read(tmp_path):
+    for name in ("cats", "dogs", "more"):
+        (tmp_path / "elsewhere" / name).mkdir(parents=True)
+        for i in range(2):
+            levels = np.random.default_rng(len(name) + 9 * i + ord(name[0])).integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(levels).save(tmp_path / "elsewhere" / name / f"{i}.png")
+    (tmp_path / "pets" / "cats").mkdir(parents=True)
+    (tmp_path / "pets" / "dogs").symlink_to(tmp_path / "elsewhere" / "dogs")
+    (tmp_path / "pets" / "cats" / "0").symlink_to(tmp_path / "elsewhere" / "cats")
+    (tmp_path / "pets" / "cats" / "1").symlink_to(tmp_path / "elsewhere" / "more")
+    (tmp_path / "elsewhere" / "more" / "round").symlink_to(tmp_path / "pets" / "cats")
+    data = load(tmp_path / "pets", validation=0)
+    names = [data.train.name_of(i) for i in range(6)]
+    assert names == ["cats/0/0.png", "cats/0/1.png", "cats/1/0.png", "cats/1/1.png", "dogs/0.png", "dogs/1.png"]

@@ -124,3 +124,15 @@ def test_labels_that_do_not_begin_at_0_are_matched_by_name(names, tmp_path):
     assert set(predict(result, x).labels) == set(map(str, names))
     with pytest.raises(DataError, match="knows no class '0'"):
         evaluate(result, (x, 0 * y))
+
+
+def test_columns_of_a_table_are_matched_by_name(table, tmp_path):
+    result, file = table
+    rows = [line.split(",") for line in file.read_text().splitlines()[1:]]
+    for name, order in (("same", (0, 1, 2)), ("swapped", (1, 0, 2)), ("label first", (2, 1, 0))):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("".join(",".join(np.array(row)[list(order)]) + "\n" for row in (["a", "b", "colour"], *rows)))
+        assert evaluate(result, path).accuracy == evaluate(result, file).accuracy
+    (tmp_path / "other.csv").write_text("b,c,colour\n1,2,red\n3,4,blue\n")
+    with pytest.raises(DataError, match="has no column 'a'"):
+        evaluate(result, tmp_path / "other.csv")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from surefoot.data import images
 from surefoot.errors import DataError
+from surefoot.inference.evaluate import evaluate
 from surefoot.inference.inputs import as_channels
 from surefoot.inference.predict import predict
 from surefoot.training.open import train
@@ -82,6 +83,26 @@ def test_what_cannot_be_read_is_a_row_with_an_error(digits, test_part, tmp_path)
     )
 
 
+def test_every_file_of_a_folder_is_read_or_named(digits, test_part, tmp_path):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    save_images(test_part, elsewhere, of=("3",))
+    first = next(elsewhere.rglob("*.png")).read_bytes()
+    home.mkdir()
+    for name in ("a.jfif", "b.jpe", "c", "d.JPG", "e.unknown", ".hidden.png", "Thumbs.db"):
+        (home / name).write_bytes(first)
+    (home / "linked").symlink_to(elsewhere / "3")
+    (home / "linked again").symlink_to(home)
+    (home / "f.avif").write_bytes(b"\0\0\0 ftypavif" + bytes(64))
+    (home / "g.txt").write_text("notes")
+    (home / "h.png").symlink_to(home / "nowhere")
+    predictions = predict(digits, home)
+    linked = sorted(home / "linked" / path.name for path in (elsewhere / "3").iterdir())
+    names = ["a.jfif", "b.jpe", "c", "d.JPG", "e.unknown", "f.avif", "g.txt", "h.png"]
+    assert list(predictions.names) == [str(path) for path in sorted([*(home / name for name in names), *linked])]
+    wrong = {name for name, error in zip(predictions.names, predictions.errors, strict=True) if error is not None}
+    assert wrong == {str(home / name) for name in ("f.avif", "g.txt", "h.png")}
+
+
 def test_a_table_is_predicted_with_or_without_header_and_labels(table, tmp_path):
     result, file = table
     rows = [line.split(",") for line in file.read_text().splitlines()[1:6]]
@@ -111,6 +132,70 @@ def test_a_first_row_that_cannot_be_read_is_a_row_with_an_error(table, first, tm
     (tmp_path / "bare.csv").write_text(f"{first}\n1,2\n3,4\n")
     predictions = predict(table[0], tmp_path / "bare.csv")
     assert [error is None for error in predictions.errors] == [False, True, True]
+
+
+def test_columns_of_a_table_are_matched_by_name(table, tmp_path):
+    result, file = table
+    rows = [line.split(",") for line in file.read_text().splitlines()[1:9]]
+    expected = predict(result, np.array([[float(a), float(b)] for a, b, _ in rows])).outputs
+    texts = {
+        "swapped.csv": "b,a\n" + "".join(f"{b},{a}\n" for a, b, _ in rows),
+        "labels.csv": "b;colour;a\n" + "".join(f"{b};{c};{a}\n" for a, b, c in rows),
+        "quoted.tsv": '"b"\t" a "\n' + "".join(f"{b}\t{a}\n" for a, b, _ in rows),
+        "bare.csv": "".join(f"{a},{b}\n" for a, b, _ in rows),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        np.testing.assert_array_equal(predict(result, tmp_path / name).outputs, expected)
+    for header, words in (
+        ("b,A", "has no column 'a'.* a"),
+        ("x,y", "has no column 'a', 'b'"),
+        ("a,b,id", "has an unknown column 'id'"),
+        ("a,b,a", "has twice the column 'a'"),
+        ("a", "has no column 'b'"),
+    ):
+        (tmp_path / "bad.csv").write_text(f"{header}\n{'1,' * header.count(',')}2\n")
+        with pytest.raises(DataError, match=words):
+            predict(result, tmp_path / "bad.csv")
+
+
+class Frame:
+    """As much of a table of pandas' as is read: numbers under the names of their columns."""
+
+    def __init__(self, columns):
+        self.columns, self.values = list(columns), np.stack(list(columns.values()), axis=1)
+
+    def to_numpy(self):
+        return self.values
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+def test_columns_of_a_frame_are_matched_by_name(tmp_path):
+    a, b = np.random.default_rng(0).normal(size=(2, 200))
+    y = a > 0
+    swapped = Frame({"b": b, "a": a})
+    data = {"train": (Frame({"a": a, "b": b}), y), "test": (swapped, y)}
+    result = train(data, "linear", epochs=10, lr=0.5, batch_size=16, runs_dir=tmp_path)
+    assert result.summary["test_accuracy"] > 0.95
+    assert evaluate(result, (swapped, y)).accuracy == result.summary["test_accuracy"]
+    np.testing.assert_array_equal(predict(result, swapped).outputs, predict(result, np.stack([a, b], 1)).outputs)
+    with pytest.raises(DataError, match="inputs: has no column 'a'"):
+        predict(result, Frame({"b": b, "c": a}))
+
+
+def test_names_that_are_numbers_are_names(tmp_path):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(200, 3))
+    lines = [",".join(f"{v:.3f}" for v in row) for row in x]
+    kinds = ["ab"[int(row[0] > 0)] for row in x]
+    text = "400,402,404,variety\n" + "\n".join(f"{line},{kind}" for line, kind in zip(lines, kinds, strict=True))
+    (tmp_path / "t.csv").write_text(text)
+    result = train(str(tmp_path / "t.csv"), "linear", epochs=10, lr=0.5, batch_size=16, runs_dir=tmp_path)
+    (tmp_path / "p.csv").write_text("404,402,400\n" + "\n".join(",".join(reversed(line.split(","))) for line in lines))
+    labels = predict(result, tmp_path / "p.csv").labels
+    assert np.mean([label == kind for label, kind in zip(labels, kinds, strict=True)]) > 0.95
 
 
 @pytest.mark.parametrize(
@@ -155,12 +240,13 @@ def test_other_than_the_models_features_are_refused(shape, tmp_path):
         predict(result, tmp_path / "x.npz")
 
 
-def test_a_damaged_npz_and_a_folder_without_images_are_refused(digits, tmp_path):
+def test_a_damaged_npz_and_an_empty_folder_are_refused(digits, tmp_path):
+    (tmp_path / "empty").mkdir()
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 cut short")
     np.savez(tmp_path / "objects.npz", x=np.array([{}]))
     with (tmp_path / "single.npz").open("wb") as file:
         np.save(file, np.zeros((1, 8, 8), np.uint8))
-    for path in (*tmp_path.glob("*.npz"), tmp_path):
+    for path in (*tmp_path.glob("*.npz"), tmp_path / "empty"):
         with pytest.raises(DataError, match=str(path)):
             predict(digits, path)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from surefoot import seeds
 from surefoot.data import images
 from surefoot.data.check import Problems, coded
-from surefoot.data.dataset import Raw, RawPart, Source
+from surefoot.data.dataset import Raw, RawPart, Source, column_order
 from surefoot.errors import ConfigError, DataError
 
 PARTS = {
@@ -59,6 +59,13 @@ def read(source: Any, problems: Problems, target: str = "classes") -> Raw:
             raise _unusable(f"data of type {type(each).__name__} for {name}")
     many = len(parts) > 1 or isinstance(source, Mapping)
     return _raw("arrays", parts, problems, target, classes, many)
+
+
+def column_names(x: Any) -> tuple[str, ...] | None:
+    """Return the names of the columns of a table of pandas' or polars', if all are text and differ."""
+    columns = getattr(x, "columns", None)
+    names = tuple(columns) if columns is not None and not callable(columns) else ()
+    return names if names and all(isinstance(n, str) for n in names) and len(set(names)) == len(names) else None
 
 
 def kind_of(source: Any) -> Literal["images", "numbers"]:
@@ -234,7 +241,9 @@ def _raw(
     many: bool,
 ) -> Raw:
     parts, kinds = {}, set()
+    features = column_names(next((x for x, _ in pairs.values()), None))
     for part, (x, y) in pairs.items():
+        names = column_names(x)
         x, y = _array(x, f"{part} x" if many else "x", problems), _array(y, f"{part} y" if many else "y", problems)
         if x is None or y is None:
             continue
@@ -245,13 +254,15 @@ def _raw(
                 part, f"x has shape {x.shape}, y {y.shape}", "x and y have one entry per example", "make them alike"
             )
             continue
+        if features is not None and names is not None:
+            x = x[:, column_order(part, names, features)]
         parts[part] = RawPart(x, y, Source(f"{part} row " if many else "row "))
         kinds.add(_kind(x))
     kind = "images" if kinds == {"images"} else "numbers"
     parts = {part: RawPart(_standard(each.x, kind), each.y, each.source) for part, each in parts.items()}
     if target == "classes" and classes is None:
         parts, classes = coded(parts, problems)
-    return Raw(name, parts, classes if target == "classes" else None, kind)
+    return Raw(name, parts, classes if target == "classes" else None, kind, features=features)
 
 
 def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:

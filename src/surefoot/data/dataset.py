@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from surefoot import seeds
 from surefoot.data.store import cache_folder
+from surefoot.errors import DataError, nearest
 
 _IN_MEMORY = 2**30
 """Bytes of a memory-mapped part that are copied into memory by a split; larger ones stay on disk. Chosen by hand."""
@@ -140,6 +142,7 @@ class DataSet:
             are never rescaled. None for classes.
         channels_last: how batches of images lie in memory: channels_last is faster where the model can take it.
         fingerprint: SHA-256 of parts, labels, class names and split, as hex: equal if and only if the data is.
+        features: names of the D columns of numbers [N, D], by which other tables are matched; None if they have none.
     """
 
     name: str
@@ -154,6 +157,7 @@ class DataSet:
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
     channels_last: bool = True
+    features: tuple[str, ...] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -200,6 +204,7 @@ class Raw:
         kind: of all parts.
         strict: a class without an example in some part is wrong, and not only worth a warning: true of folders,
             where someone made a folder for it.
+        features: names of the columns of x [N, D]; None where they have none.
     """
 
     name: str
@@ -207,3 +212,30 @@ class Raw:
     classes: tuple[str, ...] | None = None
     kind: Literal["images", "numbers"] = "images"
     strict: bool = False
+    features: tuple[str, ...] | None = None
+
+
+def column_order(title: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Return where each wanted column stands among the given ones, by name.
+
+    Raises:
+        DataError: a column is missing, is there twice, or is none of the wanted.
+
+    >>> column_order("b.csv", ["y", "x"], ["x", "y"])
+    [1, 0]
+    """
+    missing = [name for name in wanted if name not in given]
+    unknown = [name for name in given if name not in wanted]
+    twice = [name for name in wanted if given.count(name) > 1]
+    if missing or unknown or twice:
+        fault, names = next(
+            each for each in (("has no", missing), ("has an unknown", unknown), ("has twice the", twice)) if each[1]
+        )
+        listed = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if names[5:] else "")
+        raise DataError(
+            f"{title}: {fault} column {listed}",
+            f"columns are matched by name, and the model takes {len(wanted)}: {', '.join(map(repr, wanted[:10]))}"
+            + (", ..." if wanted[10:] else ""),
+            "leave other columns out, and the column of labels" if not missing else nearest(missing[0], given),
+        )
+    return [list(given).index(name) for name in wanted]

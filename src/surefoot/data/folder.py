@@ -18,7 +18,11 @@ from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.data.store import bar
 from surefoot.errors import DataError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
+    ".webp",
+)  # fmt: skip
+"""By these a file that lies beside the class folders is known to be an image; files within are read by content."""
 
 _LITTER = ("thumbs.db", "desktop.ini")
 """Files that systems leave behind. They and names that start with a dot are passed over."""
@@ -109,7 +113,7 @@ def _listed(root: Path, problems: Problems) -> tuple[list[_File], tuple[str, ...
             )
         per_part[part] = [folder.name for folder in _folders(home)]
         for folder in _folders(home):
-            inside = [_File(_name(path, root), part, folder.name, path) for path in _files(folder)]
+            inside = [_File(_name(path, root), part, folder.name, path) for path in files_below(folder)]
             if not inside:
                 problems.add(
                     _name(folder, root) + "/",
@@ -151,11 +155,17 @@ def _folders(home: Path) -> list[Path]:
         raise DataError(f"{home}: {error.strerror}", "the folder must be readable", "check its permissions") from None
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the files below a folder, in the order of their names, without litter."""
-    found = []
-    for home, below, names in os.walk(folder):
-        below[:] = sorted(name for name in below if not name.startswith("."))
+def files_below(folder: Path) -> list[Path]:
+    """Return the files below a folder, in the order of their names, without litter; linked folders are entered once."""
+    found, entered = [], {os.path.realpath(folder)}
+    for home, below, names in os.walk(folder, followlinks=True):
+        new = {}
+        for name in sorted(below):
+            real = os.path.realpath(os.path.join(home, name))
+            if not name.startswith(".") and real not in entered:
+                new[name] = real
+                entered.add(real)
+        below[:] = new
         found += [Path(home, name) for name in names if not name.startswith(".") and name.lower() not in _LITTER]
     return sorted(found)
 

@@ -231,7 +231,7 @@ def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
     target_mean, target_std = (None, None) if raw.classes is not None else number_statistics(parts["train"].y)
     return DataSet(
         raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
-        mean, std, digest.hexdigest(), target_mean, target_std,
+        mean, std, digest.hexdigest(), target_mean, target_std, raw.features,
     )  # fmt: skip
 
 

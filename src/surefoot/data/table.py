@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from surefoot.data.check import Problems, coded
-from surefoot.data.dataset import Raw, RawPart, Source
+from surefoot.data.dataset import Raw, RawPart, Source, column_order
 from surefoot.errors import ConfigError, DataError, nearest
 
 _ROWS_AT_ONCE = 4096
@@ -70,21 +70,24 @@ def read(path: Path, problems: Problems, label: str | None = None, target: str =
     whole = sorted(set(range(len(rows))) - set(ragged))
     lines, rows = [lines[i] for i in whole], [rows[i] for i in whole]
     features = [i for i in range(len(names)) if i != column]
+    known = tuple(names[i] for i in features) if header else None
     x = _numbers([[row[i] for i in features] for row in rows], [names[i] for i in features], lines, problems)
     texts = [row[column].strip() for row in rows]
     source = Source(names=tuple(f"row {line}" for line in lines))
     if target == "numbers":
         y = _numbers([[text] for text in texts], [names[column]], lines, problems)[:, 0]
-        return Raw(str(path), {"train": RawPart(x, y, source)}, None, "numbers")
+        return Raw(str(path), {"train": RawPart(x, y, source)}, None, "numbers", features=known)
     part = RawPart(x, np.array(texts, dtype=str) if texts else np.empty(0, dtype="U1"), source)
     parts, classes = coded({"train": part}, problems)
     if x.shape[1] and len(x) > 1:
         for i in np.flatnonzero((x == x[0]).all(axis=0)):
             problems.warn(f"column {names[features[i]]!r} has one value, {x[0, i]:g}, in every row")
-    return Raw(str(path), parts, classes, "numbers")
+    return Raw(str(path), parts, classes, "numbers", features=known)
 
 
-def read_unlabelled(path: Path, width: int, label: str | None = None) -> tuple[list[int], np.ndarray, list[str | None]]:
+def read_unlabelled(
+    path: Path, width: int, label: str | None = None, features: Sequence[str] | None = None
+) -> tuple[list[int], np.ndarray, list[str | None]]:
     """Return the line numbers, numbers and errors of a table without labels.
 
     As `read`, but a row that cannot be read has an error and stops nothing.
@@ -93,37 +96,45 @@ def read_unlabelled(path: Path, width: int, label: str | None = None) -> tuple[l
         path: of the file, UTF-8.
         width: columns that the model takes, D.
         label: name of a column to pass over, where the header has it.
+        features: names of the model's columns; where the table has a header, its columns are matched by name.
 
     Returns:
         Lines [N], counted from 1 with the header; x, float32 [N, D], 0 in rows with an error; errors [N], None for
         a row that could be read.
 
     Raises:
-        DataError: the file is no table, is empty, or has other than D columns.
+        DataError: the file is no table, is empty, or has other columns.
     """
     lines, rows = _rows(path)
-    header = len(rows) > 1 and (label in [cell.strip() for cell in rows[0]] or _are_names(rows, len(rows[0])))
     names = [cell.strip() for cell in rows[0]]
+    header = len(rows) > 1 and (
+        label in names or (features is not None and set(features) <= set(names)) or _are_names(rows, len(names))
+    )
     if header:
         lines, rows = lines[1:], rows[1:]
-    skipped = names.index(label) if header and label in names else None
-    columns = len(names) - (skipped is not None)
-    if columns != width:
-        advice = "leave the column of labels out" if columns == width + 1 else "give the columns of the training table"
-        raise DataError(f"{path}: has {columns} columns", f"the model takes {width} numbers", advice)
+    taken = [i for i, name in enumerate(names) if not (header and name == label)]
+    if header and features is not None:
+        order = column_order(str(path), [names[i] for i in taken], features)
+        taken = [taken[i] for i in order]
+    if len(taken) != width:
+        advice = (
+            "leave the column of labels out" if len(taken) == width + 1 else "give the columns of the training table"
+        )
+        raise DataError(f"{path}: has {len(taken)} columns", f"the model takes {width} numbers", advice)
     x, errors = np.zeros((len(rows), width), np.float32), []
     for i, row in enumerate(rows):
-        cells = [cell for at, cell in enumerate(row) if at != skipped]
-        error = f"has {len(row)} fields, the first row {len(names)}" if len(row) != len(names) else _row_fault(cells)
+        error = (
+            f"has {len(row)} fields, the first row {len(names)}" if len(row) != len(names) else _row_fault(row, taken)
+        )
         if error is None:
-            x[i] = [float(cell) for cell in cells]
+            x[i] = [float(row[at]) for at in taken]
         errors.append(error)
     return lines, x, errors
 
 
-def _row_fault(cells: Sequence[str]) -> str | None:
-    at = next((i for i, cell in enumerate(cells) if _cell_fault(cell) is not None), None)
-    return None if at is None else f"column {at + 1} holds {cells[at].strip()[:40]!r}, and no finite number"
+def _row_fault(row: Sequence[str], taken: Sequence[int]) -> str | None:
+    at = next((i for i in taken if _cell_fault(row[i]) is not None), None)
+    return None if at is None else f"column {at + 1} holds {row[at].strip()[:40]!r}, and no finite number"
 
 
 def _rows(path: Path) -> tuple[list[int], list[list[str]]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from surefoot.config import Config
 from surefoot.data.check import Problems
-from surefoot.data.dataset import DataSet, Part, RawPart, Source
+from surefoot.data.dataset import DataSet, Part, RawPart, Source, column_order
 from surefoot.data.load import load, read
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
@@ -182,6 +182,7 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     trained, config = finished.trained, finished.config
     if isinstance(source, DataSet):
         name, chosen = _chosen(source.name, source.parts, part)
+        chosen = replace(chosen, x=_by_name(name, chosen.x, source.features, trained))
         return name, _fitted(name, chosen, source.classes, trained)
     path = Path(source).expanduser() if isinstance(source, (str, Path)) and source not in NAMED else None
     problems = Problems(str(path) if path is not None else "data")
@@ -201,11 +202,18 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
             f"{name}: it holds {raw.kind}", f"the model takes {trained.kind}", "give data like the run's own"
         )
     y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
-    x = torch.from_numpy(np.array(chosen.x))
+    x = _by_name(name, torch.from_numpy(np.array(chosen.x)), raw.features, trained)
     if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
         x = as_channels(x, trained.input_shape[0])
     target = torch.from_numpy(np.asarray(y, np.int64 if classes is not None else np.float32))
     return name, _fitted(name, Part(x, target, chosen.source), classes, trained)
+
+
+def _by_name(name: str, x: Tensor, features: Sequence[str] | None, trained: Trained) -> Tensor:
+    """Return the columns of a table in the order of the run's, where both have names."""
+    if features is None or trained.features is None:
+        return x
+    return x[:, column_order(name, features, trained.features)]
 
 
 def _chosen(name: str, parts: Mapping[str, Any], part: str) -> tuple[str, Any]:

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from surefoot.data import images
-from surefoot.data.folder import SUFFIXES
+from surefoot.data.arrays import column_names
+from surefoot.data.dataset import column_order
+from surefoot.data.folder import files_below
 from surefoot.data.table import is_table, read_unlabelled
 from surefoot.errors import DataError
 
@@ -36,11 +38,13 @@ class Expected:
         kind: "images", shape (C, H, W), or "numbers" of any shape.
         shape: of one example.
         label: name of the column of labels that the run was trained with; it is passed over in a table.
+        features: names of the columns that the run was trained with, by which those of a table are matched.
     """
 
     kind: str
     shape: tuple[int, ...]
     label: str | None = None
+    features: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape))
@@ -72,7 +76,11 @@ def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
     if isinstance(inputs, Sequence) and inputs and all(isinstance(each, (str, os.PathLike)) for each in inputs):
         yield from _of_paths([Path(each) for each in inputs], expected)
     else:
-        yield from _of_array(_plain(inputs, "inputs"), expected, "", "inputs")
+        x = _plain(inputs, "inputs")
+        names = column_names(inputs)
+        if names is not None and expected.features is not None:
+            x = x[:, column_order("inputs", names, expected.features)]
+        yield from _of_array(x, expected, "", "inputs")
 
 
 def as_channels(x: Tensor, channels: int) -> Tensor:
@@ -103,16 +111,10 @@ def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    """Return the images of a folder, nested or flat, in the order of their names; hidden ones are left out."""
-    found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    """Return the files of a folder, nested or flat, in the order of their names; what is no image gets an error."""
+    found = files_below(folder)
     if not found:
-        raise DataError(f"{folder}", f"it must hold images ({', '.join(SUFFIXES)})", "check the path")
+        raise DataError(f"{folder}", f"it must hold images ({', '.join(images.FORMATS)})", "check the path")
     return found
 
 
@@ -161,7 +163,7 @@ def _of_npz(path: Path, expected: Expected) -> Iterator[Inputs]:
 def _of_table(path: Path, expected: Expected) -> Iterator[Inputs]:
     if expected.kind != "numbers" or len(expected.shape) != 1:
         raise DataError(f"{path}", f"the model takes {expected}, and no table", "give images or an .npz")
-    lines, x, errors = read_unlabelled(path, expected.shape[0], expected.label)
+    lines, x, errors = read_unlabelled(path, expected.shape[0], expected.label, expected.features)
     for first in range(0, len(lines), BATCH_EXAMPLES):
         piece = slice(first, first + BATCH_EXAMPLES)
         good = [error is None for error in errors[piece]]

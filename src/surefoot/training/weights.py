@@ -41,6 +41,12 @@ class Trained:
     std: Tensor
     information: dict[str, Any]
 
+    @property
+    def features(self) -> tuple[str, ...] | None:
+        """Names of the columns of the training table, in its order; None where it had none."""
+        names = self.information.get("features")
+        return None if names is None else tuple(map(str, names))
+
 
 def save_weights(folder: Path, config: Config, task: Task, state: State, *, probabilities: bool = False) -> None:
     """Write `model.safetensors` and then `model.json`, which holds its hash."""
@@ -61,6 +67,7 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, *, prob
             "std": data.std.tolist(),
             "sha256": hashlib.sha256(content).hexdigest(),
             **({"probabilities": True} if probabilities else {}),
+            **({"features": list(data.features)} if data.features is not None else {}),
             **({"extra_state": extra} if extra else {}),
         },
     )
