@@ -22,6 +22,7 @@ from surefoot.config import Config, Recipe, Schedule
 from surefoot.errors import ConfigError, nearest
 
 _T = TypeVar("_T")
+_IN_EPOCHS = ("warmup_epochs", "milestones_epochs", "cycle_epochs", "decay_epochs", "peak_epochs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,3 +200,28 @@ def default_settings(data: str, model: str) -> dict[str, Any]:
     """
     file = resources.files("surefoot") / "recipes" / f"{data}-{model}.toml"
     return tomllib.loads(file.read_text(encoding="utf-8")) if "/" not in data and file.is_file() else {}
+
+
+def shrunk(schedule: Schedule, share: float) -> Schedule:
+    """Return the schedule of a shorter run, a complete small one: all its lengths shrink with the run.
+
+    Args:
+        schedule: of the longer run.
+        share: length of the shorter run as a share of the longer one's.
+
+    >>> shrunk(Schedule(kind="step", milestones_epochs=[5, 8]), 0.5).milestones_epochs
+    (2.5, 4.0)
+    """
+    changes = {}
+    for name in _IN_EPOCHS:
+        value = getattr(schedule, name)
+        if value:
+            changes[name] = (
+                tuple(_short(each * share) for each in value) if isinstance(value, tuple) else _short(value * share)
+            )
+    return dataclasses.replace(schedule, **changes)
+
+
+def _short(epochs: float) -> float:
+    """Return a length as a person would write it: 0.92 and not 0.9199999999999999."""
+    return float(f"{epochs:.6g}")

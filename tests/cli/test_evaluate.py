@@ -73,7 +73,7 @@ def test_a_regression_has_its_own_scores(runs, capsys):
     ("words", "code", "message"),
     [
         (["absent"], 1, "is not a run"),
-        (["line"], 1, "has no test part"),
+        (["line", "--part", "test"], 1, "has no test part"),
         (["digits", "--part", "tset"], 2, "tset"),
         (["digits", "--data", "nowhere.npz"], 1, "nowhere.npz"),
         (["digits", "--device", "tpu"], 2, "tpu"),

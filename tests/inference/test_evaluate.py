@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import surefoot
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.inference.evaluate import evaluate
 from surefoot.inference.predict import predict
@@ -136,3 +137,17 @@ def test_columns_of_a_table_are_matched_by_name(table, tmp_path):
     (tmp_path / "other.csv").write_text("b,c,colour\n1,2,red\n3,4,blue\n")
     with pytest.raises(DataError, match="has no column 'a'"):
         evaluate(result, tmp_path / "other.csv")
+
+
+def test_a_run_without_a_test_part_is_scored_on_its_validation_part_and_that_is_said(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 2))
+    rows = [f"{a},{b},{'up' if a > b else 'down'}" for a, b in x]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["a,b,label", *rows]))
+    result = surefoot.train(table, "linear", epochs=2, batch_size=10, runs_dir=tmp_path)
+    scores = surefoot.evaluate(result)
+    assert scores.of == f"{table}, validation part (there is no test part; choices were made on it)"
+    assert scores.accuracy == result.summary["val_accuracy"]
+    with pytest.raises(DataError, match="no test part"):
+        surefoot.evaluate(result, part="test")

@@ -195,3 +195,30 @@ def test_dropout_differs_from_step_to_step_and_not_from_run_to_run():
         fit(work, made)
     assert masks[0] == masks[1]
     assert len({tuple(mask) for mask in masks[0]}) == 4
+
+
+def mean_over_all(outputs, targets):
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 20.0])),
+        nn.CrossEntropyLoss(ignore_index=0),
+        nn.CrossEntropyLoss(reduction="sum"),
+        lambda o, t: F.cross_entropy(o - o.mean(0), t),
+    ],
+)
+def test_a_loss_that_is_no_mean_over_examples_is_not_computed_in_pieces(loss):
+    work = task(images(), "linear", loss=loss)
+    made = [plan(Recipe(steps=2, batch_size=20, micro_batch_size=size), work.data.examples) for size in (7, 20)]
+    with pytest.raises(ConfigError, match="Set micro_batch_size = 20"):
+        start(work, made[0])
+    assert start(work, made[1]).step == 0
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), mean_over_all])
+def test_a_loss_that_is_a_mean_over_examples_is(loss):
+    work = task(images(), "mlp", loss=loss)
+    assert start(work, plan(Recipe(steps=2, batch_size=20, micro_batch_size=7), work.data.examples)).step == 0

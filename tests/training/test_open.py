@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import importlib.metadata
 import json
 import os
@@ -283,3 +284,18 @@ def test_a_source_tree_without_the_metadata_of_a_package_is_enough(tmp_path, mon
     monkeypatch.setattr(importlib.metadata, "distribution", absent)
     with open_run(DIGITS, name="a", runs_dir=tmp_path) as run:
         assert store.read_json(run.folder / store.ENVIRONMENT)["surefoot"] == surefoot.__version__
+
+
+def test_a_shipped_schedule_shrinks_with_fewer_epochs_and_what_is_given_stays():
+    cifar = {"data": "cifar10", "model": "cnn"}
+    whole = resolve(cifar).recipe.schedule
+    assert resolve(cifar | {"recipe": {"epochs": 2}}).recipe.schedule == dataclasses.replace(whole, warmup_epochs=0.46)
+    assert resolve(cifar | {"recipe": {"epochs": 20}}).recipe.schedule == whole
+    given = resolve(cifar | {"recipe": {"epochs": 2, "schedule": {"warmup_epochs": 1.5}}})
+    assert given.recipe.schedule.warmup_epochs == 1.5
+
+
+@pytest.mark.parametrize("verb", [train_to_the_end, functools.partial(surefoot.open_run, DIGITS)])
+def test_a_run_without_a_place_is_refused_in_words(verb):
+    with pytest.raises(ConfigError, match="runs_dir = None"):
+        verb(runs_dir=None)

@@ -108,3 +108,11 @@ def test_a_regression_has_no_classes(tmp_path):
     trained = load_trained(result.folder)
     assert trained.classes is None
     assert trained.kind == "numbers"
+
+
+def test_trained_weights_are_found_by_the_name_of_their_run(tmp_path):
+    result = surefoot.train("digits", "linear", epochs=1, name="mine", runs_dir=tmp_path)
+    for run in ("mine", result.folder, str(result.folder)):
+        assert surefoot.load_trained(run, runs_dir=tmp_path).input_shape == (1, 8, 8)
+    with pytest.raises(CheckpointError, match=r"'mien' is not a run.*Did you mean 'mine'"):
+        surefoot.load_trained("mien", runs_dir=tmp_path)

@@ -20,7 +20,7 @@ def evaluate(
     run: str,
     *,
     data: str | None = None,
-    part: Literal["train", "validation", "test"] = "test",
+    part: Literal["train", "validation", "test"] | None = None,
     data_dir: Path | None = None,
     runs_dir: RunsDir = Path("runs"),
     device: str | None = None,
@@ -31,7 +31,7 @@ def evaluate(
     Args:
         run: Name of the run, or its folder.
         data: Other labelled data: a named set, a folder by class, an .npz or a .csv. All of it, if it has no parts.
-        part: Part of the data.
+        part: Part of the data; if left out test, or validation where a run has no test part.
         data_dir: Folder or archive that holds the named set, if not where it was.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.

@@ -114,7 +114,7 @@ def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, 
 
 
 def _train(config: Config, name: str | None, runs_dir: Path, output: Output) -> int:
-    if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file() and ":" not in config.model:
+    if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
         return _finished(config, runs_dir / name, as_json=output.as_json)
     from surefoot.training.open import open_run
 
@@ -188,9 +188,11 @@ def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
 def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
     from surefoot.curves.read import read_stored
     from surefoot.record.stored import read_run
-    from surefoot.training.open import agreed_config
+    from surefoot.training.open import Objects, agreed_config, check_identity, make_task
 
-    agreed_config(config, folder)
+    config = agreed_config(config, folder)
+    if ":" in config.model:  # the code of a factory is the user's, and may be another now
+        check_identity(folder, make_task(config, Objects()))
     summary = store.read_json(folder / store.RESULT)
     lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())
     if lacking:

@@ -24,8 +24,9 @@ from surefoot.record.scores import Scores, class_scores, number_scores
 from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.seeds import torch_stream
 from surefoot.training.evaluate import logits_of, outputs_of
+from surefoot.training.machine import machine
 from surefoot.training.run import Result
-from surefoot.training.task import Task, machine
+from surefoot.training.task import Task
 from surefoot.training.weights import Trained, load_trained
 
 
@@ -92,7 +93,7 @@ def evaluate(
     run: str | Path | Result,
     data: Any = None,
     *,
-    part: str = "test",
+    part: str | None = None,
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     model: nn.Module | None = None,
@@ -105,7 +106,8 @@ def evaluate(
     Args:
         run: name of the run, its folder, or the result of `train`.
         data: whatever `load` takes; None for the data that the run was trained on.
-        part: "train", "validation" or "test".
+        part: "train", "validation" or "test". None is the test part; of a run without one the validation part, on which
+            choices were made, as the scores then say.
         data_dir: folder or archive that holds the named set, if not where it was.
         runs_dir: where runs lie.
         model: the architecture, for a run whose model was given as an object; it is copied.
@@ -123,7 +125,7 @@ def evaluate(
     >>> scores.examples, scores.interval[0] < scores.accuracy < scores.interval[1]
     (359, True)
     """
-    if part not in PARTS:
+    if part is not None and part not in PARTS:
         raise ConfigError(f"part = {part!r}", f"part must be one of {', '.join(PARTS)}", "leave it out for test")
     finished = finished_run(run, runs_dir, model, device)
     if data is None and finished.config.data == IN_MEMORY:
@@ -135,14 +137,14 @@ def evaluate(
     if data is None:
         title, chosen = _part_of_run(finished, data_dir, part)
     else:
-        title, chosen = _part_of_data(data, finished, data_dir, part)
+        title, chosen = _part_of_data(data, finished, data_dir, part or "test")
     outputs, targets = finished.outputs(chosen)
     if finished.trained.classes is None:
         return number_scores(outputs.numpy(), targets.numpy(), title)
     return class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
 
 
-def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
+def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str | None) -> tuple[str, Part]:
     """Return a part of the data that the run was trained on, and what to call it.
 
     Raises:
@@ -166,6 +168,11 @@ def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str) 
             "its parts are no longer those of the run, so what the run learned from may be in the test part",
             f"restore it, or score it as new data with --data {config.data}",
         )
+    if part is None and "test" not in data.parts and "validation" in data.parts:
+        return f"{config.data}, validation part (there is no test part; choices were made on it)", data.parts[
+            "validation"
+        ]
+    part = part or "test"
     if part not in data.parts:
         raise _no_part(config.data, part, data.parts)
     return f"{config.data}, {part} part", data.parts[part]

@@ -19,7 +19,7 @@ from surefoot.errors import ConfigError
 from surefoot.optim.plan import DEFAULT_EPOCHS, plan
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress
-from surefoot.search.space import shrunk
+from surefoot.settings import shrunk
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 FINAL_SHARE = 1 / 3

@@ -192,7 +192,7 @@ def open_search(
     objects, engine = objects or Objects(), engine or Engine()
     if runs_dir is None:
         return _search(config, terms, objects, _task(config, objects), Journal(), engine)
-    folder = run_place(config, name, Path(runs_dir))
+    folder = run_place(config, name, runs_dir)
     with contextlib.ExitStack() as cleaner:
         cleaner.enter_context(store.locked(folder))
         cleaner.callback(_discard_if_empty, folder)

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from surefoot.config import Recipe, Schedule
+from surefoot.config import Recipe
 from surefoot.record.trial import Trial
 from surefoot.search.response import coordinates
+from surefoot.settings import shrunk
 
 DECAYS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Total decays to choose from. Published recipes lie at 3 (ResNet on CIFAR-10: He et al. 2015, arXiv 1512.03385, and
@@ -30,8 +31,6 @@ REACH_DECADES = (0.75, 0.25)
 """How far below and above the bracket candidates lie: the best rate of ten epochs lay up to half a decade from that of
 one (trials on CIFAR-10 with and without batch norm), and further where a bracket comes from few updates; above the
 bracket's high end even short runs do not learn."""
-
-_IN_EPOCHS = ("warmup_epochs", "milestones_epochs", "cycle_epochs", "decay_epochs", "peak_epochs")
 
 
 class Point(NamedTuple):
@@ -183,31 +182,6 @@ def usual(where: Space, rate: float) -> Point:
     """Return the point of a rate with the decay and momentum that stand where nothing else was measured."""
     decay = None if where.decays == (None,) else where.usual_decay
     return Point(rate, decay, where.base.momentum)
-
-
-def shrunk(schedule: Schedule, share: float) -> Schedule:
-    """Return the schedule of a shorter run, a complete small one: all its lengths shrink with the run.
-
-    Args:
-        schedule: with the lengths of the final run.
-        share: length of the short run as a share of the final one's.
-
-    >>> shrunk(Schedule(kind="step", milestones_epochs=[5, 8]), 0.5).milestones_epochs
-    (2.5, 4.0)
-    """
-    changes = {}
-    for name in _IN_EPOCHS:
-        value = getattr(schedule, name)
-        if value:
-            changes[name] = (
-                tuple(_short(each * share) for each in value) if isinstance(value, tuple) else _short(value * share)
-            )
-    return dataclasses.replace(schedule, **changes)
-
-
-def _short(epochs: float) -> float:
-    """Return a length as a person would write it: 0.92 and not 0.9199999999999999."""
-    return float(f"{epochs:.6g}")
 
 
 def trial_of(stage: str, base: Recipe, recipe: Recipe, seed: int, share: float) -> Trial:

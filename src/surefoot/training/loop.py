@@ -13,8 +13,9 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from surefoot.data.batches import fetch
+from surefoot.data.batches import batch_indices, fetch
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
@@ -27,6 +28,9 @@ from surefoot.training.task import Task, check_label_smoothing
 _LOSSES_PER_ROW = 100
 """Mini-batch losses kept in a row: enough for a scatter of the raw loss, under 2 kB. Chosen by hand."""
 
+_PIECES_OFF = 1e-3
+"""Relative difference of gradients that is not rounding: fp32 gives 1e-6. Chosen by hand."""
+
 
 def start(task: Task, plan: Plan) -> State:
     """Return the state before the first step, with a fresh copy of the task's model.
@@ -34,7 +38,8 @@ def start(task: Task, plan: Plan) -> State:
     Raises:
         ConfigError: the plan's schedule reads a validation loss and the data has no validation part; the model cannot
             train on a single example, and the plan has pieces of a batch that are one; the plan smooths labels, and
-            the loss is not the built-in cross-entropy.
+            the loss is not the built-in cross-entropy; a batch is computed in pieces, and the loss of the whole is
+            not the mean of theirs.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -48,6 +53,8 @@ def start(task: Task, plan: Plan) -> State:
             "plateau reads the validation loss after every epoch",
             "set validation = 0.1, or choose another schedule",
         )
+    if task.loss is not None and plan.batch_size > plan.recipe.micro_batch_size:
+        _check_pieces(task, plan)
     if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
         _try_one_example(task, plan)
     model = task.fresh_model()
@@ -208,6 +215,38 @@ def _try_one_example(task: Task, plan: Plan) -> None:
             "batch norm in training needs more than one value per channel, and some pieces of a batch are one example",
             "use a batch_size of at least 2, or a model without batch norm",
         ) from error
+
+
+def _check_pieces(task: Task, plan: Plan) -> None:
+    """Raise ConfigError where a user's loss of a batch has another gradient than the weighted mean of its pieces.
+
+    So it is where the mean is not over examples (class weights, `ignore_index`), where it is a sum, and where examples
+    are compared with each other. The gradient is that by the outputs of the first batch, of the untrained model.
+    """
+    epoch, indices = batch_indices(plan.examples, plan.batch_size, task.seed, 0)
+    pieces = np.array_split(indices, math.ceil(len(indices) / plan.recipe.micro_batch_size))
+    model, outputs, targets = task.fresh_model().eval(), list[Tensor](), list[Tensor]()
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.computing(), task.machine.autocast():
+        for piece in pieces:
+            x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch)
+            outputs.append(model(x).float())
+            targets.append(y)
+
+    def gradient(out: Tensor, of: Tensor) -> Tensor:
+        leaf = out.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(task.mean_loss(leaf, of), leaf)[0]
+
+    whole, again = (gradient(torch.cat(outputs), torch.cat(targets)) for _ in range(2))
+    parts = [gradient(o, y) * (len(y) / len(indices)) for o, y in zip(outputs, targets, strict=True)]
+    off = float((whole - torch.cat(parts)).norm() / whole.norm())
+    if off > _PIECES_OFF and torch.equal(whole, again):  # a loss that draws random numbers answers nothing
+        raise ConfigError(
+            f"a batch of {plan.batch_size} in {len(pieces)} pieces (micro_batch_size = {plan.recipe.micro_batch_size}) "
+            f"with this loss, whose gradient would be {off:.2g} of its length off",
+            "the loss of a batch must be the mean over its examples: not weighted by class, not a sum, none left out",
+            f"set micro_batch_size = {plan.batch_size}, or divide the loss by the number of examples",
+        )
 
 
 def _remember(plan: Plan, state: State, seen: Seen) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from surefoot.config import Config, __version__
+from surefoot.config import Config, Schedule, __version__
 from surefoot.data.load import default_model, load
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
@@ -33,7 +33,17 @@ from surefoot.record import store
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
 from surefoot.record.stored import IN_MEMORY, read_config
-from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_toml
+from surefoot.settings import (
+    default_settings,
+    differences,
+    from_dict,
+    merged,
+    nested,
+    read_toml,
+    shrunk,
+    to_dict,
+    to_toml,
+)
 from surefoot.training import checkpoint
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
@@ -111,14 +121,20 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
         source: the data itself where it is no name or path: the model follows from it where none is named.
         standard_loss: whether the loss is the built-in one; label smoothing of shipped settings is of that alone.
 
+    A shipped schedule shrinks with a run that is given fewer epochs.
+
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
     """
     data = str(given.get("data", "digits"))
     model = str(given.get("model") or default_model(data if source is None else source))
     shipped = default_settings(data, model)
+    recipe = shipped.get("recipe", {})
     if not standard_loss:
-        shipped.get("recipe", {}).pop("label_smoothing", None)
+        recipe.pop("label_smoothing", None)
+    epochs, whole = given.get("recipe", {}).get("epochs"), recipe.get("epochs")
+    if "schedule" in recipe and whole and isinstance(epochs, int | float) and 0 < epochs < whole:
+        recipe["schedule"] = to_dict(shrunk(from_dict(Schedule, recipe["schedule"]), epochs / whole))
     return from_dict(Config, merged({"data": data, "model": model}, shipped, given))
 
 
@@ -154,7 +170,7 @@ def open_run(
     ...         run.finish().summary["outcome"]
     'finished'
     """
-    folder = run_place(config, name, Path(runs_dir))
+    folder = run_place(config, name, runs_dir)
     with contextlib.ExitStack() as cleaner:
         cleaner.enter_context(store.locked(folder))
         cleaner.callback(store.discard_if_empty, folder)
@@ -167,7 +183,7 @@ def open_run(
         config = _resolved(config, work)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
         if begun:
-            told = _check_identity(folder, work)
+            told = check_identity(folder, work)
         else:
             _identify(folder, config, work, command)
             told = []
@@ -206,12 +222,17 @@ def agreed_config(config: Config, folder: Path) -> Config:
     return asked
 
 
-def run_place(config: Config, name: str | None, runs: Path) -> Path:
+def run_place(config: Config, name: str | None, runs_dir: str | Path) -> Path:
     """Return the folder of the run of that name, or one that no other process has, made if missing.
 
     Raises:
         ConfigError: the name cannot be a folder's, or the folder holds other files or cannot be written to.
     """
+    if not isinstance(runs_dir, str | Path):
+        raise ConfigError(
+            f"runs_dir = {runs_dir!r}", "a run is written down, in a folder of runs_dir", "give a path, or leave it out"
+        )
+    runs = Path(runs_dir)
     if name is not None:
         folder = runs / store.check_name(name)
         if folder.is_dir() and not (folder / store.CONFIG).is_file() and not _abandoned(folder):
@@ -281,7 +302,7 @@ def _resolved(config: Config, work: Task) -> Config:
     return dataclasses.replace(config, device=str(place.device), precision=place.precision, threads=place.threads)
 
 
-def _check_identity(folder: Path, work: Task) -> list[str]:
+def check_identity(folder: Path, work: Task) -> list[str]:
     """Return what is to be said of a run that is opened again.
 
     Weights of a module that was built anew differ by chance; an unfinished run goes on with those of its checkpoint.

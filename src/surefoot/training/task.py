@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,114 +19,8 @@ from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
 from surefoot.seeds import torch_stream
+from surefoot.training.machine import Machine, machine, takes_channels_last
 from surefoot.training.state import packed_extra_state
-
-_LEAST_SIDE_FOR_BF16 = 24
-"""Images smaller than this stay in fp32 under `auto`: their convolutions are too short for bf16 to pay. Chosen
-by hand."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The resolved place of a run; `auto` has been decided.
-
-    Attributes:
-        device: where tensors live.
-        precision: "bf16" computes forward and backward under autocast with fp32 weights; "fp32" does not.
-        threads: CPU threads, as PyTorch counts them.
-    """
-
-    device: torch.device
-    precision: Literal["fp32", "bf16"]
-    threads: int
-
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Set threads and reproducible kernels for the block, and put PyTorch's switches back afterwards."""
-        with ExitStack() as stack:
-            former = torch.get_num_threads()
-            if former != self.threads:
-                torch.set_num_threads(self.threads)
-                stack.callback(torch.set_num_threads, former)
-            if self.device.type == "cuda":
-                stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
-            yield
-
-    def autocast(self) -> torch.autocast:
-        """Return the autocast context of a forward pass."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-
-    def place_model(self, model: nn.Module) -> nn.Module:
-        """Return the model on the device, its convolutions in channels_last, which is faster on CPU and GPU."""
-        model = model.to(self.device)
-        if not _has_convolution(model) or not takes_channels_last(model):
-            return model
-        return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # torch's stub lacks it
-
-    def place(self, x: Tensor) -> Tensor:
-        """Return a tensor on the device."""
-        return x.to(self.device, non_blocking=True)
-
-
-def machine(
-    device: str, precision: str, threads: int | None, model: nn.Module, input_shape: tuple[int, ...]
-) -> Machine:
-    """Resolve `auto` for a model and its input.
-
-    Precision `auto` is bf16 where the processor computes it natively (AVX512-BF16 or AMX on a CPU, compute
-    capability 8.0 or later on CUDA) and the model convolves images of 24 pixels or more, else fp32. It is a
-    rule and not a timing, so that the same machine always answers the same.
-
-    Raises:
-        ConfigError: the device is unknown or absent, or precision or threads are not what `Config` takes.
-    """
-    place = _device(device)
-    if precision not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"precision = {precision!r}", "a precision is auto, fp32 or bf16", "leave precision out")
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads = {threads}", "threads must be at least 1", "leave threads out to use all cores")
-    if precision == "auto":
-        large = len(input_shape) == 3 and min(input_shape[1:]) >= _LEAST_SIDE_FOR_BF16
-        precision = "bf16" if large and _has_convolution(model) and native_bf16(place) else "fp32"
-    return Machine(place, "bf16" if precision == "bf16" else "fp32", threads or torch.get_num_threads())
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Return whether the device computes bf16 faster than fp32 by its own instructions."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ConfigError(
-            f"device = {name!r}", "a device is auto, cpu, cuda or cuda:N", "leave device out to choose by itself"
-        )
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= present:
-        raise ConfigError(f"device = {name!r}", f"this machine has {present} CUDA devices", "use device cpu or auto")
-    return device
-
-
-def takes_channels_last(model: nn.Module) -> bool:
-    """Return whether a model can be given batches in channels_last.
-
-    The backward pass of group norm in torch 2.13 ends the process where such an input needs no gradient.
-    """
-    return not any(isinstance(module, nn.GroupNorm) for module in model.modules())
-
-
-def _has_convolution(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.Conv2d) for module in model.modules())
-
 
 _INITIAL_EXAMPLES = 1000
 """Training examples shown to a model that initialises itself from data. Chosen by hand."""

@@ -73,15 +73,16 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, *, prob
     )
 
 
-def load_trained(folder: Path, model: nn.Module | None = None) -> Trained:
+def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: str | Path = "runs") -> Trained:
     """Return the finished model of a run.
 
     Args:
-        folder: the run's folder.
+        run: name of the run, or its folder.
         model: the architecture, for a run whose model was given as an object; it is copied.
+        runs_dir: where runs lie.
 
     Raises:
-        CheckpointError: the run is unfinished, or its files are damaged or belong to another model.
+        CheckpointError: the run does not exist or is unfinished, or its files are damaged or belong to another model.
 
     >>> import surefoot, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -89,6 +90,7 @@ def load_trained(folder: Path, model: nn.Module | None = None) -> Trained:
     ...     load_trained(result.folder).input_shape
     (1, 8, 8)
     """
+    folder = store.run_folder(run, runs_dir)
     if not (folder / store.MODEL).is_file():
         raise CheckpointError(
             f"{folder} has no finished weights",

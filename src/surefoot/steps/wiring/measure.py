@@ -17,7 +17,8 @@ from surefoot.data.dataset import DataSet
 from surefoot.seeds import generator, torch_stream
 from surefoot.steps.wiring.judge import Descent, Facts, Fit, LossKind, Modes, Reach, Rectifier
 from surefoot.training.evaluate import are_probabilities
-from surefoot.training.task import Machine, Task
+from surefoot.training.machine import Machine
+from surefoot.training.task import Task
 
 BATCH = 128
 """Examples of a batch. Chosen by hand."""
