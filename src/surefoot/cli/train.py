@@ -193,7 +193,7 @@ def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
     from surefoot.training.open import agreed_config
 
     agreed_config(config, folder)
-    summary = store.read_json(folder / store.RESULT)
+    summary = store.read_sealed(folder / store.RESULT)
     lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())
     if lacking:
         raise CheckpointError(

@@ -104,9 +104,9 @@ def _assigned(words: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
 def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
     folder = search.folder
     assert folder is not None
-    if (folder / store.RESULT).is_file() and "decisions" in store.read_json(folder / store.RESULT):
+    if (folder / store.RESULT).is_file() and "decisions" in store.read_sealed(folder / store.RESULT):
         print(f"{folder} is finished; this is its result", file=sys.stderr)
-        summary = store.read_json(folder / store.RESULT)
+        summary = store.read_sealed(folder / store.RESULT)
     else:
         stopped = _searched(search, signals, folder, quiet=output.quiet)
         if stopped is not None:

@@ -33,7 +33,7 @@ from surefoot.record import store
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
 from surefoot.record.stored import IN_MEMORY, read_config
-from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_toml
+from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_dict, to_toml
 from surefoot.training import checkpoint
 from surefoot.training.loop import start
 from surefoot.training.run import Result, Run
@@ -270,7 +270,7 @@ def _resolved(config: Config, work: Task) -> Config:
 
 
 def _check_data(folder: Path, work: Task) -> None:
-    if store.read_json(folder / store.ENVIRONMENT).get("data_fingerprint") != work.data.fingerprint:
+    if store.read_sealed(folder / store.ENVIRONMENT).get("data_fingerprint") != work.data.fingerprint:
         raise ConfigError(
             f"the data of {folder} has changed since the run began",
             "a run keeps its data from beginning to end",
@@ -289,7 +289,8 @@ def _identify(folder: Path, config: Config, work: Task, command: str) -> None:
         "cpus": os.cpu_count(),
         "data_fingerprint": work.data.fingerprint,
         **checkpoint.fingerprint(work),
+        "settings": to_dict(config),
     }
-    store.write_json(folder / store.ENVIRONMENT, environment)
+    store.write_sealed(folder / store.ENVIRONMENT, environment)
     store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
     store.write_bytes(folder / store.CONFIG, to_toml(config).encode())  # last: its presence makes the folder a run
