@@ -80,7 +80,7 @@ def test_changed_scores_are_not_drawn(finished):
 
 
 @pytest.mark.parametrize(
-    ("cut", "name"), [("ema_decay = 0.9\n", "ema_decay"), ("epochs = 2\n", "epochs"), ("seed = 0\n", "seed")]
+    ("cut", "name"), [("ema_decay = 0.9\n", "ema_decay"), ("epochs = 2.0\n", "epochs"), ("seed = 0\n", "seed")]
 )
 def test_a_run_does_not_go_on_with_other_settings(unfinished, cut, name, tmp_path, monkeypatch, capsys):
     replace(unfinished / "config.toml", cut, "")
