@@ -412,7 +412,7 @@ CASES: dict[str, list[Case]] = {
         ),
         Case(
             "metrics damaged in the middle",
-            "resume half",
+            "show half",
             "line 1",
             1,
             changed("half/metrics.jsonl", lambda old: b"{torn\n" + old),

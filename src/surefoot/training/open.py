@@ -39,6 +39,9 @@ from surefoot.training.loop import start
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Loss, Task, task
 
+_NAMED = 8
+"""Most lost rows that a note names. Chosen by hand."""
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -165,7 +168,10 @@ def open_run(
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
         if lost:
-            notes.append(f"{store.METRICS} has lost {len(lost)} of its rows; the weights are not touched by it")
+            steps = ", ".join(map(str, sorted(lost)[:_NAMED])) + (", ..." if len(lost) > _NAMED else "")
+            notes.append(
+                f"{store.METRICS} has lost {len(lost)} of its rows, of step {steps}; the weights are not touched by it"
+            )
         return Run(folder, config, work, plan_, state, rows, notes, cleaner.pop_all())
 
 
