@@ -71,7 +71,7 @@ def test_a_diverged_run_says_so_and_exits_with_1(tmp_path, capsys):
 def test_a_loss_that_is_not_finite_is_shown_as_such(key, tmp_path, capsys):
     assert run([*SHORT, "--name", "a", "-q"]) == 0
     path = tmp_path / "runs" / "a" / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: None, "outcome": "diverged"}))
+    store.write_sealed(path, json.loads(path.read_text()) | {key: None, "outcome": "diverged"})
     capsys.readouterr()
     assert run([*SHORT, "--name", "a"]) == 1
     assert ("not finite" in capsys.readouterr().out) == (key != "train_loss")

@@ -37,6 +37,7 @@ import surefoot
 from surefoot.cli.app import run
 from surefoot.data import cifar
 from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
+from surefoot.record import store
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 THREE_PARTS = re.compile(r"[^:]+.*?: .+\. [A-Z].*[.?]|wrong: .+: .+ \(.+; .+\)", re.DOTALL)
@@ -158,7 +159,7 @@ def another_hash(place: Place) -> None:
     folder = place.folder / "runs" / "done"
     information = json.loads((folder / "model.json").read_text())
     information["sha256"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    (folder / "model.json").write_text(json.dumps(information))
+    store.write_sealed(folder / "model.json", information)
 
 
 def held(place: Place) -> None:
@@ -408,7 +409,7 @@ CASES: dict[str, list[Case]] = {
         ),
         Case(
             "metrics damaged in the middle",
-            "resume half",
+            "show half",
             "line 1",
             1,
             changed("half/metrics.jsonl", lambda old: b"{torn\n" + old),

@@ -109,10 +109,10 @@ def test_a_file_that_is_no_text_is_named(path):
 
 
 def test_lines_after_a_step_are_dropped_and_the_file_is_made(path):
-    assert truncate_lines(path, parse, "a value", 5) == []
+    assert truncate_lines(path, parse, 5) == []
     assert path.is_file()
     append_lines(path, values(1, 2, 3))
-    assert truncate_lines(path, parse, "a value", 2) == [Value(1), Value(2)]
+    assert truncate_lines(path, parse, 2) == [Value(1), Value(2)]
     assert path.read_text() == lines(1, 2)
 
 
@@ -149,3 +149,11 @@ def test_a_dataclass_goes_through_json_values_and_a_loss_that_is_none_was_not_fi
     back = from_plain(Value, json.loads(json.dumps(plain(value.__dict__))))
     assert back == value
     assert from_plain(Value, {"step": 1, "best": None}).best is None
+
+
+def test_damaged_lines_are_dropped_by_a_run_that_goes_on(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"st\xff\xfe\n[]\n\n' + b"[" * 100_000 + b'\n{"step": 2}\n{"step": 3}\n{"ste')
+    steps = [each.step for each in truncate_lines(path, lambda value: Value(value["step"]), 2)]
+    assert steps == [1, 2]
+    assert len(path.read_text().splitlines()) == 2

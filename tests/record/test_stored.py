@@ -39,7 +39,7 @@ def test_rows_come_back(folder):
 
 @pytest.mark.parametrize(("outcome", "state"), [("finished", "finished"), ("diverged", "diverged")])
 def test_a_result_says_how_it_ended(folder, outcome, state):
-    store.write_json(folder / store.RESULT, {"outcome": outcome})
+    store.write_json(folder / store.RESULT, {"outcome": outcome, "reason": "all steps were done"})
     assert read_run(folder).state == state
 
 

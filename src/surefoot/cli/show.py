@@ -110,6 +110,7 @@ def _plain(stored: Stored) -> dict[str, Any]:
         "run": stored.folder.name,
         "folder": str(stored.folder),
         "state": stored.state,
+        "sealed": stored.sealed,
         "reason": result.get("reason"),
         "command": stored.command,
         "settings": changed_settings(stored.config),
@@ -126,7 +127,10 @@ def _print(stored: Stored, most_rows: int) -> None:
     from surefoot.curves.read import read_stored
     from surefoot.report.run_folder import thinned
 
-    _print_entries("run", [("folder", stored.folder), ("command", stored.command), ("state", _state(stored))])
+    entries = [("folder", stored.folder), ("command", stored.command), ("state", _state(stored))]
+    if not stored.sealed:
+        entries.append(("seal", "none, as an older version wrote it: damage of its files cannot be told"))
+    _print_entries("run", entries)
     settings = changed_settings(stored.config)
     _print_entries("settings that differ from the defaults", settings.items() or [("none", "")])
     _print_entries("environment", [(name, _short(name, value)) for name, value in stored.environment.items()])

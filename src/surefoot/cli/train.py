@@ -193,7 +193,7 @@ def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
     config = agreed_config(config, folder)
     if ":" in config.model:  # the code of a factory is the user's, and may be another now
         check_identity(folder, make_task(config, Objects()))
-    summary = store.read_json(folder / store.RESULT)
+    summary = store.read_sealed(folder / store.RESULT)
     lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())
     if lacking:
         raise CheckpointError(

@@ -78,9 +78,9 @@ def resume(folder: Path, output: Output) -> int:
 def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
     folder = search.folder
     assert folder is not None
-    if (folder / store.RESULT).is_file() and "decisions" in store.read_json(folder / store.RESULT):
+    if (folder / store.RESULT).is_file() and "decisions" in store.read_sealed(folder / store.RESULT):
         print(f"{folder} is finished; this is its result of {store.finished_at(folder)}", file=sys.stderr)
-        summary = store.read_json(folder / store.RESULT)
+        summary = store.read_sealed(folder / store.RESULT)
     else:
         stopped = _searched(search, signals, folder, quiet=output.quiet)
         if stopped is not None:

@@ -108,7 +108,7 @@ def _say_end(folder: Path) -> int:
         from surefoot.curves.read import read_stored
         from surefoot.record.stored import read_run
 
-        summary = store.read_json(folder / store.RESULT)
+        summary = store.read_sealed(folder / store.RESULT)
         print_result(summary, read_stored(read_run(folder)), as_json=False)
         return 0 if summary["outcome"] == "finished" else 1
     print(f"nobody is training {folder} now; go on with: surefoot resume {reference(folder)}", file=sys.stderr)
@@ -119,6 +119,6 @@ def _done(folder: Path) -> bool:
     """Whether the result is there; that of a search has its decisions, which the final run's does not yet have."""
     with suppress(CheckpointError):
         if (folder / store.RESULT).is_file():
-            summary = store.read_json(folder / store.RESULT)
+            summary = store.read_sealed(folder / store.RESULT)
             return not (folder / store.TUNE).is_file() or "decisions" in summary
     return False

@@ -162,7 +162,7 @@ def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str |
         target=config.target,
     )
     environment = folder / store.ENVIRONMENT
-    if environment.is_file() and store.read_json(environment).get("data_fingerprint") != data.fingerprint:
+    if environment.is_file() and store.read_sealed(environment).get("data_fingerprint") != data.fingerprint:
         raise DataError(
             f"{config.data} has changed since {folder} was trained on it",
             "its parts are no longer those of the run, so what the run learned from may be in the test part",

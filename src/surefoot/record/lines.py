@@ -6,6 +6,7 @@ cannot be read is an error that names it, because what is missing there is not f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -87,12 +88,17 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], _T], wanted: str, *
     return values
 
 
-def truncate_lines(path: Path, parse: Callable[[dict[str, Any]], _S], wanted: str, until_step: int) -> list[_S]:
+def truncate_lines(path: Path, parse: Callable[[dict[str, Any]], _S], until_step: int) -> list[_S]:
     """Drop what was written after a step, which a run that goes on from there writes again, and return the rest.
 
-    Makes the file where there is none. Arguments and errors as of `read_lines`.
+    Makes the file where there is none. A line that cannot be read is dropped too: nothing that is trained depends on
+    it, and the caller sees which steps are missing. Arguments as of `read_lines`.
     """
-    values = [value for value in read_lines(path, parse, wanted) if value.step <= until_step]
+    values = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            values.append(parse(json.loads(line)))
+    values = [value for value in values if value.step <= until_step]
     write_bytes(path, _text(value.to_dict() for value in values).encode())
     return values
 

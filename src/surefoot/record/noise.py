@@ -157,7 +157,7 @@ def truncate_noise(folder: Path, until_step: int) -> tuple[Noise, ...]:
 
     Makes the file where there is none.
     """
-    return tuple(truncate_lines(folder / NOISE, Noise.from_dict, _WANTED, until_step))
+    return tuple(truncate_lines(folder / NOISE, Noise.from_dict, until_step))
 
 
 def _number(value: float | None, missing: float) -> float:

@@ -129,7 +129,7 @@ def read_rows(folder: Path) -> tuple[Row, ...]:
 
 def truncate_rows(folder: Path, until_step: int) -> tuple[Row, ...]:
     """Drop the rows after a step, which a run that goes on from there will write again, and return the others."""
-    return tuple(truncate_lines(folder / METRICS, Row.from_dict, _WANTED, until_step))
+    return tuple(truncate_lines(folder / METRICS, Row.from_dict, until_step))
 
 
 def _number(value: Any) -> Any:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from surefoot.errors import CheckpointError, DataError
-from surefoot.record.store import read_json
+from surefoot.record.store import read_sealed
 
 SCORES = "scores.json"
 VERSION = 1
@@ -265,8 +265,8 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     """
     if not (path := folder / SCORES).is_file():
         return None
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("version") != VERSION:
+    found = read_sealed(path)
+    if found.get("version") != VERSION:
         raise CheckpointError(
             str(path), f"it must be scores of version {VERSION}", "train again, or remove it: the rest can be shown"
         )

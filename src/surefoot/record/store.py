@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -44,6 +45,7 @@ TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS = (
     "tune.toml", "decisions.jsonl", "members.jsonl", "timings.json", "members"
 )  # fmt: skip
 OF_A_SEARCH = (TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS)
+_SEAL = "seal"
 _NAMED = 8
 """Most runs that a message names. Chosen by hand."""
 
@@ -112,6 +114,61 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def write_sealed(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Write a JSON object with a `seal`, the SHA-256 over all its other values, and return it so."""
+    rest = {name: value for name, value in values.items() if name != _SEAL}
+    sealed = rest | {_SEAL: _seal_of(rest)}
+    write_json(path, sealed)
+    return sealed
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return a JSON object that `write_sealed` wrote; one of an older version has no seal and is taken as it is.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no object, or its seal is that of other values.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}", "it must hold a JSON object", "restore it from a copy")
+    if _SEAL in values and values[_SEAL] != _seal_of({k: v for k, v in values.items() if k != _SEAL}):
+        raise _changed(path)
+    return values
+
+
+def is_sealed(values: dict[str, Any]) -> bool:
+    """Return whether a JSON object has a seal."""
+    return _SEAL in values
+
+
+def digests(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the SHA-256 of each of these files that is there, by name."""
+    return {name: _sha256((folder / name).read_bytes()) for name in names if (folder / name).is_file()}
+
+
+def check_digests(folder: Path, recorded: dict[str, str]) -> None:
+    """Raise CheckpointError for the first file whose SHA-256 is not the one that was recorded."""
+    there = digests(folder, tuple(recorded))
+    for name, digest in recorded.items():
+        if there.get(name) != digest:
+            raise _changed(folder / name)
+
+
+def _seal_of(values: dict[str, Any]) -> str:
+    return _sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _changed(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} was damaged or changed after the run wrote it", "it must be as the run wrote it",
+        "restore it from a copy, or train again under another name",
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

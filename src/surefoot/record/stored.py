@@ -11,13 +11,15 @@ from surefoot.config import Config
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record import store
 from surefoot.record.run import Row, read_rows
-from surefoot.settings import flat_settings, from_dict, read_toml, to_dict
+from surefoot.settings import differences, flat_settings, from_dict, read_toml, to_dict
 
 IN_MEMORY = "in-memory"
 """What a configuration says for data or a model that was given as an object in Python."""
 
 _MACHINE = ("device", "precision", "threads")
 """Settings that a run writes down as it resolved them; they say where it ran, not what was chosen."""
+
+_MAY_CHANGE = ("data", "data_dir", "checkpoint_seconds", "device", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,11 @@ class Stored:
         return "training" if self.training else "unfinished"
 
     @property
+    def sealed(self) -> bool:
+        """Whether damage of its result would be seen; runs of older versions have no seal."""
+        return self.result is None or store.is_sealed(self.result)
+
+    @property
     def from_python(self) -> bool:
         """Whether its data or model was an object, so that no command line can bring it back."""
         return IN_MEMORY in (self.config.data, self.config.model)
@@ -61,16 +68,13 @@ def read_run(folder: Path) -> Stored:
     Raises:
         CheckpointError: config.toml is missing, or one of its files is damaged.
     """
-    result = store.read_json(folder / store.RESULT) if (folder / store.RESULT).is_file() else None
-    environment = store.read_json(folder / store.ENVIRONMENT) if (folder / store.ENVIRONMENT).is_file() else {}
-    for name, value in ((store.RESULT, result), (store.ENVIRONMENT, environment)):
-        if value is not None and not isinstance(value, dict):
-            raise CheckpointError(f"{folder / name}", "it must hold a JSON object", "restore it from a copy")
+    result = _result(folder) if (folder / store.RESULT).is_file() else None
+    environment = store.read_sealed(folder / store.ENVIRONMENT) if (folder / store.ENVIRONMENT).is_file() else {}
     return Stored(
         folder=folder,
         config=read_config(folder),
         command=_text(folder / store.COMMAND),
-        environment=environment,
+        environment={name: value for name, value in environment.items() if name not in ("settings", "seal")},
         rows=read_rows(folder),
         result=result,
         training=result is None and is_held(folder),
@@ -106,17 +110,52 @@ def changed_settings(config: Config) -> dict[str, Any]:
 def read_config(folder: Path) -> Config:
     """Return the settings of a run on disk.
 
+    Of a run that is not done the place of its data and the machine may be changed: the data's fingerprint and notes
+    stand for them.
+
     Raises:
-        CheckpointError: its config.toml is missing or damaged.
+        CheckpointError: its config.toml is missing or damaged, or was changed after the run began.
     """
-    path = folder / store.CONFIG
+    path, environment = folder / store.CONFIG, folder / store.ENVIRONMENT
     if not path.is_file():
         raise CheckpointError(f"{path}", "this file must exist", "give the folder of a run that has it")
+    begun = store.read_sealed(environment).get("settings") if environment.is_file() else None
     try:
-        return from_dict(Config, read_toml(path))
+        config = from_dict(Config, read_toml(path))
+        if begun is None:  # of an older version
+            return config
+        done = (folder / store.RESULT).is_file()
+        changed = differences(from_dict(Config, begun), config, ignore=() if done else _MAY_CHANGE)
     except ConfigError as error:
         given = error.given if error.given.startswith(str(path)) else f"{path}: {error.given}"
         raise CheckpointError(given, error.allowed, "restore it from a copy") from None
+    if changed:
+        raise CheckpointError(
+            f"{path} was changed after the run began: {', '.join(changed)}",
+            f"a run keeps its settings, which {store.ENVIRONMENT} holds too, from beginning to end",
+            "restore it, or train with it under another name",
+        )
+    return config
+
+
+_NUMBERS = (
+    "test_accuracy", "test_loss", "test_examples", "val_accuracy", "val_loss", "train_accuracy", "train_loss",
+    "train_seconds", "epochs", "steps", "parameters",
+)  # fmt: skip
+"""Fields of a result that are a number or null: those that are shown."""
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    path = folder / store.RESULT
+    result = store.read_sealed(path)
+    wrong = [name for name in ("outcome", "reason") if not isinstance(result.get(name), str)]
+    wrong += [name for name in _NUMBERS if not isinstance(result.get(name), int | float | None)]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: {wrong[0]} = {result.get(wrong[0])!r}", "it must be as the run wrote it", "restore it from a copy"
+        )
+    store.check_digests(folder, result.get("files", {}))
+    return result
 
 
 def _text(path: Path) -> str:

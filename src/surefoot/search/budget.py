@@ -52,7 +52,7 @@ class Budget:
     trainings: float | None = None
 
     def __str__(self) -> str:
-        value, unit = (self.seconds or 0.0, "s") if self.trainings is None else (self.trainings, "x")
+        value, unit = (self.trainings, "x") if self.trainings is not None else (self.seconds or 0.0, "s")
         return np.format_float_positional(value, trim="-") + unit  # all its digits: `budget` gives the same value
 
 

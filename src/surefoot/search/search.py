@@ -146,8 +146,7 @@ class Search:
             "cost": self.ledger.to_dict(),
             "unchecked": list(self.end.unchecked),
         }
-        store.write_json(run.folder / store.RESULT, summary)
-        return summary
+        return store.write_sealed(run.folder / store.RESULT, summary)
 
     def close(self) -> None:
         """Save the trials in progress, and free the folder for other processes."""

@@ -161,7 +161,7 @@ def write_scored(folder: Path, task: Task, part: Part, pairs: Sequence[tuple[Ten
             return  # a loss of the user's own, whose outputs mean what we cannot know
     except DataError:
         return  # not finite: the result says that the run diverged
-    store.write_json(folder / SCORES, seen)
+    store.write_sealed(folder / SCORES, seen)
 
 
 def _png(x: Tensor) -> bytes | None:

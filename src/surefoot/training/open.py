@@ -50,6 +50,9 @@ from surefoot.training.loop import start
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Loss, Task, task
 
+_NAMED = 8
+"""Most lost rows that a note names. Chosen by hand."""
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -193,7 +196,10 @@ def open_run(
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
         if lost:
-            notes.append(f"{store.METRICS} has lost {len(lost)} of its rows; the weights are not touched by it")
+            steps = ", ".join(map(str, sorted(lost)[:_NAMED])) + (", ..." if len(lost) > _NAMED else "")
+            notes.append(
+                f"{store.METRICS} has lost {len(lost)} of its rows, of step {steps}; the weights are not touched by it"
+            )
         return Run(folder, config, work, plan_, state, rows, notes, cleaner.pop_all())
 
 
@@ -311,7 +317,7 @@ def check_identity(folder: Path, work: Task) -> list[str]:
         ConfigError: its data, its model's code, its loss or its augmentation is another now; or its initial weights
             are, and it is finished.
     """
-    environment = store.read_json(folder / store.ENVIRONMENT)
+    environment = store.read_sealed(folder / store.ENVIRONMENT)
     if environment.get("data_fingerprint") != work.data.fingerprint:
         raise ConfigError(
             f"the data of {folder} has changed since the run began",
@@ -321,7 +327,7 @@ def check_identity(folder: Path, work: Task) -> list[str]:
     here, finished = identity(work), (folder / store.RESULT).is_file()
     changed = differing(environment.get("identity", here), here)
     if not finished and not any((folder / store.CHECKPOINTS).glob("step-*")):
-        store.write_json(folder / store.ENVIRONMENT, environment | {"identity": here})  # nothing of it is left
+        store.write_sealed(folder / store.ENVIRONMENT, environment | {"identity": here})  # nothing of it is left
         return []
     if changed and (finished or changed != [WEIGHTS]):
         raise another(folder, changed)
@@ -342,7 +348,8 @@ def _identify(folder: Path, config: Config, work: Task, command: str) -> None:
         "data_fingerprint": work.data.fingerprint,
         "identity": identity(work),
         **checkpoint.fingerprint(work),
+        "settings": to_dict(config),
     }
-    store.write_json(folder / store.ENVIRONMENT, environment)
+    store.write_sealed(folder / store.ENVIRONMENT, environment)
     store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
     store.write_bytes(folder / store.CONFIG, to_toml(config).encode())  # last: its presence makes the folder a run

@@ -128,8 +128,9 @@ class Run:
         if outputs and test is not None:
             write_scored(self.folder, self.task, test, [(logits_of(o), y) for o, y in outputs] if probable else outputs)
         save_weights(self.folder, self.config, self.task, kept, probabilities=probable)
-        summary = _summary(self, outcome, kept, judged)
-        store.write_json(self.folder / store.RESULT, summary)
+        files = store.digests(self.folder, (store.METRICS, store.COMMAND))
+        summary = _summary(self, outcome, kept, judged) | {"files": files}
+        summary = store.write_sealed(self.folder / store.RESULT, summary)
         ProgressFile(self.folder).remove()
         model = kept.model
         checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")

@@ -54,7 +54,7 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, *, prob
     content = tensor_bytes(state.weights | tensors)
     store.write_bytes(folder / store.WEIGHTS, content)
     data = task.data
-    store.write_json(
+    store.write_sealed(
         folder / store.MODEL,
         {
             "schema": 1,
@@ -97,7 +97,7 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
             "a run has them when its training has ended",
             f"go on with surefoot resume {folder.name}",
         )
-    information = store.read_json(folder / store.MODEL)
+    information = store.read_sealed(folder / store.MODEL)
     try:
         shape, outputs = tuple(information["input_shape"]), int(information["outputs"])
         mean, std = torch.tensor(information["mean"]), torch.tensor(information["std"])
