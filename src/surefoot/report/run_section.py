@@ -141,7 +141,7 @@ def summary(folder: RunFolder) -> list[str]:
         "other seeds.",
     ]
     if any(decision.name != "curves" for decision in decisions):  # of a training alone, the curves come further down
-        doubted = [f"{each.name} ({each.verdict})" for each in decisions if each.verdict != "pass"]
+        doubted = [f"{made.name} ({made.verdict})" for made in decisions if made.verdict != "pass"]
         doubt = f"; in doubt: {', '.join(doubted)}" if doubted else ""
         lines.append(f"How sure: {len(decisions) - len(doubted)} of {len(decisions)} steps passed{doubt}.")
     cost = result.get("cost")
@@ -259,7 +259,7 @@ def _steps(folder: RunFolder, number: int) -> dict[str, Any]:
         }
         for i, decision in enumerate(folder.decisions)
     ]
-    overview = [(each.step, each.name, each.verdict, f"{each.seconds:.1f} s", each.reason) for each in folder.decisions]
+    overview = [(made.step, made.name, made.verdict, f"{made.seconds:.1f} s", made.reason) for made in folder.decisions]
     return {"steps": steps, "overview": sorted([*overview, *_left_out(folder)], key=lambda line: line[0])}
 
 
