@@ -119,14 +119,6 @@ def test_a_comparison_says_what_it_did_not_look_at():
     assert any("other batch sizes" in line for line in said)
 
 
-def test_many_settings_that_are_alike_are_said_by_their_range():
-    alike = [{"lr": 0.1 * i, "momentum": 0.9} for i in range(1, 30)]
-    (made,) = run_section(contents(decisions=(decision("refine", value={"alike": alike}),)), 0)["steps"]
-    assert made["value"] == [
-        ("alike", "29 of them: lr 0.1 to 2.9, momentum 0.9 to 0.9 (decisions.jsonl has each)")
-    ]  # fmt: skip
-
-
 def test_nested_values_are_said_in_words():
     step = decision("refine", value={"alike": [{"lr": 0.1, "momentum": 0.9}, {"lr": 0.2, "momentum": 0.9}]})
     (made,) = run_section(contents(decisions=(step,)), 0)["steps"]

@@ -107,8 +107,8 @@ def _print(path: str, inspection: Inspection) -> None:
         print_table(columns, rows, left=("class",))
     for text in inspection.problems.warnings:
         print(f"warning: {clean(text)}")
-    for each in inspection.problems.items:
-        print(f"wrong: {clean(each)}")
+    for problem in inspection.problems.items:
+        print(f"wrong: {clean(problem)}")
     if inspection.problems.count > len(inspection.problems.items):
         print(f"and {inspection.problems.count - len(inspection.problems.items):,} more")
     wrong = inspection.problems.count

@@ -25,18 +25,18 @@ def models(*, input_shape: str = "3,32,32", outputs: int = 10, json: Switch = Fa
     from surefoot.models.build import SHIPPED
 
     listed = [
-        {"model": name, "takes": each.takes, "parameters": None, "summary": each.summary} | _built(name, shape, outputs)
-        for name, each in SHIPPED.items()
+        {"model": name, "takes": it.takes, "parameters": None, "summary": it.summary} | _built(name, shape, outputs)
+        for name, it in SHIPPED.items()
     ]
     if json:
         print_json({"input_shape": list(shape), "outputs": outputs, "models": listed})
         return 0
     print(f"for examples of shape {'x'.join(map(str, shape))} and {outputs} outputs")
-    rows = [(each["model"], each["takes"], number(each["parameters"], ","), each["summary"]) for each in listed]
+    rows = [(entry["model"], entry["takes"], number(entry["parameters"], ","), entry["summary"]) for entry in listed]
     print_table(("model", "takes", "parameters", "what it is"), rows, left=("model", "takes", "what it is"))
-    for each in listed:
-        if "reason" in each:
-            print(f"{each['model']}: {each['reason']}")
+    for entry in listed:
+        if "reason" in entry:
+            print(f"{entry['model']}: {entry['reason']}")
     return 0
 
 

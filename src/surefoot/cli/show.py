@@ -232,8 +232,8 @@ def _known(flag: str, name: str) -> str:
 def _print_csv(listed: list[dict[str, Any]]) -> None:
     writer = csv_.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for each in listed:
-        writer.writerow([_safe(each.get(name)) for name in COLUMNS])
+    for run in listed:
+        writer.writerow([_safe(run.get(name)) for name in COLUMNS])
 
 
 def _safe(value: Any) -> str:

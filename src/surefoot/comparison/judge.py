@@ -49,9 +49,9 @@ def beyond(runs: Sequence[RateRun], points_per_decade: int) -> list[float]:
     at = best(runs)
     steps = [10 ** (k / points_per_decade) for k in range(1, points_per_decade + 1)]
     if at is None or at == 0:
-        more = [runs[0].lr / each for each in steps]
+        more = [runs[0].lr / factor for factor in steps]
     elif at == len(runs) - 1:
-        more = [runs[-1].lr * each for each in steps]
+        more = [runs[-1].lr * factor for factor in steps]
     else:
         return []
     return sorted(lr for lr in more if LIMITS[0] <= lr <= LIMITS[1])

@@ -101,7 +101,7 @@ def plane_through(paths: Sequence[Tensor]) -> Plane:
     axes = axes / axes.norm(dim=1, keepdim=True).clamp_min(1e-30)
     total = float(values.clamp_min(0).sum())
     shares = (float(values[-1]) / total, float(values[-2].clamp_min(0)) / total) if total > 0 else (0.0, 0.0)
-    return Plane(origin, axes, [(each.double() - origin) @ axes.T for each in paths], shares)
+    return Plane(origin, axes, [(weights.double() - origin) @ axes.T for weights in paths], shares)
 
 
 def grid_of(paths: Sequence[Tensor], points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -255,12 +255,9 @@ class Runs:
             self.done += look.steps
             if look.mark is not None:
                 for member, state, of_run in zip(members, states, losses, strict=True):
-                    lost = state.outcome is not None and state.outcome.kind == "diverged"
-                    loss = (
-                        math.inf
-                        if lost
-                        else evaluate_part(member.task, state.model, state.weights, self.evaluated).loss
-                    )
+                    loss = math.inf
+                    if state.outcome is None or state.outcome.kind != "diverged":
+                        loss = evaluate_part(member.task, state.model, state.weights, self.evaluated).loss
                     of_run.append(loss if math.isfinite(loss) else math.inf)
                 for i, along in weights.items():
                     along.append(flat(states[i].model))

@@ -59,10 +59,10 @@ def map_cells(tried: Sequence[TrialResult]) -> list[dict[str, Any]]:
     Args:
         tried: trials, finished or diverged.
     """
-    columns, rows = _bands([_step(each) for each in tried]), _bands([_shrink(each) for each in tried])
+    columns, rows = _bands([_step(result) for result in tried]), _bands([_shrink(result) for result in tried])
     cells: dict[tuple[int, int], list[TrialResult]] = {}
-    for each in tried:
-        cells.setdefault((_band(_step(each), columns), _band(_shrink(each), rows)), []).append(each)
+    for result in tried:
+        cells.setdefault((_band(_step(result), columns), _band(_shrink(result), rows)), []).append(result)
     told = [
         {"column": column, "row": row, "lr": _words(columns[column]).replace(" to ", _DASH), "decay": _words(rows[row]),
          **_cell(inside)}
@@ -77,8 +77,8 @@ def map_cells(tried: Sequence[TrialResult]) -> list[dict[str, Any]]:
 
 
 def _cell(inside: Sequence[TrialResult]) -> dict[str, Any]:
-    ended = {each.val_loss: each for each in inside if each.finished and each.val_loss is not None}
-    losses = [each.val_loss for each in inside if each.finished and each.val_loss is not None]
+    ended = {result.val_loss: result for result in inside if result.finished and result.val_loss is not None}
+    losses = [result.val_loss for result in inside if result.finished and result.val_loss is not None]
     mean = sum(losses) / len(losses) if losses else None
     spread = (max(losses) - min(losses)) / 2 if len(losses) > 1 else None
     lines = ["diverged" if mean is None else f"{mean:.3g}"]
@@ -124,9 +124,9 @@ def _map(cells: Sequence[Mapping[str, Any]]) -> Any:
 def _against(value: Mapping[str, Any], tried: Sequence[TrialResult]) -> list[Any]:
     """Each trial against each coordinate that was varied, if momentum was too: its colours tell whether it matters."""
     points = [
-        {"step": _step(each), "shrink": _shrink(each), "momentum": f"{each.trial.recipe.momentum:g}",
-         "lr": each.trial.recipe.lr, "weight_decay": each.trial.recipe.weight_decay, "loss": each.val_loss}
-        for each in tried if each.finished
+        {"step": _step(result), "shrink": _shrink(result), "momentum": f"{result.trial.recipe.momentum:g}",
+         "lr": result.trial.recipe.lr, "weight_decay": result.trial.recipe.weight_decay, "loss": result.val_loss}
+        for result in tried if result.finished
     ]  # fmt: skip
     momenta = sorted({point["momentum"] for point in points}, key=float)
     if len(momenta) < 2:
@@ -163,12 +163,12 @@ def _against(value: Mapping[str, Any], tried: Sequence[TrialResult]) -> list[Any
     return panels
 
 
-def _step(each: TrialResult) -> float:
-    return float(f"{each.trial.recipe.lr / (1 - each.trial.recipe.momentum):.2g}")
+def _step(result: TrialResult) -> float:
+    return float(f"{result.trial.recipe.lr / (1 - result.trial.recipe.momentum):.2g}")
 
 
-def _shrink(each: TrialResult) -> float:
-    return float(f"{each.trial.recipe.lr * each.trial.recipe.weight_decay:.2g}")
+def _shrink(result: TrialResult) -> float:
+    return float(f"{result.trial.recipe.lr * result.trial.recipe.weight_decay:.2g}")
 
 
 def _bands(places: Sequence[float]) -> list[tuple[float, float]]:

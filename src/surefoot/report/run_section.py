@@ -25,8 +25,6 @@ _ROW_COLUMNS = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss
                 "update_ratio", "examples_per_second", "seconds")  # fmt: skip
 _MOST_LINES = 200
 """Rows of a table in the page, evenly thinned; the record in it has more. Chosen by hand."""
-_MOST_LISTED = 8
-"""Nested values that a cell lists one by one; of more it says the range. Chosen by hand."""
 _MOST_LETTERS = 400
 """Of one piece of evidence. Chosen by hand."""
 _PROCEDURE = {
@@ -143,7 +141,7 @@ def summary(folder: RunFolder) -> list[str]:
         "other seeds.",
     ]
     if any(decision.name != "curves" for decision in decisions):  # of a training alone, the curves come further down
-        doubted = [f"{each.name} ({each.verdict})" for each in decisions if each.verdict != "pass"]
+        doubted = [f"{made.name} ({made.verdict})" for made in decisions if made.verdict != "pass"]
         doubt = f"; in doubt: {', '.join(doubted)}" if doubted else ""
         lines.append(f"How sure: {len(decisions) - len(doubted)} of {len(decisions)} steps passed{doubt}.")
     cost = result.get("cost")
@@ -200,19 +198,6 @@ def rounded(value: Any) -> Any:
     return f"{value:.5g}" if isinstance(value, float) else value
 
 
-def _ranges(value: Any) -> str | None:
-    """Return the ranges of many settings of the same names, such as the recipes that are alike; None for others."""
-    if not isinstance(value, list | tuple) or len(value) <= _MOST_LISTED:
-        return None
-    if not all(isinstance(each, Mapping) and each.keys() == value[0].keys() for each in value):
-        return None
-    columns: dict[str, Sequence[Any]] = {name: [each[name] for each in value] for name in value[0]}
-    if not columns or not all(isinstance(cell, int | float) for column in columns.values() for cell in column):
-        return None
-    said = ", ".join(f"{name} {min(column):.3g} to {max(column):.3g}" for name, column in columns.items())
-    return f"{len(value):,} of them: {said} (decisions.jsonl has each)"
-
-
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
@@ -221,7 +206,7 @@ def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return names and values in words that fit a cell."""
     pairs = []
     for name, value in values.items():
-        text = _ranges(value) or worded(value)
+        text = worded(value)
         if len(text) > _MOST_LETTERS:
             text = f"{text[:_MOST_LETTERS]} ... ({len(text):,} letters; decisions.jsonl has all)"
         pairs.append((str(name), text))
@@ -274,7 +259,7 @@ def _steps(folder: RunFolder, number: int) -> dict[str, Any]:
         }
         for i, decision in enumerate(folder.decisions)
     ]
-    overview = [(each.step, each.name, each.verdict, f"{each.seconds:.1f} s", each.reason) for each in folder.decisions]
+    overview = [(made.step, made.name, made.verdict, f"{made.seconds:.1f} s", made.reason) for made in folder.decisions]
     return {"steps": steps, "overview": sorted([*overview, *_left_out(folder)], key=lambda line: line[0])}
 
 

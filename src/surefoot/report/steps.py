@@ -42,8 +42,8 @@ def members_of(decision: Decision, tried: Sequence[TrialResult]) -> list[TrialRe
     keys = decision.evidence.get("members")
     if isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys):
         wanted = set(keys)
-        return [each for each in tried if each.trial.key in wanted]
-    return [each for each in tried if each.trial.stage == decision.name]
+        return [result for result in tried if result.trial.key in wanted]
+    return [result for result in tried if result.trial.stage == decision.name]
 
 
 def batch_size_chart(decision: Mapping[str, Any]) -> Any:
@@ -180,9 +180,9 @@ def _map(decision: Decision, tried: Sequence[TrialResult]) -> Drawn | None:
 
 def _schedules(decision: Decision, tried: Sequence[TrialResult]) -> Drawn | None:
     points = [
-        {"schedule": each.trial.recipe.schedule.kind, "loss": each.val_loss, "seed": each.trial.seed}
-        for each in members_of(decision, tried)
-        if each.finished
+        {"schedule": result.trial.recipe.schedule.kind, "loss": result.val_loss, "seed": result.trial.seed}
+        for result in members_of(decision, tried)
+        if result.finished
     ]
     if not points:
         return None
