@@ -39,14 +39,14 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet, Part
-from surefoot.measure.throughput import step_seconds
+from surefoot.optim.plan import Plan
+from surefoot.record.progress import finished
 from surefoot.record.run import Row
-from surefoot.sgd.plan import Plan
+from surefoot.steps.batch_size.choose import choosing_batch_size
+from surefoot.steps.batch_size.measure import BatchSizeSearch, step_times
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, advance_many, start_many
 from surefoot.training.task import Task, reseeded
-from surefoot.tuning.batch_size import BatchSizeSearch, choosing_batch_size
-from surefoot.tuning.progress import finished
 
 LRS = tuple(0.0025 * 2.0**k for k in range(11))
 """0.0025 to 2.56 by factors of 2: the same first grid for each size."""
@@ -227,12 +227,17 @@ def seconds_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
         if "step_seconds" in own or (options.tasks and not any(word in name for word in options.tasks)):
             continue
         task = surefoot.task(subject.data(), subject.model, threads=1)
-        timed, _ = _finished(
-            step_seconds(task, recipe_of(subject.sizes[0], 0.1, 10), subject.sizes, rounds=9, clock=time.process_time)
+        timed, _ = finished(
+            step_times(
+                task,
+                recipe_of(subject.sizes[0], 0.1, 10),
+                BatchSizeSearch(sizes=subject.sizes, rounds=9),
+                time.process_time,
+            )
         )
         own["step_seconds"] = {str(each.batch_size): list(each.seconds) for each in timed}
         write(options.out, result)
-        print(name, {each.batch_size: f"{1e3 * each.median:.2f} ms" for each in timed}, flush=True)
+        print(name, {each.batch_size: f"{1e3 * each.estimate.value:.2f} ms" for each in timed}, flush=True)
 
 
 def predict_part(options: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -294,14 +299,6 @@ def _fitted(own: dict[str, Any]) -> float:
         return float(np.var(np.log(steps) - np.log1p(scale / sizes)))
 
     return float(min(np.geomspace(1, 1e5, 1000), key=error))
-
-
-def _finished(work: Any) -> Any:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
 
 
 PARTS = {"steps": steps_part, "seconds": seconds_part, "predict": predict_part, "judge": judge_part}

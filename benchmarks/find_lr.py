@@ -38,13 +38,12 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet, Part
-from surefoot.diagnose import lr as judge
-from surefoot.diagnose.suggestions import suggestions
-from surefoot.measure.rates import ramp
+from surefoot.record.progress import finished
+from surefoot.steps.lr_range.judge import ShortRuns, bracket, judge
+from surefoot.steps.lr_range.measure import LrSearch, measure
+from surefoot.steps.lr_range.range_test import RAMP, ramp, suggestions
 from surefoot.training.population.many import Member, fit_many
 from surefoot.training.task import Task, reseeded
-from surefoot.tuning.find_lr import RAMP, LrSearch, measuring
-from surefoot.tuning.progress import finished
 
 RULES = ("steep", "minimum/10", "valley", "slide", "lightning")
 SEARCH = LrSearch()
@@ -110,7 +109,7 @@ def curve() -> DataSet:
 # Measuring
 
 
-def measure(name: str, subject: Subject, folder: Path, calls: int) -> None:
+def measure_task(name: str, subject: Subject, folder: Path, calls: int) -> None:
     """Write what is missing of a task into the folder: the calls, then the truth.
 
     Args:
@@ -142,7 +141,7 @@ def _call(subject: Subject, data: DataSet, seed: int) -> dict[str, Any]:
     """One call of find_lr as arrays: losses [M, T] of M short runs, with rate and number of the seed of each."""
     task = surefoot.task(data, subject.model, seed=seed, precision="fp32", threads=1)
     began, cpu = time.perf_counter(), _cpu_seconds()
-    seen = finished(measuring(task, subject.recipe, SEARCH))
+    seen = finished(measure(task, subject.recipe, SEARCH))
     seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - cpu
     lrs, losses = ramp(task, subject.recipe, *RAMP, SEARCH.steps)
     return {
@@ -240,24 +239,25 @@ def _best_inside(low: float, high: float, lrs: np.ndarray, errors: np.ndarray) -
     return float(np.interp(np.log(inside), np.log(lrs), errors).min() - errors.min())
 
 
-def scores(kept: Mapping[str, np.ndarray]) -> judge.Scores:
-    """Return how the short runs of a kept call ended, at the rates that all seeds were measured at."""
-    runs = {(int(s), float(lr)): own for s, lr, own in zip(kept["seeds"], kept["lrs"], kept["losses"], strict=True)}
+def short_runs(kept: Mapping[str, np.ndarray]) -> ShortRuns:
+    """Return the short runs of a kept call, at the rates that all seeds were measured at."""
+    found = {(int(s), float(lr)): own for s, lr, own in zip(kept["seeds"], kept["lrs"], kept["losses"], strict=True)}
     seeds = range(len(kept["untrained"]))
-    losses = np.stack([[runs[seed, float(lr)] for seed in seeds] for lr in kept["repeated"]])
-    return judge.scored(kept["repeated"], losses, kept["untrained"])
+    losses = np.stack([[found[seed, float(lr)] for seed in seeds] for lr in kept["repeated"]])
+    return ShortRuns(kept["repeated"], losses, kept["untrained"])
 
 
 def _decided(place: Path) -> dict[str, Any]:
     with np.load(place) as kept:
-        own, found = scores(kept), judge.bracket(scores(kept))
+        runs = short_runs(kept)
+        found = bracket(runs)
         return {
             "value": None if found is None else asdict(found),
-            "verdicts": {f.name: f.verdict for f in judge.judged(own, found, SEARCH.steps)},
+            "verdicts": {f.name: f.verdict for f in judge(runs, found)},
             "seconds": float(kept["seconds"]), "cpu_seconds": float(kept["cpu_seconds"]),
             "rules": suggestions(kept["ramp_lrs"], kept["ramp_losses"]),
-            "lrs": own.lrs.tolist(), "initial_losses": own.initial.round(5).tolist(),
-            "final_losses": [[round(x, 5) if math.isfinite(x) else None for x in each] for each in own.final.tolist()],
+            "lrs": runs.lrs.tolist(), "initial_losses": runs.initial.round(5).tolist(),
+            "final_losses": [[round(x, 5) if math.isfinite(x) else None for x in each] for each in runs.final.tolist()],
         }  # fmt: skip
 
 
@@ -301,7 +301,7 @@ def main() -> None:
     }  # fmt: skip
     if options.act == "measure":
         for name, subject in wanted.items():
-            measure(name, subject, options.curves, options.calls)
+            measure_task(name, subject, options.curves, options.calls)
         return
     result = {
         "what": "find_lr's bracket and the usual rules against the best rate of complete trainings",

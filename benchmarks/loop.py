@@ -5,7 +5,7 @@
 Everything runs in turn in one process, the arms interleaved, so that a slow minute of the machine meets all of
 them; medians and ratios are what counts. Arms:
 
-    surefoot            `advance`: batches by index from one uint8 tensor, augmented whole, SGD of `sgd.update`
+    surefoot            `advance`: batches by index from one uint8 tensor, augmented whole, SGD of `optim.update`
     model alone         forward, backward and update of the same steps on a batch that lies ready
     loader, 0 workers   DataLoader over a Dataset that augments and normalises one image at a time (tensor code),
     loader, 2 workers   default collation, the same model, torch.optim.SGD
@@ -34,8 +34,8 @@ from torch.utils.data import DataLoader, Dataset
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import batch_indices, fetch
-from surefoot.sgd.plan import Plan
-from surefoot.sgd.update import decays, sgd_
+from surefoot.optim.plan import Plan
+from surefoot.optim.update import decays, sgd_
 from surefoot.training.task import Task
 
 PIXELS = 4

@@ -29,14 +29,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from per_sample import ExactNoise, exact_noise
 from torch import nn
 
 import surefoot
 from surefoot.config import Config, Recipe
-from surefoot.measure.along import SHARE, NoiseLog
-from surefoot.measure.noise import noise_of
-from surefoot.measure.per_sample import ExactNoise, exact_noise
 from surefoot.settings import from_dict
+from surefoot.steps.batch_size.along_run import SHARE, NoiseLog
+from surefoot.steps.batch_size.noise import noise_of
 from surefoot.training.loop import advance, start
 
 DRAWS = 40

@@ -19,8 +19,7 @@ from truth import LRS, MOMENTA, WEIGHT_DECAYS
 
 import surefoot
 from surefoot.config import Recipe
-from surefoot.diagnose.suggestions import suggestions
-from surefoot.measure.rates import ramp
+from surefoot.steps.lr_range.range_test import ramp, suggestions
 from surefoot.training.task import Task
 
 LR, DECAY, MOMENTUM = (LRS[0], LRS[-1]), (WEIGHT_DECAYS[0], WEIGHT_DECAYS[-1]), (MOMENTA[0], MOMENTA[-1])

@@ -34,9 +34,9 @@ import surefoot
 from surefoot.config import Config, Recipe
 from surefoot.record import store
 from surefoot.record.decision import Decision
-from surefoot.record.run import Row
-from surefoot.record.scored import scored_classes, write_scores
-from surefoot.record.tried import Trial, Tried
+from surefoot.record.run import Row, append_rows
+from surefoot.record.scores import SCORES, scored_classes
+from surefoot.record.trial import Trial, TrialResult
 from surefoot.settings import to_dict
 
 STEPS, PER_ROW, PER_EPOCH = 100_000, 10, 400
@@ -106,12 +106,14 @@ def long_run(place: Path) -> Path:
             )
         )
     folder = _folder(place / "long", "surefoot train cifar10 --steps 100000", Config(recipe=Recipe(lr=0.1)))
-    store.append_rows(folder, rows)
+    append_rows(folder, rows)
     _finished(folder, STEPS)
     classes = tuple(f"class {i}" for i in range(10))
     outputs, targets = rng.standard_normal((10_000, 10)), rng.integers(0, 10, 10_000)
     outputs[np.arange(10_000), targets] += 2.0
-    write_scores(folder, scored_classes(outputs, targets, classes, of="test", name_of=str, picture=lambda _: None))
+    store.write_json(
+        folder / SCORES, scored_classes(outputs, targets, classes, of="test", name_of=str, picture=lambda _: None)
+    )
     return folder
 
 
@@ -126,10 +128,10 @@ def large_search(place: Path) -> Path:
         loss = float(abs(np.log10(lr) + 1) + rng.normal(1, 0.05))
         trial = Trial(stage=stage, recipe=Recipe(lr=lr, weight_decay=decay, momentum=0.9), seed=i, share=0.2)
         tried.append(
-            Tried(trial=trial, outcome="finished", examples=10_000, train_loss=loss, val_loss=loss, val_accuracy=0.5,
-                  seconds=3.0)
+            TrialResult(trial=trial, outcome="finished", examples=10_000, train_loss=loss, val_loss=loss,
+                        val_accuracy=0.5, seconds=3.0)
         )  # fmt: skip
-    (folder / store.TRIED).write_text("".join(json.dumps(each.to_dict()) + "\n" for each in tried), encoding="utf-8")
+    (folder / store.TRIALS).write_text("".join(json.dumps(each.to_dict()) + "\n" for each in tried), encoding="utf-8")
     decisions = [
         Decision(step=step, name=name, verdict="pass", claim=f"{name} does", reason=f"best of {MEMBERS}", seconds=9.0,
                  value={"lr": 0.1}, evidence={"members": [e.trial.key for e in tried if e.trial.stage == name]})
@@ -140,7 +142,7 @@ def large_search(place: Path) -> Path:
     row = Row(step=400, epoch=1.0, examples=51_200, lr=0.1, train_loss=1.0, train_accuracy=0.5, val_loss=1.0,
               val_accuracy=0.5, grad_norm=1.0, update_ratio=1e-3, losses=(2.0, 1.0), seconds=3.0,
               examples_per_second=1e4)  # fmt: skip
-    store.append_rows(folder, [row, dataclasses.replace(row, step=800, epoch=2.0)])
+    append_rows(folder, [row, dataclasses.replace(row, step=800, epoch=2.0)])
     _finished(folder, 800)
     return folder
 
@@ -163,7 +165,7 @@ def opened(page: Path, width: int) -> dict[str, Any] | None:
     A copy of the page carries one more script, with its hash in the policy: it notes when the last chart is there.
     Headless Chromium has no window narrower than 500.
     """
-    from surefoot.report.embed import hashed
+    from surefoot.report.page import hashed
 
     program = _chromium()
     if program is None:

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 import surefoot
 from surefoot.config import Recipe
-from surefoot.data.dataset import DataSet
-from surefoot.data.split import stratified
+from surefoot.data.dataset import DataSet, stratified
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, fit_many

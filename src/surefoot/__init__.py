@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from surefoot.config import __version__
 
 _HOMES = {
     "CheckpointError": "errors",
@@ -39,72 +39,71 @@ _HOMES = {
     "Noise": "record.noise",
     "Outcome": "record.run",
     "Part": "data.dataset",
-    "Plan": "sgd.plan",
+    "Plan": "optim.plan",
     "Recipe": "config",
     "Record": "record.run",
     "Row": "record.run",
-    "SGD": "sgd.optimizer",
+    "SGD": "optim.optimizer",
     "Schedule": "config",
     "State": "training.state",
     "SurefootError": "errors",
     "Task": "training.task",
     "advance": "training.loop",
     "advance_many": "training.population.many",
-    "check_initial_loss": "tuning.initial_loss",
-    "check_wiring": "tuning.wiring",
-    "compare": "tuning.compare",
-    "evaluate": "training.verbs",
-    "find_lr": "tuning.find_lr",
+    "check_initial_loss": "steps.initial_loss.check",
+    "check_wiring": "steps.wiring.check",
+    "compare": "comparison.compare",
+    "evaluate": "inference.evaluate",
+    "find_lr": "steps.lr_range.find_lr",
     "fit": "training.loop",
     "fit_many": "training.population.many",
-    "gradient_noise": "tuning.noise",
+    "gradient_noise": "steps.batch_size.noise",
     "load": "data.load",
     "load_trained": "training.weights",
-    "lr_scheduler": "sgd.lr_scheduler",
-    "noise_at": "measure.noise",
-    "open_run": "training.opening",
-    "overfit_sample": "tuning.overfit",
-    "plan": "sgd.plan",
-    "predict": "training.verbs",
+    "lr_scheduler": "optim.optimizer",
+    "noise_at": "steps.batch_size.noise",
+    "open_run": "training.open",
+    "overfit_sample": "steps.overfit.check",
+    "plan": "optim.plan",
+    "predict": "inference.predict",
     "reseeded": "training.task",
     "start": "training.loop",
     "start_many": "training.population.many",
     "task": "training.task",
-    "train": "training.opening",
-    "tune": "tuning.tune",
+    "train": "training.open",
+    "tune": "search.tune",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]  # one list of names, not two
 
 if TYPE_CHECKING:
+    from surefoot.comparison.compare import compare
     from surefoot.config import Config, Recipe, Schedule
     from surefoot.data.dataset import DataSet, Part
     from surefoot.data.load import load
     from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
-    from surefoot.measure.noise import noise_at
+    from surefoot.inference.evaluate import evaluate
+    from surefoot.inference.predict import predict
+    from surefoot.optim.optimizer import SGD, lr_scheduler
+    from surefoot.optim.plan import Plan, plan
     from surefoot.record.comparison import Comparison
     from surefoot.record.decision import Decision, Finding
     from surefoot.record.noise import Estimate, LayerNoise, Noise
     from surefoot.record.run import Outcome, Record, Row
-    from surefoot.sgd.lr_scheduler import lr_scheduler
-    from surefoot.sgd.optimizer import SGD
-    from surefoot.sgd.plan import Plan, plan
+    from surefoot.search.tune import tune
+    from surefoot.steps.batch_size.noise import gradient_noise, noise_at
+    from surefoot.steps.initial_loss.check import check_initial_loss
+    from surefoot.steps.lr_range.find_lr import find_lr
+    from surefoot.steps.overfit.check import overfit_sample
+    from surefoot.steps.wiring.check import check_wiring
     from surefoot.training.loop import advance, fit, start
-    from surefoot.training.opening import open_run, train
+    from surefoot.training.open import open_run, train
     from surefoot.training.population.engine import Engine
     from surefoot.training.population.many import advance_many, fit_many, start_many
     from surefoot.training.population.member import Member
     from surefoot.training.state import State
     from surefoot.training.task import Task, reseeded, task
-    from surefoot.training.verbs import evaluate, predict
     from surefoot.training.weights import load_trained
-    from surefoot.tuning.compare import compare
-    from surefoot.tuning.find_lr import find_lr
-    from surefoot.tuning.initial_loss import check_initial_loss
-    from surefoot.tuning.noise import gradient_noise
-    from surefoot.tuning.overfit import overfit_sample
-    from surefoot.tuning.tune import tune
-    from surefoot.tuning.wiring import check_wiring
 
 
 def __getattr__(name: str) -> Any:

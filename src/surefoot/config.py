@@ -7,6 +7,7 @@ Each field says its meaning, unit and range in its metadata, which the command l
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import types
@@ -16,6 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from surefoot.errors import ConfigError, nearest
+
+__version__ = "0.1.0"
+"""Of this package, which a run writes down. It stands here so that every room can read it without what is installed."""
 
 ScheduleKind = Literal[
     "constant", "step", "cosine", "linear", "polynomial", "exponential", "inverse-sqrt", "one-cycle",
@@ -54,11 +58,14 @@ def _rising(values: tuple[float, ...]) -> bool:
     return len(values) > 0 and values[0] > 0 and rising and math.isfinite(values[-1])
 
 
+_hints = functools.cache(typing.get_type_hints)  # a search looks at thousands of recipes
+
+
 class _Checked:
     """Base of the configuration dataclasses: checks types and ranges once, at the door."""
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
+        hints = _hints(type(self))
         for item in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]  # only dataclasses inherit this
             value = _converted(hints[item.name], getattr(self, item.name), item.name)
             object.__setattr__(self, item.name, value)

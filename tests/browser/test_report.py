@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from surefoot.report.contents import read_contents
 from surefoot.report.page import embedded, save_report
+from surefoot.report.run_folder import read_run_folder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed, so no page was opened in it")
@@ -28,7 +28,7 @@ def report(tmp_path_factory):
 
     runs = tmp_path_factory.mktemp("runs")
     surefoot.train("digits", "mlp", epochs=3, lr=0.1, runs_dir=runs, name="first")
-    contents = read_contents("first", runs)
+    contents = read_run_folder("first", runs)
     return contents, save_report([contents], runs / "report.html")
 
 
@@ -57,13 +57,13 @@ def test_the_pictures_of_a_search_are_drawn_and_the_console_is_silent(report, tm
     """Drawn as SVG for who has no scripts, a chart may say nothing of what a browser's console complains of."""
     from surefoot.config import Recipe
     from surefoot.record.decision import Decision
-    from surefoot.record.tried import Trial, Tried
+    from surefoot.record.trial import Trial, TrialResult
 
     contents, _ = report
     recipes = [Recipe(lr=0.01 * 1.1**i, momentum=(0.0, 0.8, 0.9)[i % 3], weight_decay=1e-5 * 1.2 ** (i * 7 % 40))
                for i in range(40)]  # fmt: skip
     tried = tuple(
-        Tried(
+        TrialResult(
             trial=Trial(stage="coarse-grid", seed=0, share=0.2, recipe=recipe),
             outcome="finished" if i else "diverged", examples=1, train_loss=1.0, val_loss=1 + i / 10 if i else None,
             val_accuracy=0.5, seconds=1.0,
@@ -81,7 +81,7 @@ def test_the_pictures_of_a_search_are_drawn_and_the_console_is_silent(report, tm
         Decision(step=3, name="learning-rate", value=bracket, evidence=evidence, **said),
         Decision(step=4, name="coarse-grid", value=chosen, evidence={}, **said),
     )  # fmt: skip
-    page = save_report([dataclasses.replace(contents, decisions=decisions, tried=tried)], tmp_path / "search.html")
+    page = save_report([dataclasses.replace(contents, decisions=decisions, trials=tried)], tmp_path / "search.html")
     for width in (1100, 500):
         dom, console = opened(page, tmp_path / f"profile{width}", width)
         assert console == []
@@ -93,7 +93,7 @@ def test_the_pictures_of_a_search_are_drawn_and_the_console_is_silent(report, tm
 
 def test_tables_sort_and_tooltips_and_zoom_work(report, tmp_path):
     """A script of ours is added to a copy of the page, with its hash in the policy; what it saw, it leaves as text."""
-    from surefoot.report.embed import hashed
+    from surefoot.report.page import hashed
 
     _, path = report
     script = """
@@ -146,15 +146,16 @@ def test_nothing_is_wider_than_a_phone_and_pins_are_drawn(report, tmp_path):
     from compared import comparison
 
     from surefoot.record.decision import Decision
-    from surefoot.report.contents import Contents
-    from surefoot.report.embed import hashed
+    from surefoot.report.page import hashed
+    from surefoot.report.run_folder import RunFolder
 
     contents, _ = report
     pins = [{"step": 5, "finding": "loss-spike"}, {"step": 20, "finding": "plateau"}]
     seen = Decision(step=6, name="curves", verdict="suspect", claim="c", reason="r", value={}, evidence={"pins": pins},
                     seconds=1.0)  # fmt: skip
     pinned = dataclasses.replace(contents, decisions=(seen,))
-    path = save_report([pinned, Contents(run=None, name="rules", compared=comparison())], tmp_path / "report.html")
+    rules = RunFolder(stored=None, name="rules", comparison=comparison())
+    path = save_report([pinned, rules], tmp_path / "report.html")
     script = """
     (async () => {
       while (document.querySelector("figure.chart:not(.drawn)")) await new Promise((done) => setTimeout(done, 50));

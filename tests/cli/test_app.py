@@ -1,4 +1,6 @@
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +9,7 @@ import pytest
 
 from surefoot import __version__
 from surefoot.cli import app, train
-from surefoot.cli.app import build_app, run
-from surefoot.cli.signals import Stopped
+from surefoot.cli.app import Stopped, StopSignals, build_app, run
 from surefoot.errors import CheckpointError, ConfigError, DataError
 
 
@@ -35,6 +36,7 @@ def ending(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
         (Stopped(2), 130, "before training began"),
         (Stopped(15), 143, "before training began"),
         (Stopped(15, again=True), 143, "last checkpoint stays"),
+        (Stopped(2, trained=True), 130, "surefoot resume ends it"),
         (KeyboardInterrupt(), 130, "stopped"),
         (OSError(28, "No space left on device", "runs/a/x"), 1, "runs/a/x: No space left on device"),
         (OSError("odd"), 1, "odd"),
@@ -114,3 +116,38 @@ def test_the_reader_of_our_output_may_leave():
 def test_python_m_surefoot_is_surefoot():
     text = (Path(app.__file__).parents[1] / "__main__.py").read_text()
     assert "main()" in text
+
+
+BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+@BOTH
+def test_before_training_a_signal_stops_at_once(number):
+    with pytest.raises(Stopped) as caught, StopSignals():
+        os.kill(os.getpid(), number)
+    assert caught.value.number == number
+    assert not caught.value.again
+
+
+@BOTH
+def test_while_training_the_first_is_noted_and_the_second_stops(number):
+    with StopSignals() as signals:
+        signals.patient = True
+        os.kill(os.getpid(), number)
+        assert signals.received == number
+        with pytest.raises(Stopped) as caught:
+            os.kill(os.getpid(), number)
+    assert caught.value.again
+    assert signals.received == number
+
+
+def test_a_stop_is_not_an_error_that_code_in_between_could_catch():
+    assert not issubclass(Stopped, Exception)
+
+
+def test_the_former_handlers_come_back_also_after_an_exception():
+    former = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with contextlib.suppress(KeyError), StopSignals():
+        assert signal.getsignal(signal.SIGTERM) is not former[1]
+        raise KeyError
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == former

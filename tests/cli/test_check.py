@@ -9,7 +9,7 @@ from surefoot.cli.app import run
 from surefoot.cli.check import USED
 from surefoot.record.decision import Decision
 from surefoot.settings import flat_settings
-from surefoot.tuning import overfit
+from surefoot.steps.overfit import check as overfit
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from surefoot.cli import evaluate as module
 from surefoot.cli.app import run
 from surefoot.record.scores import class_scores
-from surefoot.training.opening import train
+from surefoot.training.open import train
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,7 @@ def answer(capsys, command, *words):
 
 
 def test_the_tables_the_answer_and_the_next_command(capsys, tmp_path):
-    picture = tmp_path / "noise.svg"
-    code, seen = answer(capsys, "noise", "digits", *QUICK, "--plot", picture, "--name", "it", "--quiet")
+    code, seen = answer(capsys, "noise", "digits", *QUICK, "--name", "it", "--quiet")
     assert code == 0
     lines = seen.out.splitlines()
     assert "10 steps of 128 at rate 0.05" in lines[0]
@@ -34,7 +33,6 @@ def test_the_tables_the_answer_and_the_next_command(capsys, tmp_path):
     assert words[:5] == ["surefoot", "find-lr", "digits", "--model", "linear"]
     assert words[words.index("--batch-size") + 1] in ("16", "64")
     assert "--lr" not in words
-    assert picture.read_text().startswith("<svg")
     page = tmp_path / "runs" / "it" / "report.html"
     assert lines[-1].split() == ["report", "runs/it/report.html"]
     text = page.read_text(encoding="utf-8")
@@ -55,22 +53,18 @@ def test_json_holds_the_decision_and_nothing_else_is_on_stdout(capsys, tmp_path)
     assert decision["evidence"]["noise"][0]["layers"][0]["name"] == "head"
     folder = tmp_path / decision.pop("folder")
     assert {path.name for path in folder.iterdir()} == {"decisions.jsonl", "command.txt"}, "and no report"
-    decision.pop("picture")
     assert json.loads((folder / "decisions.jsonl").read_text()) == decision
 
 
 def test_a_rate_that_diverges_is_an_answer_with_exit_code_3(capsys, tmp_path):
-    words = [*QUICK[:-1], "1e30", "--quiet", "--plot", tmp_path / "x.svg"]
+    words = [*QUICK[:-1], "1e30", "--quiet"]
     code, seen = answer(capsys, "noise", "digits", *words)
     assert code == 3
     assert "diverged" in seen.out
-    assert "nothing to draw" in seen.err
     assert len(list((tmp_path / "runs").glob("*/report.html"))) == 1, "what failed has its page too"
 
 
-@pytest.mark.parametrize(
-    "words", [("--epochs", "3"), ("--schedule", "cosine"), ("--plot", "x.pdf"), ("--groups", "4"), ("--sizes", "9999")]
-)
+@pytest.mark.parametrize("words", [("--epochs", "3"), ("--schedule", "cosine"), ("--groups", "4"), ("--sizes", "9999")])
 def test_what_has_no_effect_or_no_meaning_is_refused(capsys, words):
     code, seen = answer(capsys, "noise", "digits", *QUICK[:2], *words, "--quiet")
     assert code == 2
@@ -78,7 +72,7 @@ def test_what_has_no_effect_or_no_meaning_is_refused(capsys, words):
 
 
 def test_train_measures_noise_and_ends_with_the_same_weights(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("surefoot.measure.along.SHARE", 1.0)
+    monkeypatch.setattr("surefoot.steps.batch_size.along_run.SHARE", 1.0)
     train = ("digits", "--model", "linear", "--epochs", "2", "--threads", "1", "--runs-dir", tmp_path)
     code, seen = answer(capsys, "train", *train, "--name", "with", "--measure-noise")
     assert code == 0

@@ -1,19 +1,20 @@
-"""The live display at every width: nothing wider than the terminal, nothing cut, the least telling falls away first."""
+"""The live display at every width: nothing wider than the terminal, the least telling falls away first."""
 
+import io
 import math
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
-from surefoot.cli.picture import Seen, bar, search, table, training
-from surefoot.cli.sparks import ASCII, BLOCKS, Curve
-from surefoot.record.heartbeat import Heartbeat
+from surefoot.cli.picture import ASCII, BLOCKS, MOST, Curve, SearchView, TrainingView, header, line, sparkline
+from surefoot.record.progress import Progress
 from surefoot.record.run import Row
 
 WIDTHS = (60, 80, 160)
-NOW = Heartbeat(phase="training", steps_done=450, steps_planned=1000, seconds=45.0, examples_per_second=128_000.0,
+NOW = Progress(phase="training", steps_done=450, steps_planned=1000, seconds=45.0, examples_per_second=128_000.0,
                 seconds_left=55.0)  # fmt: skip
-SEARCHING = Heartbeat(phase="search", steps_done=120, steps_planned=7200, seconds=12.0, members=24, alive=18,
+SEARCHING = Progress(phase="search", steps_done=120, steps_planned=7200, seconds=12.0, members=24, alive=18,
                       doing="step 4, coarse grid: 24 runs of 300 steps", budget="2x", spent=0.84,
                       seconds_left=72.0)  # fmt: skip
 
@@ -27,117 +28,126 @@ def row(epoch, loss, accuracy, **more):
     return Row(**{**values, **more})
 
 
-def seen(rows):
-    found = Seen()
+def training(rows, now=NOW):
+    view = TrainingView(now)
     for each in rows:
-        found.add(each)
-    return found
+        view.add(each)
+    return view
 
 
-MANY = seen(row(e, 2 / e if e < 20 else 0.2 + e / 100, min(0.9, e / 30) - (0.1 if e > 30 else 0)) for e in range(1, 41))
+def lines(view, width, height=24, encoding="utf-8"):
+    """Return a picture as a terminal of this size shows it."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    Console(file=file, width=width, height=height, color_system=None, legacy_windows=False).print(view)
+    file.flush()
+    return file.buffer.getvalue().decode(encoding).splitlines()
+
+
+MANY = training(row(e, 2 / e if e < 20 else 0.2 + e / 100, min(0.9, e / 30) - (e > 30) * 0.1) for e in range(1, 41))
+TRIED = SearchView(SEARCHING)
+TRIED.trials.extend(2 / e for e in range(1, 20))
+NOTHING = row(1, math.nan, None, train_accuracy=None, val_loss=None, grad_norm=math.inf, update_ratio=math.nan)
 
 
 @pytest.mark.parametrize("width", [*WIDTHS, 30])
-@pytest.mark.parametrize(
-    "picture", [lambda w: training(MANY, NOW, w, 24), lambda w: search(MANY.losses, SEARCHING, w, 24)]
-)
-def test_no_line_is_wider_than_the_terminal(width, picture):
-    lines = [line.plain for line in picture(width)]
-    assert lines
-    assert all(0 < len(line) <= width for line in lines)
+@pytest.mark.parametrize("view", [MANY, TRIED], ids=["training", "search"])
+def test_no_line_is_wider_than_the_terminal_and_none_is_empty(width, view):
+    assert all(0 < len(each.strip()) <= len(each) <= width for each in lines(view, width))
 
 
 def test_columns_fall_away_whole_where_it_is_narrow():
-    heads = {width: table(MANY, width, 12)[0].plain for width in WIDTHS}
-    assert heads[160].split() == (
-        [
-            "epoch",
-            "step",
-            "lr",
-            "train",
-            "loss",
-            "train",
-            "acc",
-            "val",
-            "loss",
-            "val",
-            "acc",
-            "|grad|",
-            "|dW|/|W|",
-            "ex/s",
-            "seconds",
-        ]
-    )
-    assert "ex/s" not in heads[80]
-    assert "seconds" in heads[80]
-    assert "train acc" in heads[60]
-    assert "seconds" not in heads[60]
+    heads = {width: lines(MANY, width)[0] for width in WIDTHS}
+    assert [name in heads[160] for name in ("ex/s", "|grad|", "seconds")] == [True] * 3
+    assert [name in heads[80] for name in ("ex/s", "seconds")] == [False, True]
+    assert [name in heads[60] for name in ("seconds", "train acc")] == [False, True]
     for width in WIDTHS:
-        lines = [line.plain for line in table(MANY, width, 12)]
-        assert {len(line.replace("*", " ").rstrip().split()) for line in lines[1:]} == {
-            len(heads[width].replace("train ", "train_").replace("val ", "val_").split())
-        }, "a value under each name"
+        columns = len(heads[width].replace("train ", "train_").replace("val ", "val_").split())
+        table = lines(MANY, width)[1:-3]
+        assert {len(each.split()) for each in table} == {columns}, "a value under each name"
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_best_loss_and_accuracy_are_marked_and_stay_though_they_are_old(width):
-    lines = [line.plain for line in table(MANY, width, 5)]
-    assert len(lines) == 6
-    marked = [line for line in lines if "*" in line]
-    assert [line.split()[0] for line in marked] == ["19.00", "27.00"]
-    assert "0.1158*" in marked[0]
-    assert "90.00%*" in marked[1]
+    table = lines(MANY, width, height=11)[1:-3]
+    assert len(table) == 5
+    marked = [each for each in table if "*" in each]
+    assert [each.split()[0] for each in marked] == ["19.00", "27.00"]
+    assert "*0.1158" in marked[0]
+    assert "*90.00%" in marked[1]
 
 
 def test_a_regression_has_no_accuracies_and_a_run_without_validation_marks_nothing():
-    found = seen([row(1, 0.5, None, train_accuracy=None), row(2, 0.4, None, train_accuracy=None)])
-    lines = [line.plain for line in table(found, 160, 12)]
-    assert "acc" not in lines[0]
-    assert "0.4400*" in lines[2]
-    none = seen([row(1, 0.5, None, val_loss=None)])
-    assert not any("*" in line.plain for line in table(none, 160, 12))
-    assert "acc      90.00%" in training(none, NOW, 80, 24)[-2].plain, "the curve is that of training then"
+    shown = lines(training([row(i, loss, None, train_accuracy=None) for i, loss in ((1, 0.5), (2, 0.4))]), 160)
+    assert "acc" not in shown[0]
+    assert "*0.4400" in shown[2]
+    shown = lines(training([row(1, 0.5, None, val_loss=None)]), 160)
+    assert not any("*" in each for each in shown)
+    assert shown[-2].startswith("acc      90.00%"), "the curve is that of training then"
 
 
 def test_a_loss_that_is_not_finite_is_a_dash_and_never_the_best():
-    found = seen([row(1, 0.5, 0.2), row(2, math.nan, 0.1, losses=(math.nan,))])
-    lines = [line.plain for line in training(found, NOW, 80, 24)]
-    assert "*" in lines[1]
-    assert "*" not in lines[2]
-    assert " - " in lines[2]
-
-
-def test_the_picture_fits_a_low_terminal():
-    assert len(training(MANY, NOW, 80, 10)) <= 9
-    assert len(search(MANY.losses, SEARCHING, 80, 6)) <= 5
+    shown = lines(training([row(1, 0.5, 0.2), row(2, math.nan, 0.1, losses=(math.nan,))]), 80)
+    assert "*" in shown[1]
+    assert "*" not in shown[2]
+    assert " - " in shown[2]
 
 
 def test_a_search_shows_its_step_members_budget_and_time_left():
-    lines = [line.plain for line in search(MANY.losses, SEARCHING, 60, 24)]
-    assert lines[0] == "step 4, coarse grid: 24 runs of 300 steps"
-    assert lines[1] == "members  18 of 24 alive"
-    assert lines[-1] == "budget   0.84 of 2x spent, 1:12 left"
+    shown = lines(TRIED, 60)
+    assert shown[0].strip() == "step 4, coarse grid: 24 runs of 300 steps"
+    assert shown[1] == "members  18 of 24 alive"
+    assert shown[-1].strip() == "budget   0.84 of 2x spent, 1:12 left"
     in_time = replace(SEARCHING, budget="300s", spent=120.4, seconds_left=179.6)
-    assert search(Curve(), in_time, 60, 24)[-1].plain == "budget   120s of 300s spent, 3:00 left"
+    assert lines(SearchView(in_time), 60)[-1].strip() == "budget   120s of 300s spent, 3:00 left"
     unknown = replace(SEARCHING, spent=None, seconds_left=None)
-    assert search(Curve(), unknown, 60, 24)[-1].plain == "budget   of 2x, none spent yet, 0:12 so far"
+    assert lines(SearchView(unknown), 60)[-1].strip() == "budget   of 2x, none spent yet, 0:12 so far"
+    assert "budget" not in lines(SearchView(replace(SEARCHING, budget=None)), 60)[-1]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_curves_are_one_line_each_scaled_to_the_width(width):
-    loss, accuracy = (line.plain for line in training(MANY, NOW, width, 24)[-3:-1])
+    loss, accuracy = lines(MANY, width)[-3:-1]
     drawn = sum(letter in BLOCKS for letter in loss)
     assert drawn == min(80, width - 9 - len("2 ") - len(" 0.3")), "80 losses, averaged where there is no room"
     assert accuracy.startswith("val acc  3.33% ")
-    assert accuracy.endswith(" 80.00%")
-    plain = training(MANY, NOW, width, 24, ascii_only=True)
-    assert all(line.plain.isascii() for line in plain)
-    assert any(letter in ASCII for letter in plain[-3].plain)
+    assert accuracy.rstrip().endswith(" 80.00%")
+    plain = lines(MANY, width, encoding="ascii")
+    assert any(letter in ASCII for letter in plain[-3])
 
 
-def test_a_bar_gives_up_parts_for_its_own_length():
-    parts = ["0:55 left", "450 of 1,000 steps", "128,000 examples/s"]
-    assert bar(450, 1000, parts, 160).plain.endswith("examples/s")
-    assert bar(450, 1000, parts, 60).plain.endswith("450 of 1,000 steps")
-    assert bar(450, 1000, parts, 30).plain.endswith("0:55 left")
-    assert bar(9, 3, [], 40).plain.startswith("100%")
+def test_a_bar_says_how_far_it_is_and_gives_up_words_where_it_is_narrow():
+    assert lines(MANY, 160)[-1].startswith(" 45% ")
+    assert lines(MANY, 160)[-1].rstrip().endswith("0:55 left  450 of 1,000 steps  128,000 examples/s")
+    assert "0:55 left" in lines(MANY, 30)[-1]
+    assert lines(training([], replace(NOW, steps_done=2000)), 80)[-1].startswith("100%")
+
+
+def test_the_plain_table_has_a_value_or_a_dash_under_each_of_its_names():
+    values = line(row(4, 0.51234, 0.9)).split()
+    assert values == ["4.00", "400", "0.1", "0.5123", "90.00%", "0.5636", "90.00%", "1.2", "1.0e-03", "12800", "40.0"]
+    assert len(line(row(4, 0.5, 0.9))) == len(header()) == len(line(NOTHING))
+    assert line(NOTHING).split()[3:9] == ["-", "-", "-", "-", "inf", "-"]
+
+
+def test_more_values_than_letters_are_averaged_and_fewer_are_not_stretched():
+    assert sparkline([0, 2, 6, 8], 2) == "▁█"
+    assert sparkline([0, 7], 80) == "▁█"
+    assert len(sparkline(range(1000), 37)) == 37
+    assert sparkline([3, 3, 3], 9) == "▁▁▁"
+    assert sparkline([], 9) == sparkline([1.0], 0) == ""
+
+
+def test_a_logarithmic_scale_shows_what_a_linear_one_hides():
+    falling = [10.0**-i for i in range(8)]
+    assert sparkline(falling, 8, log=True) == "█▇▆▅▄▃▂▁"
+    assert sparkline(falling, 8) == "█▂▁▁▁▁▁▁"
+    assert sparkline([0.0, 1.0], 8, log=True) == "▁█", "a zero has no logarithm: linear"
+
+
+def test_a_long_curve_keeps_its_shape_in_bounded_memory():
+    curve = Curve("loss", ".4g")
+    curve.extend(float(i) for i in range(100_000))
+    curve.extend([None, math.nan, math.inf])
+    assert len(curve.values) <= MOST
+    assert sparkline(curve.values, 8) == "▁▂▃▄▅▆▇█"
+    assert curve.last == 99_999.0

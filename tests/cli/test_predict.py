@@ -10,8 +10,8 @@ from PIL import Image
 
 from surefoot import load
 from surefoot.cli.app import run
-from surefoot.training.opening import train
-from surefoot.training.verbs import predict
+from surefoot.inference.predict import predict
+from surefoot.training.open import train
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from surefoot.cli.app import run
-from surefoot.cli.report import report_of, say_report
+from surefoot.cli.report import say_report
 from surefoot.record import store
 from surefoot.record.decision import Decision
 
@@ -48,7 +48,7 @@ def test_where_stdout_is_json_nothing_is_said_on_it(searched, capsys):
 
 def test_a_page_that_cannot_be_drawn_is_a_note_and_no_error(tmp_path, capsys):
     (tmp_path / "comparison.json").write_text("{", encoding="utf-8")
-    assert report_of(tmp_path, quiet=True) is None
+    say_report(tmp_path, as_json=False, quiet=True)
     seen = capsys.readouterr()
     assert seen.out == ""
     assert seen.err.startswith("no report: CheckpointError")

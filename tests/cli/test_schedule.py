@@ -10,7 +10,7 @@ import pytest
 
 from surefoot.cli.schedule import KINDS, schedule
 from surefoot.errors import ConfigError
-from surefoot.sgd.presets import PRESETS, preset
+from surefoot.optim.presets import PRESETS, preset
 
 
 def printed(capsys, *names, **options):
@@ -80,7 +80,7 @@ def test_the_list_names_every_preset_and_kind(capsys):
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_out_draws_and_says_so_on_stderr(capsys, tmp_path, ending):
     out = tmp_path / f"curves.{ending}"
-    schedule("bert", "cosine", out=out, log=ending == "svg")
+    schedule("bert", "cosine", out=out)
     assert out.stat().st_size > 1000
     seen = capsys.readouterr()
     assert str(out) in seen.err
@@ -114,7 +114,6 @@ def test_a_picture_keeps_both_sides_of_every_seam(capsys, tmp_path):
         (("step",), {"steps": 1}, "milestones"),
         (("cosine",), {"out": Path("a.pdf")}, "end in"),
         (("cosine",), {"out": Path("no/such/folder/a.png")}, "folder must exist"),
-        (("cosine",), {"log": True}, "without --out"),
     ],
 )
 def test_mistakes_are_answered_in_words(names, options, message):
@@ -126,7 +125,7 @@ def test_the_command_line_knows_its_flags_and_does_not_wait_for_torch(tmp_path):
     code = (
         "import sys; from cyclopts import App; app = App(result_action='return_value');"
         "app.command('surefoot.cli.schedule:schedule', name='schedule');"
-        "app(['schedule', 'bert', 'cosine', '--steps', '500', '--lr', '0.2', '--json', '--out', sys.argv[1], '--log']);"
+        "app(['schedule', 'bert', 'cosine', '--steps', '500', '--lr', '0.2', '--json', '--out', sys.argv[1]]);"
         "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
     )
     done = subprocess.run(

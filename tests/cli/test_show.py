@@ -1,6 +1,8 @@
-"""`surefoot show` tells what a run is and what to do next, however it was left, and needs no torch for it."""
+"""`surefoot show` and `surefoot runs` tell what runs are and what to do next, and need no torch for it."""
 
+import csv
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -8,11 +10,11 @@ import sys
 
 import pytest
 
+from surefoot.cli import show as showing
 from surefoot.cli.app import run
-from surefoot.cli.show import thinned
 from surefoot.config import Config, Recipe
 from surefoot.record import store
-from surefoot.record.run import Row
+from surefoot.record.run import Row, append_rows
 from surefoot.settings import to_toml
 
 ROW = Row(
@@ -32,7 +34,7 @@ def a_run(runs, name, rows=3, result=None):
     (folder / store.CONFIG).write_text(to_toml(Config(model="mlp", seed=7, recipe=Recipe(lr=0.2, epochs=3))))
     (folder / store.COMMAND).write_text("surefoot train --lr 0.2\n")
     store.write_json(folder / store.ENVIRONMENT, {"torch": "2.99", "data_fingerprint": "ab" * 32, "device_name": ""})
-    store.append_rows(folder, [dataclasses.replace(ROW, step=10 * i, epoch=float(i)) for i in range(1, rows + 1)])
+    append_rows(folder, [dataclasses.replace(ROW, step=10 * i, epoch=float(i)) for i in range(1, rows + 1)])
     if result is not None:
         store.write_json(folder / store.RESULT, result)
     return folder
@@ -129,15 +131,6 @@ def test_many_rows_are_thinned_and_it_says_so(tmp_path, capsys):
     assert "shows all" not in text
 
 
-@pytest.mark.parametrize(("rows", "most"), [(1, 2), (2, 2), (3, 2), (100, 7), (5, 20)])
-def test_thinning_keeps_both_ends_and_the_order(rows, most):
-    every = tuple(dataclasses.replace(ROW, step=i) for i in range(rows))
-    steps = [row.step for row in thinned(every, most)]
-    assert len(steps) == min(rows, most)
-    assert (steps[0], steps[-1]) == (0, rows - 1)
-    assert steps == sorted(set(steps))
-
-
 def test_runs_are_listed_and_a_damaged_one_hides_no_other(tmp_path, capsys):
     a_run(tmp_path, "good", result=RESULT)
     (a_run(tmp_path, "bad") / store.CONFIG).write_text("lr = ")
@@ -195,3 +188,50 @@ def test_showing_imports_no_torch(tmp_path):
         command = [sys.executable, "-c", program, "show", *words, "--runs-dir", str(tmp_path)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
+
+
+LISTED = [
+    {"run": "a", "state": "finished", "data": "digits", "model": "cnn", "lr": 0.1, "seed": 0, "epochs": 2.0,
+     "val_accuracy": 0.9, "test_accuracy": 0.91234567, "test_loss": 0.3},
+    {"run": "b", "state": "unfinished", "data": "=cmd()", "model": "mlp", "lr": 1.0, "seed": 1, "epochs": 1.0,
+     "val_accuracy": None, "test_accuracy": None, "test_loss": None},
+    {"run": "c", "state": "finished", "data": "digits", "model": "mlp", "lr": 0.2, "seed": 0, "epochs": 2.0,
+     "val_accuracy": 0.95, "test_accuracy": 0.96, "test_loss": 0.2},
+]  # fmt: skip
+
+
+@pytest.fixture
+def _three_runs(monkeypatch):
+    monkeypatch.setattr(showing, "run_folders", lambda runs_dir: range(3))
+    monkeypatch.setattr(showing, "_listed", LISTED.__getitem__)
+
+
+def names(capsys, *words):
+    assert run(["runs", "--json", *words]) == 0
+    return [each["run"] for each in json.loads(capsys.readouterr().out)]
+
+
+@pytest.mark.usefixtures("_three_runs")
+def test_runs_are_filtered_and_sorted_and_those_without_a_value_come_last(capsys):
+    assert names(capsys) == ["a", "b", "c"]
+    assert names(capsys, "--where", "model=mlp") == ["b", "c"]
+    assert names(capsys, "--where", "model=mlp", "--where", "lr=1") == ["b"]
+    assert names(capsys, "--sort", "test_accuracy") == ["a", "c", "b"]
+    assert names(capsys, "--sort", "test_accuracy", "--descending") == ["c", "a", "b"]
+
+
+@pytest.mark.usefixtures("_three_runs")
+def test_csv_has_every_digit_and_no_formula(capsys):
+    assert run(["runs", "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0]["test_accuracy"] == "0.91234567"
+    assert rows[1]["data"] == "'=cmd()"
+    assert rows[1]["test_loss"] == ""
+
+
+@pytest.mark.parametrize(
+    "words", [["--sort", "accuracy"], ["--where", "model"], ["--where", "x=1"], ["--csv", "--json"]]
+)
+def test_what_is_wrong_is_one_message(words, capsys):
+    assert run(["runs", *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -26,9 +26,14 @@ def test_names_are_stripped_of_what_commands_a_terminal(text, kept):
     tables.clean(text).encode("utf-8")
 
 
-def test_wide_characters_count_as_two():
-    lines = tables.aligned(["name", "n"], [["\u732b\u732b", "1"], ["dogs", "20"]], left=["name"]).splitlines()
-    assert lines == ["name   n", "\u732b\u732b   1", "dogs  20"]
+def test_wide_characters_count_as_two(capsys):
+    tables.print_table(["name", "n"], [["\u732b\u732b", "1"], ["dogs", "20"]], left=["name"])
+    assert capsys.readouterr().out.splitlines() == ["name   n", "\u732b\u732b   1", "dogs  20"]
+
+
+def test_a_line_is_as_long_as_its_words(capsys):
+    tables.print_table(["name", "n"], [["word " * 100, 1]], left=["name"])
+    assert len(capsys.readouterr().out.splitlines()[1]) == 503
 
 
 def test_a_pipe_gets_plain_lines_and_a_terminal_a_ruled_table(capsys, monkeypatch):

@@ -1,5 +1,7 @@
 import json
 import os
+import signal
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -197,3 +199,27 @@ def test_event_files_are_written_on_request_and_a_run_that_goes_on_goes_on_with_
     assert run(["resume", "a", "--runs-dir", str(tmp_path), "-q"]) == 0
     assert len(list((tmp_path / "a" / "tensorboard").iterdir())) == 2
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("when", ["last step", "finish"])
+def test_the_first_signal_takes_effect_also_when_training_is_over_and_resume_ends_the_run(when, capsys, monkeypatch):
+    from surefoot.training.run import Run
+
+    assert run([*SHORT, "--name", "whole", "--quiet"]) == 0
+    holder, name = (Run, "advance") if when == "last step" else (Run, "save")
+    plain = getattr(holder, name)
+
+    def interrupted(self, *arguments):
+        found = plain(self, *arguments)
+        if self.done:
+            os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holder, name, interrupted)
+        assert run([*SHORT, "--name", "a"]) == 130
+    assert "resume" in capsys.readouterr().err
+    assert not os.path.exists("runs/a/result.json")
+    assert run(["resume", "a", "--quiet"]) == 0
+    weights = [Path("runs", name, "model.safetensors").read_bytes() for name in ("a", "whole")]
+    assert weights[0] == weights[1]

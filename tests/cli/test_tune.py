@@ -11,7 +11,7 @@ import pytest
 
 from surefoot.cli.app import run
 
-QUICK = ("--model", "linear", "--epochs", "3", "--set", "batch_size=64", "--budget", "4x", "--threads", "1")
+QUICK = ("--model", "linear", "--epochs", "3", "--batch-size", "64", "--budget", "4x", "--threads", "1")
 
 
 @pytest.fixture
@@ -113,10 +113,7 @@ def test_stopped_by_a_signal_it_goes_on_with_resume(tmp_path):
     ("words", "said"),
     [
         (("--budget", "soon"), "a budget is a time such as 90s"),
-        (("--set", "lr"), "a setting is given as NAME=VALUE"),
-        (("--set", "larning_rate=0.1"), "unknown setting"),
-        (("--set", "lr=0.1", "--lr", "0.2"), "a setting is given once"),
-        (("--set", "lr=fast"), "lr must be a number"),
+        (("--lr", "fast"), "lr must be a number"),
         (("--validation", "0"), "held-out examples"),
     ],
 )

@@ -9,8 +9,8 @@ import pytest
 
 from surefoot.cli.app import run
 from surefoot.record import store
-from surefoot.record.heartbeat import HEARTBEAT
-from surefoot.training.opening import open_run, resolve
+from surefoot.record.progress import PROGRESS
+from surefoot.training.open import open_run, resolve
 
 CONFIG = resolve({"data": "digits", "model": "linear", "recipe": {"epochs": 6, "lr": 0.1}})
 
@@ -57,7 +57,7 @@ def test_a_run_that_nobody_trains_is_said_to_be_so(capsys):
     with open_run(CONFIG, name="a") as training:
         training.advance(30)
         training.save()
-    (training.folder / HEARTBEAT).unlink()
+    (training.folder / PROGRESS).unlink()
     assert run(["watch", "a"]) == 1
     assert "nobody is training runs/a now; go on with: surefoot resume a" in capsys.readouterr().err
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from surefoot.data import batches
-from surefoot.data.batches import batch_indices, epoch_order, fetch, normalised
+from surefoot.data.batches import batch_indices, epoch_order, fetch, image_statistics, normalised, number_statistics
 from surefoot.data.load import load
 from surefoot.errors import ConfigError
 
@@ -84,6 +84,34 @@ def test_a_batch_that_no_epoch_holds_is_refused(batch_size):
 def test_an_order_cannot_be_changed_by_who_reads_it():
     with pytest.raises(ValueError, match="read-only"):
         epoch_order(5, 0, 0)[0] = 1
+
+
+@pytest.mark.parametrize("n", [1, 7, 1024, 1500])
+def test_of_images(n):
+    x = np.random.default_rng(n).integers(0, 256, (n, 3, 4, 5), dtype=np.uint8)
+    mean, std = image_statistics(x)
+    np.testing.assert_allclose(mean, (x / 255).mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(std, (x / 255).std((0, 2, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1500,), (1500, 4), (1500, 3, 2), (30, 3, 4, 5)])
+def test_of_numbers(shape):
+    x = np.random.default_rng(0).normal(1e4, 3, shape).astype(np.float32)  # a mean that would ruin a float32 sum
+    mean, std = number_statistics(x)
+    axes = (0, *range(2, x.ndim))
+    keep = (slice(None), *[None] * (x.ndim - 2)) if x.ndim > 1 else ()
+    np.testing.assert_allclose(mean, x.astype(np.float64).mean(axes)[keep], rtol=1e-6)
+    np.testing.assert_allclose(std, x.astype(np.float64).std(axes)[keep], rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e30, -7.0])
+def test_without_spread_the_deviation_is_1(value):
+    _, std = number_statistics(np.full((10_000, 1), value, dtype=np.float32))
+    assert std.tolist() == [1]
+
+
+def test_a_channel_of_one_level_has_deviation_1():
+    assert image_statistics(np.full((5, 1, 2, 2), 77, dtype=np.uint8))[1].tolist() == [1]
 
 
 def test_an_order_that_somebody_holds_is_not_drawn_again(monkeypatch):

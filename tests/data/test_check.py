@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from surefoot.cli.app import run
-from surefoot.data.load import load
+from surefoot.data.check import Problems, coded
+from surefoot.data.dataset import RawPart, Source
+from surefoot.data.load import inspect, load
 from surefoot.errors import ConfigError, DataError, SurefootError
 
 CATALOGUE = {}
@@ -606,3 +608,112 @@ def test_the_bytes_of_a_mutated_image_are_decoded_or_named_never_a_crash(tmp_pat
             path.write_bytes(content)
     with pytest.raises(DataError, match=r"[ab]/\d+\.(png|jpg|gif|bmp): "):  # with this seed some mutants are damaged
         load(tmp_path / "user", image_size=8)
+
+
+def labelled(**labels):
+    return {name: RawPart(np.zeros((len(y), 1)), np.array(y), Source()) for name, y in labels.items()}
+
+
+def test_names_are_sorted_numbers_by_value_and_space_does_not_count():
+    result, classes = coded(labelled(train=["10", " b ", "2", "b", "2.0"]), Problems("x"))
+    assert classes == ("2", "10", "2.0", "b")
+    assert result["train"].y.tolist() == [1, 3, 0, 3, 2]
+
+
+def test_numbers_are_left_alone():
+    given = labelled(train=[0, 1])
+    assert coded(given, Problems("x")) == (given, None)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1_0", "1_1", "10", "11"],
+        ["07", "7", "007"],
+        ["1e1", "10", "1e5"],
+        ["inf", "infinity", "1"],
+        ["None", "edge", "none", "scratch"],
+        ["NA", "NULL", "n/a", "nan"],
+        ["-100", "0.5", "a"],
+        ["9" * 5000, "a"],
+        ["+1", "-1"],
+        ["1", "１"],
+    ],
+)
+def test_a_text_label_is_a_class_as_it_is_spelled(names):
+    problems = Problems("x")
+    result, classes = coded(labelled(train=names * 2), problems)
+    assert set(classes) == set(names)
+    assert [classes[i] for i in result["train"].y] == names * 2
+    assert not problems.count
+
+
+def test_where_all_labels_are_numbers_a_whole_one_is_written_one_way():
+    given = ["1", "1.0", "1.000000000000000000e+00", "-2.", "10"]
+    assert coded(labelled(train=given), Problems("x"))[1] == ("-2", "1", "10")
+
+
+@pytest.mark.parametrize(
+    ("label", "others"), [("", "ab"), (" ", "ab"), ("nan", "01"), ("-100", "01"), ("0.5", "01"), ("NaN", "01")]
+)
+def test_what_is_no_label_is_named(label, others):
+    problems = Problems("x")
+    coded(labelled(train=[others[0], label, others[1]]), problems)
+    assert [each.where for each in problems.items] == ["example 1"]
+
+
+def test_a_class_called_as_missing_values_are_is_pointed_at(tmp_path):
+    lines = [f"{i},{name}" for i, name in enumerate(["none", "edge", "NA"] * 3)]
+    problems = inspect(csv(tmp_path, "a,kind", *lines)).problems
+    assert not problems.count
+    assert [text.split()[0] for text in problems.warnings[:2]] == ["'NA'", "'none'"]
+
+
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        (np.array(["b", "a"] * 8, dtype=object), ("a", "b")),
+        (np.array([[b"b"], [b"a"]] * 8), ("a", "b")),
+        (np.array(["b", "\u00e9"] * 8, dtype=np.dtypes.StringDType()), ("b", "\u00e9")),
+        (np.array([1, "a"] * 8, dtype=object), ("1", "a")),
+        (np.array([True, False] * 8, dtype=object), ("0", "1")),
+        (np.array([True, False] * 8), ("0", "1")),
+        (np.array([1, 2, 3, 1] * 4), ("1", "2", "3")),
+        (np.array([1.0, 2.0] * 8), ("1", "2")),
+        (np.array([-1, 1] * 8), ("-1", "1")),
+        (np.array([[-1.0], [1.0]] * 8), ("-1", "1")),
+        (np.array([-1, 0, 1, 1] * 4), ("-1", "0", "1")),
+        (np.array([2, 4] * 8, dtype=np.uint8), ("2", "4")),
+    ],
+    ids=str,
+)
+def test_labels_of_any_usual_type_are_classes(y, classes):
+    data = load((numbers(16), y), validation=0)
+    assert data.classes == classes
+    assert [classes[i] for i in data.train.y] == [
+        v.decode() if isinstance(v, bytes) else str(int(v)) if not isinstance(v, str) else v for v in y.ravel().tolist()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array(["a", None, "b"] * 4, dtype=object), "row 1: label is missing"),
+        (np.array(["a", np.nan, "b"] * 4, dtype=object), "row 1: label is missing"),
+        (np.array([0, 2**31 - 1] * 6), "row 1: label 2147483647 numbers one of 2147483648 classes, of 12 examples"),
+        (np.array([0, 10**7] * 6, dtype=np.float32), "row 1: label 10000000 numbers"),
+        (np.array([0] * 11 + [12]), "row 11: label 12 numbers one of 13 classes"),
+        (np.array([b"\xff", b"a"] * 6), "y: has the type object"),
+        (np.array([{}, "a"] * 6, dtype=object), "y: has the type object"),
+        (np.array([3, 4, 7] + [5] * 9), "class .* has no example"),
+    ],
+    ids=str,
+)
+def test_labels_that_cannot_be_classes_are_named_before_memory_fills(y, message):
+    with pytest.raises(DataError, match=message):
+        load((numbers(12), y))
+
+
+def test_a_label_that_only_another_part_has_is_named():
+    with pytest.raises(DataError, match="test row 0: label '0' is no class of the training part"):
+        load({"train": (numbers(), labels() + 1), "test": (numbers(3), labels(3))})

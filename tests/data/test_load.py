@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefoot.data.load import load
+from surefoot.data.load import inspect, load
 from surefoot.errors import ConfigError
 
 GENERATOR = np.random.default_rng(0)
@@ -164,3 +164,48 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     np.savez(tmp_path / "a.npz", x=X, y=Y)
     assert load("~/a.npz", validation=0).examples == 60
+
+
+NUMBERS = np.random.default_rng(0).normal(size=(30, 4))
+LABELS = np.arange(30) % 3
+
+
+def test_counts_by_class_and_part():
+    found = inspect({"train": (NUMBERS, LABELS), "test": (NUMBERS[:5] + 1, LABELS[:5])})
+    assert not found.problems.count
+    assert found.problems.warnings == []
+    assert found.counts("train") == {"0": 10, "1": 10, "2": 10}
+    assert found.counts("test") == {"0": 2, "1": 2, "2": 1}
+
+
+def test_examples_in_two_parts_are_named():
+    found = inspect({"train": (NUMBERS, LABELS), "test": (np.concatenate([NUMBERS[7:9], NUMBERS[:4] + 1]), LABELS[:6])})
+    assert found.problems.warnings == [
+        "2 examples of test are also in train: test row 0 = train row 7, test row 1 = train row 8"
+    ]
+
+
+def test_equal_examples_with_different_labels_are_named():
+    x, y = NUMBERS.copy(), LABELS.copy()
+    x[4] = x[2]
+    assert "1 equal examples have different labels: row 4 = row 2" in inspect((x, y)).problems.warnings
+
+
+def test_a_strong_imbalance_and_a_lone_example_are_warned_of():
+    x = np.random.default_rng(1).normal(size=(201, 2))
+    warnings = inspect((x, np.array([0] * 200 + [1]))).problems.warnings
+    assert any("200 times" in text for text in warnings)
+    assert any("'1' has 1 example" in text for text in warnings)
+
+
+def test_a_regression_has_no_counts():
+    found = inspect((NUMBERS, NUMBERS[:, 0]), target="numbers")
+    assert found.counts("train") == {}
+    assert not found.problems.count
+
+
+def test_wrong_labels_and_wrong_values_are_found_together():
+    x, y = NUMBERS.copy(), LABELS.copy()
+    x[3, 1], y[5] = np.inf, -1
+    found = inspect((x, y))
+    assert [each.where for each in found.problems.items] == ["row 3", "row 5"]

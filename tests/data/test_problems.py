@@ -2,7 +2,7 @@
 
 import pytest
 
-from surefoot.data.problems import Problems
+from surefoot.data.check import Problems
 from surefoot.errors import DataError
 
 

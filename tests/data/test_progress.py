@@ -2,7 +2,7 @@
 
 import sys
 
-from surefoot.data import progress
+from surefoot.data import store as progress
 
 
 def test_nothing_is_shown_without_a_terminal(capsys, monkeypatch):

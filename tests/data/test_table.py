@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from surefoot.data.load import load
+from surefoot.data.load import inspect, load
 from surefoot.errors import DataError
 
 
@@ -52,3 +52,68 @@ def test_a_fault_in_a_late_row_is_named_and_all_of_them_at_once(tmp_path):
         load(table(tmp_path, "\n".join(lines)))
     for text in ("4 problems", "row 8001: has 1 fields", "row 5001: column 'column 2' holds text, 'x'", "row 9000"):
         assert text in str(caught.value)
+
+
+def rows(count, *ends):
+    return "".join(f"{i},{i / 2},{i % 3},{ends[i % len(ends)]}\n" for i in range(10, 10 + count))
+
+
+@pytest.mark.parametrize(
+    ("first", "ends", "target"),
+    [
+        ("400,402,404,variety", "ab", "classes"),
+        ("400,402,404,variety", "01", "classes"),
+        ("2019,2020,2021,price", ["1.5", "2.5", "3.5", "4.5", "5.5", "6.5"], "numbers"),
+        ("0,1,2,3", "ab", "classes"),
+        ("0,1,2,3", "01", "classes"),
+        ("400,nm,404,variety", "ab", "classes"),
+    ],
+)
+def test_a_header_of_numbers_is_known_by_its_label_and_pointed_at(first, ends, target, tmp_path):
+    inspection = inspect(table(tmp_path, f"{first}\n{rows(6, *ends)}"), target=target)
+    assert len(inspection.raw.parts["train"].y) == 6
+    assert not inspection.problems.count
+    assert "row 1 is taken for the header" in inspection.problems.warnings[0]
+
+
+@pytest.mark.parametrize("first", ["a,b,c,kind", ",b,c,kind", "a,b,3,kind", "a,b,c,0", '"a,1","b","c","kind"'])
+def test_a_header_of_names_is_taken_without_a_word(first, tmp_path):
+    inspection = inspect(table(tmp_path, f"{first}\n{rows(6, 0, 1)}"))
+    assert len(inspection.raw.parts["train"].y) == 6
+    assert not any("row 1" in text for text in inspection.problems.warnings)
+
+
+@pytest.mark.parametrize("first", ["1,2,0,a", "1,2,0,b", "0,1,2,a", "1e3,-2,0,a"])
+def test_a_first_row_of_values_is_an_example(first, tmp_path):
+    assert load(table(tmp_path, f"{first}\n{rows(6, 'a', 'b')}"), validation=0).examples == 7
+
+
+@pytest.mark.parametrize("first", ["5.1,?,1.4,0", "?,1,2,0", "NA,n/a,,0", "5.1,x,1.4,0", "1_0,1,2,0"])
+def test_a_first_row_with_a_gap_is_named_and_never_taken_for_a_header(first, tmp_path):
+    with pytest.raises(DataError, match=r"row 1: column 'column .' (holds text|is empty)"):
+        load(table(tmp_path, f"{first}\n{rows(6, 0, 1)}"))
+
+
+@pytest.mark.parametrize("cell", ["1_0", "1_000.5", "1e1_0"])
+def test_a_cell_with_an_underscore_is_no_number(cell, tmp_path):
+    with pytest.raises(DataError, match=f"row 3: column 'a' holds text, '{cell}'"):
+        load(table(tmp_path, f"a,y\n1,0\n{cell},1\n3,0\n"))
+    with pytest.raises(DataError, match=f"row 3: column 'y' holds text, '{cell}'"):
+        load(table(tmp_path, f"a,y\n1,0\n2,{cell}\n3,0\n"), target="numbers")
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ('"h, cm";"w, kg";kind\n1.5;2;x\n2;3;y\n', "kind"),
+        ('"h; cm","w; kg","a ""kind"", named"\n1.5,2,x\n2,3,y\n', 'a "kind", named'),
+        ('"h\ncm"\t"w, kg"\tkind\n1.5\t2\tx\n2\t3\ty\n', "kind"),
+        ("h, cm;w, kg;kind\n1.5;2;x\n2;3;y\n", "kind"),
+        ("\nh;w;kind\n1.5;2;x\n2;3;y\n", "kind"),
+        ('a,b,kind\n1.5,2,"x; y; z"\n2,3,"x; y"\n', "kind"),
+    ],
+)
+def test_the_separator_is_not_one_within_quotes(text, label, tmp_path):
+    data = load(table(tmp_path, text), label=label, validation=0)
+    assert data.train.x.tolist() == [[1.5, 2], [2, 3]]
+    assert data.outputs == 2

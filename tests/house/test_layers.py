@@ -5,12 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "surefoot"
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+JUDGES = next(each["source_modules"] for each in CONTRACTS if each["type"] == "forbidden")
+ROOMS = (
+    "data", "models", "optim", "training", "inference", "curves", "steps", "search", "comparison", "report",
+    "integrations", "cli",
+)  # fmt: skip
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -31,19 +38,22 @@ def test_every_room_imports_only_from_rooms_earlier_on_the_road():
     ("file", "line"),
     [
         ("data/planted.py", "import surefoot.models"),
-        ("models/planted.py", "import surefoot.sgd"),
-        ("sgd/planted.py", "import surefoot.record"),
-        ("sgd/planted.py", "import surefoot.training"),
-        ("training/planted.py", "import surefoot.measure"),
-        ("training/planted.py", "import surefoot.tuning"),
+        ("models/planted.py", "import surefoot.optim"),
+        ("optim/planted.py", "import surefoot.record"),
+        ("optim/planted.py", "import surefoot.training"),
+        ("training/planted.py", "import surefoot.steps"),
+        ("training/planted.py", "import surefoot.search"),
         ("training/planted.py", "import surefoot.cli"),
-        ("measure/planted.py", "import surefoot.diagnose"),
-        ("diagnose/planted.py", "import surefoot.training"),
-        ("diagnose/planted.py", "import torch.nn"),
+        ("steps/planted.py", "import surefoot.search"),
+        ("curves/planted.py", "import surefoot.training"),
+        ("curves/planted.py", "import torch.nn"),
         ("report/planted.py", "def late():\n    import torch"),
-        ("report/planted.py", "import surefoot.tuning"),
+        ("report/planted.py", "import surefoot.search"),
         ("report/planted.py", "import surefoot.seeds"),
         ("record/planted.py", "import torch"),
+        ("steps/overfit/judge.py", "import torch"),
+        ("inference/planted.py", "import surefoot.steps"),
+        ("search/planted.py", "import surefoot.comparison"),
         ("config.py", "import torch"),
         ("config.py", "import surefoot.settings"),
         ("seeds.py", "import surefoot.config"),
@@ -53,11 +63,16 @@ def test_every_room_imports_only_from_rooms_earlier_on_the_road():
 )
 def test_a_planted_import_against_the_road_is_caught(tmp_path, file, line):
     copy = tmp_path / "src" / "surefoot"
-    for room in ("data", "models", "sgd", "training", "measure", "diagnose", "tuning", "report", "cli"):
+    for room in ROOMS:
         (copy / room).mkdir(parents=True, exist_ok=True)
         (copy / room / "__init__.py").touch()
     for name in ("__init__.py", "__main__.py", "config.py", "settings.py", "seeds.py", "errors.py"):
         shutil.copy(PACKAGE / name, copy)
+    for module in JUDGES:
+        twin = tmp_path / "src" / (module.replace(".", "/") + ".py")
+        twin.parent.mkdir(parents=True, exist_ok=True)
+        twin.touch()
+        (twin.parent / "__init__.py").touch()
     (copy / "__init__.py").write_text("")
     (copy / "__main__.py").write_text("")
     shutil.copytree(PACKAGE / "record", copy / "record")
@@ -80,3 +95,11 @@ def test_rooms_do_not_import_the_package_itself():
             if isinstance(node, ast.ImportFrom) and node.module == "surefoot":
                 allowed = {"__version__", *(each.stem for each in PACKAGE.iterdir())}
                 assert names <= allowed, f"{path}:{node.lineno} imports {names - allowed} from surefoot"
+
+
+def test_judges_are_imported_without_torch():
+    program = (
+        f"import importlib, sys\nfor name in {JUDGES}: importlib.import_module(name)\nassert 'torch' not in sys.modules"
+    )
+    paths = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths}, check=True)

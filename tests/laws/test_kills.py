@@ -18,6 +18,7 @@ from small import bare
 
 from surefoot.cli.app import run as surefoot
 from surefoot.record import store
+from surefoot.record.run import read_rows
 
 MODEL = """
 import os, time
@@ -76,7 +77,7 @@ def assert_same(run: Path, other: Path) -> None:
     assert newest[0].name == newest[1].name
     for name in ("model.safetensors", "state.safetensors"):
         assert (newest[0] / name).read_bytes() == (newest[1] / name).read_bytes()
-    assert bare(store.read_rows(run)) == bare(store.read_rows(other))
+    assert bare(read_rows(run)) == bare(read_rows(other))
     results = [json.loads((folder / store.RESULT).read_text()) for folder in (run, other)]
     clocks = {"run", "folder", "train_seconds", "examples_per_second"}
     assert all(results[0][key] == results[1][key] for key in results[0].keys() - clocks)

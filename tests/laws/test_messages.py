@@ -136,10 +136,11 @@ def runs(*names: str) -> Make:
     return copy
 
 
-def rewritten(name: str, change: Callable[[bytes], bytes]) -> Make:
-    """Change files of a run, found by a pattern."""
+def changed(name: str, change: Callable[[bytes], bytes]) -> Make:
+    """Copy a run and change files of it, found by a pattern."""
 
     def rewrite(place: Place) -> None:
+        runs(name.partition("/")[0])(place)
         found = sorted(place.folder.glob(f"runs/{name}"))
         assert found, name
         for path in found:
@@ -160,10 +161,6 @@ def another_hash(place: Place) -> None:
     (folder / "model.json").write_text(json.dumps(information))
 
 
-def removed(name: str) -> Make:
-    return lambda place: (place.folder / name).unlink()
-
-
 def held(place: Place) -> None:
     """Hold the lock of the unfinished run, as a process that trains it does."""
     file = place.stack.enter_context((place.folder / "runs" / "half" / "lock").open("r+"))
@@ -171,17 +168,6 @@ def held(place: Place) -> None:
     file.write("4711")
     file.flush()
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def small_cifar(place: Place) -> None:
-    """Write CIFAR-10's files with one record each, whose md5s are the right ones."""
-    contents = {name: bytes([at]) + bytes(cifar.PIXELS) for at, name in enumerate(cifar.FILES)}
-    for name, content in contents.items():
-        _write(place.folder / cifar.FOLDER / name, content)
-    words = "airplane automobile bird cat deer dog frog horse ship truck"
-    _write(place.folder / cifar.FOLDER / cifar.META, words.replace(" ", "\n").encode())
-    place.patch.setattr(cifar, "RECORDS", 1)
-    place.patch.setattr(cifar, "FILES", {name: hashlib.md5(content).hexdigest() for name, content in contents.items()})
 
 
 def offline(place: Place) -> None:
@@ -244,114 +230,49 @@ def trained() -> Path:
 CASES: dict[str, list[Case]] = {
     "The command line": [
         Case("a command with a typo", "trian digits", "trian"),
-        Case("a command of `data` that there is not", "data chek pets", "chek"),
         Case("a flag with a typo", "train --lrr 0.1", "--lrr"),
-        Case("a flag that resembles none", "train --zzz", "--zzz"),
         Case("a flag without its value", "train --lr", "--lr"),
         Case("a flag given twice", "train --lr 1 --lr 2", "--lr"),
-        Case("one word too many", "train digits again", "again"),
         Case("a word in place of a number", "train --lr fast", "lr"),
-        Case("a number that is not whole", "train --seed 1.5", "seed"),
-        Case("a word in a list of numbers", "train --milestones-epochs 30 x", "milestones_epochs"),
         Case("neither a number nor full", "train --batch-size all", "batch_size"),
         Case("a choice with a typo", "train --schedule cosin", "schedule"),
-        Case("a choice that there is not", "train --precision fp16", "precision"),
-        Case("a switch with a value", "train --quiet=maybe", "quiet"),
         Case("no run", "resume", "RUN"),
         Case("a part that there is not", "evaluate done --part tset", "part"),
         Case("a name with a slash", "train --name a/b", "'a/b'"),
-        Case("a name of dots", "train --name ..", "'..'"),
-        Case(
-            "a file in place of the folder of runs", "train --name x --runs-dir notes", "notes", make=text("notes", "")
-        ),
-        Case("fewer rows than two", "show --rows 1", "rows"),
         Case("no schedule", "schedule", "schedule"),
         Case("a schedule with a typo", "schedule resnet-setp", "resnet-setp"),
-        Case("a schedule of no length", "schedule cosine --steps 0", "steps"),
-        Case("a schedule with a negative peak", "schedule cosine --lr=-1", "lr"),
         Case("a picture of an unknown format", "schedule cosine --out a.jpg", "a.jpg"),
-        Case("a picture in a folder that is not there", "schedule cosine --out no/a.svg", "no/a.svg"),
-        Case("an axis without a picture", "schedule cosine --log", "--log"),
-        Case("data to check that are not there", "check no/pets", "no/pets", 1),
-        Case("a model to check with a typo", "check digits --model resnet2", "resnet2"),
-        Case("a setting to check that is out of range", "check digits --momentum 1", "momentum"),
         Case("the name of a run, to check", "check digits --name a", "--name"),
-        Case("rates from 0", "find-lr --low 0", "low"),
-        Case("rates that fall", "find-lr --low 1 --high 0.1", "low"),
-        Case("rates without an end", "find-lr --high inf", "high"),
-        Case("no rates in a decade", "find-lr --points-per-decade 0", "points_per_decade"),
         Case("short runs that are too short", "find-lr --steps 5", "steps"),
-        Case("no seeds", "find-lr --seeds 0", "seeds"),
-        Case("half a seed", "find-lr --seeds 1.5", "seeds"),
-        Case("a plot of an unknown format", "find-lr --plot rates.pdf", "rates.pdf"),
-        Case("a plot in a folder that is not there", "find-lr --plot no/rates.svg", "no/rates.svg"),
         Case("a rate where rates are looked for", "find-lr --lr 0.1", "--lr"),
         Case("a length where each run is short", "find-lr --epochs 3", "--epochs"),
         Case("a schedule where rates are constant", "find-lr --schedule cosine", "--schedule"),
-        Case("data for rates that are not there", "find-lr no/pets", "no/pets", 1),
-        Case("a batch for rates that is larger than the data", "find-lr --model linear --batch-size 5000", "5000"),
-        Case(
-            "a model for rates with too few outputs", "find-lr --model mine:flat", "(2, 7)", make=model(FLAT.format(7))
-        ),
         Case("noise of a run of no length", "noise --probe-steps 5", "probe_steps"),
         Case("too few groups for an interval", "noise --groups 4", "groups"),
-        Case("a length for what has its own", "noise --epochs 3", "--epochs"),
-        Case("a batch size beyond the data", "noise --model linear --sizes 9999", "9999"),
         Case("a rule with a typo", "compare --rule momentm", "momentm"),
         Case("a rule with a setting that it is not", "compare --rule 'sgd batch_size=4'", "batch_size"),
-        Case("a rule with an unknown setting", "compare --rule 'momentum lrr=0.1'", "lrr"),
-        Case("a word in a rule that is no setting", "compare --rule 'momentum fast'", "fast"),
-        Case("a rule with a length of its own", "compare --rule 'sgd epochs=3'", "epochs"),
-        Case("a rule with a rate out of range", "compare --rule 'sgd lr=-1'", "lr"),
         Case("two rules of one name", "compare --rule sgd --rule sgd", "sgd"),
         Case("a budget in steps", "compare --steps 3", "--steps"),
         Case("more examples than there are", "compare --model linear --examples 99999", "99999"),
         Case("a budget that means nothing", "tune --budget soon", "soon"),
-        Case("a budget of no time", "tune --budget 0s", "0s"),
-        Case("a setting to keep without its value", "tune --set lr", "--set lr"),
-        Case("a setting to keep with a typo", "tune --set lrr=0.1", "lrr"),
-        Case("a setting to keep given twice", "tune --set lr=0.1 --lr 0.2", "--lr"),
         Case("nothing to compare recipes on", "tune --validation 0", "validation"),
-        Case("data to tune on that are not there", "tune no/pets", "no/pets", 1),
         Case("a run to watch that is not there", "watch gone", "gone", 1),
-        Case("a run to report that is not there", "report gone", "gone", 1),
         Case("runs by an unknown column", "runs --sort accuracy", "accuracy"),
         Case("runs by no condition", "runs --where finished", "finished"),
         Case("a shape with a letter", "models --input-shape 3,a", "3,a"),
-        Case("a model without outputs", "models --outputs 0", "outputs"),
         Case("nothing to predict", "predict done", "input"),
         Case("fewer classes than one", "predict done a.png --top 0", "top"),
         Case("two formats", "predict done a.png --json --format csv", "--format csv"),
         Case("a table for a file", "predict done a.png --format table --out a.csv", "--format table"),
-        Case("an output file of an unknown format", "predict done a.png --out a.xml", "a.xml"),
-        Case("an output file in a folder that is not there", "predict done a.png --out no/a.csv", "no/a.csv"),
-        Case(
-            "ranks of a regression",
-            "predict slope a.csv --top 2",
-            "top",
-            make=both(runs("slope"), text("a.csv", "1\n2\n")),
-        ),
     ],
     "The configuration": [
         Case("a learning rate of 0", "train --lr 0", "lr"),
         Case("a learning rate that is no number", "train --lr nan", "lr"),
-        Case("no epochs", "train --epochs 0", "epochs"),
-        Case("no steps", "train --steps 0", "steps"),
         Case("both lengths", "train --epochs 3 --steps 100", "steps"),
-        Case("an empty batch", "train --batch-size 0", "batch_size"),
         Case("a batch larger than the data", "train --batch-size 5000", "batch_size"),
         Case("a batch of one with batch norm", "train --batch-size 1 --model cnn", "batch"),
-        Case("momentum of 1", "train --momentum 1", "momentum"),
         Case("Nesterov without momentum", "train --momentum-form nesterov --momentum 0", "momentum"),
-        Case("Nesterov with dampening", "train --momentum-form nesterov --dampening 0.1", "dampening"),
-        Case("negative weight decay", "train --weight-decay=-1", "weight_decay"),
-        Case("label smoothing of 1", "train --label-smoothing 1", "label_smoothing"),
-        Case("an average that never moves", "train --ema-decay 1", "ema_decay"),
-        Case("a gradient of no length", "train --clip-norm 0", "clip_norm"),
         Case("all of the data for validation", "train --validation 1", "validation"),
-        Case("less than one example for validation", "train --validation 0.0001", "validation"),
-        Case("a negative seed", "train --seed=-1", "seed"),
-        Case("no threads", "train --threads 0", "threads"),
         Case("more rows than updates", "train --rows-per-epoch 100", "rows_per_epoch"),
         Case("a step schedule without its steps", "train --schedule step", "milestones_epochs"),
         Case("falling milestones", "train --schedule step --milestones-epochs 60 30", "milestones_epochs"),
@@ -359,38 +280,20 @@ CASES: dict[str, list[Case]] = {
         Case("an option of another schedule", "train --schedule cosine --power 2", "power"),
         Case("a warmup longer than the run", "train --epochs 3 --warmup-epochs 5", "warmup_epochs"),
         Case("two warmups", "train --schedule one-cycle --warmup-epochs 1", "warmup_epochs"),
-        Case("a preset without its name", "train --schedule preset", "preset"),
         Case("a preset that there is not", "train --schedule preset --preset resnet-stp", "resnet-stp"),
         Case("plateau without validation", "train --schedule plateau --validation 0", "plateau"),
         Case("an unknown augmentation", "train --augment flp", "flp"),
-        Case("a crop without its size", "train --augment crop", "crop"),
         Case("a crop larger than the images", "train --augment crop:8", "crop:8"),
         Case("a flip of numbers", f"train table.csv {QUICK} --augment flip", "flip", make=text("table.csv", TABLE)),
-        Case("images of no size", "train pets --image-size 0", "image_size", make=pictures(*PETS)),
         Case("a size for what is no folder", "train digits --image-size 8", "image_size"),
         Case("a label that is no column", "train table.csv --label knd", "knd", make=text("table.csv", TABLE)),
         Case("a label for what is no table", "train digits --label y", "label"),
         Case("a regression on classes", "train digits --target numbers", "target"),
-        Case("a device that there is not", "train --device gpu", "gpu"),
         Case("a device that is absent", "train --device cuda:9", "cuda:9"),
         Case("a model with a typo", "train --model resnet2", "resnet2"),
         Case("a module that is not there", "train --model mine:net", "mine"),
         Case("a module without the factory", "train --model mine:nett", "nett", make=model(FLAT.format(10))),
-        Case("a module that is not Python", "train --model mine:net", "mine", make=text("mine.py", "def net(:\n")),
         Case("a module that fails", "train --model mine:net", "mine", make=text("mine.py", "1 / 0\n")),
-        Case("a factory that is none", "train --model mine:net", "mine:net", make=model("net = 3")),
-        Case(
-            "a factory that returns no module",
-            "train --model mine:net",
-            "mine:net",
-            make=model("def net():\n    return 3"),
-        ),
-        Case(
-            "a factory that wants more",
-            "train --model mine:net",
-            "width",
-            make=model("def net(width):\n    return nn.Flatten()"),
-        ),
         Case(
             "a factory that fails",
             "train --model mine:net",
@@ -398,19 +301,11 @@ CASES: dict[str, list[Case]] = {
             make=model("def net():\n    return {}['width']"),
         ),
         Case("a model with too few outputs", "train --model mine:flat", "output", make=model(FLAT.format(7))),
-        Case(
-            "a model for other inputs",
-            "train --model mine:net",
-            "batch",
-            make=model("def net():\n    return nn.Linear(3, 10)"),
-        ),
         Case("images' model for a table", "train table.csv --model cnn", "cnn", make=text("table.csv", TABLE)),
         Case("a file that is not there", "train --config mine.toml", "mine.toml"),
-        Case("a folder in place of the file", "train --config mine", "mine", make=nothing("mine")),
         Case(
             "a file that is not TOML", "train --config mine.toml", "mine.toml", make=text("mine.toml", "model = mlp\n")
         ),
-        Case("a file that is not text", "train --config mine.toml", "mine.toml", make=raw("mine.toml", b"\xff\xfe")),
         Case(
             "a key with a typo",
             "train --config mine.toml",
@@ -418,21 +313,6 @@ CASES: dict[str, list[Case]] = {
             make=text("mine.toml", "[recipe]\nmomentun = 0.9\n"),
         ),
         Case("a key in the wrong table", "train --config mine.toml", "lr", make=text("mine.toml", "lr = 0.1\n")),
-        Case(
-            "a table that there is not",
-            "train --config mine.toml",
-            "recipes",
-            make=text("mine.toml", "[recipes]\nlr = 1\n"),
-        ),
-        Case(
-            "a value in place of a table", "train --config mine.toml", "recipe", make=text("mine.toml", "recipe = 3\n")
-        ),
-        Case(
-            "text in place of a number",
-            "train --config mine.toml",
-            "lr",
-            make=text("mine.toml", '[recipe]\nlr = "fast"\n'),
-        ),
     ],
     "Data": [
         Case("a named set with a typo", "train cifar1", "cifar1"),
@@ -441,7 +321,6 @@ CASES: dict[str, list[Case]] = {
         Case("an empty folder", "train pets", "pets", 1, nothing("pets")),
         Case("images outside of classes", "train pets", "0.png", 1, pictures("pets/0.png", "pets/1.png")),
         Case("one class only", "train pets", "cat", 1, pictures(*PETS[:4])),
-        Case("a class without images", "train pets", "ant", 1, pictures(*PETS, "pets/ant/")),
         Case(
             "an image that is none",
             "train pets",
@@ -449,23 +328,10 @@ CASES: dict[str, list[Case]] = {
             1,
             both(pictures(*PETS), text("pets/cat/9.png", "hello")),
         ),
-        Case("an image that is empty", "train pets", "dog/9.png", 1, both(pictures(*PETS), text("pets/dog/9.png", ""))),
-        Case(
-            "an image of another size",
-            "train pets",
-            "cat/9.png",
-            1,
-            both(pictures(*PETS), pictures("pets/cat/9.png", side=12)),
-        ),
         Case("a part without a class", "train pets", "dog", 1, pictures(*PARTS[:12])),
-        Case("a part with one class more", "train pets", "ant", 1, pictures(*PARTS, "pets/test/ant/0.png")),
-        Case("a part that is none", "train pets", "spare", 1, pictures(*PARTS, "pets/spare/cat/0.png")),
         Case("a table that is empty", "train table.csv", "table.csv", 1, text("table.csv", "")),
-        Case("a table of one column", "train table.csv", "table.csv", 1, text("table.csv", "a\n1\n2\n")),
         Case("a row that is too short", "train table.csv", "row 22", 1, text("table.csv", TABLE + "4,a\n")),
         Case("a word among numbers", "train table.csv", "row 22", 1, text("table.csv", TABLE + "4,tall,a\n")),
-        Case("nan among numbers", "train table.csv", "row 22", 1, text("table.csv", TABLE + "nan,2,a\n")),
-        Case("a row without a label", "train table.csv", "row 22", 1, text("table.csv", TABLE + "3,4,\n")),
         Case(
             "a table that is not UTF-8",
             "train table.csv",
@@ -473,78 +339,24 @@ CASES: dict[str, list[Case]] = {
             1,
             raw("table.csv", TABLE.encode() + b"1,2,\xff\n"),
         ),
-        Case(
-            "text for a regression",
-            "train table.csv --target numbers",
-            "row 2",
-            1,
-            text("table.csv", "width,height,kind\n1,2,a\n2,5,7\n"),
-        ),
         Case("labels of one class", "train table.csv", "one class", 1, text("table.csv", TABLE.replace(",b", ",a"))),
-        Case("a label below 0", "train data.npz", "row 3", 1, npz(x=ROWS, y=np.array([0, 1, 0, -3] + [1] * 16))),
         Case("a class that is skipped", "train data.npz", "'1'", 1, npz(x=ROWS, y=np.array([0, 2] * 10))),
-        Case(
-            "a label that the training part lacks",
-            "train data.npz",
-            "test row 1",
-            1,
-            npz(x_train=ROWS, y_train=np.array([0, 1] * 10), x_test=ROWS[:2], y_test=np.array([0, 5])),
-        ),
-        Case(
-            "a label that is no whole number",
-            "train data.npz",
-            "row 1",
-            1,
-            npz(x=ROWS, y=np.array([0, 0.5] + [1] * 18)),
-        ),
-        Case(
-            "infinity in an array",
-            "train data.npz",
-            "row 4",
-            1,
-            npz(x=np.where(ROWS == 9, np.inf, ROWS), y=np.array([0, 1] * 10)),
-        ),
         Case("an array without its labels", "train data.npz", "array x", 1, npz(x=ROWS)),
         Case("arrays of other names", "train data.npz", "images, labels", 1, npz(images=ROWS, labels=np.arange(20))),
-        Case("arrays of other lengths", "train data.npz", "(20, 2)", 1, npz(x=ROWS, y=np.arange(19) % 2)),
-        Case(
-            "an array of Python objects",
-            "train data.npz",
-            "array x",
-            1,
-            npz(x=np.array([[1], [1, 2]], dtype=object), y=np.array([0, 1])),
-        ),
-        Case("an .npz that is none", "train data.npz", "data.npz", 1, raw("data.npz", b"PK\3\4 torn")),
-        Case(
-            "examples that are all the same",
-            "train data.npz",
-            "every example",
-            1,
-            npz(x=np.ones_like(ROWS), y=np.arange(20) % 2),
-        ),
-        Case("one example", "train data.npz", "1 example", 1, npz(x=ROWS[:1], y=np.array([0]))),
         Case("a folder without CIFAR-10", "train cifar10 --data-dir here", "here", 1, nothing("here")),
-        Case("a path without CIFAR-10", "train cifar10 --data-dir here", "here", 1),
+        Case(
+            "CIFAR-10 as released for Python",
+            "train cifar10 --data-dir py",
+            "cifar-10-binary",
+            1,
+            raw("py/data_batch_1", b"\x80"),
+        ),
         Case(
             "an archive that is damaged",
             "train cifar10 --data-dir c.tar.gz",
             "c.tar.gz",
             1,
             raw("c.tar.gz", torn(gzip.compress(os.urandom(4000)))),
-        ),
-        Case(
-            "a batch file that is missing",
-            f"train cifar10 --data-dir {cifar.FOLDER}",
-            "data_batch_3.bin",
-            1,
-            both(small_cifar, removed(f"{cifar.FOLDER}/data_batch_3.bin")),
-        ),
-        Case(
-            "a batch file that was changed",
-            f"train cifar10 --data-dir {cifar.FOLDER}",
-            "test_batch.bin",
-            1,
-            both(small_cifar, raw(f"{cifar.FOLDER}/test_batch.bin", bytes(1 + cifar.PIXELS))),
         ),
         Case("a download without a network", "train cifar10", cifar.URL, 1, offline),
         Case("a cache folder that cannot be one", "train pets", "cache", 1, both(pictures(*PETS), no_cache)),
@@ -555,35 +367,12 @@ CASES: dict[str, list[Case]] = {
             1,
             text("table.csv", TABLE + "nan,2,a\n4,a\n"),
         ),
-        Case("a folder with faults, checked", "data check pets", "ant", 1, pictures(*PETS, "pets/ant/")),
-        Case("a path that is not there, checked", "data check no/pets", "no/pets", 1),
         Case(
             "classes that the run does not know",
             "evaluate table --data other.csv",
             "'c'",
             1,
             both(runs("table"), text("other.csv", TABLE.replace(",b", ",c"))),
-        ),
-        Case(
-            "a table of another width",
-            "evaluate table --data other.csv",
-            "(3,)",
-            1,
-            both(runs("table"), text("other.csv", "a,b,c,kind\n1,2,3,a\n2,3,5,b\n")),
-        ),
-        Case(
-            "numbers for a model of images",
-            "evaluate done --data table.csv",
-            "numbers",
-            1,
-            both(runs("done"), text("table.csv", TABLE)),
-        ),
-        Case(
-            "a part that the data lacks",
-            "evaluate table",
-            "table.csv",
-            1,
-            both(runs("table"), text("table.csv", TABLE)),
         ),
         Case(
             "data that has changed since the run",
@@ -593,14 +382,6 @@ CASES: dict[str, list[Case]] = {
             both(runs("table"), text("table.csv", TABLE + "9,9,a\n")),
         ),
         Case("an input that is not there", "predict done no.png", "no.png", 1, runs("done")),
-        Case("an input that is no image", "predict done a.png", "a.png", 1, both(runs("done"), text("a.png", "hello"))),
-        Case(
-            "an input of one column more",
-            "predict table a.csv",
-            "a.csv",
-            1,
-            both(runs("table"), text("a.csv", "1,2,3\n4,5,6\n")),
-        ),
         Case(
             "an input row with a word",
             "predict table a.csv",
@@ -608,36 +389,15 @@ CASES: dict[str, list[Case]] = {
             1,
             both(runs("table"), text("a.csv", "1,2\n4,tall\n")),
         ),
-        Case(
-            "an input array of another shape", "predict done data.npz", "data.npz", 1, both(runs("done"), npz(x=ROWS))
-        ),
-        Case(
-            "a table for a model of images",
-            "predict done a.csv",
-            "a.csv",
-            1,
-            both(runs("done"), text("a.csv", "1,2\n")),
-        ),
-        Case("a folder without images", "predict done pets", "pets", 1, both(runs("done"), nothing("pets"))),
     ],
     "Runs and checkpoints": [
         Case("a run that there is not", "resume dnoe", "dnoe", 1, runs("done")),
         Case("no runs at all", "show done", "done", 1),
         Case("a run that is finished, to go on with", "resume done", "done", 0, runs("done")),
         Case("a run that is not finished, to measure", "evaluate half", "half", 1, runs("half")),
-        Case(
-            "a run that is not finished, to use", "predict half a.png", "half", 1, both(runs("half"), pictures("a.png"))
-        ),
         Case("the name of a folder of other files", "train --name notes", "notes", 2, text("runs/notes/a.txt", "")),
         Case(
             "the name of a run with other settings", f"train digits {QUICK} --lr 0.2 --name done", "lr", 2, runs("done")
-        ),
-        Case(
-            "the name of an unfinished run with other settings",
-            "train digits --model mlp --epochs 2 --name half",
-            "model",
-            2,
-            runs("half"),
         ),
         Case("a run that another process trains", "resume half", "4711", 1, both(runs("half"), held)),
         Case(
@@ -645,149 +405,35 @@ CASES: dict[str, list[Case]] = {
             "resume half",
             "checkpoints",
             1,
-            both(runs("half"), rewritten("half/checkpoints/*/model.safetensors", torn)),
-        ),
-        Case(
-            "checkpoints without their manifest",
-            "resume half",
-            "MANIFEST.json",
-            1,
-            both(runs("half"), rewritten("half/checkpoints/*/MANIFEST.json", lambda content: b"{}")),
-        ),
-        Case(
-            "settings that are damaged",
-            "resume half",
-            "config.toml",
-            1,
-            both(runs("half"), rewritten("half/config.toml", lambda content: b"data = \n" + content)),
-        ),
-        Case(
-            "settings with an unknown key",
-            "show half",
-            "shoes",
-            1,
-            both(runs("half"), rewritten("half/config.toml", lambda content: b"shoes = 2\n" + content)),
+            changed("half/checkpoints/*/model.safetensors", torn),
         ),
         Case(
             "metrics damaged in the middle",
             "resume half",
             "line 1",
             1,
-            both(runs("half"), rewritten("half/metrics.jsonl", lambda content: b"{torn\n" + content)),
+            changed("half/metrics.jsonl", lambda old: b"{torn\n" + old),
         ),
         Case(
-            "metrics damaged in the middle, shown",
-            "show done",
-            "line 1",
-            1,
-            both(runs("done"), rewritten("done/metrics.jsonl", lambda content: b"{torn\n" + content)),
-        ),
-        Case(
-            "an environment that is damaged",
-            "resume half",
-            "environment.json",
-            1,
-            both(runs("half"), rewritten("half/environment.json", lambda content: b'{"torch": ')),
-        ),
-        Case(
-            "a result that is damaged",
-            "resume done",
-            "result.json",
-            1,
-            both(runs("done"), rewritten("done/result.json", lambda content: b'{"run": ')),
-        ),
-        Case(
-            "a result that is no result",
-            "resume done",
-            "result.json",
-            1,
-            both(runs("done"), rewritten("done/result.json", lambda content: b"[]")),
-        ),
-        Case(
-            "a result that is damaged, shown",
-            "show done",
-            "result.json",
-            1,
-            both(runs("done"), rewritten("done/result.json", lambda content: b'{"run": ')),
-        ),
-        Case(
-            "weights that are damaged",
-            "evaluate done",
-            "model.safetensors",
-            1,
-            both(runs("done"), rewritten("done/model.safetensors", torn)),
-        ),
-        Case(
-            "weights that are missing",
-            "evaluate done",
-            "model.safetensors",
-            1,
-            both(runs("done"), removed("runs/done/model.safetensors")),
+            "weights that are damaged", "evaluate done", "model.safetensors", 1, changed("done/model.safetensors", torn)
         ),
         Case(
             "a pickle in place of weights",
             "evaluate done",
             "model.safetensors",
             1,
-            both(
-                runs("done"),
-                rewritten("done/model.safetensors", lambda content: b"\x80\x02cos\nsystem\n."),
-                another_hash,
-            ),
-        ),
-        Case(
-            "weights of another model",
-            "evaluate done",
-            "model.safetensors",
-            1,
-            both(runs("done"), rewritten("done/model.json", lambda content: content.replace(b'"linear"', b'"mlp"'))),
-        ),
-        Case(
-            "a description of the model that is damaged",
-            "predict done a.png",
-            "model.json",
-            1,
-            both(runs("done"), rewritten("done/model.json", lambda content: b'{"schema": '), pictures("a.png")),
-        ),
-        Case(
-            "a description of the model that lacks its shape",
-            "evaluate done",
-            "input_shape",
-            1,
-            both(runs("done"), rewritten("done/model.json", lambda content: content.replace(b"input_shape", b"shape"))),
+            both(changed("done/model.safetensors", lambda _: b"\x80\x02cos\nsystem\n."), another_hash),
         ),
         Case("a run whose module is gone", "evaluate own", "mine", 1, runs("own")),
-        Case("a run whose data is gone", "evaluate table", "table.csv", 1, runs("table")),
     ],
     "Probes in Python": [
         Case("batches that can be gone through once", 'find_lr("mlp", iter(batches))', "iterator", "ConfigError"),
-        Case("the same, for the wiring", 'check_wiring("mlp", iter(batches))', "iterator", "ConfigError"),
         Case("no batches", 'find_lr("mlp", [])', "no examples", "DataError"),
-        Case("batches of three", 'find_lr("mlp", [(x, y, y)])', "pair (x, y)", "DataError"),
         Case("batches without targets", 'find_lr("mlp", [x, x])', "labels", "DataError"),
         Case("values that are not finite", 'find_lr("mlp", [(x / 0, y)])', "example 0", "DataError"),
-        Case("a number as data", 'find_lr("mlp", 3)', "int", "ConfigError"),
-        Case("a number as a model", "find_lr(3, batches)", "int", "ConfigError"),
         Case("a module for other inputs", "find_lr(nn.Linear(3, 2), batches)", "(2, 2)", "ConfigError"),
-        Case("a module with too few outputs", "find_lr(nn.Linear(2, 1), batches)", "(2, 1)", "ConfigError"),
-        Case(
-            "a module that is frozen",
-            "find_lr(nn.Linear(2, 2).requires_grad_(False), batches)",
-            "trainable",
-            "ConfigError",
-        ),
         Case("a word as the loss", 'find_lr("mlp", batches, "cross-entropy")', "loss", "ConfigError"),
-        Case("a loss that gives no tensor", 'find_lr("mlp", batches, lambda outputs, y: 3)', "loss", "ConfigError"),
-        Case("text as a rate", 'find_lr("mlp", batches, low="1e-4")', "low", "ConfigError"),
-        Case("an empty batch", 'find_lr("mlp", batches, batch_size=0)', "batch_size", "ConfigError"),
-        Case(
-            "a negative weight decay",
-            'check_initial_loss("mlp", batches, weight_decay=-1)',
-            "weight_decay",
-            "ConfigError",
-        ),
         Case("a sample of nothing", 'overfit_sample("mlp", batches, batches=0)', "batches", "ConfigError"),
-        Case("no rates to learn at", 'overfit_sample("mlp", batches, lrs=[])', "lrs", "ConfigError"),
         Case("one rate that is no list", 'overfit_sample("mlp", batches, lrs=0.1)', "lrs", "ConfigError"),
     ],
 }

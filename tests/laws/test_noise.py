@@ -5,17 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from per_sample import exact_noise
 from small import BatchNormDropoutNet, bare, contents, images, reference_job
 
 import surefoot
 from surefoot.config import Config
-from surefoot.measure.along import NoiseLog
-from surefoot.measure.noise import noise_at
-from surefoot.measure.noise_estimate import estimated
-from surefoot.measure.per_sample import exact_noise
-from surefoot.record.noise import QUANTITIES
-from surefoot.record.noise_log import NOISE, read_noise
-from surefoot.sgd.plan import plan
+from surefoot.optim.plan import plan
+from surefoot.record.noise import NOISE, QUANTITIES, read_noise
+from surefoot.steps.batch_size.along_run import NoiseLog
+from surefoot.steps.batch_size.noise import noise_at
+from surefoot.steps.batch_size.noise_estimate import estimated
 from surefoot.training.loop import advance, start
 from surefoot.training.task import task
 
@@ -127,10 +126,10 @@ def followed(folder, name, *, measured, stop_at=None):
         data="in-memory", model="in-memory", precision="fp32", threads=1, augment=("flip",),
         recipe=surefoot.Recipe(lr=0.1, epochs=12, batch_size=10), checkpoint_seconds=0.0,
     )  # fmt: skip
-    from surefoot.training.opening import Given
+    from surefoot.training.open import Objects
 
-    given = Given(data=images(30), model=BatchNormDropoutNet)
-    with surefoot.open_run(config, name=name, runs_dir=folder, given=given) as run:
+    given = Objects(data=images(30), model=BatchNormDropoutNet)
+    with surefoot.open_run(config, name=name, runs_dir=folder, objects=given) as run:
         log = NoiseLog.of(run) if measured else None
         while not run.done and (stop_at is None or run.state.step < stop_at):
             if log is not None:
@@ -143,7 +142,7 @@ def followed(folder, name, *, measured, stop_at=None):
 
 def test_a_run_is_the_same_with_and_without_measuring_and_goes_on_measuring_after_a_stop(tmp_path, monkeypatch):
     """Weights, buffers, velocity and rows bit for bit; and the noise of a stopped run is that of an undisturbed one."""
-    monkeypatch.setattr("surefoot.measure.along.SHARE", 1.0)  # at every third row, not after five hundred steps
+    monkeypatch.setattr("surefoot.steps.batch_size.along_run.SHARE", 1.0)  # every third row
     measured = followed(tmp_path, "measured", measured=True)
     plain = followed(tmp_path, "plain", measured=False)
     assert [noise.step for noise in read_noise(measured.folder)] == [9, 18, 27, 36]

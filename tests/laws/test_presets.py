@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from surefoot.sgd.presets import PRESETS, preset
+from surefoot.optim.presets import PRESETS, preset
 
 CIFAR = 50_000 // 128
 IMAGENET = 1_281_167 // 256

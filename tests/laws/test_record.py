@@ -4,11 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import surefoot
-from surefoot.record import heartbeat, store
-from surefoot.training.opening import open_run, resolve
+from surefoot.record import progress, scores, store
+from surefoot.settings import flat_settings
+from surefoot.training.open import open_run, resolve
 
 TEXT = (Path(__file__).parents[2] / "docs" / "record.md").read_text(encoding="utf-8")
 TYPES = {
@@ -54,11 +56,11 @@ def trained(tmp_path_factory):
     config = resolve({"data": "digits", "model": "mlp", "validation": 0.0, "recipe": recipe})
     with open_run(config, name="lost", runs_dir=runs) as run:
         run.advance(1)
-        beat = json.loads((run.folder / heartbeat.HEARTBEAT).read_text())
+        beat = json.loads((run.folder / progress.PROGRESS).read_text())
         while not run.done:
             run.advance()
         run.finish()
-    assert not (run.folder / heartbeat.HEARTBEAT).exists()
+    assert not (run.folder / progress.PROGRESS).exists()
     return run.folder, beat
 
 
@@ -87,7 +89,32 @@ def test_a_run_that_diverged_without_a_validation_part(trained):
     agrees(result, {name: types for name, types in fields("result.json").items() if name not in more})
     for each in lines(folder / store.METRICS):
         agrees(each, fields("metrics.jsonl"))
-    agrees(beat, fields("heartbeat.json"))
+    agrees(beat, fields("progress.json"))
+
+
+def test_the_scores_of_a_run_and_of_one_with_very_many_classes(tuned):
+    documented = fields("scores.json")
+    agrees(json.loads((tuned / scores.SCORES).read_text()), documented)
+    c = scores.MATRIX_CLASSES + 1
+    names = tuple(map(str, range(c)))
+    many = scores.scored_classes(np.eye(c)[:30], np.arange(30) // 2, names, of="a", name_of=str, picture=lambda i: None)
+    many = json.loads(json.dumps(many))
+    agrees(many, {("confusion_pairs" if name == "confusion" else name): of for name, of in documented.items()})
+    assert many["confusion_pairs"][:3] == [[0, 0, 1], [0, 1, 1], [1, 2, 1]]
+    assert f"up to {scores.MATRIX_CLASSES} classes" in TEXT
+    for name, values in (("per_class", many["per_class"]), ("calibration", many["calibration"]),
+                         ("mistakes", many["mistakes"])):  # fmt: skip
+        assert set(values[0]) == set(re.findall(r"`(\w+)`", re.search(rf"\| `{name}` .*", TEXT)[0])) - {name}
+
+
+def test_every_name_in_the_prose_is_one_that_there_is():
+    prose = re.sub(r"^[|#].*$", "", TEXT, flags=re.MULTILINE)
+    tables = set(re.findall(r"^\| `(\w+)`", TEXT, re.MULTILINE))
+    commands = {"--json", "curves", "show", "runs", "watch", "report", "check", "find-lr", "noise"}
+    of_scores = {"mse", "mae", "r2", "pairs", "confusion_pairs"}
+    known = tables | set(flat_settings()) | commands | of_scores | {"null", "finished", "diverged"}
+    named = set(re.findall(r"`([\w-]+)`", prose))
+    assert named <= known, named - known
 
 
 def test_every_file_of_a_run_is_named(tuned):

@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from small import bare, contents, differing, plateau_job, reference_job, sign_manifest
 
+from surefoot.optim.plan import Plan
 from surefoot.record.run import Row
-from surefoot.sgd.plan import Plan
 from surefoot.training import checkpoint
 from surefoot.training.loop import advance, rate, start
 from surefoot.training.state import State

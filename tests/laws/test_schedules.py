@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as theirs
 
-from surefoot.sgd import schedules as s
+from surefoot.optim import schedules as s
 
 T = 60
 BASE = 0.4

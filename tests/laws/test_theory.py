@@ -15,9 +15,8 @@ import torch
 from torch.autograd.functional import hessian
 
 import surefoot
-from surefoot.config import Recipe, Schedule
-from surefoot.measure.paths import part_of
-from surefoot.measure.surfaces import (
+from surefoot.comparison.runs import part_of
+from surefoot.comparison.surfaces import (
     best_settings,
     contraction,
     noise_floor,
@@ -26,6 +25,7 @@ from surefoot.measure.surfaces import (
     rosenbrock,
     surface_task,
 )
+from surefoot.config import Recipe, Schedule
 from surefoot.training.loop import advance, start
 from surefoot.training.step import gradient
 

@@ -16,7 +16,7 @@ from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.errors import ConfigError
 from surefoot.models.cnn import Cnn
-from surefoot.sgd.plan import plan
+from surefoot.optim.plan import plan
 from surefoot.training.loop import advance, fit, start
 from surefoot.training.state import trainable
 from surefoot.training.step import gradient

@@ -11,11 +11,11 @@ from torch import nn
 
 import surefoot
 from surefoot.config import Recipe
-from surefoot.sgd.plan import plan
+from surefoot.optim.plan import plan
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, fit, start
-from surefoot.training.opening import open_run, resolve
-from surefoot.training.opening import train as train_to_the_end
+from surefoot.training.open import open_run, resolve
+from surefoot.training.open import train as train_to_the_end
 from surefoot.training.task import task
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from surefoot.sgd.optimizer import SGD
-from surefoot.sgd.update import sgd_
+from surefoot.optim.optimizer import SGD
+from surefoot.optim.update import sgd_
 
 OPTIONS = [
     {},

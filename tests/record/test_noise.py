@@ -7,8 +7,16 @@ import math
 import pytest
 
 from surefoot.errors import CheckpointError
-from surefoot.record.noise import QUANTITIES, Estimate, LayerNoise, Noise
-from surefoot.record.noise_log import NOISE, append_noise, keep_noise, read_noise
+from surefoot.record.noise import (
+    NOISE,
+    QUANTITIES,
+    Estimate,
+    LayerNoise,
+    Noise,
+    append_noise,
+    read_noise,
+    truncate_noise,
+)
 
 LAYER = LayerNoise(
     name="total", parameters=7,
@@ -34,11 +42,11 @@ def test_an_open_interval_comes_back_open():
 
 
 def test_lines_after_a_step_are_dropped_and_the_file_is_made(tmp_path):
-    assert keep_noise(tmp_path, 0) == ()
+    assert truncate_noise(tmp_path, 0) == ()
     assert (tmp_path / NOISE).is_file()
     for step in (3, 6, 9):
         append_noise(tmp_path, noise(step))
-    assert [each.step for each in keep_noise(tmp_path, 6)] == [3, 6]
+    assert [each.step for each in truncate_noise(tmp_path, 6)] == [3, 6]
     assert [each.step for each in read_noise(tmp_path)] == [3, 6]
 
 

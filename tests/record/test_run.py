@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surefoot.record.run import CLOCK_FIELDS, Outcome, Record, Row
+from surefoot.errors import CheckpointError
+from surefoot.record.run import (
+    CLOCK_FIELDS,
+    Outcome,
+    Record,
+    Row,
+    append_rows,
+    flush_rows,
+    read_rows,
+    truncate_rows,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 maybe = st.one_of(st.none(), finite)
@@ -62,3 +72,30 @@ def test_the_clock_fields_are_fields():
 def test_the_last_row_of_a_record():
     outcome = Outcome(kind="finished", step=0, reason="all 0 steps were done")
     assert Record(rows=(), outcome=outcome).last is None
+
+
+def row(step):
+    return Row(
+        step=step, epoch=0.1, examples=10, lr=0.1, train_loss=1.5, train_accuracy=0.5, val_loss=None, val_accuracy=None,
+        grad_norm=2.0, update_ratio=1e-3, losses=(1.5,), seconds=0.25, examples_per_second=40.0,
+    )  # fmt: skip
+
+
+def test_rows_come_back_as_they_were_written_and_those_after_a_step_are_dropped(tmp_path):
+    append_rows(tmp_path, [row(1), row(2)])
+    append_rows(tmp_path, [])
+    append_rows(tmp_path, [row(3)])
+    flush_rows(tmp_path)
+    assert read_rows(tmp_path) == (row(1), row(2), row(3))
+    assert truncate_rows(tmp_path, 2) == (row(1), row(2))
+    assert read_rows(tmp_path) == (row(1), row(2))
+    assert read_rows(tmp_path / "absent") == ()
+
+
+@pytest.mark.parametrize("line", ["{}", "5", "[]", '{"step": 1}', '{"losses": 5}'])
+def test_a_line_that_is_no_row_is_named(line, tmp_path):
+    append_rows(tmp_path, [row(1)])
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f"{line}\n{path.read_text()}")
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 1: it must be a row of metrics"):
+        read_rows(tmp_path)

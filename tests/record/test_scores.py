@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +11,15 @@ from scipy.stats import binomtest
 from sklearn import metrics
 
 from surefoot.errors import DataError
-from surefoot.record.scores import calibration_error, class_scores, log_softmax, number_scores, wilson
+from surefoot.record.scores import (
+    MATRIX_CLASSES,
+    calibration_error,
+    class_scores,
+    log_softmax,
+    number_scores,
+    scored_classes,
+    wilson,
+)
 
 
 def planted(n=300, c=7, seed=0):
@@ -141,3 +151,33 @@ def test_scores_are_json():
     plain = json.loads(json.dumps(class_scores(logits, y, classes).to_dict(), allow_nan=False))
     assert plain["accuracy_low"] < plain["accuracy"] < plain["accuracy_high"]
     assert set(json.loads(json.dumps(number_scores([1.0], [2.0]).to_dict()))) == {"of", "examples", "mse", "mae", "r2"}
+
+
+def test_of_many_classes_the_pairs_that_occur_are_written_and_they_are_the_matrix():
+    n, c = 500, MATRIX_CLASSES + 1
+    logits, y, classes = planted(n, c)
+    scores = class_scores(logits, y, classes)
+    plain = scores.to_dict()
+    assert "confusion" not in plain
+    assert sum(count for _, _, count in plain["confusion_pairs"]) == n
+    assert (np.array(scores.confusion) == metrics.confusion_matrix(y, logits.argmax(1), labels=range(c))).all()
+    few = class_scores(logits[:, :7], y % 7, classes[:7])
+    assert "confusion_pairs" not in few.to_dict()
+    assert np.array(few.to_dict()["confusion"]).shape == (7, 7)
+
+
+def test_3000_classes_cost_memory_by_examples_and_not_by_pairs_of_classes():
+    # A matrix of 3,000 x 3,000 Python numbers took 32 s and 1.1 GB; this takes 0.3 s, and is given 20 times that.
+    n, c = 4000, 3000
+    logits = np.random.default_rng(0).normal(size=(n, c)).astype(np.float32)
+    y, classes = np.arange(n) % c, tuple(map(str, range(c)))
+    tracemalloc.start()
+    began = time.process_time()
+    scores = scored_classes(logits, y, classes, of="test", name_of=str, picture=lambda i: None)
+    text = json.dumps(scores, indent=2)
+    spent, (_, most) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert spent < 20
+    assert most < 200e6, "the logits are 48 MB; some rows of them are in float64"
+    assert len(text) < 2e6
+    assert json.loads(text)["examples"] == sum(count for _, _, count in scores["confusion_pairs"])

@@ -1,6 +1,5 @@
 import fcntl
 import io
-import json
 import os
 import signal
 import subprocess
@@ -10,16 +9,6 @@ import pytest
 
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record import store
-from surefoot.record.run import Row
-
-ROW = Row(
-    step=1, epoch=0.1, examples=10, lr=0.1, train_loss=1.5, train_accuracy=0.5, val_loss=None, val_accuracy=None,
-    grad_norm=2.0, update_ratio=1e-3, losses=(1.5,), seconds=0.25, examples_per_second=40.0,
-)  # fmt: skip
-
-
-def row(step: int) -> Row:
-    return Row(**{**ROW.__dict__, "step": step})
 
 
 def test_what_is_written_is_there_whole_and_nothing_else(tmp_path):
@@ -147,47 +136,6 @@ def test_a_folder_is_discarded_only_where_no_run_has_begun(tmp_path):
         store.discard_if_empty(tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {"begun", "other"}
     assert {path.name for path in (tmp_path / "begun").iterdir()} == {"config.toml", "lock"}
-
-
-def test_rows_come_back_as_they_were_written(tmp_path):
-    store.append_rows(tmp_path, [row(1), row(2)])
-    store.append_rows(tmp_path, [])
-    store.append_rows(tmp_path, [row(3)])
-    store.flush_rows(tmp_path)
-    assert store.read_rows(tmp_path) == (row(1), row(2), row(3))
-    assert store.read_rows(tmp_path / "absent") == ()
-
-
-def test_a_last_line_that_a_kill_cut_short_is_left_out_at_every_length(tmp_path):
-    store.append_rows(tmp_path, [row(1), row(2)])
-    path = tmp_path / "metrics.jsonl"
-    whole = path.read_bytes()
-    first = whole.index(b"\n") + 1
-    for length in range(first, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        assert store.read_rows(tmp_path) == (row(1),)
-    path.write_bytes(whole[:-1])
-    assert store.read_rows(tmp_path) == (row(1), row(2)), "only the line's end is missing"
-
-
-@pytest.mark.parametrize("line", ["", "{", "null", "5", "[]", '{"step": 1}', '"x"', "[" * 5000])
-def test_a_damaged_line_before_the_last_is_named(line, tmp_path):
-    good = json.dumps(row(1).to_dict())
-    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n{good}\n")
-    with pytest.raises(CheckpointError, match="line 2"):
-        store.read_rows(tmp_path)
-
-
-def test_metrics_that_are_no_text_are_named(tmp_path):
-    (tmp_path / "metrics.jsonl").write_bytes(b"\xff\xff\n")
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl"):
-        store.read_rows(tmp_path)
-
-
-def test_rows_after_a_step_are_dropped(tmp_path):
-    store.append_rows(tmp_path, [row(1), row(2), row(3)])
-    assert store.keep_rows(tmp_path, 2) == (row(1), row(2))
-    assert store.read_rows(tmp_path) == (row(1), row(2))
 
 
 def test_a_run_is_found_by_its_name_and_by_its_path(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from surefoot.config import Config, Recipe, Schedule
 from surefoot.errors import CheckpointError
 from surefoot.record import store
-from surefoot.record.run import Row
+from surefoot.record.run import Row, append_rows
 from surefoot.record.stored import changed_settings, read_run, run_folders
 from surefoot.settings import to_toml
 
@@ -33,7 +33,7 @@ def test_a_run_killed_at_its_first_moment_is_unfinished(folder):
 
 
 def test_rows_come_back(folder):
-    store.append_rows(folder, [ROW])
+    append_rows(folder, [ROW])
     assert read_run(folder).rows == (ROW,)
 
 
@@ -52,7 +52,7 @@ def test_a_run_that_is_held_is_training_and_reading_does_not_take_it(folder):
 
 
 def test_reading_changes_nothing(folder):
-    store.append_rows(folder, [ROW])
+    append_rows(folder, [ROW])
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
     read_run(folder)
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from surefoot.record.scored import scored_classes
+from surefoot.record.scores import scored_classes
 from surefoot.report.classifier import MOST_CLASSES, classifier_figures, confused_pairs
 
 

@@ -6,10 +6,16 @@ import json
 import pytest
 from compared import comparison
 
-from surefoot.report.charts import save_chart
-from surefoot.report.compare import averaging_chart, cost_chart, figures, loss_chart, rates_chart, search_chart
+from surefoot.report.compare import (
+    averaging_chart,
+    comparison_figures,
+    cost_chart,
+    loss_chart,
+    search_chart,
+)
+from surefoot.report.look import save_chart
 
-FIGURES = ["loss", "search", "cost-and-noise", "rates", "averaging", "paths", "known-quadratic"]
+FIGURES = ["loss", "search", "cost-and-noise", "averaging", "paths", "known-quadratic"]
 
 
 def points_of(chart) -> list:
@@ -23,20 +29,21 @@ def values(chart) -> str:
 
 
 def test_there_is_a_picture_of_everything_that_was_measured():
-    assert list(figures(comparison())) == FIGURES
+    assert [figure.name for figure in comparison_figures(comparison())] == FIGURES
 
 
 def test_what_was_not_measured_has_no_picture():
-    bare = dataclasses.replace(comparison(), slice=None, averaging=None, surfaces=(), rates=())
+    bare = dataclasses.replace(comparison(), slice=None, averaging=None, surfaces=())
     bare = dataclasses.replace(
         bare, rules=tuple(dataclasses.replace(each, direction=None, tried=()) for each in bare.rules)
     )
-    assert list(figures(bare)) == ["loss"]
+    assert [figure.name for figure in comparison_figures(bare)] == ["loss"]
 
 
 @pytest.mark.parametrize("name", ["loss", "averaging", "known-quadratic"])
 def test_a_picture_can_be_written(tmp_path, name):
-    assert save_chart(figures(comparison())[name], tmp_path / "it.png").stat().st_size > 5000
+    charts = {figure.name: figure.chart for figure in comparison_figures(comparison())}
+    assert save_chart(charts[name], tmp_path / "it.png").stat().st_size > 5000
 
 
 def test_the_loss_stands_against_three_axes_with_the_target():
@@ -62,12 +69,6 @@ def test_the_search_rings_the_rate_that_was_chosen():
 def test_a_rule_without_noise_stands_below_all_others():
     points = points_of(cost_chart(comparison()))
     assert [round(point["noise"], 6) for point in points] == [0.03, 0.3]
-
-
-def test_rates_are_named_by_what_they_do():
-    text = values(rates_chart(comparison()))
-    assert "good: 1" in text
-    assert "diverging: 10 (not finite)" in text
 
 
 def test_averaging_shows_gradients_and_steps():

@@ -10,8 +10,8 @@ from surefoot.config import Config
 from surefoot.record.noise import QUANTITIES, Estimate, LayerNoise, Noise
 from surefoot.record.run import Row
 from surefoot.record.stored import Stored
-from surefoot.report.contents import MOST_LOSSES, MOST_ROWS, Contents
 from surefoot.report.curves import run_figure, several_figure
+from surefoot.report.run_folder import MOST_LOSSES, MOST_ROWS, RunFolder
 
 ROW = Row(
     step=10, epoch=1.0, examples=640, lr=0.1, train_loss=1.5, train_accuracy=0.4, val_loss=1.2, val_accuracy=0.5,
@@ -23,7 +23,7 @@ ROWS = (ROW, dataclasses.replace(ROW, step=20, epoch=2.0, lr=0.05, train_loss=1.
 def contents(rows=ROWS, name="first", noise=()):
     run = Stored(folder=Path(name), config=Config(), command="", environment={}, rows=tuple(rows), result=None,
                  training=False)  # fmt: skip
-    return Contents(run=run, name=name, noise=noise)
+    return RunFolder(stored=run, name=name, noise=noise)
 
 
 def walk(value):
@@ -64,9 +64,12 @@ def test_findings_stand_at_their_step_in_loss_and_accuracy_and_in_words():
     figure = run_figure(contents(), pins)
     panels = figure.chart.to_dict()["vconcat"]
     texts = [layer for layer in panels[0]["layer"] if layer["mark"]["type"] == "text"]
-    assert {layer["mark"]["align"] for layer in texts} == {"left", "right"}, "a name at the end is written inwards"
-    assert len({layer["encoding"]["y"]["value"] for layer in texts}) == 2, "names have rows of their own"
-    assert sum(layer["mark"]["type"] == "rule" for layer in panels[1]["layer"]) == 2
+    assert [layer["mark"].get("stroke") for layer in texts] == ["white", None], "a name stands on a halo"
+    assert points(figure.chart, "beside", "row") == [
+        {"row": 10, "beside": "left", "step": 5, "finding": "plateau", "epoch": 0.5},
+        {"row": 26, "beside": "right", "step": 15, "finding": "loss-spike", "epoch": 1.5},
+    ], "a name at the end is written inwards, and names have rows of their own"
+    assert sum(layer["mark"]["type"] == "rule" for layer in panels[1]["layer"]) == 1
     placed = {each["finding"]: each["epoch"] for each in points(figure.chart, "finding", "epoch")}
     assert placed == {"loss-spike": 1.5, "plateau": 0.5}
     assert "plateau at epoch 0.5, step 5; loss-spike at epoch 1.5, step 15" in figure.caption

@@ -5,13 +5,13 @@ import vl_convert
 
 from surefoot.config import Recipe
 from surefoot.record.decision import Decision
-from surefoot.record.tried import Trial, Tried
+from surefoot.record.trial import Trial, TrialResult
 from surefoot.report.maps import map_cells, map_chart
 
 
 def tried(lr, loss, *, decay=1e-3, seed=0, momentum=0.9):
     trial = Trial(stage="refine", recipe=Recipe(lr=lr, weight_decay=decay, momentum=momentum), seed=seed, share=0.1)
-    return Tried(trial=trial, outcome="diverged" if loss is None else "finished", examples=10, train_loss=loss,
+    return TrialResult(trial=trial, outcome="diverged" if loss is None else "finished", examples=10, train_loss=loss,
                  val_loss=loss, val_accuracy=None, seconds=1.0)  # fmt: skip
 
 

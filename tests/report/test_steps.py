@@ -1,16 +1,20 @@
 """The pictures of the steps from invented decisions and trials."""
 
+import copy
+
 import pytest
 
 from surefoot.config import Recipe
+from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
-from surefoot.record.tried import Trial, Tried
-from surefoot.report.steps import members_of, step_figure
+from surefoot.record.trial import Trial, TrialResult
+from surefoot.report.look import save_chart
+from surefoot.report.steps import batch_size_chart, members_of, step_figure
 
 
 def tried(lr, loss, *, decay=1e-3, seed=0, stage="coarse-grid", momentum=0.9):
     trial = Trial(stage=stage, recipe=Recipe(lr=lr, weight_decay=decay, momentum=momentum), seed=seed, share=0.1)
-    return Tried(trial=trial, outcome="diverged" if loss is None else "finished", examples=10, train_loss=loss,
+    return TrialResult(trial=trial, outcome="diverged" if loss is None else "finished", examples=10, train_loss=loss,
                  val_loss=loss, val_accuracy=None, seconds=1.0)  # fmt: skip
 
 
@@ -30,14 +34,6 @@ def test_the_map_counts_its_trainings():
     assert figure.caption.startswith("2 short trainings")
 
 
-def test_the_initial_loss_stands_beside_chance_with_two_errors_to_each_side():
-    figure = step_figure(decision("initial-loss", loss=2.3, chance=2.5, standard_error=0.1), [], "x")
-    layers = figure.chart.to_dict()["layer"]
-    assert [each["loss"] for each in layers[0]["data"]["values"]] == [2.3, 2.5]
-    (ends,) = layers[1]["data"]["values"]
-    assert (ends["low"], ends["high"]) == pytest.approx((2.1, 2.5))
-
-
 def test_the_sample_shows_each_run_and_leaves_out_what_is_not_positive():
     runs = [{"lr": 0.1, "steps": [1, 2, 3], "losses": [2.0, 0.1, None]}, {"lr": 0.2, "steps": [1], "losses": [1.0]}]
     figure = step_figure(decision("overfit-sample", runs=runs), [], "x")
@@ -52,9 +48,54 @@ def test_schedules_show_each_training():
     assert len(plain.get("data", plain["layer"][0].get("data"))["values"]) == 1
 
 
-NOTHING = ("unknown", "learning-rate", "overfit-sample", "coarse-grid", "initial-loss")
+NOTHING = ("unknown", "learning-rate", "overfit-sample", "coarse-grid")
 
 
 @pytest.mark.parametrize("each", [decision("batch-size", sizes=3), *map(decision, NOTHING)])
 def test_evidence_that_is_missing_or_of_another_version_has_no_picture_and_no_error(each):
     assert step_figure(each, [], "x") is None
+
+
+BATCH_SIZE = {
+    "value": {"batch_size": 64, "noise_scale": 300.0, "noise_scale_interval": [200.0, None]},
+    "evidence": {
+        "batch_size": 64, "target_loss": 0.5, "steps": 100,
+        "sizes": [
+            {"batch_size": size, "step_seconds": [0.01 * size, 0.011 * size], "examples_per_second": 95.0,
+             "steps": [100.0, 90.0, 120.0], "seconds": [size * 1.0, size * 0.8, size * 1.3]}
+            for size in (16, 64, 256)
+        ],
+        "noise": [
+            {"step": 10, "total": {"noise_scale": [300.0, 200.0, 400.0]}},
+            {"step": 50, "total": {"noise_scale": [None, 500.0, None]}},
+        ],
+    },
+}  # fmt: skip
+
+
+def test_there_are_three_panels():
+    assert len(batch_size_chart(BATCH_SIZE).to_dict()["vconcat"]) == 3
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "html"])
+def test_it_can_be_written(tmp_path, ending):
+    assert save_chart(batch_size_chart(BATCH_SIZE), tmp_path / f"noise.{ending}").stat().st_size > 1000
+
+
+def test_an_open_interval_is_drawn_to_the_top_with_an_arrow():
+    panel = batch_size_chart(BATCH_SIZE).to_dict()["vconcat"][2]
+    arrows = [layer for layer in panel["layer"] if layer["mark"].get("shape") == "triangle-up"]
+    assert [point["step"] for point in arrows[0]["data"]["values"]] == [50]
+    assert arrows[0]["data"]["values"][0]["high"] == 1500.0
+
+
+def test_noise_that_is_open_throughout_can_be_drawn(tmp_path):
+    hidden = copy.deepcopy(BATCH_SIZE)
+    hidden["evidence"]["noise"] = [{"step": 10, "total": {"noise_scale": [None, None, None]}}]
+    assert save_chart(batch_size_chart(hidden), tmp_path / "noise.svg").stat().st_size > 1000
+
+
+def test_another_decision_is_an_error():
+    for other in ({"value": None, "evidence": {}}, {"value": {"lr": 0.1}, "evidence": BATCH_SIZE["evidence"]}):
+        with pytest.raises(ConfigError):
+            batch_size_chart(other)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import math
 
-from surefoot.record.comparison import Averaging, Comparison, Direction, RateExample, RuleResult, Trial
+from surefoot.record.comparison import (
+    Averaging,
+    Comparison,
+    DirectionNoise,
+    RateRun,
+    RuleResult,
+    Slice,
+    SurfaceResult,
+    SurfaceRun,
+)
 from surefoot.record.decision import Finding
-from surefoot.record.slices import Slice, SurfaceResult, SurfaceRun
 
 
 def rule(
@@ -17,10 +25,10 @@ def rule(
     return RuleResult(
         name=name, settings={"momentum": 0.9, "momentum_form": "pytorch", "schedule": {"kind": "constant"}},
         batch_size=batch_size, steps=10, lr=1.0, given=given,
-        tried=() if given else tuple(Trial(lr=lr, marks=(0, 1, 10), losses=(2.0, 1.9, loss)) for lr, loss in tried),
+        tried=() if given else tuple(RateRun(lr=lr, marks=(0, 1, 10), losses=(2.0, 1.9, loss)) for lr, loss in tried),
         marks=(0, 1, 10), losses=tuple(tuple(run) for run in losses), accuracies=(0.9, 0.8),
         step_seconds=1e-3 * batch_size, step_seconds_range=(1e-3, 2e-3),
-        direction=None if noise is None else Direction(variance=noise, cosine=0.5, samples=9),
+        direction=None if noise is None else DirectionNoise(variance=noise, cosine=0.5, samples=9),
         steps_to_target=tuple(5.0 if run[-1] <= 0.5 else None for run in losses),
     )  # fmt: skip
 
@@ -47,11 +55,7 @@ def comparison() -> Comparison:
     return Comparison(
         data="digits", model="mlp", examples=100, budget_examples=1000, evaluated_examples=50, search_seed=0,
         seeds=(1, 2),
-        accuracy_on="test", initial_loss=2.0, target_loss=0.5, target_reason="given", rules=rules, rates_of="momentum",
-        rates=(
-            RateExample(kind="good", lr=1.0, marks=(0, 1, 10), losses=(2.0, 1.0, 0.2)),
-            RateExample(kind="diverging", lr=10.0, marks=(0, 1, 10), losses=(2.0, 900.0, math.inf)),
-        ),
+        accuracy_on="test", initial_loss=2.0, target_loss=0.5, target_reason="given", rules=rules,
         slice=plane,
         averaging=Averaging(rule="momentum", momentum=0.9, batch_size=10, gradients=((1.0, 0.5), (0.5, -1.0)),
                             steps=((1.0, 0.1), (0.9, -0.1)), gradient_cosines=(0.3, 0.5), step_cosines=(0.3, 0.9)),

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import surefoot
 from surefoot.data.dataset import DataSet
-from surefoot.sgd.plan import plan
+from surefoot.optim.plan import plan
 from surefoot.training.loop import fit
 from surefoot.training.task import task
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from surefoot.config import Recipe
-from surefoot.diagnose.response import coordinates
-from surefoot.record.tried import Trial, Tried
+from surefoot.record.trial import Trial, TrialResult
+from surefoot.search.response import coordinates
 
 STEPS = 1000
 
@@ -22,11 +22,11 @@ def trial(lr: float, share: float = 1.0, *, decay: float = 1.0, momentum: float 
     return Trial(stage="coarse-grid", recipe=recipe, seed=seed, share=share)
 
 
-def came_to(trial: Trial, log_error: float) -> Tried:
+def came_to(trial: Trial, log_error: float) -> TrialResult:
     """Return the trial with a loss and an error rate that have this logarithm; it diverged where that is infinite."""
     good = math.isfinite(log_error)
     error = math.exp(log_error) if good else None
-    return Tried(
+    return TrialResult(
         trial=trial, outcome="finished" if good else "diverged", examples=128 * (trial.recipe.steps or 0),
         train_loss=error, val_loss=error, val_accuracy=None, seconds=1.0,
     )  # fmt: skip
@@ -48,6 +48,6 @@ def valley(best: float, *, shift: float = 0.0, cliff: float = 0.6, noise: float 
     return error
 
 
-def outcomes(trials: Iterable[Trial], error: Callable[[Trial], float]) -> list[Tried]:
+def outcomes(trials: Iterable[Trial], error: Callable[[Trial], float]) -> list[TrialResult]:
     """Return what came of trials in an invented world."""
     return [came_to(each, error(each)) for each in trials]

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet
+from surefoot.optim.plan import Plan, plan
 from surefoot.record.run import CLOCK_FIELDS, Row
-from surefoot.sgd.plan import Plan, plan
-from surefoot.training.state import State
+from surefoot.training.state import State, named_tensors
 from surefoot.training.task import Task, task
 
 
@@ -88,7 +88,7 @@ def contents(state: State) -> dict[str, Any]:
     tally = dataclasses.asdict(state.tally) | {"seconds": None}
     found: dict[str, Any] = {"step": state.step, "tally": repr(tally), "val_losses": repr(state.val_losses)}
     found["outcome"] = state.outcome
-    found |= {f"model/{name}": bits(value) for name, value in state.model.state_dict().items()}
+    found |= {f"model/{name}": bits(value) for name, value in named_tensors(state.model).items()}
     found |= {f"velocity/{i}": bits(value) for i, value in enumerate(state.velocity or [])}
     found |= {f"average/{name}": bits(value) for name, value in (state.average or {}).items()}
     return found

@@ -12,7 +12,7 @@ import torch
 from small import contents, differing, images, reference_job, sign_manifest
 
 from surefoot.errors import CheckpointError
-from surefoot.sgd.plan import Plan
+from surefoot.optim.plan import Plan
 from surefoot.training import checkpoint
 from surefoot.training.loop import advance, start
 from surefoot.training.state import State

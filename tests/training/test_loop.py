@@ -11,7 +11,7 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
-from surefoot.sgd.plan import plan, plateau_factor
+from surefoot.optim.plan import plan, plateau_factor
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, fit, rate, start
 from surefoot.training.task import task

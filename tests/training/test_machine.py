@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from surefoot.errors import ConfigError
-from surefoot.training.machine import Machine, machine, native_bf16
+from surefoot.training.task import Machine, machine, native_bf16
 
 CONVOLVES, AFFINE = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(nn.Linear(4, 3))
 
@@ -20,7 +20,7 @@ CONVOLVES, AFFINE = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(nn.Linear(4
     ],
 )
 def test_auto_is_bf16_where_it_is_native_and_pays(model, shape, pays, native, monkeypatch):
-    monkeypatch.setattr("surefoot.training.machine.native_bf16", lambda device: native)
+    monkeypatch.setattr("surefoot.training.task.native_bf16", lambda device: native)
     assert machine("cpu", "auto", 1, model, shape).precision == ("bf16" if pays and native else "fp32")
     assert machine("cpu", "bf16", 1, model, shape).precision == "bf16"
     assert machine("cpu", "fp32", 1, model, shape).precision == "fp32"

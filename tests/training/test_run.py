@@ -7,11 +7,11 @@ import torch
 from small import bare, bits, images
 
 from surefoot.config import Config, Recipe, Schedule
-from surefoot.record import store
+from surefoot.record.run import read_rows
 from surefoot.training import checkpoint
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import fit
-from surefoot.training.opening import Given, open_run
+from surefoot.training.open import Objects, open_run
 from surefoot.training.run import Result, Run
 from surefoot.training.weights import load_trained
 
@@ -29,7 +29,7 @@ def opened(
         checkpoint_seconds=checkpoint_seconds,
         recipe=Recipe(**settings),
     )
-    return open_run(config, name=name, runs_dir=tmp_path, given=Given(data=data or images()))
+    return open_run(config, name=name, runs_dir=tmp_path, objects=Objects(data=data or images()))
 
 
 def to_the_end(run: Run, steps: int | None = None) -> Result:
@@ -44,7 +44,7 @@ def test_a_run_on_disk_is_the_run_in_memory(tmp_path):
     state, record = fit(run.task, run.plan)
     assert bare(result.record.rows) == bare(record.rows)
     assert result.record.outcome == record.outcome
-    assert bare(store.read_rows(result.folder)) == bare(record.rows)
+    assert bare(read_rows(result.folder)) == bare(record.rows)
     for name, value in result.model.state_dict().items():
         assert bits(value) == bits(state.weights[name]), "the average is what the result holds"
 
@@ -84,7 +84,7 @@ def test_checkpoints_come_when_due(tmp_path):
 
 def test_the_metrics_are_durable_before_the_checkpoint_that_counts_on_them(tmp_path, monkeypatch):
     order = []
-    monkeypatch.setattr(store, "flush_rows", lambda folder: order.append("rows"))
+    monkeypatch.setattr("surefoot.training.run.flush_rows", lambda folder: order.append("rows"))
     monkeypatch.setattr(checkpoint, "save", lambda *arguments: order.append("checkpoint"))
     with opened(tmp_path) as run:
         run.save()
@@ -97,7 +97,7 @@ def test_a_divergence_is_an_outcome_and_keeps_the_last_finite_checkpoint(model, 
     assert result.record.outcome.kind == result.summary["outcome"] == "diverged"
     assert "no longer finite" in result.summary["reason"]
     assert 0 < result.summary["weights_from_step"] <= result.summary["steps"] < 300
-    assert bare(store.read_rows(result.folder)) == bare(result.record.rows)
+    assert bare(read_rows(result.folder)) == bare(result.record.rows)
     for folder in (result.folder / "checkpoints").iterdir():
         for file in ("model.safetensors", "state.safetensors"):
             tensors = safetensors.torch.load((folder / file).read_bytes())
@@ -135,7 +135,7 @@ def test_an_infinity_that_the_model_holds_on_purpose_is_no_divergence(tmp_path):
             return self.head(x.flatten(1))
 
     config = Config(data="in-memory", model="in-memory", recipe=Recipe(epochs=1, batch_size=10))
-    result = to_the_end(open_run(config, name="a", runs_dir=tmp_path, given=Given(data=images(), model=Masked)))
+    result = to_the_end(open_run(config, name="a", runs_dir=tmp_path, objects=Objects(data=images(), model=Masked)))
     assert result.summary["outcome"] == "finished"
     assert (result.folder / "checkpoints" / "step-00000006").is_dir()
 
@@ -164,7 +164,7 @@ def test_the_threads_asked_for_are_the_threads_used(tmp_path):
             return self.head(x.flatten(1))
 
     config = Config(data="in-memory", model="in-memory", threads=2, recipe=Recipe(epochs=1, batch_size=10))
-    result = to_the_end(open_run(config, name="a", runs_dir=tmp_path, given=Given(data=images(), model=Watching)))
+    result = to_the_end(open_run(config, name="a", runs_dir=tmp_path, objects=Objects(data=images(), model=Watching)))
     assert {threads for batch, threads in seen if batch > 2} == {2}, "in training, validation and test"
     assert torch.get_num_threads() == 1
     assert result.summary["threads"] == 2

@@ -3,7 +3,7 @@ from small import images
 from torch import nn
 
 from surefoot.config import Recipe
-from surefoot.sgd.plan import plan
+from surefoot.optim.plan import plan
 from surefoot.training.loop import advance, start
 from surefoot.training.state import trainable
 from surefoot.training.task import task

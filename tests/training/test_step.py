@@ -6,7 +6,7 @@ from torch import nn
 
 from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import batch_indices, fetch
-from surefoot.sgd.plan import plan
+from surefoot.optim.plan import plan
 from surefoot.training.loop import start
 from surefoot.training.step import Seen, gradient, step
 from surefoot.training.task import task

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,6 +10,11 @@ from torch import nn
 
 import surefoot
 from surefoot.errors import ConfigError
+from surefoot.training.open import resolve
+from surefoot.training.population.engine import Engine
+from surefoot.training.population.many import fit_many
+from surefoot.training.population.member import Member
+from surefoot.training.population.strategy import LOOP, Way
 from surefoot.training.task import task
 
 
@@ -128,3 +137,127 @@ def test_one_example_is_enough_to_try_a_model():
     x, y = image_arrays(60)
     data = surefoot.load((x, y), validation=0)
     assert task(data, nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, 3)))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_group_norm_at_the_images_themselves_does_not_end_the_process(tmp_path, frozen):
+    """In channels_last its backward pass would, where its input needs no gradient."""
+    program = f"""
+import numpy as np, torch, surefoot
+x, y = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), dtype=np.uint8), np.arange(40) % 2
+first = torch.nn.Conv2d(3, 3, 3, padding=1).requires_grad_({not frozen})
+net = torch.nn.Sequential(*[first] * {frozen}, torch.nn.GroupNorm(1, 3), torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(),
+                          torch.nn.Linear(144, 2))
+result = surefoot.train((x, y), net, epochs=1, batch_size=8, lr=0.01, runs_dir={str(tmp_path)!r}, threads=1)
+print(result.summary["outcome"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "finished\n"), done.stderr
+
+
+RNG = np.random.default_rng(0)
+LINE_X = RNG.normal(size=(400, 3)).astype(np.float32)
+LINE_Y = (2 * LINE_X[:, 0] - LINE_X[:, 1] + 3).astype(np.float32)
+
+
+class Head(nn.Module):
+    def __init__(self, outputs=1, flat=False):
+        super().__init__()
+        self.line, self.flat = nn.Linear(3, outputs), flat
+
+    def forward(self, x):
+        return self.line(x)[:, 0] if self.flat else self.line(x)
+
+
+@pytest.mark.parametrize(
+    ("flat", "y", "loss"),
+    [
+        (False, LINE_Y, nn.L1Loss()),
+        (False, LINE_Y, nn.MSELoss()),
+        (False, LINE_Y, nn.HuberLoss()),
+        (False, LINE_Y, lambda o, t: (o - t) ** 2),
+        (True, LINE_Y[:, None], nn.L1Loss()),
+        (True, LINE_Y[:, None], lambda o, t: (o - t).abs().mean()),
+        # these bring the shapes together by themselves
+        (False, LINE_Y, lambda o, t: (o[:, 0] - t).abs().mean()),
+        (False, LINE_Y, lambda o, t: (o - t[:, None]).abs().mean()),
+        (True, LINE_Y, lambda o, t: (o[:, None] - t[:, None]).square()),
+    ],
+)
+def test_a_loss_of_the_users_compares_each_output_with_its_own_target(flat, y, loss, tmp_path):
+    settings = {"lr": 0.05, "epochs": 20, "batch_size": 32, "target": "numbers", "runs_dir": tmp_path}
+    result = surefoot.train((LINE_X, y), Head(flat=flat), loss=loss, **settings)
+    error = surefoot.predict(result, LINE_X).outputs[:, 0] - LINE_Y
+    assert 1 - (error**2).mean() / LINE_Y.var() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("outputs", "y", "loss"),
+    [(2, LINE_Y, nn.L1Loss()), (3, LINE_Y[:, None], nn.MSELoss()), (1, np.stack([LINE_Y] * 3, 1), nn.SmoothL1Loss())],
+)
+def test_torchs_losses_are_refused_where_they_would_broadcast(outputs, y, loss):
+    with pytest.raises(ConfigError, match="the loss cannot take outputs"):
+        task(surefoot.load((LINE_X, y), target="numbers"), Head(outputs), loss=loss)
+
+
+def test_a_loss_of_more_outputs_than_targets_gets_them_as_they_are():
+    data = surefoot.load((LINE_X, LINE_Y[:, None]), target="numbers")
+    pinball = lambda o, t: torch.maximum(0.9 * (t - o), -0.1 * (t - o)).mean()  # noqa: E731
+    assert not task(data, Head(3), loss=pinball).reshapes
+    assert not task(data, Head(2), loss=lambda o, t: F.gaussian_nll_loss(o[:, :1], t, o[:, 1:].exp())).reshapes
+
+
+def test_label_smoothing_is_refused_where_no_built_in_cross_entropy_would_be_smoothed(tmp_path):
+    x, y = image_arrays(60)
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
+    for data, settings, name in [
+        ((x, y), {"loss": weighted}, "CrossEntropyLoss"),
+        ((x, y), {"loss": F.cross_entropy}, "cross_entropy"),
+        ((LINE_X, LINE_Y), {"target": "numbers"}, "squared error"),
+    ]:
+        with pytest.raises(ConfigError, match=rf"label_smoothing = 0\.3 with .*{name}"):
+            surefoot.train(data, "linear", label_smoothing=0.3, epochs=1, batch_size=8, runs_dir=tmp_path, **settings)
+    with pytest.raises(ConfigError, match=r"label_smoothing = 0\.3"):
+        surefoot.gradient_noise("linear", images(), weighted, label_smoothing=0.3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_label_smoothing_of_shipped_settings_is_of_the_built_in_loss_alone():
+    given = {"data": "cifar10", "model": "cnn"}
+    assert resolve(given).recipe.label_smoothing > 0
+    assert resolve(given, standard_loss=False).recipe.label_smoothing == 0
+
+
+def frozen_body(whole):
+    """A body of batch norm that is not trained and in evaluation mode, and a head that is trained."""
+    body = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 8), nn.BatchNorm1d(8)).requires_grad_(False)
+    model = nn.Sequential(body, nn.Dropout(0.5), nn.Linear(8, 3))
+    (model if whole else body).eval()
+    return model
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_frozen_body_in_evaluation_mode_stays_so(whole, tmp_path):
+    model = frozen_body(whole)
+    work = task(images(), model)
+    assert [m.training for m in work.fresh_model()] == [False, True, True]
+    result = surefoot.train(images(), model, epochs=3, batch_size=10, lr=0.1, name="a", runs_dir=tmp_path)
+    for (name, buffer), (_, start) in zip(result.model.named_buffers(), model.named_buffers(), strict=True):
+        assert torch.equal(buffer, start), name
+    assert not torch.equal(result.model[2].weight, model[2].weight)
+    recipes = [surefoot.Recipe(lr=lr, steps=6, epochs=None, batch_size=10) for lr in (0.1, 0.2)]
+    members = [Member(work, surefoot.plan(recipe, work.data.examples)) for recipe in recipes]
+    for way in (LOOP, Way("stacked", 2)):
+        for state in fit_many(members, Engine(way=way))[0]:
+            assert torch.equal(state.model[0][1].running_mean, model[0][1].running_mean)
+            assert [m.training for m in state.model] == [False, True, True]
+
+
+def test_a_single_norm_in_evaluation_mode_stays_so_and_a_model_used_last_in_evaluation_trains():
+    norm = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 3))
+    norm[1].eval()
+    assert [m.training for m in task(images(), norm).fresh_model()] == [True, False, True]
+    used = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 3)).eval()
+    for model in (used, lambda: used):
+        assert all(m.training for m in task(images(), model).fresh_model().modules())
+    assert not used.training

@@ -8,8 +8,8 @@ from torch import nn
 
 import surefoot
 from surefoot.errors import CheckpointError
-from surefoot.training.opening import open_run, resolve
-from surefoot.training.opening import train as train_to_the_end
+from surefoot.training.open import open_run, resolve
+from surefoot.training.open import train as train_to_the_end
 from surefoot.training.task import task
 from surefoot.training.weights import load_trained, normalised
 

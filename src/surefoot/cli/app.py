@@ -1,4 +1,4 @@
-"""The `surefoot` command: its subcommands, and how every mistake becomes one message and an exit code.
+"""The `surefoot` command: its subcommands, and how every mistake or signal becomes one message and an exit code.
 
 Exit codes: 0 done; 1 failed (bad data, a damaged run, a diverged training); 2 wrong usage; 3 a check fails; 130 and
 143 stopped by SIGINT or SIGTERM, after a checkpoint.
@@ -7,15 +7,15 @@ Exit codes: 0 done; 1 failed (bad data, a damaged run, a diverged training); 2 w
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from types import FrameType
 
 from cyclopts import App, CycloptsError, Parameter
 
-from surefoot import __version__
-from surefoot.cli.signals import Stopped
-from surefoot.cli.usage import converted, usage_error
+from surefoot.cli.flags import Switch, converted, usage_error
+from surefoot.config import __version__
 from surefoot.errors import SurefootError
 
 _COMMANDS = {
@@ -28,16 +28,58 @@ _COMMANDS = {
     "show": ("surefoot.cli.show:show", "Show a run, or list the runs here."),
     "watch": ("surefoot.cli.watch:watch", "Show how a run goes that another process is doing."),
     "report": ("surefoot.cli.report:report", "Write a report of runs: one HTML file with every picture."),
-    "runs": ("surefoot.cli.runs:runs", "List, filter and sort the runs here; as CSV too."),
-    "find-lr": (
-        "surefoot.cli.find_lr:find_lr",
-        "Measure at which learning rates the loss drops, and suggest one.",
-    ),
+    "runs": ("surefoot.cli.show:runs", "List, filter and sort the runs here; as CSV too."),
+    "find-lr": ("surefoot.cli.find_lr:find_lr", "Measure at which learning rates the loss drops, and suggest one."),
     "noise": ("surefoot.cli.noise:noise", "Measure gradient noise and throughput, and suggest a batch size."),
     "compare": ("surefoot.cli.compare:compare", "Compare update rules from one start, with pictures."),
     "schedule": ("surefoot.cli.schedule:schedule", "Print and draw learning-rate schedules, published ones by name."),
     "models": ("surefoot.cli.models:models", "List the shipped models."),
 }
+
+
+class Stopped(BaseException):
+    """A signal arrived where there was nothing to save, or a second one while saving.
+
+    Args:
+        number: of the signal.
+        again: whether it was a second one.
+        trained: whether all steps were done, and only the result was not yet written.
+    """
+
+    def __init__(self, number: int, *, again: bool = False, trained: bool = False) -> None:
+        self.number, self.again, self.trained = number, again, trained
+        super().__init__(f"signal {number}")
+
+
+class StopSignals:
+    """A context that catches SIGINT and SIGTERM and puts the former handlers back at its end.
+
+    They stop at once, but while training they are noted, and the loop saves first.
+
+    Attributes:
+        received: number of the signal noted so far, or None.
+        patient: while true, the first signal is only noted; the second raises `Stopped`.
+        trained: whether training is over and the result is being written.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.patient = False
+        self.trained = False
+
+    def __enter__(self) -> StopSignals:
+        self._former = {number: signal.signal(number, self._arrived) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        if self.patient and self.received is None:
+            self.received = number
+        else:
+            raise Stopped(number, again=self.received is not None, trained=self.trained)
 
 
 def build_app() -> App:
@@ -59,7 +101,7 @@ def build_app() -> App:
     return app
 
 
-def _data(*, json: Annotated[bool, Parameter(negative=())] = False) -> int | None:
+def _data(*, json: Switch = False) -> int | None:
     """List the named data sets: what they are, and whether they are on this machine.
 
     Args:
@@ -85,7 +127,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SurefootError as error:
         return _say(str(error), error.exit_code)
     except Stopped as stopped:
-        what = "at once; the last checkpoint stays" if stopped.again else "before training began; nothing to save"
+        what = "before training began; nothing to save"
+        if stopped.trained:
+            what = "while the result was written; training is done, and the same command or surefoot resume ends it"
+        elif stopped.again:
+            what = "at once; the last checkpoint stays"
         return _say(f"stopped {what}", 128 + stopped.number)
     except KeyboardInterrupt:
         return _say("stopped", 130)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
-from surefoot.cli.answer import exit_code
-from surefoot.cli.flags import with_settings
-from surefoot.cli.tables import clean, print_json, print_table
+from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
+from surefoot.cli.probe import exit_code, print_decisions
+from surefoot.cli.tables import clean, print_json
 from surefoot.config import Config
 from surefoot.errors import DataError
-from surefoot.settings import flat_settings, merged, nested, read_toml
+from surefoot.settings import flat_settings
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
@@ -28,11 +25,11 @@ USED = frozenset({
 
 @with_settings
 def check(
-    data: str | None = None,
+    data: Data = None,
     *,
-    config: Path | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
+    config: ConfigFile = None,
+    json: Switch = False,
+    quiet: Quiet = False,
     **settings: Any,
 ) -> int:
     """Check data, model and loss before training: wiring, initial loss, and learning a small sample by heart.
@@ -42,17 +39,13 @@ def check(
     worth it yet.
 
     Args:
-        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
-        config: TOML file of settings; flags go before it.
         json: Print the decisions as JSON, with all findings and measurements.
-        quiet: Show no progress.
     """
-    file = read_toml(config) if config else {}
-    from surefoot.training.opening import resolve
+    typed = Settings.read({"data": data, **settings}, config)
+    from surefoot.training.open import resolve
 
-    typed = nested({"data": data, **settings})
-    chosen = resolve(merged(file, typed))
-    _say_unused(merged(file, typed))
+    chosen = resolve(typed.nested)
+    typed.say_unused("check", flat_settings().keys() - USED)
     decisions = list(_decisions(chosen, quiet=quiet))
     if json:
         print_json([decision.to_dict() for decision in decisions])
@@ -61,26 +54,11 @@ def check(
     return exit_code(*decisions)
 
 
-def _say_unused(given: dict[str, Any]) -> None:
-    """Name the settings that were given, by flags or a file, and have no effect here."""
-    unused = [name for name, setting in flat_settings().items() if name not in USED and _has(given, setting.path)]
-    if unused:
-        print(f"not used by check: {', '.join(unused)}", file=sys.stderr, flush=True)
-
-
-def _has(given: Any, path: tuple[str, ...]) -> bool:
-    for name in path:
-        if not isinstance(given, dict) or name not in given:
-            return False
-        given = given[name]
-    return True
-
-
 def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
     """Yield the decision of each step; step 2 trains, and is left out where one before it fails."""
-    from surefoot.tuning.initial_loss import check_initial_loss
-    from surefoot.tuning.overfit import overfit_sample
-    from surefoot.tuning.wiring import check_wiring
+    from surefoot.steps.initial_loss.check import check_initial_loss
+    from surefoot.steps.overfit.check import overfit_sample
+    from surefoot.steps.wiring.check import check_wiring
 
     def say(text: str) -> None:
         if not quiet:
@@ -106,25 +84,24 @@ def _data(config: Config) -> Any:
     """Return the data, or its path where it cannot be loaded: whether only the labels are off is for step 0 to say."""
     from surefoot.data.load import load
 
-    settings: dict[str, Any] = {
-        "data_dir": config.data_dir, "image_size": config.image_size, "label": config.label, "target": config.target
-    }  # fmt: skip
     try:
-        return load(config.data, validation=config.validation, seed=config.seed, **settings)
+        return load(
+            config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
+            image_size=config.image_size, label=config.label, target=config.target,
+        )  # fmt: skip
     except DataError:
-        if any(value not in (None, "classes") for value in settings.values()):
+        if config.target != "classes" or (config.data_dir, config.image_size, config.label) != (None, None, None):
             raise
         return config.data
 
 
 def _show(decisions: list[Decision]) -> None:
-    rows = [(each.step, each.name, each.verdict, f"{each.seconds:.1f} s", each.reason) for each in decisions]
-    print_table(("step", "name", "verdict", "took", "reason"), rows, left=("name", "verdict", "reason"))
+    print_decisions(decisions)
     for decision in decisions:
         for finding in decision.findings:
             if finding.verdict != "pass":
                 print(f"\n{decision.name}, {finding.name}: {finding.verdict}\n  {clean(finding.reason)}")
                 if finding.advice is not None:
                     print(f"  do: {clean(finding.advice)}")
-    if any(decision.verdict == "fail" for decision in decisions):
+    if exit_code(*decisions):
         print("\nMend what fails before you train; then check again.")

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import datetime
-import shlex
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median_high
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from surefoot.cli.flags import with_settings
+from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
+from surefoot.cli.probe import make_folder, measured, new_folder, sentence
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table, share
 from surefoot.config import Config
-from surefoot.errors import ConfigError
 from surefoot.record import store
-from surefoot.settings import flat_settings, merged, nested, read_toml
+from surefoot.settings import flat_settings, from_dict
 
 if TYPE_CHECKING:
     from surefoot.record.comparison import Comparison, RuleResult
 
 MODEL = "mlp"
 """The model where none is given: it trains in seconds and has no batch norm, with which a batch of one means little."""
-FIGURES = "figures"
 _NO_EFFECT = {
     "steps": "all rules have the same budget of examples, --epochs",
     "momentum_form": "momentum, sutskever and nesterov are its forms, and rules",
     "checkpoint_seconds": "nothing is saved before the end",
     "rows_per_epoch": "losses are evaluated at --points log-spaced steps",
 }
-_SAY_SECONDS = 1.0
-"""Between two lines of progress. Chosen by hand."""
 
 
 @with_settings
 def compare(
-    data: str | None = None,
+    data: Data = None,
     *,
     rule: Annotated[list[str] | None, Parameter(negative=())] = None,
     epochs: float | None = None,
@@ -52,12 +46,12 @@ def compare(
     target_loss: float | None = None,
     slice_points: int = 31,
     pictures: bool = True,
-    no_report: Annotated[bool, Parameter(negative=())] = False,
+    no_report: Switch = False,
     name: str | None = None,
     runs_dir: Path = Path("runs"),
-    config: Path | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
+    config: ConfigFile = None,
+    json: Switch = False,
+    quiet: Quiet = False,
     **settings: Any,
 ) -> int:
     """Compare gradient descent, SGD, mini-batches and momentum: one start, one budget, rates searched alike.
@@ -66,7 +60,6 @@ def compare(
     there is no weight decay. The model is mlp if left out. Shipped settings are not used: they favour one rule.
 
     Args:
-        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
         rule: A rule, as "NAME setting=value ...", once for each; the six by name if left out. NAME is
             gradient-descent, sgd, mini-batch, momentum, sutskever or nesterov; a setting is any of recipe and schedule,
             by the name of its flag. lr= fixes the rate, preset= takes a published schedule, label= is what the rule is
@@ -81,26 +74,24 @@ def compare(
         evaluate: Training examples on which it is evaluated.
         target_loss: Training loss that rules are timed to; the least that all but the worst reach if left out.
         slice_points: Points on each side of the slice of the loss through the paths.
-        pictures: Draw the pictures, and measure what only they show.
-        no_report: Do not draw report.html into the folder at the end. Without pictures there is none either.
+        pictures: Measure what only pictures show, and draw report.html into the folder.
+        no_report: Do not draw report.html.
         name: Name of the folder; date, data and model if left out.
         runs_dir: Folder in which it is made.
-        config: TOML file of settings; flags go before it.
         json: Print the comparison as JSON.
-        quiet: Show no progress.
     """
-    for key, reason in _NO_EFFECT.items():
-        if settings.get(key) is not None:
-            raise ConfigError(f"--{key.replace('_', '-')} with compare", reason, "leave it out")
-    file = read_toml(config) if config else {}
-    given = merged(file, nested({"data": data, **settings}))
-    chosen = _config(given)
-    common = _common(given)
+    typed = Settings.read({"data": data, **settings}, config)
+    typed.refuse("compare", _NO_EFFECT)
+    # Shipped settings are left out: they belong to one rule, and would favour it.
+    chosen = from_dict(Config, {"model": MODEL, **{k: value for k, value in typed.nested.items() if k != "recipe"}})
+    common = {name: value for name, value in typed.flat.items() if flat_settings()[name].path[0] == "recipe"}
     from_file = common.pop("epochs", None)
     budget = epochs if epochs is not None else from_file
-    folder = _folder(chosen, name, runs_dir)
-    from surefoot.tuning.compare import EPOCHS, Comparing
-    from surefoot.tuning.rules import RULES, parse_rules
+    folder = new_folder("compare", chosen, name, runs_dir)
+    from surefoot.comparison.compare import EPOCHS, Comparing, compared
+    from surefoot.comparison.rules import RULES, parse_rules
+    from surefoot.record.comparison import NAME
+    from surefoot.training.open import Objects, make_task
 
     comparing = Comparing(
         epochs=EPOCHS if budget is None else budget, examples=examples, seeds=seeds, low=low, high=high,
@@ -108,111 +99,38 @@ def compare(
         slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)
-    found = _compared(chosen, rules, comparing, quiet=quiet)
-    drawn = _write(found, folder, pictures=pictures, quiet=quiet)
+    comparison = measured(compared(make_task(chosen, Objects()), rules, comparing), quiet=quiet)
+    make_folder(folder)
+    store.write_json(folder / NAME, comparison.to_dict())
     if json:
-        print_json(found.to_dict() | {"folder": str(folder), "figures": [str(path) for path in drawn]})
+        print_json(comparison.to_dict() | {"folder": str(folder)})
     else:
-        _show(found, folder)
+        _show(comparison, folder)
     if pictures and not no_report:
         say_report(folder, as_json=json, quiet=quiet)
     return 0
 
 
-def _config(given: dict[str, Any]) -> Config:
-    """The settings that are no rule's. Shipped settings are left out: they belong to one rule, and would favour it."""
-    from surefoot.settings import from_dict
-
-    return from_dict(Config, {"model": MODEL, **{key: value for key, value in given.items() if key != "recipe"}})
-
-
-def _common(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of recipe and schedule by their flat names, which hold for all rules."""
-    found: dict[str, Any] = {}
-    for name, setting in flat_settings().items():
-        place: Any = given
-        for key in setting.path:
-            place = place.get(key) if isinstance(place, dict) else None
-        if setting.path[0] == "recipe" and place is not None:
-            found[name] = place
-    return found
-
-
-def _folder(config: Config, name: str | None, runs_dir: Path) -> Path:
-    if name is None:
-        moment = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-compare"
-        return runs_dir / store.new_name(config.data, config.model, runs_dir, moment)
-    folder = runs_dir / store.check_name(name)
-    if folder.exists():
-        raise ConfigError(f"name = {name}", f"{folder} is there already", "choose another name, or remove it")
-    return folder
-
-
-def _compared(config: Config, rules: Sequence[Any], comparing: Any, *, quiet: bool) -> Comparison:
-    from surefoot.data.load import load
-    from surefoot.training.task import task
-    from surefoot.tuning.compare import compared
-
-    data = load(
-        config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
-        image_size=config.image_size, label=config.label, target=config.target,
-    )  # fmt: skip
-    work = task(
-        data, config.model, augment=config.augment, seed=config.seed, device=config.device,
-        precision=config.precision, threads=config.threads,
-    )  # fmt: skip
-    comparison, said = compared(work, rules, comparing), 0.0
-    while True:
-        try:
-            seen = next(comparison)
-        except StopIteration as end:
-            return end.value
-        if not quiet and time.monotonic() - said > _SAY_SECONDS:
-            said = time.monotonic()
-            text = f"{seen.steps_done:>9,} of {seen.steps_planned:,} steps  {clean(seen.text)}"
-            print(text, file=sys.stderr, flush=True)
-
-
-def _write(found: Comparison, folder: Path, *, pictures: bool, quiet: bool) -> list[Path]:
-    """Write the folder: the comparison, the command, and each picture as a page and as PNG."""
-    from surefoot.record.comparison import NAME
-
-    folder.mkdir(parents=True)
-    store.write_json(folder / NAME, found.to_dict())
-    store.write_bytes(folder / store.COMMAND, (shlex.join(["surefoot", *sys.argv[1:]]) + "\n").encode())
-    drawn: list[Path] = []
-    if pictures:
-        from surefoot.report.charts import save_chart
-        from surefoot.report.compare import figures
-
-        (folder / FIGURES).mkdir()
-        for title, chart in figures(found).items():
-            if not quiet:
-                print(f"drawing {title}", file=sys.stderr, flush=True)
-            drawn += [save_chart(chart, folder / FIGURES / f"{title}.{ending}") for ending in ("html", "png")]
-    return drawn
-
-
-def _show(found: Comparison, folder: Path) -> None:
-    per_run = f"{found.budget_examples:,} examples a run, {len(found.seeds)} seeds"
-    print(f"{clean(found.model)} on {clean(found.data)}: {found.examples:,} training examples, {per_run}\n")
-    target = "-" if found.target_loss is None else f"{found.target_loss:.3g}"
+def _show(comparison: Comparison, folder: Path) -> None:
+    task = f"{clean(comparison.model)} on {clean(comparison.data)}: {comparison.examples:,} training examples"
+    print(f"{task}, {comparison.budget_examples:,} examples a run, {len(comparison.seeds)} seeds\n")
+    target = "-" if comparison.target_loss is None else f"{comparison.target_loss:.3g}"
     print_table(
-        ("rule", "batch", "lr", "tried", "ms a step", "noise", "steps", "final loss", found.accuracy_on or "accuracy",
-         f"steps to {target}", "examples", "seconds"),
-        [_line(rule) for rule in found.rules], left=("rule",),
+        ("rule", "batch", "lr", "tried", "ms a step", "noise", "steps", "final loss",
+         comparison.accuracy_on or "accuracy", f"steps to {target}", "examples", "seconds"),
+        [_line(rule) for rule in comparison.rules], left=("rule",),
     )  # fmt: skip
     print(
-        f"\nMedian of the seeds, and least to largest in brackets. Loss is of {found.evaluated_examples:,} training "
-        f"examples, {found.initial_loss:.3g} at the start. The target is {found.target_reason}. "
+        "\nMedian of the seeds, and least to largest in brackets. "
+        f"Loss is of {comparison.evaluated_examples:,} training examples, {comparison.initial_loss:.3g} at the start. "
+        f"The target is {comparison.target_reason}. "
         "Noise is the variance of a step's direction over the squared gradient, all rules at the same weights. "
         "Seconds are of training steps alone. An lr in brackets was given, others were found by the same search."
     )
     print()
-    for finding in found.findings:
+    for finding in comparison.findings:
         word = "" if finding.verdict == "pass" else f"{finding.verdict}: "
-        sentences = [f"{word}{finding.reason}.", *([f"{finding.advice}."] if finding.advice else [])]
-        print(clean(" ".join(f"{text[:1].upper()}{text[1:]}" for text in sentences)))
+        print(clean(f"{sentence(word + finding.reason)} {sentence(finding.advice or '')}".rstrip()))
     print(f"\nEverything is in {folder}.")
 
 
@@ -228,13 +146,9 @@ def _line(rule: RuleResult) -> tuple[object, ...]:
         rule.name, rule.batch_size, f"({lr})" if rule.given else lr, len(rule.tried) or None,
         number(1e3 * rule.step_seconds, ".3g"), number(rule.direction.variance if rule.direction else None, ".3g"),
         f"{rule.steps:,}", _spread(rule.final_losses, ".3g"),
-        None if rule.accuracies is None else share(_median(rule.accuracies)),
+        None if rule.accuracies is None else share(median_high(rule.accuracies)),
         cost(1.0, ",.0f"), cost(float(rule.batch_size), ",.0f"), cost(rule.step_seconds, ".3g"),
     )  # fmt: skip
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _spread(values: Sequence[float], form: str) -> str:
@@ -243,7 +157,7 @@ def _spread(values: Sequence[float], form: str) -> str:
     >>> _spread([1.0, 3.0, 2.0], ".1f"), _spread([1.0], ".1f")
     ('2.0 [1.0, 3.0]', '1.0')
     """
-    middle = format(_median(values), form)
+    middle = format(median_high(values), form)
     if len(values) == 1:
         return middle
     return f"{middle} [{format(min(values), form)}, {format(max(values), form)}]"

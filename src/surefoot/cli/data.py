@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
+from surefoot.cli.flags import Switch
 from surefoot.cli.tables import clean, print_json, print_table
 from surefoot.data.named import NAMED
 
 if TYPE_CHECKING:
-    from surefoot.data.inspection import Inspection
+    from surefoot.data.load import Inspection
 
 
-def listing(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+def listing(*, json: Switch = False) -> int:
     """List the named data sets: what they are, where they come from, and whether they are on this machine.
 
     Args:
         json: Print the list as JSON.
     """
     if json:
-        print_json({"data": [_described(name) for name in NAMED]})
+        shown = [
+            {"name": data.name, "what": data.what, "origin": data.origin,
+             "examples": {"train": data.train, "test": data.test}, "shape": list(data.shape), "classes": data.classes,
+             "megabytes": data.megabytes, "is_here": data.is_here()}
+            for data in NAMED.values()
+        ]  # fmt: skip
+        print_json({"data": shown})
         return 0
     rows = [
-        (
-            each.name,
-            each.what,
-            f"{each.train:,} + {each.test:,}",
-            "x".join(map(str, each.shape)),
-            each.classes,
-            "yes" if each.is_here() else f"no, {each.megabytes} MB",
-            each.origin,
-        )
-        for each in NAMED.values()
-    ]
+        (data.name, data.what, f"{data.train:,} + {data.test:,}", "x".join(map(str, data.shape)), data.classes,
+         "yes" if data.is_here() else f"no, {data.megabytes} MB", data.origin)
+        for data in NAMED.values()
+    ]  # fmt: skip
     columns = ("name", "what it is", "train + test", "shape", "classes", "on this machine", "from")
     print_table(columns, rows, left=("name", "what it is", "on this machine", "from"))
     print("\nYour own: a folder of images by class, an .npz or a .csv. Check it with surefoot data check PATH.")
@@ -49,7 +47,7 @@ def check(
     image_size: int | None = None,
     label: str | None = None,
     target: Literal["classes", "numbers"] = "classes",
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Switch = False,
 ) -> int:
     """Find everything that is wrong with a data set, and say what it holds. Exit code 1 if anything is wrong.
 
@@ -61,71 +59,57 @@ def check(
         target: classes, or numbers for a regression.
         json: Print as JSON.
     """
-    from surefoot.data.inspection import inspect
+    from surefoot.data.load import inspect
 
-    found = inspect(path, data_dir=data_dir, image_size=image_size, label=label, target=target)
+    inspection = inspect(path, data_dir=data_dir, image_size=image_size, label=label, target=target)
     if json:
-        print_json(_report(path, found))
+        print_json(_report(path, inspection))
     else:
-        _print(path, found)
-    return 1 if found.problems.count else 0
+        _print(path, inspection)
+    return 1 if inspection.problems.count else 0
 
 
-def _described(name: str) -> dict[str, Any]:
-    each = NAMED[name]
-    return {
-        "name": name,
-        "what": each.what,
-        "origin": each.origin,
-        "examples": {"train": each.train, "test": each.test},
-        "shape": list(each.shape),
-        "classes": each.classes,
-        "megabytes": each.megabytes,
-        "is_here": each.is_here(),
-    }
-
-
-def _report(path: str, found: Inspection) -> dict[str, Any]:
-    parts = found.raw.parts if found.raw is not None else {}
-    shape = list(next(iter(parts.values())).x.shape[1:]) if parts else None
+def _report(path: str, inspection: Inspection) -> dict[str, Any]:
+    raw, problems = inspection.raw, inspection.problems
+    parts = raw.parts if raw is not None else {}
     return {
         "source": clean(path),
-        "ok": not found.problems.count,
-        "kind": found.raw.kind if found.raw is not None else None,
-        "shape": shape,
-        "classes": [clean(name) for name in found.classes] if found.classes is not None else None,
+        "ok": not problems.count,
+        "kind": raw.kind if raw is not None else None,
+        "shape": list(next(iter(parts.values())).x.shape[1:]) if parts else None,
+        "classes": [clean(name) for name in inspection.classes] if inspection.classes is not None else None,
         "parts": {
             name: {
                 "examples": len(part.y),
-                "counts": {clean(label): count for label, count in found.counts(name).items()},
+                "counts": {clean(label): count for label, count in inspection.counts(name).items()},
             }
             for name, part in parts.items()
         },
-        "problem_count": found.problems.count,
+        "problem_count": problems.count,
         "problems": [
-            {"where": clean(each.where), "what": clean(each.what), "allowed": clean(each.allowed), "do": clean(each.do)}
-            for each in found.problems.items
+            {name: clean(getattr(problem, name)) for name in ("where", "what", "allowed", "do")}
+            for problem in problems.items
         ],
-        "warnings": [clean(text) for text in found.problems.warnings],
+        "warnings": [clean(text) for text in problems.warnings],
     }
 
 
-def _print(path: str, found: Inspection) -> None:
-    raw = found.raw
+def _print(path: str, inspection: Inspection) -> None:
+    raw = inspection.raw
     if raw is not None and raw.parts:
         shape = "x".join(map(str, next(iter(raw.parts.values())).x.shape[1:]))
-        outputs = f"{len(found.classes)} classes" if found.classes is not None else "a regression"
+        outputs = f"{len(inspection.classes)} classes" if inspection.classes is not None else "a regression"
         print(f"{clean(path)}: {raw.kind} of shape {shape}, {outputs}")
         columns = ("class", *raw.parts)
-        counts = {name: found.counts(name) for name in raw.parts}
-        rows = [(label, *(counts[name].get(label) for name in raw.parts)) for label in found.classes or ()]
+        counts = {name: inspection.counts(name) for name in raw.parts}
+        rows = [(label, *(counts[name].get(label) for name in raw.parts)) for label in inspection.classes or ()]
         rows.append(("all", *(len(part.y) for part in raw.parts.values())))
         print_table(columns, rows, left=("class",))
-    for text in found.problems.warnings:
+    for text in inspection.problems.warnings:
         print(f"warning: {clean(text)}")
-    for each in found.problems.items:
+    for each in inspection.problems.items:
         print(f"wrong: {clean(each)}")
-    if found.problems.count > len(found.problems.items):
-        print(f"and {found.problems.count - len(found.problems.items):,} more")
-    wrong = found.problems.count
+    if inspection.problems.count > len(inspection.problems.items):
+        print(f"and {inspection.problems.count - len(inspection.problems.items):,} more")
+    wrong = inspection.problems.count
     print(f"{wrong:,} {'thing is' if wrong == 1 else 'things are'} wrong" if wrong else "nothing is wrong")

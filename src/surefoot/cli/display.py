@@ -1,75 +1,158 @@
-"""What a person sees while a model trains: the epoch table, loss and accuracy as curves, how far it is.
+"""What a person sees on stderr while something is computed: lines, and under them a picture, a few times a second.
 
-All of it goes to stderr. Where that is no terminal there are only the table's plain lines.
+It is drawn between two pieces of work, by whoever moves it on: there is no thread that would run beside a step. It
+takes at most 1 % of the time, and never raises into the work. Without a terminal there are plain lines alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from types import TracebackType
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
-from rich.text import Text
+from rich.console import Console
+from rich.live import Live
 
-from surefoot.cli.picture import COLUMNS, Seen, cells, training
-from surefoot.cli.screen import Screen
-from surefoot.record.heartbeat import Heartbeat
+from surefoot.cli.picture import SearchView, TrainingView, budget_left, hanging, header, line
+from surefoot.record.decision import Decision
+from surefoot.record.progress import Progress
 from surefoot.record.run import Row
 
+EVERY_SECONDS = 0.25
+"""Between two pictures at least. Chosen by hand: as often as a person can follow."""
+SHARE = 0.01
+"""Of the time that drawing may take: after a picture that took t, the next waits for t / SHARE."""
+_SAY_SECONDS = 10.0
+"""Between two lines of a measurement's progress where there is no terminal. Chosen by hand."""
 
-def header() -> str:
-    """Return the table's first line."""
-    return " ".join(name.rjust(width) for name, width in COLUMNS)
 
+class Terminal(Console):
+    """Stderr, without any style where NO_COLOR is set. Its loss is an error like any other; rich alone would exit."""
 
-def line(row: Row) -> str:
-    """Return a row as a line of the table; a value that does not exist is a dash."""
-    values = cells(row)
-    return " ".join(values[name].rjust(width) for name, width in COLUMNS)
+    def __init__(self, **more: Any) -> None:
+        colors: Any = None if os.environ.get("NO_COLOR") else "auto"
+        super().__init__(**{"stderr": True, "highlight": False, "color_system": colors, **more})
+
+    def on_broken_pipe(self) -> None:
+        """Be called while a `BrokenPipeError` is handled."""
+        raise
 
 
 class Display:
-    """A context that shows a run's progress. It never raises into the run.
+    """A context that shows lines, and under them a picture that changes.
+
+    Args:
+        view: what the picture shows.
+        quiet: show nothing.
+        console: to draw on; stderr if left out.
+        clock: seconds.
+
+    Attributes:
+        live: whether pictures are drawn: on a terminal that can move its cursor.
+    """
+
+    def __init__(
+        self, view: Any, *, quiet: bool = False, console: Terminal | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
+        self.view = view
+        self._console = console or Terminal(quiet=quiet)
+        self.live = self._console.is_terminal and not self._console.is_dumb_terminal and not quiet
+        self._live = Live(console=self._console, auto_refresh=False, get_renderable=lambda: self.view)
+        self._clock, self._due, self._failed = clock, 0.0, False
+
+    def __enter__(self) -> Self:
+        if self.live:
+            with self._unharmed():
+                self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._unharmed():  # also after a picture that failed: the cursor is to be seen again
+            self._live.stop()
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Show lines above the picture."""
+        with self._unharmed():
+            self._console.print(hanging(text) if self.live else text, markup=False, style=style,
+                                soft_wrap=not self.live)  # fmt: skip
+
+    def draw(self) -> None:
+        """Draw the picture if one is due."""
+        if self.live and not self._failed and self._clock() >= self._due:
+            with self._unharmed():
+                began = self._clock()
+                self._live.refresh()
+                ended = self._clock()
+                self._due = max(began + EVERY_SECONDS, ended + (ended - began) / SHARE)
+
+    @contextmanager
+    def _unharmed(self) -> Iterator[None]:
+        """Keep whatever goes wrong with showing from the run, and draw nothing more.
+
+        A terminal that has gone, a stream that is closed or a letter that it cannot write ends the display alone.
+        """
+        try:
+            yield
+        except Exception:
+            self._failed = True
+
+
+class TrainingDisplay(Display):
+    """How a model trains: the table of epochs, loss and accuracy as curves, how far it is.
 
     Args:
         steps: of the whole run.
-        quiet: show nothing.
-        screen: to draw on; one on stderr if left out.
+        more: what `Display` takes.
     """
 
-    def __init__(self, steps: int, *, quiet: bool = False, screen: Screen | None = None) -> None:
-        self._screen = screen or Screen(quiet=quiet)
-        self._seen = Seen()
-        self._now = Heartbeat(phase="training", steps_done=0, steps_planned=steps, seconds=0.0)
-
-    def __enter__(self) -> Display:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._screen.__exit__(kind, value, trace)
-
-    def say(self, text: str) -> None:
-        """Show a line above the table."""
-        self._screen.say(text)
-
-    def begin_table(self) -> None:
-        """Show the names of the columns, where rows are lines."""
-        if not self._screen.live:
-            self._screen.say(header())
+    def __init__(self, steps: int, **more: Any) -> None:
+        super().__init__(TrainingView(Progress(phase="training", steps_done=0, steps_planned=steps)), **more)
 
     def show_rows(self, rows: Iterable[Row]) -> None:
         """Add rows to the table; the best validation loss and accuracy so far are marked on a terminal."""
         for row in rows:
-            self._seen.add(row)
-            if not self._screen.live:
-                self._screen.say(line(row))
+            if not self.live and not self.view.rows:
+                self.say(header())
+            self.view.add(row)
+            if not self.live:
+                self.say(line(row))
 
-    def show(self, now: Heartbeat) -> None:
+    def move(self, now: Progress) -> None:
         """Show how far the run is."""
-        self._now = now
-        self._screen.draw(self._picture)
+        self.view.now = now
+        self.draw()
 
-    def _picture(self, width: int, height: int) -> list[Text]:
-        return training(self._seen, self._now, width, height, ascii_only=self._screen.ascii_only)
+
+class SearchDisplay(Display):
+    """How a search or another measurement goes: its decisions, the step under way, what is left of its budget.
+
+    Args:
+        more: what `Display` takes.
+    """
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(SearchView(Progress(steps_done=0, steps_planned=1)), **more)
+        self._said = float("-inf")
+
+    def show(self, decisions: Iterable[Decision]) -> None:
+        """Add a line for each decision."""
+        for made in decisions:
+            colour = {"pass": "green", "suspect": "yellow", "fail": "bold red"}[made.verdict]
+            self.say(f"step {made.step}   {made.name:<15} {made.verdict:<8}{made.reason}", colour)
+
+    def add_trials(self, losses: Iterable[float | None]) -> None:
+        """Add validation losses of finished trials to their curve."""
+        self.view.trials.extend(losses)
+
+    def move(self, now: Progress) -> None:
+        """Show what is being measured and how far that is; without a terminal at most every ten seconds."""
+        self.view.now = now
+        self.draw()
+        if not self.live and time.monotonic() - self._said > _SAY_SECONDS:
+            self._said = time.monotonic()
+            alive = f", {now.alive} of {now.members} members alive" if now.members else ""
+            budget = f"; {budget_left(now)}" if now.budget is not None else ""
+            self.say(f"{now.steps_done:>9,} of {now.steps_planned:,} steps: {now.doing}{alive}{budget}")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter
-
+from surefoot.cli.flags import RunsDir, Switch
 from surefoot.cli.tables import number, print_json, print_table, share
 from surefoot.record.scores import ClassScores, NumberScores
 
@@ -23,9 +22,9 @@ def evaluate(
     data: str | None = None,
     part: Literal["train", "validation", "test"] = "test",
     data_dir: Path | None = None,
-    runs_dir: Path = Path("runs"),
+    runs_dir: RunsDir = Path("runs"),
     device: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Switch = False,
 ) -> int:
     """Measure a trained model: accuracy with its interval, top-5, loss, calibration, each class, confusions.
 
@@ -34,13 +33,12 @@ def evaluate(
         data: Other labelled data: a named set, a folder by class, an .npz or a .csv. All of it, if it has no parts.
         part: Part of the data.
         data_dir: Folder or archive that holds the named set, if not where it was.
-        runs_dir: Folder in which runs lie.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.
     """
-    from surefoot.training import verbs
+    from surefoot.inference.evaluate import evaluate as scores_of
 
-    scores = verbs.evaluate(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device)
+    scores = scores_of(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device)
     if json:
         print_json({"run": run, **scores.to_dict()})
     elif isinstance(scores, NumberScores):
@@ -91,12 +89,7 @@ def _print_confusion(scores: ClassScores) -> None:
         columns = ("class", "no.", *map(str, range(len(names))))
         print_table(columns, [(name, i, *scores.confusion[i]) for i, name in enumerate(names)], left=("class",))
         return
-    pairs = [
-        (count, names[true], names[guessed])
-        for true, row in enumerate(scores.confusion)
-        for guessed, count in enumerate(row)
-        if true != guessed and count
-    ]
+    pairs = [(count, names[true], names[guessed]) for true, guessed, count in scores.confusion_pairs if true != guessed]
     worst = sorted(pairs, key=lambda pair: -pair[0])[:_PAIRS]
-    print("\nmost frequent confusions; --json has the whole matrix")
+    print("\nmost frequent confusions; --json has them all")
     print_table(("examples", "true", "predicted as"), worst, left=("true", "predicted as"))

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
+from surefoot.cli.flags import Switch
 from surefoot.cli.tables import number, print_json, print_table
 from surefoot.errors import ConfigError
 
 
-def models(
-    *,
-    input_shape: str = "3,32,32",
-    outputs: int = 10,
-    json: Annotated[bool, Parameter(negative=())] = False,
-) -> int:
+def models(*, input_shape: str = "3,32,32", outputs: int = 10, json: Switch = False) -> int:
     """List the shipped models with their number of parameters.
 
     Your own: --model package.module:factory, a function of input_shape and outputs that returns an nn.Module.

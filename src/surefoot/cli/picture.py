@@ -1,194 +1,274 @@
-"""The pictures of a live display, as lines of text for a width: pure functions of what was seen.
+"""The pictures of a live display: a training, and a search or another measurement, each for any width of a terminal.
 
-Columns and parts fall away where the terminal is narrow, the least telling first, and nothing is cut or wrapped.
+Columns and words fall away where the terminal is narrow, the least telling first.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
-from surefoot.cli.sparks import Curve, sparkline
-from surefoot.record.heartbeat import Heartbeat
+from surefoot.cli.tables import number, share
+from surefoot.record.progress import Progress
 from surefoot.record.run import Row
 
-COLUMNS = (
-    ("epoch", 7), ("step", 8), ("lr", 9), ("train loss", 10), ("train acc", 9), ("val loss", 9), ("val acc", 8),
-    ("|grad|", 8), ("|dW|/|W|", 9), ("ex/s", 8), ("seconds", 8),
-)  # fmt: skip
-_KEPT = (
+COLUMNS = {
+    "epoch": 7, "step": 8, "lr": 9, "train loss": 10, "train acc": 9, "val loss": 9, "val acc": 8, "|grad|": 8,
+    "|dW|/|W|": 9, "ex/s": 8, "seconds": 8,
+}  # fmt: skip
+"""Columns of the table of rows, and their widths in letters."""
+_TELLING = (
     "epoch", "val acc", "val loss", "train loss", "train acc", "lr", "seconds", "step", "|grad|", "|dW|/|W|", "ex/s",
 )  # fmt: skip
-"""Columns, those that fall away last first."""
+"""Columns, the most telling first."""
 BEST = "*"
 """Marks the best value of a column so far, on terminals without colours too."""
+BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-=+*%#"
+MOST = 2048
+"""Values that a curve holds; more are averaged in pairs. Many times the columns of a terminal. Chosen by hand."""
 _MOST_ROWS = 12
 """Of the table in the picture; the best ones stay though they are older. Chosen by hand."""
-_STYLE = "bold green"
-
-
-@dataclass
-class Seen:
-    """What was seen of a training so far, in bounded memory: its last rows, its best ones, and its curves."""
-
-    rows: list[Row] = field(default_factory=list)
-    best: dict[str, Row] = field(default_factory=dict)
-    losses: Curve = field(default_factory=Curve)
-    accuracies: Curve = field(default_factory=Curve)
-    validated: bool = False
-
-    def add(self, row: Row) -> bool:
-        """Add a row and return whether its validation is the best so far, by accuracy or else by loss."""
-        self.rows = [*self.rows, row][-_MOST_ROWS:]
-        self.losses.extend(row.losses or (row.train_loss,))
-        self.validated |= row.val_accuracy is not None
-        self.accuracies.extend((row.val_accuracy if self.validated else row.train_accuracy,))
-        better = [self._better("val loss", row, row.val_loss, -1), self._better("val acc", row, row.val_accuracy, 1)]
-        return better[1] if row.val_accuracy is not None else better[0]
-
-    def _better(self, name: str, row: Row, value: float | None, sign: int) -> bool:
-        if value is None or value != value:
-            return False
-        before = self.best.get(name)
-        known = None if before is None else before.val_loss if name == "val loss" else before.val_accuracy
-        if known is not None and sign * value <= sign * known:
-            return False
-        self.best[name] = row
-        return True
-
-    def shown(self, most: int) -> list[Row]:
-        """Return at most `most` rows: the best ones, and the last."""
-        pinned = {row.step: row for row in self.best.values()}
-        last = [row for row in self.rows if row.step not in pinned]
-        room = max(0, most - len(pinned))
-        kept = {**pinned, **{row.step: row for row in (last[-room:] if room else [])}}
-        return [kept[step] for step in sorted(kept)][-most:]
 
 
 def cells(row: Row) -> dict[str, str]:
     """Return a row's values by column; a value that does not exist is a dash."""
-    return {
+    values = {
         "epoch": f"{row.epoch:.2f}", "step": f"{row.step}", "lr": f"{row.lr:.3g}",
-        "train loss": number(row.train_loss, ".4f"), "train acc": percent(row.train_accuracy),
-        "val loss": number(row.val_loss, ".4f"), "val acc": percent(row.val_accuracy),
+        "train loss": number(row.train_loss, ".4f"), "train acc": share(row.train_accuracy),
+        "val loss": number(row.val_loss, ".4f"), "val acc": share(row.val_accuracy),
         "|grad|": number(row.grad_norm, ".3g"), "|dW|/|W|": number(row.update_ratio, ".1e"),
         "ex/s": f"{row.examples_per_second:.0f}", "seconds": f"{row.seconds:.1f}",
     }  # fmt: skip
+    return {name: value or "-" for name, value in values.items()}
 
 
-def table(seen: Seen, width: int, most_rows: int) -> list[Text]:
-    """Return the epoch table: the best validation loss and accuracy are marked, and stay though they are old."""
-    rows = seen.shown(most_rows)
-    lines = [cells(row) for row in rows]
-    sizes = {
-        name: max(size, *(len(line[name]) for line in lines)) if lines else size for name, size in dict(COLUMNS).items()
-    }
-    empty = {name for name in sizes if lines and all(line[name] == "-" for line in lines)}
-    kept, used = set[str](), 0
-    for name in (each for each in _KEPT if each not in empty):
-        if used + sizes[name] + 1 > width:
-            break
-        kept.add(name)
-        used += sizes[name] + 1  # and a space or a mark behind it
-    names = [name for name, _ in COLUMNS if name in kept]
-    found = [Text(" ".join(name.rjust(sizes[name]) for name in names), style="dim")]
-    for row, line in zip(rows, lines, strict=True):
-        text = Text()
-        for name in names:
-            best = seen.best.get(name) is row
-            text.append(line[name].rjust(sizes[name]), style=_STYLE if best else "")
-            text.append(BEST if best else " ", style=_STYLE if best else "")
-        text.rstrip()
-        found.append(text)
-    return found
+def header() -> str:
+    """Return the first line of a table of rows."""
+    return " ".join(name.rjust(width) for name, width in COLUMNS.items())
 
 
-def curve(label: str, values: Curve, form: str, width: int, *, log: bool = False, ascii_only: bool = False) -> Text:
-    """Return a curve as a line: its name, its first value, the line, its last value."""
-    first, last = (format(value, form) if value is not None else "-" for value in (values.values[0], values.last))
-    head, tail = f"{label:<9}{first} ", f" {last}"
-    line = sparkline(values.values, width - len(head) - len(tail), log=log, ascii_only=ascii_only)
-    return Text.assemble(head, (line, "cyan"), tail)
+def line(row: Row) -> str:
+    """Return a row as a line of that table."""
+    values = cells(row)
+    return " ".join(values[name].rjust(width) for name, width in COLUMNS.items())
 
 
-def bar(done: int, planned: int, parts: Sequence[str], width: int, *, ascii_only: bool = False) -> Text:
-    """Return how far something is: its share, a bar as long as there is room, and the parts that fit beside it."""
-    share = min(1.0, done / max(1, planned))
-    head, room, kept = f"{share:>4.0%} ", width - 5 - 10, list[str]()  # ten letters of bar at least
-    for part in parts:
-        if len(part) + 2 <= room:
-            kept.append(part)
-            room -= len(part) + 2
-    tail = "".join(f"  {part}" for part in kept)
-    length = max(1, min(40, width - len(head) - len(tail)))
-    full = round(share * length)
-    filled, rest = ("#", "-") if ascii_only else ("━", "─")
-    return Text.assemble(head, (filled * full, "green"), (rest * (length - full), "dim"), tail)
+def sparkline(values: Sequence[float], width: int, *, log: bool = False, ascii_only: bool = False) -> str:
+    """Return values as a line of at most `width` letters, from lowest to highest; more values are averaged.
+
+    Args:
+        values: finite ones.
+        width: in letters.
+        log: on a logarithmic scale, where all are above 0.
+        ascii_only: for terminals that know no blocks.
+
+    >>> sparkline([1, 2, 3, 8], 10)
+    '▁▂▃█'
+    >>> sparkline([0, 0, 1, 1], 2, ascii_only=True)
+    '_#'
+    """
+    if not values or width < 1:
+        return ""
+    if log and min(values) > 0:
+        values = [math.log(value) for value in values]
+    count = min(width, len(values))
+    edges = [round(i * len(values) / count) for i in range(count + 1)]
+    means = [sum(values[low:high]) / (high - low) for low, high in pairwise(edges)]
+    letters = ASCII if ascii_only else BLOCKS
+    low, span = min(means), max(means) - min(means)
+    return "".join(letters[round((mean - low) / span * 7) if span else 0] for mean in means)
 
 
-def training(seen: Seen, now: Heartbeat, width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
-    """Return the picture of a training: table, curves of loss and accuracy, and how far it is."""
-    lines = table(seen, width, max(1, min(_MOST_ROWS, height - 6))) if seen.rows else []
-    if seen.losses.values:
-        lines.append(curve("loss", seen.losses, ".4g", width, log=True, ascii_only=ascii_only))
-    if seen.accuracies.values:
-        label = "val acc" if seen.validated else "acc"
-        lines.append(curve(label, seen.accuracies, ".2%", width, ascii_only=ascii_only))
-    parts = [f"{clock(now.seconds_left)} left"] if now.seconds_left is not None else []
-    parts.append(f"{now.steps_done:,} of {now.steps_planned:,} steps")
-    if now.examples_per_second:
-        parts.append(f"{now.examples_per_second:,.0f} examples/s")
-    return [*lines, bar(now.steps_done, now.steps_planned, parts, width, ascii_only=ascii_only)]
+class Curve:
+    """Values that arrive one by one, in bounded memory, drawn as one line: name, first value, line, last value.
+
+    Args:
+        name: stands before the line.
+        form: of the numbers.
+        log: on a logarithmic scale, where all are above 0.
+
+    >>> curve = Curve("loss", ".3g")
+    >>> curve.extend(float(i) for i in range(10_000))
+    >>> len(curve.values) <= MOST, curve.last
+    (True, 9999.0)
+    """
+
+    def __init__(self, name: str, form: str, *, log: bool = False) -> None:
+        self.name, self.values, self.last = name, list[float](), math.nan
+        self._form, self._log, self._every, self._waiting = form, log, 1, list[float]()
+
+    def extend(self, values: Iterable[float | None]) -> None:
+        """Add values; None and what is not finite are left out."""
+        for value in values:
+            if value is None or not math.isfinite(value):
+                continue
+            self.last = value
+            self._waiting.append(value)
+            if len(self._waiting) == self._every:
+                self.values.append(sum(self._waiting) / self._every)
+                self._waiting.clear()
+            if len(self.values) == MOST:
+                self.values = [(a + b) / 2 for a, b in zip(self.values[::2], self.values[1::2], strict=True)]
+                self._every *= 2
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Give the line; nothing where there is no value yet."""
+        if self.values:
+            head, tail = f"{self.name:<9}{self.values[0]:{self._form}} ", f" {self.last:{self._form}}"
+            room = options.max_width - len(head) - len(tail)
+            drawn = sparkline(self.values, room, log=self._log, ascii_only=options.ascii_only)
+            yield Text.assemble(head, (drawn, "cyan"), tail, no_wrap=True, overflow="crop")
 
 
-def search(trials: Curve, now: Heartbeat, width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
-    """Return the picture of a search: its step, members alive, trials so far, what is left of the budget."""
-    lines = [Text(line) for line in textwrap.wrap(now.doing or "starting", width, subsequent_indent="  ")]
-    if now.members:
-        lines.append(Text(f"members  {now.alive} of {now.members} alive"))
-    if trials.values:
-        lines.append(curve("trials", trials, ".4g", width, log=True, ascii_only=ascii_only))
-    lines.append(bar(now.steps_done, now.steps_planned, [f"{now.steps_done:,} of {now.steps_planned:,} steps"],
-                     width, ascii_only=ascii_only))  # fmt: skip
-    lines += [Text(line) for line in textwrap.wrap(budget_left(now), width, subsequent_indent=" " * 9)]
-    return lines[-max(1, height - 1) :]
+@dataclass
+class TrainingView:
+    """A training as it is drawn, in bounded memory: a table of its last rows and its best ones, curves, how far it is.
+
+    Attributes:
+        now: how far it is.
+        rows: the last of them.
+        best: the best row so far, by the name of its column: "val loss" and "val acc".
+    """
+
+    now: Progress
+    rows: list[Row] = field(default_factory=list)
+    best: dict[str, Row] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._losses, self._accuracies = Curve("loss", ".4g", log=True), Curve("acc", ".2%")
+
+    def add(self, row: Row) -> None:
+        """Add a row."""
+        self.rows = [*self.rows, row][-_MOST_ROWS:]
+        self._losses.extend(row.losses or (row.train_loss,))
+        if row.val_accuracy is not None:
+            self._accuracies.name = "val acc"
+        validated = self._accuracies.name == "val acc"
+        self._accuracies.extend((row.val_accuracy if validated else row.train_accuracy,))
+        for name, value, sign in (("val loss", row.val_loss, -1), ("val acc", row.val_accuracy, 1)):
+            row_of_best = self.best.get(name)
+            best = row_of_best and (row_of_best.val_loss if name == "val loss" else row_of_best.val_accuracy)
+            if value is not None and value == value and (best is None or sign * value > sign * best):
+                self.best[name] = row
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Give the table, a line for each curve, and a bar."""
+        height = options.max_height or console.height
+        if self.rows:
+            yield self._table(options.max_width, max(1, min(_MOST_ROWS, height - 6)))
+        yield from (self._losses, self._accuracies)
+        now = self.now
+        parts = [f"{clock(now.seconds_left)} left"] if now.seconds_left is not None else []
+        parts.append(f"{now.steps_done:,} of {now.steps_planned:,} steps")
+        if now.examples_per_second:
+            parts.append(f"{now.examples_per_second:,.0f} examples/s")
+        yield _bar(now, parts, options.max_width)
+
+    def _table(self, width: int, most: int) -> Table:
+        best = {row.step: row for row in self.best.values()}
+        last = [row for row in self.rows if row.step not in best]
+        best |= {row.step: row for row in last[max(0, len(last) + len(best) - most) :]}
+        rows = [best[step] for step in sorted(best)][-most:]
+        lines = [cells(row) for row in rows]
+        sizes = {name: 1 + max(size, *(len(cell[name]) for cell in lines)) for name, size in COLUMNS.items()}
+        names, used = set[str](), 0
+        for name in _TELLING:
+            if all(cell[name] == "-" for cell in lines):
+                continue
+            if (used := used + sizes[name]) > width:
+                break
+            names.add(name)
+        table = Table(box=None, padding=0, header_style="dim")
+        shown = [name for name in COLUMNS if name in names]
+        for name in shown:
+            table.add_column(name, justify="right", width=sizes[name], no_wrap=True)
+        for row, cell in zip(rows, lines, strict=True):
+            marked = {name for name in shown if self.best.get(name) is row}
+            table.add_row(*(Text(BEST + cell[name], "bold green") if name in marked else cell[name] for name in shown))
+        return table
 
 
-def budget_left(now: Heartbeat) -> str:
+@dataclass
+class SearchView:
+    """A search or another measurement as it is drawn: its step, members alive, trials so far, what its budget leaves.
+
+    Attributes:
+        now: how far it is.
+        trials: validation losses of its finished trials.
+    """
+
+    now: Progress
+    trials: Curve = field(default_factory=lambda: Curve("trials", ".4g", log=True))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Give a line for each, and a bar."""
+        now = self.now
+        yield hanging(now.doing or "starting")
+        if now.members:
+            yield Text(f"members  {now.alive} of {now.members} alive")
+        yield self.trials
+        yield _bar(now, [f"{now.steps_done:,} of {now.steps_planned:,} steps"], options.max_width)
+        if now.budget is not None:
+            yield hanging(f"budget   {budget_left(now)}")
+
+
+def hanging(text: str) -> Group:
+    """Return lines that break between words; what stands behind a word and three spaces hangs under itself."""
+    lines = []
+    for words in text.split("\n"):
+        _, gap, rest = words.partition("   ")
+        rest = rest.lstrip() if gap else words
+        grid = Table.grid()
+        grid.add_column(no_wrap=True)
+        grid.add_row(Text(words[: len(words) - len(rest)]), Text(rest))
+        lines.append(grid)
+    return Group(*lines)
+
+
+def budget_left(now: Progress) -> str:
     """Return what of a budget is spent, and the time that is left.
 
-    >>> budget_left(Heartbeat(phase="search", steps_done=0, steps_planned=1, seconds=9.0, budget="2x", spent=0.5))
-    'budget   0.50 of 2x spent, 0:09 so far'
+    >>> budget_left(Progress(phase="search", steps_done=0, steps_planned=1, seconds=9.0, budget="2x", spent=0.5))
+    '0.50 of 2x spent, 0:09 so far'
     """
     if now.spent is None or now.budget is None:
         spent = f"of {now.budget}, none spent yet"
+    elif now.budget.endswith("x"):
+        spent = f"{now.spent:.2f} of {now.budget} spent"
     else:
-        spent = f"{now.spent:.2f} of {now.budget} spent" if now.budget.endswith("x") else (
-            f"{now.spent:.0f}s of {now.budget} spent"
-        )  # fmt: skip
+        spent = f"{now.spent:.0f}s of {now.budget} spent"
     left = f"{clock(now.seconds_left)} left" if now.seconds_left is not None else f"{clock(now.seconds)} so far"
-    return f"budget   {spent}, {left}"
+    return f"{spent}, {left}"
 
 
-def clock(seconds: float | None) -> str:
+def clock(seconds: float) -> str:
     """Return a time as a clock shows it.
 
     >>> clock(75), clock(3675)
     ('1:15', '1:01:15')
     """
-    whole = round(max(0.0, seconds or 0.0))
-    minutes, rest = divmod(whole, 60)
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
-def number(value: float | None, form: str) -> str:
-    """Return a number, and a dash where there is none."""
-    return "-" if value is None or value != value else format(value, form)
-
-
-def percent(value: float | None) -> str:
-    """Return a share in percent, and a dash where there is none."""
-    return "-" if value is None else f"{100 * value:.2f}%"
+def _bar(now: Progress, parts: Sequence[str], width: int) -> Table:
+    """How far something is: its share, a bar as long as there is room, and beside it the parts that fit."""
+    words = ""
+    for part in parts:
+        if len(words) + len(part) + 2 <= width - 16:  # the share, and ten letters of bar
+            words += f"  {part}"
+    length = min(40, width - 6 - len(words))
+    done = min(1.0, now.steps_done / max(1, now.steps_planned))
+    grid = Table.grid()
+    grid.add_column(width=5)
+    grid.add_column(width=length)
+    bar = ProgressBar(total=1.0, completed=done, width=length, complete_style="green", finished_style="green")
+    grid.add_row(f"{done:>4.0%}", bar, Text(words))
+    return grid

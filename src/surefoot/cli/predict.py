@@ -7,10 +7,9 @@ import io
 import json as json_format
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from cyclopts import Parameter
-
+from surefoot.cli.flags import RunsDir, Switch
 from surefoot.cli.tables import clean, print_table
 from surefoot.errors import ConfigError
 from surefoot.record import store
@@ -24,12 +23,12 @@ _SHOWN = 5
 def predict(
     run: str,
     *inputs: str,
-    runs_dir: Path = Path("runs"),
+    runs_dir: RunsDir = Path("runs"),
     format: Format | None = None,
     out: Path | None = None,
     top: int | None = None,
     device: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Switch = False,
 ) -> int:
     """Apply a trained model to images, folders of images, .npz or .csv files without labels.
 
@@ -38,7 +37,6 @@ def predict(
     Args:
         run: Name of the run, or its folder.
         inputs: Files and folders.
-        runs_dir: Folder in which runs lie.
         format: table, csv or json; by the name of --out, else table.
         out: File to write in place of stdout.
         top: How many of the most probable classes to give, 1 if left out.
@@ -74,13 +72,13 @@ def _predicted(
     folder: Path, inputs: tuple[str, ...], top: int | None, device: str | None
 ) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
     """Return the classes and a row for each example, showing on stderr how far it is."""
-    from surefoot.data.progress import bar
-    from surefoot.training import verbs
+    from surefoot.data.store import bar
+    from surefoot.inference.predict import predict_batches
 
     classes: tuple[str, ...] | None = None
     rows: list[dict[str, Any]] = []
     with bar("predicting", unit="examples") as progress:
-        for piece in verbs.predict_batches(folder, list(inputs), device=device):
+        for piece in predict_batches(folder, list(inputs), device=device):
             classes = piece.classes
             if classes is None and top is not None:
                 raise ConfigError(

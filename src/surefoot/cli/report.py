@@ -5,56 +5,51 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from surefoot.cli.flags import RunsDir
 from surefoot.errors import ConfigError
 
 REPORT = "report.html"
 
 
-def report(*runs: str, out: Path | None = None, figures: Path | None = None, runs_dir: Path = Path("runs")) -> int:
+def report(*runs: str, out: Path | None = None, figures: Path | None = None, runs_dir: RunsDir = Path("runs")) -> int:
     """Write a report of one or more runs: one HTML file that needs no network and no other file.
 
     Args:
         runs: Names of runs, or their folders; several are compared.
         out: File to write; report.html in the run's folder, or here for several runs.
         figures: Folder that also gets every figure as PNG and SVG.
-        runs_dir: Folder in which runs lie.
     """
     if not runs:
         raise ConfigError("no run", "a report needs at least one run", "name one; surefoot show lists the runs here")
-    from surefoot.report.contents import read_contents
+    from surefoot.report.run_folder import read_run_folder
 
-    found = [read_contents(run, runs_dir) for run in runs]  # what is wrong is said before the seconds of drawing
+    folders = [read_run_folder(run, runs_dir) for run in runs]  # what is wrong is said before the seconds of drawing
     from surefoot.report.page import save_figures, save_report
 
     print("drawing", file=sys.stderr)
-    single = next((each for each in (Path(runs[0]), runs_dir / runs[0]) if each.is_dir()), None)
+    single = next((place for place in (Path(runs[0]), runs_dir / runs[0]) if place.is_dir()), None)
     usual = single / REPORT if len(runs) == 1 and single is not None else Path(REPORT)
-    print(save_report(found, out or usual))
+    print(save_report(folders, out or usual))
     if figures is not None:
-        for path in save_figures(found, figures):
+        for path in save_figures(folders, figures):
             print(path)
     return 0
 
 
-def report_of(folder: Path, *, quiet: bool) -> Path | None:
-    """Write the report of a run that has just ended into its folder; None, and a note, where that fails.
+def say_report(folder: Path, *, as_json: bool, quiet: bool) -> None:
+    """Write the report of a run that has just ended into its folder, and say where it lies unless stdout is JSON.
 
-    A picture that cannot be drawn must not lose a run.
+    A picture that cannot be drawn must not lose a run: that is a note.
     """
     try:
-        from surefoot.report.contents import read_contents
         from surefoot.report.page import save_report
+        from surefoot.report.run_folder import read_run_folder
 
         if not quiet:
             print("drawing report.html", file=sys.stderr)
-        return save_report([read_contents(folder)], folder / REPORT)
+        drawn = save_report([read_run_folder(folder)], folder / REPORT)
     except Exception as error:  # whatever it is: the run is done and on disk
         print(f"no report: {type(error).__name__}: {error}. Try surefoot report {folder}", file=sys.stderr)
-        return None
-
-
-def say_report(folder: Path, *, as_json: bool, quiet: bool) -> None:
-    """Write the report of a folder, and say where it lies unless stdout is JSON."""
-    drawn = report_of(folder, quiet=quiet)
-    if drawn is not None and not as_json:
+        return
+    if not as_json:
         print(f"{'report':<11}{drawn}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -12,16 +11,19 @@ from typing import Annotated, Any, get_args
 import numpy as np
 from cyclopts import Parameter
 
+from surefoot.cli.tables import print_json
 from surefoot.config import Schedule, ScheduleKind
 from surefoot.errors import ConfigError, nearest
-from surefoot.report import charts
-from surefoot.sgd.plan import schedule_of
-from surefoot.sgd.presets import ALIASES, PRESETS, Preset, preset
-from surefoot.sgd.schedules import ScheduleFn
+from surefoot.optim.plan import schedule_of
+from surefoot.optim.presets import ALIASES, PRESETS, Preset, preset
+from surefoot.optim.schedules import ScheduleFn
+from surefoot.report.look import FORMATS, save_chart
+from surefoot.report.schedules import Curve, schedule_chart
 
 KINDS = tuple(kind for kind in get_args(ScheduleKind) if kind != "preset")
 DEFAULT_STEPS = 1000
 """Length at which a kind is drawn; it counts as 100 epochs. Chosen by hand."""
+_PUBLISHED = ("citation", "optimizer", "batch_size", "momentum", "weight_decay", "uncertain", "notes")
 POINTS = 1000
 """Points per curve of a picture, besides both sides of every seam: more than there are pixels."""
 
@@ -46,7 +48,6 @@ def schedule(
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
     out: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    log: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Print and draw learning-rate schedules: published ones by name, and the kinds that a recipe can have.
 
@@ -57,7 +58,6 @@ def schedule(
         list_: List the presets and the kinds.
         out: Draw the curves into this file, .png, .svg or .html.
         json_: Print JSON on stdout in place of text.
-        log: A logarithmic axis for the learning rate.
     """
     if list_:
         _print_list(as_json=json_)
@@ -68,16 +68,14 @@ def schedule(
         raise ConfigError(f"steps = {steps}", "a run has at least 1 update", "try --steps 1000")
     if lr is not None and not (np.isfinite(lr) and lr > 0):
         raise ConfigError(f"lr = {lr}", "lr must be above 0", "try --lr 0.1")
-    if out is not None and out.suffix.lower() not in charts.FORMATS:
-        raise ConfigError(f"out = {out}", f"it must end in {', '.join(charts.FORMATS)}", "try --out schedules.png")
-    if log and out is None:
-        raise ConfigError("--log without --out", "the logarithmic axis is that of a picture", "add --out schedules.png")
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise ConfigError(f"out = {out}", f"it must end in {', '.join(FORMATS)}", "try --out schedules.png")
     shown = [_shown(name, steps, lr) for name in dict.fromkeys(names)]
     if out is not None:
-        charts.save_chart(charts.schedule_chart([_curve(each) for each in shown], log=log), out)
+        save_chart(schedule_chart([_curve(each) for each in shown]), out)
         print(f"wrote {out}", file=sys.stderr)
     if json_:
-        print(json.dumps([_plain(each) | {"picture": None if out is None else str(out)} for each in shown], indent=2))
+        print_json([_plain(each) | {"picture": None if out is None else str(out)} for each in shown])
         return
     print("\n\n".join(_text(each) for each in shown))
     if out is None:
@@ -91,11 +89,11 @@ def _shown(name: str, steps: int | None, lr: float | None) -> _Shown:
         choices = [*PRESETS, *ALIASES, *KINDS]
         raise ConfigError(f"schedule {name!r}", "it must be a preset or a kind of schedule", nearest(name, choices))
     original = preset(name)
-    found, changes = original.rescaled(steps or original.steps)
-    if lr is not None and lr != found.peak_lr:
-        changes = (*changes, f"peak {found.peak_lr:g} -> {lr:g}")
-    peak = found.peak_lr if lr is None else lr
-    return _Shown(found.name, found.steps, peak, found.schedule(peak), found.seams, changes, found)
+    rescaled, changes = original.rescaled(steps or original.steps)
+    if lr is not None and lr != rescaled.peak_lr:
+        changes = (*changes, f"peak {rescaled.peak_lr:g} -> {lr:g}")
+    peak = rescaled.peak_lr if lr is None else lr
+    return _Shown(rescaled.name, rescaled.steps, peak, rescaled.schedule(peak), rescaled.seams, changes, rescaled)
 
 
 def _shown_kind(kind: str, steps: int, lr: float) -> _Shown:
@@ -113,11 +111,11 @@ def _shown_kind(kind: str, steps: int, lr: float) -> _Shown:
     return _Shown(kind, steps, lr, curve, inside, (), None)
 
 
-def _curve(shown: _Shown) -> charts.Curve:
+def _curve(shown: _Shown) -> Curve:
     even = np.linspace(0, shown.steps - 1, min(POINTS, shown.steps)).round().astype(np.int64)
     edges = [at for seam in shown.seams for at in (seam - 1, seam)]
     at = np.unique(np.concatenate([even, np.asarray(edges, dtype=np.int64)]))
-    return charts.Curve(shown.name, at, shown.lr(at))
+    return Curve(shown.name, at, shown.lr(at))
 
 
 def _plain(shown: _Shown) -> dict[str, Any]:
@@ -126,66 +124,50 @@ def _plain(shown: _Shown) -> dict[str, Any]:
     def values(steps: range) -> list[dict[str, Any]]:
         return [{"step": at, "lr": shown.lr(at)} for at in steps]
 
-    known = shown.preset
+    published = shown.preset
     return {
         "name": shown.name, "steps": shown.steps, "peak_lr": shown.peak_lr,
         "first": values(range(min(3, shown.steps))), "last": values(range(max(0, shown.steps - 3), shown.steps)),
         "seams": [{"step": at, "lr_before": shown.lr(at - 1), "lr": shown.lr(at)} for at in shown.seams],
         "rescaled": list(shown.changes),
-        "citation": known and known.citation, "optimizer": known and known.optimizer,
-        "batch_size": known and known.batch_size, "momentum": known and known.momentum,
-        "weight_decay": known and known.weight_decay,
-        "uncertain": known and known.uncertain, "notes": known and known.notes,
+        **{name: published and getattr(published, name) for name in _PUBLISHED},
     }  # fmt: skip
 
 
 def _text(shown: _Shown) -> str:
-    plain, known = _plain(shown), shown.preset
+    plain, published = _plain(shown), shown.preset
+    first, last = (", ".join(f"{at['step']:,}: {at['lr']:.5g}" for at in plain[end]) for end in ("first", "last"))
+    seams = [f"{at['step'] - 1:,}: {at['lr_before']:.5g} -> {at['step']:,}: {at['lr']:.5g}" for at in plain["seams"]]
     entries = [
         ("updates", f"{shown.steps:,}"),
         ("peak", f"{shown.peak_lr:g}"),
-        ("first", _values(plain["first"])),
-        ("last", _values(plain["last"])),
-        *(("seam", _seam(at)) for at in plain["seams"]),
-        ("rescaled", "; ".join(shown.changes) or ("nothing" if known else "")),
+        ("first", first),
+        ("last", last),
+        *(("seam", seam) for seam in seams),
+        ("rescaled", "; ".join(shown.changes) or ("nothing" if published else "")),
     ]  # fmt: skip
-    if known:
-        advice = "" if known.optimizer.startswith("SGD") else " (not SGD: take the shape, measure the peak)"
+    if published:
+        advice = "" if published.optimizer.startswith("SGD") else " (not SGD: take the shape, measure the peak)"
+        words = ("batch size", "momentum", "weight decay")
+        numbers = {word: getattr(published, word.replace(" ", "_")) for word in words}
         entries += [
-            ("source", known.citation),
-            ("optimizer", known.optimizer + advice),
-            ("with", _published(known)),
-            ("uncertain", known.uncertain or "nothing"),
-            ("notes", known.notes),
+            ("source", published.citation),
+            ("optimizer", published.optimizer + advice),
+            ("with", ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if value is not None)),
+            ("uncertain", published.uncertain or "nothing"),
+            ("notes", published.notes),
         ]
     if shown.name == "plateau":
         entries.append(("notes", "constant until the validation loss stops falling; then the record decides"))
-    lines = [_entry(name, value) for name, value in entries if value]
-    return "\n".join([shown.name, *lines])
-
-
-def _values(points: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{point['step']:,}: {point['lr']:.5g}" for point in points)
-
-
-def _seam(at: dict[str, Any]) -> str:
-    return f"{at['step'] - 1:,}: {at['lr_before']:.5g} -> {at['step']:,}: {at['lr']:.5g}"
-
-
-def _published(known: Preset) -> str:
-    named = (("batch size", known.batch_size), ("momentum", known.momentum), ("weight decay", known.weight_decay))
-    return ", ".join(f"{name} {value:.4g}" for name, value in named if value is not None)
-
-
-def _entry(name: str, value: str) -> str:
-    return textwrap.fill(value, 110, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12, break_on_hyphens=False)
+    lines = textwrap.TextWrapper(110, subsequent_indent=" " * 12, break_on_hyphens=False)
+    return "\n".join([shown.name, *(lines.fill(f"  {name:<10}{value}") for name, value in entries if value)])
 
 
 def _print_list(*, as_json: bool) -> None:
     if as_json:
         rows = [{"name": each.name, "steps": each.steps, "peak_lr": each.peak_lr, "optimizer": each.optimizer,
                  "citation": each.citation} for each in PRESETS.values()]  # fmt: skip
-        print(json.dumps({"presets": rows, "aliases": ALIASES, "kinds": list(KINDS)}, indent=2))
+        print_json({"presets": rows, "aliases": ALIASES, "kinds": list(KINDS)})
         return
     print(f"{'preset':<20}{'updates':>10}{'peak lr':>10}  optimizer of the original")
     for each in PRESETS.values():

@@ -1,52 +1,85 @@
-"""`surefoot show`: what a run is, how far it got, what came of it and what to do next; or which runs there are.
+"""`surefoot show`: what a run is, how far it got, what came of it, what to do next. `surefoot runs`: which there are.
 
-It reads the run's folder alone, so it answers at once and on a machine without torch.
+Both read the folders of runs alone, so they answer at once and on a machine without torch.
 """
 
 from __future__ import annotations
 
+import csv as csv_
 import shlex
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
+from surefoot.cli.flags import RunsDir, Switch, reference
 from surefoot.cli.tables import clean, number, print_json, print_table, said, share
-from surefoot.errors import ConfigError, SurefootError
+from surefoot.errors import ConfigError, SurefootError, nearest
 from surefoot.record import store
-from surefoot.record.run import Row
 from surefoot.record.scores import wilson
 from surefoot.record.stored import Stored, changed_settings, read_run, run_folders
 
+COLUMNS = (
+    "run", "state", "data", "model", "lr", "seed", "epochs", "val_accuracy", "test_accuracy", "test_loss",
+)  # fmt: skip
 _FINGERPRINT_LETTERS = 12
 """Letters of a SHA-256 that are shown: enough to tell two data sets apart. Chosen by hand."""
 
 
-def show(
-    run: str | None = None,
-    *,
-    runs_dir: Path = Path("runs"),
-    rows: int = 20,
-    json: Annotated[bool, Parameter(negative=())] = False,
-) -> int:
+def show(run: str | None = None, *, runs_dir: RunsDir = Path("runs"), rows: int = 20, json: Switch = False) -> int:
     """Show a run: settings that differ from the defaults, environment, rows, outcome, result, what to do next.
 
     Without a run, list the runs here.
 
     Args:
         run: Name of the run, or its folder.
-        runs_dir: Folder in which runs lie.
         rows: Most rows shown, evenly thinned from first to last; JSON has all.
         json: Print as JSON.
     """
     if rows < 2:
         raise ConfigError(f"rows = {rows}", "rows must be at least 2, the first and the last", "try --rows 20")
     if run is None:
-        listed = [_listed(folder) for folder in run_folders(runs_dir)]
-        print_json(listed) if json else _print_list(listed, runs_dir)
-        return 0
+        return runs(json=json, runs_dir=runs_dir)
     stored = read_run(store.run_folder(run, runs_dir))
     print_json(_plain(stored)) if json else _print(stored, rows)
+    return 0
+
+
+def runs(
+    *,
+    where: tuple[str, ...] = (),
+    sort: str | None = None,
+    descending: Switch = False,
+    csv: Switch = False,
+    json: Switch = False,
+    runs_dir: RunsDir = Path("runs"),
+) -> int:
+    """List the runs here.
+
+    Args:
+        where: COLUMN=VALUE that a run must have, such as model=cnn; all of several.
+        sort: Column to sort by; the oldest first if left out. Runs without a value come last.
+        descending: The largest first.
+        csv: Print as CSV, with full precision.
+        json: Print as JSON.
+    """
+    if csv and json:
+        raise ConfigError("--csv and --json", "the list is printed in one form", "drop one")
+    wanted = [_condition(text) for text in where]
+    column = sort and _known("sort", sort)
+    listed = [_listed(folder) for folder in run_folders(runs_dir)]
+    listed = [run for run in listed if all(_text(run.get(name)) == value for name, value in wanted)]
+    if column is not None:
+        without = [run for run in listed if run.get(column) is None]
+        listed = [run for run in listed if run.get(column) is not None]
+        listed = sorted(listed, key=lambda run: run[column], reverse=descending) + without
+    elif descending:
+        listed.reverse()
+    if json:
+        print_json(listed)
+    elif csv:
+        _print_csv(listed)
+    else:
+        _print_list(listed, runs_dir)
     return 0
 
 
@@ -69,13 +102,8 @@ def next_steps(stored: Stored) -> list[str]:
     return [f"lower the learning rate: {shlex.join([*again, '--name', f'{stored.folder.name}-lr{lr:g}'])}"]
 
 
-def reference(folder: Path) -> str:
-    """Return how a command names a run: by its name where it lies in runs/, else by its path."""
-    return shlex.quote(folder.name if folder.parent == Path("runs") else str(folder))
-
-
 def _plain(stored: Stored) -> dict[str, Any]:
-    from surefoot.diagnose.curves import read_stored
+    from surefoot.curves.read import read_stored
 
     result, curves = stored.result or {}, read_stored(stored)
     return {
@@ -94,8 +122,9 @@ def _plain(stored: Stored) -> dict[str, Any]:
 
 
 def _print(stored: Stored, most_rows: int) -> None:
-    from surefoot.cli.display import header, line
-    from surefoot.diagnose.curves import read_stored
+    from surefoot.cli.picture import header, line
+    from surefoot.curves.read import read_stored
+    from surefoot.report.run_folder import thinned
 
     _print_entries("run", [("folder", stored.folder), ("command", stored.command), ("state", _state(stored))])
     settings = changed_settings(stored.config)
@@ -113,13 +142,6 @@ def _print(stored: Stored, most_rows: int) -> None:
     if (curves := read_stored(stored)) is not None:
         _print_entries("curves", [(text, "") for text in said(curves)])
     _print_entries("next", [(text, "") for text in next_steps(stored)])
-
-
-def thinned(rows: tuple[Row, ...], most: int) -> list[Row]:
-    """Return at most `most` rows at even distances, the first and the last among them."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
 
 
 def _state(stored: Stored) -> str:
@@ -166,38 +188,55 @@ def _listed(folder: Path) -> dict[str, Any]:
     except SurefootError as error:
         return {"run": folder.name, "state": "damaged", "reason": str(error)}
     last, result = stored.rows[-1] if stored.rows else None, stored.result or {}
-    return {
-        "run": folder.name,
-        "state": stored.state,
-        "data": stored.config.data,
-        "model": stored.config.model,
-        "lr": stored.config.recipe.lr,
-        "seed": stored.config.seed,
-        "epochs": last.epoch if last else 0.0,
-        "val_accuracy": last.val_accuracy if last else None,
-        "test_accuracy": result.get("test_accuracy"),
-        "test_loss": result.get("test_loss"),
-    }
+    config = stored.config
+    values = (
+        folder.name, stored.state, config.data, config.model, config.recipe.lr, config.seed,
+        last.epoch if last else 0.0, last.val_accuracy if last else None, result.get("test_accuracy"),
+        result.get("test_loss"),
+    )  # fmt: skip
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def _print_list(listed: list[dict[str, Any]], runs_dir: Path) -> None:
     if not listed:
         print(f"no runs under {clean(runs_dir)}; start one with surefoot train")
         return
-    columns = ("run", "state", "data", "model", "lr", "seed", "epochs", "val acc", "test acc", "test loss")
+    columns = [name.replace("_accuracy", " acc").replace("_", " ") for name in COLUMNS]
+    forms = {"lr": "g", "epochs": ".4g", "val_accuracy": ".2%", "test_accuracy": ".2%", "test_loss": ".4f"}
     rows = [
-        (
-            *(each.get(name) for name in ("run", "state", "data", "model")),
-            number(each.get("lr"), "g"),
-            each.get("seed"),
-            number(each.get("epochs"), ".4g"),
-            share(each.get("val_accuracy")),
-            share(each.get("test_accuracy")),
-            number(each.get("test_loss"), ".4f"),
-        )
-        for each in listed
+        [number(run.get(name), forms[name]) if name in forms else run.get(name) for name in COLUMNS] for run in listed
     ]
     print_table(columns, rows, left=columns[:4])
+    for run in listed:
+        if run["state"] == "damaged":
+            print(f"damaged: {clean(run['reason'])}")
+
+
+def _condition(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--where {text}", "a condition is COLUMN=VALUE", "try --where state=finished")
+    return _known("where", name), value
+
+
+def _known(flag: str, name: str) -> str:
+    if name not in COLUMNS:
+        raise ConfigError(f"--{flag} {name}", f"a column: {', '.join(COLUMNS)}", nearest(name, list(COLUMNS)))
+    return name
+
+
+def _print_csv(listed: list[dict[str, Any]]) -> None:
+    writer = csv_.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(COLUMNS)
     for each in listed:
-        if each["state"] == "damaged":
-            print(f"damaged: {clean(each['reason'])}")
+        writer.writerow([_safe(each.get(name)) for name in COLUMNS])
+
+
+def _safe(value: Any) -> str:
+    """A name that a spreadsheet would compute gets an apostrophe before it."""
+    text = _text(value)
+    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) and value == int(value) else str(value)

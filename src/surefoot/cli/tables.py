@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-import shutil
 import sys
-import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
 """Terminal escapes of ECMA-48: control sequences, operating-system commands such as titles, and the short ones."""
 
+_WIDEST = 100_000
+"""Letters of a line where no terminal breaks it: rich would at 80."""
 _HARMFUL = ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
 """Unicode's controls, invisible formats (which can reverse text), private and unassigned characters, line breaks."""
 
@@ -31,9 +32,9 @@ def clean(text: object) -> str:
     >>> clean("cat\x1b[31m\n"), clean("\x1b]0;title\x07dog"), clean("\udcff.png")
     ('cat', 'dog', '?.png')
     """
-    kept = _ESCAPE.sub("", str(text))
+    plain = _ESCAPE.sub("", str(text))
     return "".join(
-        "?" if unicodedata.category(c) == "Cs" else c for c in kept if unicodedata.category(c) not in _HARMFUL
+        "?" if unicodedata.category(c) == "Cs" else c for c in plain if unicodedata.category(c) not in _HARMFUL
     )
 
 
@@ -45,55 +46,46 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, lef
         rows: one value for each column; a value that is None is shown as a dash.
         left: names of the columns that are aligned to the left; the others hold numbers.
     """
-    cells = [["-" if value is None else clean(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
-        _print_ruled(columns, cells, left)
-    else:
-        print(aligned(columns, cells, left))
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    ruled = sys.stdout.isatty()
+    table = Table(box=box.SIMPLE_HEAD if ruled else None, pad_edge=False, padding=(0, 1) if ruled else (0, 2, 0, 0))
+    for name in columns:
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
+    for row in rows:  # Text: brackets in a name are no markup
+        table.add_row(*(Text("-" if value is None else clean(value)) for value in row))
+    if ruled:
+        Console(highlight=False).print(table)
+        return
+    console = Console(width=_WIDEST, file=io.StringIO(), color_system=None)
+    with console.capture() as plain:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in plain.get().splitlines()))
 
 
-def aligned(columns: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
-    """Return a table as plain text, two spaces between columns. Wide characters count as two.
-
-    >>> print(aligned(["class", "n"], [["cat", "7"], ["zebra", "12"]], left=["class"]))
-    class   n
-    cat     7
-    zebra  12
-    """
-    from rich.cells import cell_len
-
-    lines = [list(columns), *cells]
-    widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
-
-    def padded(text: str, i: int) -> str:
-        space = " " * (widths[i] - cell_len(text))
-        return text + space if columns[i] in left else space + text
-
-    return "\n".join("  ".join(padded(text, i) for i, text in enumerate(line)).rstrip() for line in lines)
-
-
-def entry(name: str, text: str, indent: int, *, width: int | None = None) -> str:
-    """Return a named line; on a terminal too narrow for it, lines broken between words under its beginning.
+def print_entries(entries: Iterable[tuple[str, str]], indent: int) -> None:
+    """Print named lines; on a terminal what is too long hangs under its beginning, and each command has a line.
 
     Args:
-        name: stands before the first line.
-        text: what is three spaces apart, as commands are, stays whole where it can.
+        entries: name and text; commands in a text are three spaces apart.
         indent: letters before the text.
-        width: of the terminal; None asks it, and breaks nothing where there is none.
-
-    >>> print(entry("next", "surefoot show a   surefoot predict a", 6, width=26))
-    next  surefoot show a
-          surefoot predict a
     """
-    if width is None and not sys.stdout.isatty():
-        return f"{name:<{indent}}{text}"
-    room = max(20, (width or shutil.get_terminal_size().columns) - indent)
-    lines = [""]
-    for part in text.split("   "):
-        joined = f"{lines[-1]}   {part}" if lines[-1] else part
-        whole = textwrap.wrap(part, room, break_long_words=False, break_on_hyphens=False) or [""]
-        lines[-1:] = [joined] if len(joined) <= room else [each for each in (lines[-1], *whole) if each]
-    return "\n".join(f"{name if i == 0 else '':<{indent}}{line}" for i, line in enumerate(lines))
+    if not sys.stdout.isatty():
+        for name, text in entries:
+            print(f"{name:<{indent}}{text}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid()
+    grid.add_column(width=indent)
+    for name, text in entries:
+        grid.add_row(Text(name), Text(text.replace("   ", "\n")))
+    Console(highlight=False).print(grid)
 
 
 def print_json(value: Any) -> None:
@@ -115,21 +107,9 @@ def share(value: float | None) -> str | None:
     return number(value, ".2%")
 
 
-def _print_ruled(columns: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[str]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a name are no markup
-    Console(highlight=False).print(table)
-
-
 def said(curves: Decision | None) -> list[str]:
     """Return what curves say, a line for each finding with its advice."""
-    found = curves.findings if curves is not None else ()
-    return [f"{each.name}: {each.reason}" + (f"; {each.advice}" if each.advice else "") for each in found]
+    findings = curves.findings if curves is not None else ()
+    return [
+        f"{finding.name}: {finding.reason}" + (f"; {finding.advice}" if finding.advice else "") for finding in findings
+    ]

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
-from surefoot.cli.display import Display
-from surefoot.cli.flags import with_settings
-from surefoot.cli.signals import StopSignals
-from surefoot.cli.tables import clean, entry, said
+from surefoot.cli.app import StopSignals
+from surefoot.cli.display import TrainingDisplay
+from surefoot.cli.flags import (
+    ConfigFile,
+    Data,
+    Quiet,
+    RunsDir,
+    Settings,
+    Switch,
+    reference,
+    typed_command,
+    with_settings,
+)
+from surefoot.cli.tables import clean, print_entries, print_json, said
 from surefoot.config import Config
 from surefoot.errors import CheckpointError
+from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
-from surefoot.record.events import EVENTS, Events
-from surefoot.record.noise_log import NOISE
+from surefoot.record.noise import NOISE
 from surefoot.record.scores import wilson
-from surefoot.settings import merged, nested, read_toml
 
 if TYPE_CHECKING:
-    from surefoot.measure.along import NoiseLog
     from surefoot.record.decision import Decision
+    from surefoot.steps.batch_size.along_run import NoiseLog
     from surefoot.training.run import Run
-
-Switch = Parameter(negative=())
-
 
 _SHOWN = {
     "outcome", "reason", "test_accuracy", "test_loss", "test_examples", "val_accuracy", "val_loss", "epochs", "steps",
@@ -39,18 +41,37 @@ _SHOWN = {
 """What is read from a finished run's result."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a run writes and shows beside its record.
+
+    Attributes:
+        report: draw its report at the end.
+        as_json: give the result as JSON on stdout.
+        quiet: show no progress.
+        measure_noise: measure gradient noise along it. A run that was begun so goes on so, without being told.
+        tensorboard: write TensorBoard event files. A run that was begun so goes on so.
+    """
+
+    report: bool = True
+    as_json: bool = False
+    quiet: bool = False
+    measure_noise: bool = False
+    tensorboard: bool = False
+
+
 @with_settings
 def train(
-    data: str | None = None,
+    data: Data = None,
     *,
-    config: Path | None = None,
+    config: ConfigFile = None,
     name: str | None = None,
-    runs_dir: Path = Path("runs"),
-    measure_noise: Annotated[bool, Switch] = False,
-    tensorboard: Annotated[bool, Switch] = False,
-    no_report: Annotated[bool, Switch] = False,
-    json: Annotated[bool, Switch] = False,
-    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
+    runs_dir: RunsDir = Path("runs"),
+    measure_noise: Switch = False,
+    tensorboard: Switch = False,
+    no_report: Switch = False,
+    json: Switch = False,
+    quiet: Quiet = False,
     **settings: Any,
 ) -> int:
     """Train a model by SGD.
@@ -58,94 +79,68 @@ def train(
     The same command with the same --name goes on with an unfinished run and prints the result of a finished one.
 
     Args:
-        data: A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.
-        config: TOML file of settings; flags go before it.
         name: Name of the run's folder; date, data and model if left out.
-        runs_dir: Folder in which runs lie.
         measure_noise: Measure gradient noise along the run, into its noise.jsonl; the run stays the same, bit for bit.
         tensorboard: Write TensorBoard event files too, into the folder tensorboard of the run's.
         no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
         json: Print the result as JSON.
-        quiet: Show no progress.
     """
-    file = read_toml(config) if config else {}
-    from surefoot.training.opening import resolve
+    typed = Settings.read({"data": data, **settings}, config)
+    from surefoot.training.open import resolve
 
-    chosen = resolve(merged(file, nested({"data": data, **settings})))
-    more = Extras(measure_noise=measure_noise, tensorboard=tensorboard)
-    return _train(chosen, name, runs_dir, more, report=not no_report, as_json=json, quiet=quiet)
+    output = Output(
+        report=not no_report, as_json=json, quiet=quiet, measure_noise=measure_noise, tensorboard=tensorboard
+    )
+    return _train(resolve(typed.nested), name, runs_dir, output)
 
 
-def resume(
-    run: str,
-    *,
-    runs_dir: Path = Path("runs"),
-    json: Annotated[bool, Switch] = False,
-    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
-) -> int:
+def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, quiet: Quiet = False) -> int:
     """Go on with an unfinished run from its newest checkpoint, bit for bit.
 
     Args:
         run: Name of the run, or its folder.
-        runs_dir: Folder in which runs lie.
         json: Print the result as JSON.
-        quiet: Show no progress.
     """
-    searched = next((each for each in (Path(run), runs_dir / run) if (each / store.TUNE).is_file()), None)
+    output = Output(as_json=json, quiet=quiet)
+    searched = next((place for place in (Path(run), runs_dir / run) if (place / store.TUNE).is_file()), None)
+    folder = searched or store.run_folder(run, runs_dir)
+    folder = folder if folder.name else folder.resolve()  # "." has no name
     if searched is not None:
         from surefoot.cli.tune import resume as resume_search
 
-        return resume_search(searched if searched.name else searched.resolve(), as_json=json, quiet=quiet)
-    folder = store.run_folder(run, runs_dir)
-    folder = folder if folder.name else folder.resolve()  # "." has no name
-    from surefoot.training.opening import read_config
+        return resume_search(folder, output)
+    from surefoot.training.open import read_config
 
-    chosen = read_config(folder)
-    return _train(chosen, folder.name, folder.parent, Extras(), report=True, as_json=json, quiet=quiet)
+    return _train(read_config(folder), folder.name, folder.parent, output)
 
 
-def _train(
-    config: Config, name: str | None, runs_dir: Path, more: Extras, *, report: bool, as_json: bool, quiet: bool
-) -> int:
+def _train(config: Config, name: str | None, runs_dir: Path, output: Output) -> int:
     if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
-        return _finished(config, runs_dir / name, as_json=as_json)
-    from surefoot.training.opening import open_run
+        return _finished(config, runs_dir / name, as_json=output.as_json)
+    from surefoot.training.open import open_run
 
-    with (
-        StopSignals() as signals,
-        open_run(config, name=name, runs_dir=runs_dir, command=shlex.join(["surefoot", *sys.argv[1:]])) as run,
-    ):
-        stopped = follow(run, signals, quiet=quiet, more=more)
+    with StopSignals() as signals, open_run(config, name=name, runs_dir=runs_dir, command=typed_command()) as run:
+        stopped = follow(run, signals, output)
         if stopped is not None:
             return stopped
         result = run.finish()
-    from surefoot.diagnose.curves import read_curves
+    from surefoot.curves.read import read_curves
 
-    print_result(result.summary, read_curves(result.record.rows, result.record.outcome), as_json=as_json)
-    if report:
+    print_result(result.summary, read_curves(result.record.rows, result.record.outcome), as_json=output.as_json)
+    if output.report:
         from surefoot.cli.report import say_report
 
-        say_report(result.folder, as_json=as_json, quiet=quiet)
+        say_report(result.folder, as_json=output.as_json, quiet=output.quiet)
     return 0 if result.record.outcome.kind == "finished" else 1
 
 
-@dataclass(frozen=True)
-class Extras:
-    """What a run writes beside its record. One that wrote it before goes on doing so, without being told."""
-
-    measure_noise: bool = False
-    tensorboard: bool = False
-
-
-def follow(run: Run, signals: StopSignals, *, quiet: bool, more: Extras | None = None) -> int | None:
+def follow(run: Run, signals: StopSignals, output: Output) -> int | None:
     """Train a run to the end of its steps and show how it goes; return the exit code of a signal that stopped it."""
-    more = more or Extras()
-    with Display(run.plan.steps, quiet=quiet) as display, _events(run, more) as events:
+    with TrainingDisplay(run.plan.steps, quiet=output.quiet) as display, _events(run, output) as events:
         for note in run.notes:
             display.say(f"note: {note}")
         display.say(_introduction(run))
-        noise = _noise_log(run, display) if more.measure_noise or (run.folder / NOISE).is_file() else None
-        display.begin_table()
+        noise = _noise_log(run, display) if output.measure_noise or (run.folder / NOISE).is_file() else None
         display.show_rows(run.rows)
         signals.patient = True
         while not run.done and signals.received is None:
@@ -153,23 +148,23 @@ def follow(run: Run, signals: StopSignals, *, quiet: bool, more: Extras | None =
                 noise.measure_if_due()
             rows = run.advance()
             display.show_rows(rows)
-            display.show(run.now)
+            display.move(run.now)
             if events is not None:
                 events.add(rows)
-        if run.done:
-            if noise is not None:
-                noise.measure_if_due()
+        if run.done and noise is not None:
+            noise.measure_if_due()
+        if signals.received is None:
+            signals.patient, signals.trained = False, True  # what is left writes files, and can be done again
             return None
-        assert signals.received is not None
         run.save()
         display.say(f"stopped at step {run.state.step} of {run.plan.steps}, and saved")
         display.say(f"go on with: surefoot resume {reference(run.folder)}")
         return 128 + signals.received
 
 
-def _events(run: Run, more: Extras) -> AbstractContextManager[Events | None]:
+def _events(run: Run, output: Output) -> AbstractContextManager[Events | None]:
     """Return where rows go for TensorBoard, if they do; with those that the run has already."""
-    if not (more.tensorboard or (run.folder / EVENTS).is_dir()):
+    if not (output.tensorboard or (run.folder / EVENTS).is_dir()):
         return nullcontext()
     fresh = not (run.folder / EVENTS).is_dir()
     events = Events(run.folder, after_step=run.state.step)
@@ -178,9 +173,9 @@ def _events(run: Run, more: Extras) -> AbstractContextManager[Events | None]:
     return events
 
 
-def _noise_log(run: Run, display: Display) -> NoiseLog:
+def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
     """Return the log of gradient noise, after saying how often it is measured."""
-    from surefoot.measure.along import SHARE, NoiseLog
+    from surefoot.steps.batch_size.along_run import SHARE, NoiseLog
 
     log = NoiseLog.of(run)
     if log.due:
@@ -192,9 +187,9 @@ def _noise_log(run: Run, display: Display) -> NoiseLog:
 
 
 def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
-    from surefoot.diagnose.curves import read_stored
+    from surefoot.curves.read import read_stored
     from surefoot.record.stored import read_run
-    from surefoot.training.opening import agreed_config
+    from surefoot.training.open import agreed_config
 
     agreed_config(config, folder)
     summary = store.read_json(folder / store.RESULT)
@@ -233,7 +228,7 @@ def _introduction(run: Run) -> str:
 def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:
     """Show the result of a run that is done, and what its curves say."""
     if as_json:
-        print(json.dumps(summary if curves is None else summary | {"curves": curves.to_dict()}, indent=2))
+        print_json(summary if curves is None else summary | {"curves": curves.to_dict()})
         return
     lines = [("outcome", f"{summary['outcome']}: {summary['reason']}")]
     if summary["test_accuracy"] is not None:
@@ -254,14 +249,8 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
     lines.append(("weights", str(Path(summary["folder"]) / store.WEIGHTS)))
     here = reference(Path(summary["folder"]))
     lines.append(("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE..."))
-    for name, text in lines:
-        print(entry(name, text, 11))
+    print_entries(lines, 11)
 
 
 def _loss(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.4f}"
-
-
-def reference(folder: Path) -> str:
-    """Return a run's folder as commands take it."""
-    return folder.name if folder.parent == Path("runs") else str(folder)

@@ -7,118 +7,106 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
-from surefoot.cli.display import Display
-from surefoot.cli.searching import SearchDisplay
+from surefoot.cli.app import StopSignals
+from surefoot.cli.display import SearchDisplay, TrainingDisplay
+from surefoot.cli.flags import RunsDir, reference
 from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.decision import Decision
-from surefoot.record.heartbeat import read_heartbeat
+from surefoot.record.lines import Tail
+from surefoot.record.progress import Progress, read_progress
 from surefoot.record.run import Row
 from surefoot.record.stored import is_held
-from surefoot.record.tail import Tail
 
+_T = TypeVar("_T")
 _LOOK_SECONDS = 0.25
 """Between two looks at the folder. Chosen by hand: as often as the display is drawn."""
 _FRESH_SECONDS = 3.0
-"""A heartbeat of at most this age says that the run is worked on. Three of its intervals."""
+"""Progress of at most this age says that the run is worked on. Three of its intervals."""
 _ASKED = 4
 """Times in a row that nobody must hold the folder: between a search and its final training it is free for a moment."""
 
 
-def watch(run: str, *, runs_dir: Path = Path("runs")) -> int:
+def watch(run: str, *, runs_dir: RunsDir = Path("runs")) -> int:
     """Show how a run goes that another process is doing, and its result once it is done.
 
     It can be stopped at any time with Ctrl-C; the run goes on.
 
     Args:
         run: Name of the run, or its folder.
-        runs_dir: Folder in which runs lie.
     """
     folder = _folder(run, runs_dir)
-    try:
+    with StopSignals() as signals:
+        signals.patient = True  # noted and asked for: an exception could arrive where Python drops it
         if not _done(folder) and (folder / store.TUNE).is_file() and not (folder / store.CONFIG).is_file():
-            _watch_search(folder)
+            _watch_search(folder, signals)
         if not _done(folder) and (folder / store.CONFIG).is_file():
-            _watch_training(folder)
-    except KeyboardInterrupt:
-        print("no longer watching; the run goes on", file=sys.stderr)
-        return 130
+            _watch_training(folder, signals)
+        if signals.received is not None:
+            print("no longer watching; the run goes on", file=sys.stderr)
+            return 128 + signals.received
     return _say_end(folder)
 
 
-def _watch_search(folder: Path) -> None:
-    decisions, tried = Tail(folder / store.DECISIONS), Tail(folder / store.TRIED)
-    beat = read_heartbeat(folder)
-    with SearchDisplay(folder, beat[0].budget or "unknown" if beat else "unknown") as display:
-        alive = _Alive(folder)
-        while True:
-            goes_on = alive.look() and not (folder / store.CONFIG).is_file()
-            display.show(_decisions(decisions))
-            display.add_trials(each.get("val_loss") for each in tried.read())
-            beat = read_heartbeat(folder)
-            if beat is not None and beat[0].phase == "search":
-                display.move(beat[0])
-            if not goes_on:
-                return
-            time.sleep(_LOOK_SECONDS)
+def _watch_search(folder: Path, signals: StopSignals) -> None:
+    decisions, trials = Tail(folder / store.DECISIONS), Tail(folder / store.TRIALS)
+    written = read_progress(folder)
+    with SearchDisplay() as display:
+        display.say(f"search   {folder}, budget {(written and written[0].budget) or 'unknown'}")
+        for now in _looks(folder, signals, (folder / store.CONFIG).is_file):
+            display.show(_parsed(decisions, Decision.from_dict))
+            display.add_trials(trial.get("val_loss") for trial in trials.read())
+            if now is not None and now.phase == "search":
+                display.move(now)
 
 
-def _watch_training(folder: Path) -> None:
+def _watch_training(folder: Path, signals: StopSignals) -> None:
     rows, last = Tail(folder / store.METRICS), 0
-    with Display(0) as display:
+    with TrainingDisplay(0) as display:
         display.say(f"run      {folder}, watched")
-        display.begin_table()
-        alive = _Alive(folder)
-        while True:
-            goes_on = alive.look() and not _done(folder)
-            new = [row for row in _rows(rows) if row.step > last]
+        for now in _looks(folder, signals, lambda: _done(folder)):
+            new = [row for row in _parsed(rows, Row.from_dict) if row.step > last]
             last = max([last, *(row.step for row in new)])
             display.show_rows(new)
-            beat = read_heartbeat(folder)
-            if beat is not None and beat[0].phase == "training":
-                display.show(beat[0])
-            if not goes_on:
-                return
-            time.sleep(_LOOK_SECONDS)
+            if now is not None and now.phase == "training":
+                display.move(now)
 
 
-class _Alive:
-    """Whether somebody works on a run; its lock is asked only where the heartbeat is old."""
+def _looks(folder: Path, signals: StopSignals, done: Callable[[], bool]) -> Iterator[Progress | None]:
+    """Give how far a run is, a few times a second, while somebody works on it and nobody stops us; and once more.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._free = folder, 0
+    Its lock is asked only where its progress is old.
+    """
+    free = 0
+    while True:
+        written = read_progress(folder)
+        held = (written is not None and written[1] <= _FRESH_SECONDS) or is_held(folder)
+        free = 0 if held else free + 1
+        last = free >= _ASKED or done() or signals.received is not None
+        yield written[0] if written is not None else None
+        if last:
+            return
+        time.sleep(_LOOK_SECONDS)
 
-    def look(self) -> bool:
-        beat = read_heartbeat(self._folder)
-        held = (beat is not None and beat[1] <= _FRESH_SECONDS) or is_held(self._folder)
-        self._free = 0 if held else self._free + 1
-        return self._free < _ASKED
 
-
-def _rows(tail: Tail) -> list[Row]:
-    found = []
-    for each in tail.read():
+def _parsed(tail: Tail, parse: Callable[[dict[str, Any]], _T]) -> list[_T]:
+    values = []
+    for line in tail.read():
         with suppress(TypeError, KeyError, ValueError):  # of a version that has other fields
-            found.append(Row.from_dict(each))
-    return found
-
-
-def _decisions(tail: Tail) -> list[Decision]:
-    found = []
-    for each in tail.read():
-        with suppress(TypeError, KeyError, ValueError):
-            found.append(Decision.from_dict(each))
-    return found
+            values.append(parse(line))
+    return values
 
 
 def _say_end(folder: Path) -> int:
-    from surefoot.cli.train import print_result, reference
+    from surefoot.cli.train import print_result
 
     if _done(folder):
-        from surefoot.diagnose.curves import read_stored
+        from surefoot.curves.read import read_stored
         from surefoot.record.stored import read_run
 
         summary = store.read_json(folder / store.RESULT)

@@ -1,4 +1,4 @@
-"""Data that is in memory: arrays, tensors, mappings of them, .npz files."""
+"""Data that is in memory: arrays, tensors, map-style PyTorch Datasets, mappings of them; and .npz files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 
-from surefoot.data import datasets
-from surefoot.data.dataset import Source
-from surefoot.data.labels import coded
-from surefoot.data.problems import Problems
-from surefoot.data.raw import Raw, RawPart
+from surefoot import seeds
+from surefoot.data import images
+from surefoot.data.check import Problems, coded
+from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.errors import ConfigError, DataError
 
 PARTS = {
@@ -24,6 +24,9 @@ PARTS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 """The names by which people call the parts."""
+
+_FAULTS_SHOWN = 20
+"""After so many examples of a Dataset that cannot be read, reading stops: it is the Dataset that is broken."""
 
 _LEVEL_TOLERANCE = 1e-3
 """How far, in grey levels, float pixels may be from whole levels to be taken for images. Rounding of k/255 to
@@ -49,13 +52,65 @@ def read(source: Any, problems: Problems, target: str = "classes") -> Raw:
         prefix = f"{name} row " if isinstance(source, (Mapping, tuple)) and not _is_pair(source) else "row "
         if _is_pair(each):
             parts[name] = (each[0], each[1])
-        elif datasets.is_dataset(each):
-            parts[name] = datasets.read(each, prefix, problems)
-            classes = classes or datasets.classes_of(each)
+        elif hasattr(each, "__getitem__") and hasattr(each, "__len__") and not isinstance(each, (str, bytes, dict)):
+            parts[name] = _read_dataset(each, prefix, problems)
+            classes = classes or _classes_of(each)
         else:
             raise _unusable(f"data of type {type(each).__name__} for {name}")
     many = len(parts) > 1 or isinstance(source, Mapping)
     return _raw("arrays", parts, problems, target, classes, many)
+
+
+def _classes_of(dataset: Any) -> tuple[str, ...] | None:
+    """Return the names of the classes where the Dataset has them, as torchvision's do in `classes`."""
+    classes = getattr(dataset, "classes", None)
+    named = isinstance(classes, (list, tuple)) and len(classes) > 1 and all(isinstance(name, str) for name in classes)
+    return tuple(classes) if named and classes is not None else None
+
+
+def _read_dataset(dataset: Any, prefix: str, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
+    """Return the examples of a Dataset of pairs (x, y) as two arrays, x [N, ...] and y [N] or [N, D].
+
+    Each example is read once, so what a random transform makes of it is frozen: augment with `augment` instead.
+    Reading leaves torch's random generators as they were.
+
+    Args:
+        dataset: x is a tensor, an array, a number or an image of Pillow's; y a number or a tensor.
+        prefix: of the names of examples in messages.
+        problems: takes examples that cannot be read and those of another shape.
+    """
+    xs: list[np.ndarray] = []
+    ys: list[Any] = []
+    faults = 0
+    with seeds.torch_stream(0, "read-dataset"):
+        for i in range(len(dataset)):
+            try:
+                x, y = dataset[i]
+                x, y = _value_array(x), _value_array(y)
+            except Exception as error:  # the user's code: whatever it raises, they must hear for which example
+                text = str(error).splitlines()[0] if str(error) else ""
+                problems.add(
+                    f"{prefix}{i}",
+                    f"cannot be read ({type(error).__name__}: {text})",
+                    "every example is a pair (x, y)",
+                    "mend the Dataset",
+                )
+                faults += 1
+                if faults >= _FAULTS_SHOWN:
+                    break
+                continue
+            if xs and (x.shape != xs[0].shape or x.dtype != xs[0].dtype or np.shape(y) != np.shape(ys[0])):
+                problems.add(
+                    f"{prefix}{i}",
+                    f"has x {x.shape} {x.dtype}, y {np.shape(y)}; the first has "
+                    f"x {xs[0].shape} {xs[0].dtype}, y {np.shape(ys[0])}",
+                    "all examples have one shape and type",
+                    "resize it in the Dataset",
+                )
+                continue
+            xs.append(x)
+            ys.append(y)
+    return (np.stack(xs), np.stack(ys)) if xs else (np.empty((0, 1), np.float32), np.empty(0, np.int64))
 
 
 def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
@@ -170,6 +225,8 @@ def _raw(
         x, y = _array(x, f"{part} x" if many else "x", problems), _array(y, f"{part} y" if many else "y", problems)
         if x is None or y is None:
             continue
+        if y.dtype.kind == "U" and y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
         if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
             problems.add(
                 part, f"x has shape {x.shape}, y {y.shape}", "x and y have one entry per example", "make them alike"
@@ -187,8 +244,7 @@ def _raw(
 def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
     """Return a NumPy array of numbers or text, or None after noting what is wrong."""
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        array = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        array = _tensor_array(value)
     else:
         try:
             array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)
@@ -198,6 +254,8 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
             )
             return None
     letter = name[-1]
+    if array.dtype.kind in "OST":
+        array = _typed(array)
     if array.dtype.kind not in ("biufUS" if letter == "y" else "biuf"):
         problems.add(
             name,
@@ -206,6 +264,29 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
             "convert it with .astype",
         )
         return None
+    return array
+
+
+def _typed(array: np.ndarray) -> np.ndarray:
+    """Return Python objects as an array of their type: text, with "" for None and NaN, or numbers. Others stay."""
+    values: list[Any] = array.ravel().tolist()
+    gone = [
+        value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
+        for value in values
+    ]
+    kinds = {type(value) for value, missing in zip(values, gone, strict=True) if not missing}
+    if bytes in kinds:
+        try:
+            values = [value.decode() if isinstance(value, bytes) else value for value in values]
+        except UnicodeDecodeError:
+            return array.astype(object)
+        kinds = (kinds - {bytes}) | {str}
+    if kinds and kinds <= {bool, int, float}:
+        plain = np.array([np.nan if missing else value for value, missing in zip(values, gone, strict=True)])
+        return plain.reshape(array.shape)
+    if str in kinds and kinds <= {str, bool, int}:
+        texts = ["" if missing else str(value) for value, missing in zip(values, gone, strict=True)]
+        return np.array(texts, dtype=str).reshape(array.shape)
     return array
 
 
@@ -244,3 +325,14 @@ def _channel_axis(shape: tuple[int, ...]) -> int | None:
             if shape[axis] in counts:
                 return axis
     return None
+
+
+def _tensor_array(value: torch.Tensor) -> np.ndarray:
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
+def _value_array(value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        return _tensor_array(value)
+    return images.array(value) if isinstance(value, Image.Image) else np.asarray(value)

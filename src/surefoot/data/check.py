@@ -1,17 +1,82 @@
-"""What the parts of a data set must satisfy, whatever reader they came from: labels, values, classes, sizes."""
+"""What the parts of a data set must satisfy, whatever reader they came from, and how what is wrong is told at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from surefoot.data.problems import SHOWN, Problems
-from surefoot.data.raw import Raw, RawPart
-from surefoot.errors import ConfigError
+from surefoot.data.dataset import Raw, RawPart
+from surefoot.errors import ConfigError, DataError
+
+SHOWN = 10
+"""Problems that an error spells out; the rest are counted, and `surefoot data check` lists them."""
+
+_KEPT = 1000
+"""Problems kept in full. More than that have one cause, and a million would fill the memory."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where (file or row), what, what is allowed, what to do."""
+
+    where: str
+    what: str
+    allowed: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} ({self.allowed}; {self.do})"
+
+
+@dataclass
+class Problems:
+    """All that is wrong with one source, in the order found, and what is only worth a warning.
+
+    >>> problems = Problems("pets")
+    >>> problems.add("cats/1.png", "is empty", "an image must decode", "replace or remove it")
+    >>> problems.raise_any()
+    Traceback (most recent call last):
+    surefoot.errors.DataError: pets: cats/1.png: is empty: an image must decode. Replace or remove it.
+    """
+
+    source: str
+    items: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, where: str, what: str, allowed: str, do: str) -> None:
+        """Note one problem. Beyond the thousandth they are only counted."""
+        self.count += 1
+        if len(self.items) < _KEPT:
+            self.items.append(Problem(where, what, allowed, do))
+
+    def warn(self, text: str) -> None:
+        """Note what does not stop a training."""
+        self.warnings.append(text)
+
+    def raise_any(self) -> None:
+        """Raise one DataError that names the first ten problems and counts the rest, if there are any."""
+        if not self.count:
+            return
+        if self.count == 1:
+            only = self.items[0]
+            where = "" if only.where == self.source else f"{only.where}: "
+            raise DataError(f"{self.source}: {where}{only.what}", only.allowed, only.do)
+        lines = "".join(f"\n  {item}" for item in self.items[:SHOWN])
+        more = f"\n  and {self.count - SHOWN} more" if self.count > SHOWN else ""
+        path = f" with `surefoot data check {self.source}`" if Path(self.source).exists() else ""
+        raise DataError(
+            f"{self.source}:{lines}{more}\n{self.count} problems",
+            "data is used only when all of it is right",
+            f"mend these, then check again{path}",
+        )
+
 
 Target = Literal["classes", "numbers"]
 
@@ -20,16 +85,10 @@ _LISTED = 100
 """Rows named for one kind of mistake; the rest of the kind are one more problem with their number."""
 
 
-@dataclass(frozen=True)
-class Checked:
-    """Parts whose y are int64 class indices, or float32 targets where classes is None."""
+def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
+    """Note everything that is wrong with the parts in `problems`; return them with labels as indices of named classes.
 
-    raw: Raw
-    classes: tuple[str, ...] | None
-
-
-def examine(raw: Raw, target: Target, problems: Problems) -> Checked:
-    """Note everything that is wrong with the parts in `problems`, and return them with labels as indices.
+    The y of a regression, whose classes are None, are float32.
 
     Raises:
         ConfigError: target = "numbers" for data whose labels are classes.
@@ -37,7 +96,7 @@ def examine(raw: Raw, target: Target, problems: Problems) -> Checked:
     train = raw.parts.get("train")
     if train is None or not len(train.y):
         problems.add("train", "has no examples", "there must be a training part", "add examples to it")
-        return Checked(raw, raw.classes)
+        return raw
     for name, part in raw.parts.items():
         if not len(part.y):
             problems.add(
@@ -71,27 +130,30 @@ def _values(name: str, part: RawPart, problems: Problems) -> None:
         for at in range(0, len(part.x), _ROWS_AT_ONCE)
     ]
     rows = np.concatenate(bad) if bad else np.empty(0, dtype=np.int64)
-    notes = []
-    for row in rows[:_LISTED]:
+
+    def said(row: int) -> str:
         place = np.argwhere(~np.isfinite(part.x[row]))[0]
         value = part.x[(row, *place)]
-        notes.append(f"holds {value} at {'feature ' if len(place) == 1 else ''}{', '.join(map(str, place))}")
-    _note(problems, part, rows, notes, "all values must be finite in float32", "mend or remove it")
+        return f"holds {value} at {'feature ' if len(place) == 1 else ''}{', '.join(map(str, place))}"
+
+    _note(problems, part, rows, said, "all values must be finite in float32", "mend or remove it")
 
 
 def _constant(x: np.ndarray) -> bool:
     return all(bool((x[at : at + _ROWS_AT_ONCE] == x[:1]).all()) for at in range(0, len(x), _ROWS_AT_ONCE))
 
 
-def _note(problems: Problems, part: RawPart, rows: np.ndarray, notes: Sequence[str], allowed: str, do: str) -> None:
-    """Note one problem per row, up to a hundred, then how many more there are."""
-    for row, note in zip(rows[:_LISTED], notes, strict=False):
-        problems.add(part.source.name_of(int(row)), note, allowed, do)
+def _note(
+    problems: Problems, part: RawPart, rows: np.ndarray, said: Callable[[int], str], allowed: str, do: str
+) -> None:
+    """Note what is said of each of these rows, up to a hundred, then how many more there are."""
+    for row in rows[:_LISTED].tolist():
+        problems.add(part.source.name_of(row), said(row), allowed, do)
     if len(rows) > _LISTED:
         problems.add(f"{len(rows) - _LISTED} more examples", "have the same fault", allowed, do)
 
 
-def _numbers(raw: Raw, problems: Problems) -> Checked:
+def _numbers(raw: Raw, problems: Problems) -> Raw:
     """Check the targets of a regression."""
     if raw.classes is not None:
         raise ConfigError('target = "numbers"', f"the labels of {raw.name} are classes", 'set target = "classes"')
@@ -112,14 +174,7 @@ def _numbers(raw: Raw, problems: Problems) -> Checked:
             continue
         finite = np.isfinite(y) if y.ndim == 1 else np.isfinite(y).all(axis=1)
         rows = np.flatnonzero(~finite)
-        _note(
-            problems,
-            part,
-            rows,
-            [f"target {y[row]}" for row in rows[:_LISTED]],
-            "targets must be finite",
-            "mend or remove it",
-        )
+        _note(problems, part, rows, lambda row, y=y: f"target {y[row]}", "targets must be finite", "mend or remove it")
         if name == "train" and len(y) > 1 and _constant(y):
             problems.add(
                 name, f"every target is {np.array2string(y[0])}", "targets must differ", "check how the data was made"
@@ -127,19 +182,32 @@ def _numbers(raw: Raw, problems: Problems) -> Checked:
         parts[name] = replace(part, y=y)
     if len({part.y.shape[1:] for part in parts.values()}) > 1:
         problems.add("targets", "have other shapes in other parts", "all parts must have one shape", "make them alike")
-    return Checked(replace(raw, parts=parts), None)
+    return replace(raw, parts=parts)
 
 
-def _classes(raw: Raw, problems: Problems) -> Checked:
+def _classes(raw: Raw, problems: Problems) -> Raw:
     """Turn labels into indices and check every class in every part."""
+    if raw.classes is None and _are_names(raw.parts["train"].y, problems):
+        texts = {name: replace(part, y=part.y.reshape(len(part.y)).astype(str)) for name, part in raw.parts.items()}
+        named, classes = coded(texts, problems)
+        raw = replace(raw, parts=named, classes=classes)
     parts = {}
     for name, part in raw.parts.items():
         if (y := _indices(name, part, problems, raw.classes)) is not None:
             parts[name] = replace(part, y=y)
     if len(parts) < len(raw.parts):
-        return Checked(raw, raw.classes)
-    classes = raw.classes or tuple(str(index) for index in range(max(1, int(parts["train"].y.max(initial=0)) + 1)))
-    coded = Checked(replace(raw, parts=parts), classes)
+        return raw
+    train = parts["train"]
+    if raw.classes is None and train.y.max() >= len(train.y):
+        problems.add(
+            train.source.name_of(int(train.y.argmax())),
+            f"label {train.y.max()} numbers one of {int(train.y.max()) + 1} classes, of {len(train.y)} examples",
+            "every class needs examples",
+            "number the classes from 0 without gaps",
+        )
+        return replace(raw, parts=parts)
+    classes = raw.classes or tuple(str(index) for index in range(int(train.y.max()) + 1))
+    checked = replace(raw, parts=parts, classes=classes)
     if len(classes) < 2:
         problems.add(
             "train",
@@ -147,20 +215,30 @@ def _classes(raw: Raw, problems: Problems) -> Checked:
             "classes need to be at least 2",
             "add examples of another class",
         )
-        return coded
+        return checked
     for name, part in parts.items():
+        allowed = f"labels are 0 to {len(classes) - 1}, the classes of the training part"
         rows = np.flatnonzero(part.y >= len(classes))
-        notes = [f"label {part.y[row]} is out of range" for row in rows[:_LISTED]]
-        _note(
-            problems,
-            part,
-            rows,
-            notes,
-            f"labels are 0 to {len(classes) - 1}, the classes of the training part",
-            "mend it",
-        )
+        _note(problems, part, rows, lambda row, y=part.y: f"label {y[row]} is out of range", allowed, "mend it")
         _counts(name, part, classes, raw, problems)
-    return coded
+    return checked
+
+
+def _are_names(y: np.ndarray, problems: Problems) -> bool:
+    """Return whether whole numbers are names of classes rather than indices from 0: 1 to K; -1 and 1, with or without
+    0; or others above 0 that are few, at most sqrt(N), and none of them there only once, as a slip would be.
+    """
+    if y.dtype.kind not in "iuf" or y.size != len(y) or not np.isfinite(y).all() or (y != np.floor(y)).any():
+        return False
+    values, counts = np.unique(y, return_counts=True)
+    low, high = values[0], values[-1]
+    if low == 0 or len(values) < 2:
+        return False
+    usual = (low == 1 and high == len(values)) or values.tolist() == [-1, 1]
+    few = counts.min() > 1 and (values.tolist() == [-1, 0, 1] or (low > 0 and len(values) ** 2 <= len(y)))
+    if few and not usual:
+        problems.warn(f"labels do not number the classes from 0: {len(values)} values are taken for their names")
+    return bool(usual or few)
 
 
 def _indices(name: str, part: RawPart, problems: Problems, classes: tuple[str, ...] | None) -> np.ndarray | None:
@@ -180,34 +258,23 @@ def _indices(name: str, part: RawPart, problems: Problems, classes: tuple[str, .
         problems.add(name, f"its labels are {y.dtype}", "labels are whole numbers from 0", "number the classes from 0")
         return None
     if y.dtype.kind == "f":
+        labels = y
         with np.errstate(invalid="ignore"):
             rows = np.flatnonzero(~np.isfinite(y) | (y != np.floor(y)))
-        notes = [
-            "label is missing (nan)" if np.isnan(y[row]) else f"label {y[row]} is no whole number"
-            for row in rows[:_LISTED]
-        ]
-        _note(
-            problems,
-            part,
-            rows,
-            notes,
-            "labels are whole numbers from 0",
-            'mend it, or set target = "numbers" to predict a number',
-        )
+
+        def said(row: int) -> str:
+            return "label is missing (nan)" if np.isnan(labels[row]) else f"label {labels[row]} is no whole number"
+
+        do = 'mend it, or set target = "numbers" to predict a number'
+        _note(problems, part, rows, said, "labels are whole numbers from 0", do)
         y = np.where(np.isfinite(y), y, 0)
     rows = np.flatnonzero(y < 0) if y.dtype.kind in "if" else np.empty(0, dtype=np.int64)
-    notes = [
-        f"label {int(y[row])} is {'the mark of a missing label' if y[row] == -100 else 'out of range'}"
-        for row in rows[:_LISTED]
-    ]
-    _note(
-        problems,
-        part,
-        rows,
-        notes,
-        "labels are whole numbers from 0; PyTorch would skip -100 in silence",
-        "label or remove it",
-    )
+
+    def out(row: int) -> str:
+        return f"label {int(y[row])} is {'the mark of a missing label' if y[row] == -100 else 'out of range'}"
+
+    allowed = "labels are whole numbers from 0; PyTorch would skip -100 in silence"
+    _note(problems, part, rows, out, allowed, "label or remove it")
     if y.dtype.kind in "uf" and len(y) and float(y.max()) > 2**31:
         row = int(y.argmax())
         problems.add(
@@ -247,3 +314,70 @@ def _counts(name: str, part: RawPart, classes: tuple[str, ...], raw: Raw, proble
             problems.warn(
                 f"train: the largest class has {present.max() // present.min()} times the examples of the smallest"
             )
+
+
+def coded(parts: dict[str, RawPart], problems: Problems) -> tuple[dict[str, RawPart], tuple[str, ...] | None]:
+    """Return the parts with their text labels as indices, and the classes: the training part's labels in order.
+
+    A label is spelled as it was given, without space around it; an empty one is missing. Where all labels are numbers,
+    as a program writes them, a whole one is written one way, so that "1.0" is "1", and nan is missing. Whole numbers
+    are put in the order of their values, so class "2" comes before class "10". Parts whose labels are not text come
+    back as they were, with None.
+    """
+    train = parts.get("train")
+    if train is None or any(part.y.dtype.kind not in "US" or part.y.ndim != 1 for part in parts.values()):
+        return parts, None
+    labels = {name: [label.strip() for label in part.y.astype(str).tolist()] for name, part in parts.items()}
+    numeric = all(_NUMBER.fullmatch(label) or label.lower() in ("", "nan") for label in set(labels["train"]))
+    if numeric:
+        labels = {name: list(map(_whole, given)) for name, given in labels.items()}
+    classes = tuple(sorted(set(labels["train"]) - {""}, key=_label_order))
+    place = {name: index for index, name in enumerate(classes)}
+    for word in (name for name in classes if name.lower() in _WORDS_FOR_MISSING):
+        problems.warn(f"{word!r} is taken for the name of a class; leave a label empty where it is missing")
+    result = {}
+    for name, part in parts.items():
+        for row, label in enumerate(labels[name]):
+            fault = _label_fault(label, place, numeric)
+            if fault is not None:
+                problems.add(part.source.name_of(row), *fault)
+        result[name] = replace(part, y=np.array([place.get(label, 0) for label in labels[name]], dtype=np.int64))
+    return result, classes
+
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]*(e[+-][0-9]{2,3})?)?")
+"""Numbers as programs write them, with numpy's 1.000e+00. What is spelled otherwise, 007 or 1_0 or 1e5, is a name."""
+
+_WORDS_FOR_MISSING = ("na", "n/a", "nan", "null", "none", "?")
+
+
+def _whole(label: str) -> str:
+    """Return a whole number written one way, and "" for nan; anything else as it is."""
+    if not _NUMBER.fullmatch(label):
+        return "" if label.lower() == "nan" else label
+    value = float(label)
+    if "." not in label or value != math.floor(value) or abs(value) >= 2**53:
+        return label
+    return str(int(value))
+
+
+def _label_order(label: str) -> tuple[int, int, str]:
+    return (0, int(label), label) if re.fullmatch(r"-?[0-9]{1,18}", label) else (1, 0, label)
+
+
+def _label_fault(label: str, place: dict[str, int], numeric: bool) -> tuple[str, str, str] | None:
+    if not label or (numeric and label == "-100"):
+        return f"label is missing ({label!r})", "every example needs a label", "label or remove it"
+    if label not in place:
+        return (
+            f"label {label!r} is no class of the training part",
+            "all parts have the classes of the training part",
+            "mend the label, or add such examples to the training part",
+        )
+    if numeric and not label.removeprefix("-").isdecimal():
+        return (
+            f"label {label} is no whole number",
+            "numbers that name classes are whole",
+            'set target = "numbers" to predict a number',
+        )
+    return None

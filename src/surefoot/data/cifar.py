@@ -1,28 +1,28 @@
-"""CIFAR-10 (Krizhevsky 2009): the binary release, the archive of it, or the release for Python, from disk or the net.
+"""CIFAR-10 (Krizhevsky 2009): the binary release or the archive of it, from disk or the net.
 
 The binary layout: `data_batch_1..5.bin` and `test_batch.bin`, each 10,000 records of one label byte and 3,072
 pixel bytes, channel by channel, row by row; `batches.meta.txt` holds the names of the classes, one a line.
+The release for Python is not read: its files are pickles, which are programs. Archives are never unpacked to disk.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import lzma
 import os
 import shutil
+import tarfile
 import uuid
-from collections.abc import Callable
-from pathlib import Path
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
 
-from surefoot.data import archive, pickled
-from surefoot.data.dataset import Source
-from surefoot.data.problems import Problems
-from surefoot.data.progress import bar
-from surefoot.data.raw import Raw, RawPart
-from surefoot.data.store import cache_folder, writable
+from surefoot.data.check import Problems
+from surefoot.data.dataset import Raw, RawPart, Source
+from surefoot.data.store import bar, cache_folder, writable
 from surefoot.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -44,36 +44,24 @@ FILES = {
 
 PIXELS = 3 * 32 * 32
 
-PYTHON_FOLDER = "cifar-10-batches-py"
-PYTHON_META = "batches.meta"
-PYTHON_FILES = {
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-}
-"""The files of the release for Python and their published md5s (also in torchvision/datasets/cifar.py)."""
+PYTHON_RELEASE = ("data_batch_1", "cifar-10-batches-py", "cifar-10-python.tar.gz")
+"""What shows the release for Python: a file of it, its folder, its archive."""
 
-ARCHIVES = (
-    "cifar-10-binary.tar.gz",
-    "cifar-10-binary.tar.xz",
-    f"{FOLDER}.tar.gz",
-    f"{FOLDER}.tar.xz",
-    "cifar-10-python.tar.gz",
-)
+ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-binary.tar.xz", f"{FOLDER}.tar.gz", f"{FOLDER}.tar.xz")
 
-Reader = Callable[[str], bytes]
-"""From the name of a file to its bytes; raises FileNotFoundError."""
+MOST_MEMBERS = 1000
+"""An archive of more members is refused. CIFAR-10's have 9. Chosen by hand."""
+
+MOST_BYTES = 10**6
+"""Largest size of a member that is not asked for: read over, but never kept. Chosen by hand."""
 
 
 def read(data_dir: str | Path | None = None) -> Raw:
     """Return CIFAR-10: 50,000 training and 10,000 test images, uint8 [N, 3, 32, 32], verified by md5.
 
     Args:
-        data_dir: a folder with the binary files, with the release for Python or with an archive of either; or the
-            archive itself, .tar.gz or .tar.xz; None for the cache folder, into which it is downloaded.
+        data_dir: a folder with the binary files or with an archive of them; or the archive itself, .tar.gz or .tar.xz;
+            None for the cache folder, into which it is downloaded.
 
     Raises:
         DataError: files are missing, damaged or something else, or the download failed; it says which file
@@ -87,20 +75,23 @@ def read(data_dir: str | Path | None = None) -> Raw:
             "it must be a folder or an archive that holds CIFAR-10",
             "check the path, or leave it out to download",
         )
-    if place is not None and (reader := _folder_reader(place)) is not None:
-        return parsed(reader, str(place))
+    for folder in (place, place / FOLDER) if place is not None else ():
+        if any((folder / name).is_file() for name in FILES):
+            return parsed(_files(folder), str(place))
     packed = _archive_in(place) if place is not None else None
     if place is not None and packed is None:
+        if any((place / name).exists() for name in PYTHON_RELEASE):
+            raise _for_python(place)
         raise DataError(
             f"data_dir {place}",
-            f"it must hold the files of {FOLDER} or {PYTHON_FOLDER}, or one of {', '.join(ARCHIVES)}",
+            f"it must hold the files of {FOLDER}, or one of {', '.join(ARCHIVES)}",
             f"download {URL} into it",
         )
     if all((home / name).is_file() for name in (*FILES, META)):  # unpacked by an earlier run, verified again below
-        return parsed(lambda name: (home / name).read_bytes(), str(home))
+        return parsed(_files(home), str(home))
     packed = packed or downloaded(cache_folder() / "downloads")
-    raw = parsed(_bytes_reader(archived(packed)), str(packed))
-    _keep(raw, home)
+    raw = parsed(archived(packed), str(packed))
+    _cache(raw, home)
     return raw
 
 
@@ -133,40 +124,27 @@ def downloaded(folder: Path) -> Path:
         ) from None
 
 
-def parsed(reader: Reader, where: str) -> Raw:
+def parsed(files: Mapping[str, bytes], where: str) -> Raw:
     """Return the data set from its files, each verified by its size and md5.
 
     Raises:
         DataError: lists every file that is missing or wrong.
     """
     problems = Problems(where)
-    python = _has(reader, "data_batch_1") and not _has(reader, "data_batch_1.bin")
-    names = list(PYTHON_FILES if python else FILES)
-    records = [_records(reader, name, python, problems) for name in names]
-    classes = _classes(reader, python, problems)
+    records = [_records(files, name, problems) for name in FILES]
+    classes = _classes(files, problems)
     problems.raise_any()
     parts = {"train": records[:-1], "test": records[-1:]}
     return Raw("cifar10", {part: _part(part, table) for part, table in parts.items()}, classes)
 
 
-def _records(reader: Reader, name: str, python: bool, problems: Problems) -> np.ndarray:
+def _records(files: Mapping[str, bytes], name: str, problems: Problems) -> np.ndarray:
     """Return one file's records, uint8 [RECORDS, 1 + 3072], and note what is wrong with it."""
     empty = np.empty((0, 1 + PIXELS), dtype=np.uint8)
     source = ("it must be the published file", f"unpack {URL} anew")
-    try:
-        content = reader(name)
-    except OSError as error:
-        problems.add(name, error.strerror or "is missing", *source)
+    if (content := files.get(name)) is None:
+        problems.add(name, "is missing", *source)
         return empty
-    known = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    right = known == PYTHON_FILES.get(name)
-    if python:
-        try:
-            content = _rebuilt(pickled.read(content))
-        except ValueError as error:
-            problems.add(name, str(error), *source)
-            return empty
-        known = hashlib.md5(content, usedforsecurity=False).hexdigest()
     wanted = RECORDS * (1 + PIXELS)
     if len(content) != wanted:
         problems.add(name, f"has {len(content):,} bytes of records, not {wanted:,}", *source)
@@ -174,39 +152,18 @@ def _records(reader: Reader, name: str, python: bool, problems: Problems) -> np.
     table = np.frombuffer(content, dtype=np.uint8).reshape(RECORDS, 1 + PIXELS)
     for row in np.flatnonzero(table[:, 0] > 9):
         problems.add(f"{name} record {row}", f"label {table[row, 0]} is out of range", "labels are 0 to 9", source[1])
-    if not right and known != FILES[f"{name}.bin" if python else name]:
-        problems.add(name, f"md5 {known} is wrong", *source)
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 != FILES[name]:
+        problems.add(name, f"md5 {md5} is wrong", *source)
     return table
 
 
-def _rebuilt(batch: object) -> bytes:
-    """Return a batch of the release for Python as the bytes of the binary release."""
-    fields = {str(key): value for key, value in batch.items()} if isinstance(batch, dict) else {}
-    x, y = fields.get("data"), fields.get("labels")
-    if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 2 or x.shape[1] != PIXELS:
-        raise ValueError("has no uint8 array 'data' [N, 3072]")
-    if not isinstance(y, list) or len(y) != len(x) or not all(type(each) is int and 0 <= each <= 9 for each in y):
-        raise ValueError("has no list 'labels' of N whole numbers 0 to 9")
-    return np.concatenate([np.array(y, dtype=np.uint8)[:, None], x], axis=1).tobytes()
-
-
-def _classes(reader: Reader, python: bool, problems: Problems) -> tuple[str, ...]:
-    name = PYTHON_META if python else META
-    try:
-        content = reader(name)
-        if python:
-            meta = pickled.read(content)
-            found = (
-                {str(key): value for key, value in meta.items()}.get("label_names") if isinstance(meta, dict) else []
-            )
-            classes = tuple(map(str, found)) if isinstance(found, list) else ()
-        else:
-            classes = tuple(content.decode("ascii", "replace").split())
-    except (OSError, ValueError) as error:
-        problems.add(name, str(error) or "is missing", "it must be the published file", f"unpack {URL} anew")
-        return ()
-    if len(set(classes)) != 10:
-        problems.add(name, f"names {len(set(classes))} classes", "it must name 10", f"unpack {URL} anew")
+def _classes(files: Mapping[str, bytes], problems: Problems) -> tuple[str, ...]:
+    classes = tuple(files.get(META, b"").decode("ascii", "replace").split())
+    if META not in files:
+        problems.add(META, "is missing", "it must be the published file", f"unpack {URL} anew")
+    elif len(set(classes)) != 10:
+        problems.add(META, f"names {len(set(classes))} classes", "it must name 10", f"unpack {URL} anew")
     return classes
 
 
@@ -216,28 +173,13 @@ def _part(name: str, tables: list[np.ndarray]) -> RawPart:
     return RawPart(x, y, Source(f"{name} image "))
 
 
-def _has(reader: Reader, name: str) -> bool:
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return the files of the data set in a folder, by name."""
     try:
-        return bool(reader(name))
-    except OSError:
-        return False
-
-
-def _folder_reader(place: Path) -> Reader | None:
-    """Return the reader of the folder that holds the files, `place` or one below it; None if neither does."""
-    for folder in (place, place / FOLDER, place / PYTHON_FOLDER):
-        if any((folder / name).is_file() for name in (*FILES, *PYTHON_FILES)):
-            return lambda name: (folder / name).read_bytes()
-    return None
-
-
-def _bytes_reader(files: dict[str, bytes]) -> Reader:
-    def reader(name: str) -> bytes:
-        if name not in files:
-            raise FileNotFoundError(errno.ENOENT, "is missing", name)
-        return files[name]
-
-    return reader
+        return {name: (folder / name).read_bytes() for name in (*FILES, META) if (folder / name).is_file()}
+    except OSError as error:
+        given = f"{error.filename}: {error.strerror}"
+        raise DataError(given, "the file must be readable", "check its permissions") from None
 
 
 def _archive_in(place: Path) -> Path | None:
@@ -247,15 +189,75 @@ def _archive_in(place: Path) -> Path | None:
 
 
 def archived(path: Path) -> dict[str, bytes]:
-    """Return the files of the data set in an archive, by name. Nothing is unpacked to disk."""
-    size = RECORDS * (1 + PIXELS)
-    limits = dict.fromkeys(FILES, size) | {META: 10_000}
-    # The release for Python holds names of files besides; written anew by Python 3, bytes can take up to two each.
-    limits |= dict.fromkeys(PYTHON_FILES, 2 * size + 200 * RECORDS + 10_000) | {PYTHON_META: 10_000}
-    return archive.members(path, limits)
+    """Return the files of the data set in an archive, by name."""
+    return members(path, dict.fromkeys(FILES, RECORDS * (1 + PIXELS)) | {META: 10_000})
 
 
-def _keep(raw: Raw, home: Path) -> None:
+def _for_python(place: Path) -> DataError:
+    return DataError(
+        f"data_dir {place} holds the release of CIFAR-10 for Python",
+        "its files are pickles, which are programs; only the binary release is read",
+        f"download {URL} (md5 {ARCHIVE_MD5}) and give its folder, or leave data_dir out to download it",
+    )
+
+
+def members(path: Path, limits: Mapping[str, int]) -> dict[str, bytes]:
+    """Return the contents of the wanted files of a .tar, .tar.gz, .tar.bz2 or .tar.xz, by their last name.
+
+    The archive is read once from front to back, member by member, each against its limit before a byte of it is
+    decompressed, so neither paths, links nor bombs in it can do anything.
+
+    Args:
+        path: of the archive.
+        limits: the most bytes that each wanted file may have, by its name.
+
+    Raises:
+        DataError: it is no archive, is damaged, or has a member that no data archive has: a link or device, an
+            absolute path or one with "..", a file larger than its limit, the same file twice.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r|*") as tar:
+            for count, member in enumerate(tar):
+                if count >= MOST_MEMBERS:
+                    raise _refused(path, f"more than {MOST_MEMBERS} members")
+                name = _checked(path, member, limits)
+                if member.isfile() and name in limits:
+                    if name in found:
+                        raise _refused(path, f"{member.name!r} is there twice")
+                    file = tar.extractfile(member)
+                    found[name] = file.read() if file is not None else b""
+                    if len(found[name]) != member.size:
+                        raise EOFError("it ends early")
+    except (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
+        raise DataError(
+            f"{path}: {error}", "it must be a whole .tar.gz or .tar.xz archive", "download it again"
+        ) from None
+    return found
+
+
+def _checked(path: Path, member: tarfile.TarInfo, limits: Mapping[str, int]) -> str:
+    """Return the member's last name, or raise DataError where it is no plain file or folder of a fit size."""
+    inside = PurePosixPath(member.name)
+    if inside.is_absolute() or ".." in inside.parts or "\\" in member.name or "\0" in member.name:
+        raise _refused(path, f"{member.name!r} leads out of the archive")
+    if not (member.isfile() or member.isdir()):
+        raise _refused(path, f"{member.name!r} is a link or a device")
+    if f"{inside.name}.bin" in FILES:
+        raise _for_python(path)
+    limit = limits.get(inside.name, MOST_BYTES)
+    if member.size > limit:
+        raise _refused(path, f"{member.name!r} has {member.size:,} bytes, more than {limit:,}")
+    return inside.name
+
+
+def _refused(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"{path}: {reason}", "the archive of a data set holds plain files inside one folder", "download it again"
+    )
+
+
+def _cache(raw: Raw, home: Path) -> None:
     """Write the verified files to the cache, so that no later run unpacks. Not being able to is no error."""
     partial = home.with_name(f"{home.name}.{uuid.uuid4().hex}.tmp")
     train = raw.parts["train"]

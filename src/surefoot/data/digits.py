@@ -12,9 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from surefoot.data.dataset import Source
-from surefoot.data.raw import Raw, RawPart
-from surefoot.data.split import stratified
+from surefoot.data.dataset import Raw, RawPart, Source, stratified
 from surefoot.errors import DataError
 
 LEVEL = 15

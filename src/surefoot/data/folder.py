@@ -13,10 +13,9 @@ import numpy as np
 
 from surefoot.data import images, store
 from surefoot.data.arrays import PARTS
-from surefoot.data.dataset import Source
-from surefoot.data.problems import Problems
-from surefoot.data.progress import bar
-from surefoot.data.raw import Raw, RawPart
+from surefoot.data.check import Problems
+from surefoot.data.dataset import Raw, RawPart, Source
+from surefoot.data.store import bar
 from surefoot.errors import DataError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")

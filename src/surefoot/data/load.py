@@ -1,8 +1,9 @@
-"""From whatever the user has to a checked `DataSet`."""
+"""From whatever the user has to a checked `DataSet`: `load`; or to all that is wrong with it: `inspect`."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data import cifar, digits, statistics
-from surefoot.data.check import Checked, Target, examine
-from surefoot.data.dataset import DataSet, Part
+from surefoot.data import cifar, digits
+from surefoot.data.batches import image_statistics, number_statistics
+from surefoot.data.check import SHOWN, Problems, Target, examine
+from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
 from surefoot.data.named import NAMED
-from surefoot.data.problems import Problems
-from surefoot.data.raw import Raw, RawPart
-from surefoot.data.split import stratified, taken
 from surefoot.data.store import sha256
 from surefoot.errors import ConfigError, DataError, nearest
 
@@ -64,9 +63,60 @@ def load(
     problems = Problems(_title(source))
     raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target)
     problems.raise_any()
-    checked = examine(raw, target, problems)
+    raw = examine(raw, target, problems)
     problems.raise_any()
-    return _assembled(checked, validation, seed)
+    return _assembled(raw, validation, seed)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        problems: everything that is wrong; empty if the data can be trained on.
+        raw: the checked parts; None where they could not be read.
+        classes: names of the classes; None for a regression, or where unknown.
+    """
+
+    problems: Problems
+    raw: Raw | None
+    classes: tuple[str, ...] | None
+
+    def counts(self, part: str) -> dict[str, int]:
+        """Return the number of examples of each class in a part; empty for a regression."""
+        if self.raw is None or self.classes is None:
+            return {}
+        y = self.raw.parts[part].y
+        if y.dtype != np.int64:
+            return {}
+        known = np.bincount(y[(y >= 0) & (y < len(self.classes))], minlength=len(self.classes))
+        return dict(zip(self.classes, known.tolist(), strict=True))
+
+
+def inspect(
+    source: Any,
+    *,
+    data_dir: str | Path | None = None,
+    image_size: int | None = None,
+    label: str | None = None,
+    target: Target = "classes",
+) -> Inspection:
+    """Return everything that can be found about data, in place of raising at what is wrong. Arguments as of `load`.
+
+    >>> inspect("digits").counts("test")["0"]
+    36
+    """
+    problems = Problems(_title(source))
+    try:
+        raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target)
+    except DataError as error:
+        problems.add(problems.source, error.given.removeprefix(f"{problems.source}: "), error.allowed, error.do)
+        return Inspection(problems, None, None)
+    if problems.count and not raw.parts:
+        return Inspection(problems, None, raw.classes)
+    raw = examine(raw, target, problems)
+    _warn_of_twins(raw, problems)
+    return Inspection(problems, raw, raw.classes)
 
 
 def read(
@@ -140,18 +190,18 @@ def _title(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) else "arrays"
 
 
-def _assembled(checked: Checked, validation: float | None, seed: int) -> DataSet:
+def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
     """Split, measure and fingerprint."""
-    raw, parts = checked.raw, dict(checked.raw.parts)
+    parts = dict(raw.parts)
     train, digest = parts["train"], hashlib.sha256()
     for name in ("train", "validation", "test"):
         if name in parts:
             _digest(digest, name, parts[name])
-    digest.update(repr(checked.classes).encode())
+    digest.update(repr(raw.classes).encode())
     if validation is not None or "validation" not in parts:
         parts.pop("validation", None)
         share = VALIDATION if validation is None else validation
-        labels = train.y if checked.classes is not None else None
+        labels = train.y if raw.classes is not None else None
         kept, held = stratified(labels, len(train.y), share, seed)
         if share > 0 and not len(held):
             origin = " (the default)" if validation is None else ""
@@ -164,12 +214,10 @@ def _assembled(checked: Checked, validation: float | None, seed: int) -> DataSet
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
     final = {name: Part(_tensor(part.x), _tensor(part.y), part.source) for name, part in parts.items()}
-    mean, std = (
-        statistics.of_images(parts["train"].x) if raw.kind == "images" else statistics.of_numbers(parts["train"].x)
-    )
-    target_mean, target_std = (None, None) if checked.classes is not None else statistics.of_numbers(parts["train"].y)
+    mean, std = image_statistics(parts["train"].x) if raw.kind == "images" else number_statistics(parts["train"].x)
+    target_mean, target_std = (None, None) if raw.classes is not None else number_statistics(parts["train"].y)
     return DataSet(
-        raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), checked.classes,
+        raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
         mean, std, digest.hexdigest(), target_mean, target_std,
     )  # fmt: skip
 
@@ -186,3 +234,27 @@ def _taken(part: RawPart, index: np.ndarray) -> RawPart:
 def _tensor(x: np.ndarray) -> Tensor:
     x = x if x.flags.c_contiguous else np.ascontiguousarray(x)
     return torch.from_numpy(x if x.flags.writeable else x.copy())
+
+
+def _warn_of_twins(raw: Raw, problems: Problems) -> None:
+    """Warn of examples that are in two parts, and of equal examples with different labels, by their SHA-256."""
+    seen: dict[bytes, tuple[str, int]] = {}
+    across: dict[tuple[str, str], list[str]] = {}
+    torn: list[str] = []
+    for name, part in raw.parts.items():
+        for row in range(len(part.x)):
+            key = hashlib.sha256(np.ascontiguousarray(part.x[row]).data).digest()
+            other, at = seen.setdefault(key, (name, row))
+            pair = f"{part.source.name_of(row)} = {raw.parts[other].source.name_of(at)}"
+            if other != name:
+                across.setdefault((other, name), []).append(pair)
+            elif at != row and raw.classes is not None and not np.array_equal(part.y[row], part.y[at]):
+                torn.append(pair)
+    for (first, second), pairs in across.items():
+        problems.warn(f"{len(pairs)} examples of {second} are also in {first}: {_listed(pairs)}")
+    if torn:
+        problems.warn(f"{len(torn)} equal examples have different labels: {_listed(torn)}")
+
+
+def _listed(pairs: list[str]) -> str:
+    return ", ".join(pairs[:SHOWN]) + (f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else "")

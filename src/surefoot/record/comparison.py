@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from surefoot.record.decision import Finding
-from surefoot.record.plain import losses_of, plain, tuples, with_losses
-from surefoot.record.slices import Slice, SurfaceResult
+from surefoot.record.lines import from_plain, plain
 
-VERSION = 1
+VERSION = 2
 """Of `comparison.json`; raised when a field changes its meaning or goes."""
 NAME = "comparison.json"
-RateKind = Literal["too small", "good", "too large", "diverging"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class RateRun:
     """One run of the search for a rule's rate.
 
     Attributes:
@@ -40,7 +38,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Direction:
+class DirectionNoise:
     """The noise of a rule's step direction, all rules at the same weights.
 
     A step is divided by its mean gain, 1 / (1 - momentum), so that directions of one length are compared.
@@ -83,13 +81,13 @@ class RuleResult:
     steps: int
     lr: float
     given: bool
-    tried: tuple[Trial, ...]
+    tried: tuple[RateRun, ...]
     marks: tuple[int, ...]
     losses: tuple[tuple[float, ...], ...]
     accuracies: tuple[float, ...] | None
     step_seconds: float
     step_seconds_range: tuple[float, float]
-    direction: Direction | None
+    direction: DirectionNoise | None
     steps_to_target: tuple[float | None, ...]
 
     @property
@@ -129,13 +127,71 @@ class Averaging:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateExample:
-    """One of the rates that are shown side by side."""
+class Slice:
+    """The loss on a plane through the paths: origin + a axis1 + b axis2, axes by PCA of the weights along the paths.
 
-    kind: RateKind
+    Attributes:
+        shares: of the paths' variance that lies along each axis.
+        a, b: coordinates of the grid, [A] and [B], in units of the weights.
+        losses: on the grid, [B][A].
+        paths: for each rule its points (a, b), [P][2], first seed.
+        rules: names, in the order of `paths`.
+        path_losses: training loss at those points (of the path itself, not of its shadow on the plane), [P] each.
+    """
+
+    shares: tuple[float, float]
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    losses: tuple[tuple[float, ...], ...]
+    rules: tuple[str, ...]
+    paths: tuple[tuple[tuple[float, float], ...], ...]
+    path_losses: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceRun:
+    """One rule on a known surface, w in two dimensions.
+
+    Attributes:
+        name: of the rule.
+        lr, momentum: its settings.
+        path: w before the first and after every step, [T+1][2]; cut where it left the picture.
+        losses: f(w) at those, [T+1].
+        contraction: factor per step on the distance to the minimum, measured; None where it is not asked.
+        theory: the same from theory.
+        floor: mean loss that theory gives for noisy gradients; None without noise.
+    """
+
+    name: str
     lr: float
-    marks: tuple[int, ...]
+    momentum: float
+    path: tuple[tuple[float, float], ...]
     losses: tuple[float, ...]
+    contraction: float | None = None
+    theory: float | None = None
+    floor: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceResult:
+    """Rules on one known surface.
+
+    Attributes:
+        name: "quadratic", "rates" or "noise".
+        text: what it is, in one sentence.
+        minimum: w at which f is 0.
+        x, y: coordinates of a grid, [X] and [Y].
+        losses: f on it, [Y][X].
+        runs: the rules.
+    """
+
+    name: str
+    text: str
+    minimum: tuple[float, float]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    losses: tuple[tuple[float, ...], ...]
+    runs: tuple[SurfaceRun, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +210,6 @@ class Comparison:
         target_loss: the loss that rules are timed to; None where no rule learns.
         target_reason: where the target comes from, in one sentence.
         rules: what each did, in the order given.
-        rates_of: the rule whose rates are shown side by side.
-        rates: too small, good, too large, diverging; those that were found.
         slice: the paths on a plane of the loss surface; None where it was not asked or the model is too large.
         averaging: None where no rule has momentum and mini-batches.
         surfaces: the known surfaces.
@@ -179,8 +233,6 @@ class Comparison:
     target_loss: float | None
     target_reason: str
     rules: tuple[RuleResult, ...]
-    rates_of: str | None
-    rates: tuple[RateExample, ...]
     slice: Slice | None
     averaging: Averaging | None
     surfaces: tuple[SurfaceResult, ...]
@@ -198,20 +250,5 @@ class Comparison:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Comparison:
         """Return the comparison that `to_dict` wrote; a loss of None comes back as infinite."""
-        made = dict(values)
-        made["rules"] = tuple(_rule(each) for each in values["rules"])
-        made["rates"] = tuple(with_losses(RateExample, each) for each in values["rates"])
-        made["slice"] = None if values["slice"] is None else Slice.from_dict(values["slice"])
-        made["averaging"] = None if values["averaging"] is None else Averaging(**tuples(values["averaging"]))
-        made["surfaces"] = tuple(SurfaceResult.from_dict(each) for each in values["surfaces"])
-        made["findings"] = tuple(Finding(**each) for each in values["findings"])
-        made["seeds"] = tuple(values["seeds"])
-        return cls(**made)
-
-
-def _rule(values: dict[str, Any]) -> RuleResult:
-    made = {**tuples({**values, "settings": None}), "settings": values["settings"]}
-    made["tried"] = tuple(with_losses(Trial, each) for each in values["tried"])
-    made["losses"] = tuple(losses_of(run) for run in values["losses"])
-    made["direction"] = None if values["direction"] is None else Direction(**values["direction"])
-    return RuleResult(**made)
+        dropped = ("rates", "rates_of")  # of version 1, which drew one rule at four rates, as the search does
+        return from_plain(cls, {name: value for name, value in values.items() if name not in dropped})

@@ -1,10 +1,19 @@
-"""What gradient noise was at one point of training, as plain data: estimates with intervals, per layer and in total."""
+"""What gradient noise was at one point of training, as plain data: estimates with intervals, per layer and in total.
+
+Along a run it lies in a file of its own beside the rows, `NOISE`, a line for each measurement. The file's presence says
+that this run measures noise, so that a run that is resumed goes on measuring.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from surefoot.record.lines import append_lines, plain, read_lines, truncate_lines
+
+NOISE = "noise.jsonl"
 
 QUANTITIES = (
     "second_moment", "grad_norm_sq", "trace", "batch_variance", "signal_to_noise", "noise_scale",
@@ -68,8 +77,9 @@ class LayerNoise:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values: [value, low, high] for each quantity; what is not finite becomes None."""
-        numbers = {name: [_plain(getattr(self, name), end) for end in ("value", "low", "high")] for name in QUANTITIES}
-        return {"name": self.name, "parameters": self.parameters, **numbers}
+        estimates = {name: getattr(self, name) for name in QUANTITIES}
+        numbers = {name: [found.value, found.low, found.high] for name, found in estimates.items()}
+        return plain({"name": self.name, "parameters": self.parameters, **numbers})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LayerNoise:
@@ -114,10 +124,10 @@ class Noise:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        plain = {name: getattr(self, name) for name in ("step", "batch_size", "groups", "micro_batch_size")}
+        numbers = {name: getattr(self, name) for name in ("step", "batch_size", "groups", "micro_batch_size", "loss")}
         return {
-            **plain, "loss": self.loss if math.isfinite(self.loss) else None, "batch_norm": self.batch_norm,
-            "total": self.total.to_dict(), "layers": [layer.to_dict() for layer in self.layers],
+            **plain(numbers), "batch_norm": self.batch_norm, "total": self.total.to_dict(),
+            "layers": [layer.to_dict() for layer in self.layers],
         }  # fmt: skip
 
     @classmethod
@@ -129,9 +139,25 @@ class Noise:
         })  # fmt: skip
 
 
-def _plain(estimate: Estimate, end: str) -> float | None:
-    value = getattr(estimate, end)
-    return value if math.isfinite(value) else None
+_WANTED = "a measurement of noise"
+
+
+def append_noise(folder: Path, noise: Noise) -> None:
+    """Add a measurement to a run's noise."""
+    append_lines(folder / NOISE, [noise.to_dict()])
+
+
+def read_noise(folder: Path) -> tuple[Noise, ...]:
+    """Return the noise of a run, oldest first; empty where none was measured. See `read_lines` for a damaged file."""
+    return tuple(read_lines(folder / NOISE, Noise.from_dict, _WANTED))
+
+
+def truncate_noise(folder: Path, until_step: int) -> tuple[Noise, ...]:
+    """Drop what was measured after a step, which a run that goes on from there measures again; return the rest.
+
+    Makes the file where there is none.
+    """
+    return tuple(truncate_lines(folder / NOISE, Noise.from_dict, _WANTED, until_step))
 
 
 def _number(value: float | None, missing: float) -> float:

@@ -1,12 +1,17 @@
-"""A row is what was seen at a step, an outcome is how a run ended, a record is the whole run."""
+"""A row is what was seen at a step, an outcome is how a run ended, a record is the whole run; rows lie in `METRICS`."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from surefoot.record.lines import append_lines, plain, read_lines, truncate_lines
+from surefoot.record.store import METRICS
 
 CLOCK_FIELDS = ("seconds", "examples_per_second")
 """The fields of a row that a clock wrote. All others are the same in every repetition of a run."""
@@ -53,10 +58,7 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON values. A value that is not finite becomes None, which JSON can hold."""
-        raw = dataclasses.asdict(self)
-        raw["losses"] = [_finite(value) for value in self.losses]
-        raw["layers"] = {name: [_finite(value) for value in pair] for name, pair in self.layers.items()}
-        return {name: _finite(value) for name, value in raw.items()}
+        return plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Row:
@@ -106,8 +108,28 @@ class Record:
         return self.rows[-1] if self.rows else None
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+_WANTED = "a row of metrics"
+
+
+def append_rows(folder: Path, rows: Iterable[Row]) -> None:
+    """Add rows to the metrics of the run in a folder."""
+    append_lines(folder / METRICS, [row.to_dict() for row in rows])
+
+
+def flush_rows(folder: Path) -> None:
+    """Make the metrics durable, so that no checkpoint outlives the rows before it."""
+    with (folder / METRICS).open("a") as file:
+        os.fsync(file.fileno())
+
+
+def read_rows(folder: Path) -> tuple[Row, ...]:
+    """Return the rows of a run; see `read_lines` for a damaged file."""
+    return tuple(read_lines(folder / METRICS, Row.from_dict, _WANTED))
+
+
+def truncate_rows(folder: Path, until_step: int) -> tuple[Row, ...]:
+    """Drop the rows after a step, which a run that goes on from there will write again, and return the others."""
+    return tuple(truncate_lines(folder / METRICS, Row.from_dict, _WANTED, until_step))
 
 
 def _number(value: Any) -> Any:

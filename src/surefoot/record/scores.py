@@ -3,23 +3,37 @@
     scores = class_scores(logits, targets, ("cat", "dog"))      numbers: number_scores(values, targets)
 
 All sums are in float64. What is undefined (the precision of a class that was never predicted) is None, not 0.
+
+A finished run has those of its test part in `scores.json`, with the calibration and the worst mistakes: what a report
+shows of the classifier, so that a report needs neither data, model nor torch.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from surefoot.errors import DataError
+from surefoot.errors import CheckpointError, DataError
+from surefoot.record.store import read_json
 
+SCORES = "scores.json"
+VERSION = 1
+"""Of scores.json; raised when a field changes its meaning or goes."""
+MISTAKES, _POINTS = 24, 2000
+"""Most mistakes that are kept, what fits a screen, and most points of a regression. Chosen by hand."""
+MATRIX_CLASSES = 200
+"""Most classes whose confusion is written as a matrix; of more, the pairs that occur are. Chosen by hand."""
+_ROWS_AT_ONCE = 1024
 Z_95 = 1.959963984540054
 """The 0.975 quantile of the normal distribution, for two-sided intervals of 95 %."""
-
 CALIBRATION_BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017, section 3."""
 
@@ -58,7 +72,7 @@ class ClassScores:
         loss: mean negative log-likelihood -ln p(y), in nats, with p = softmax(outputs).
         calibration_error: expected calibration error, see `calibration_error`.
         per_class: one score for each class, in the order of the classes.
-        confusion: [C, C], row: true class, column: predicted class, entry: examples.
+        confusion_pairs: (true class, predicted class, examples) of every pair that occurs, rising.
     """
 
     of: str
@@ -69,11 +83,22 @@ class ClassScores:
     loss: float
     calibration_error: float
     per_class: tuple[ClassScore, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion_pairs: tuple[tuple[int, int, int], ...]
+
+    @property
+    def confusion(self) -> tuple[tuple[int, ...], ...]:
+        """The confusion matrix, [C, C], row: true class, column: predicted class, entry: examples."""
+        matrix = np.zeros((len(self.per_class), len(self.per_class)), np.int64)
+        true, predicted, examples = np.array(self.confusion_pairs).T
+        matrix[true, predicted] = examples
+        return tuple(map(tuple, matrix.tolist()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON values."""
+        """Return the scores as JSON values: `confusion` as a matrix, or `confusion_pairs` of many classes."""
         plain = dataclasses.asdict(self)
+        pairs = plain.pop("confusion_pairs")
+        few = len(self.per_class) <= MATRIX_CLASSES
+        plain |= {"confusion": self.confusion} if few else {"confusion_pairs": pairs}
         plain["accuracy_low"], plain["accuracy_high"] = plain.pop("interval")
         return plain
 
@@ -126,23 +151,20 @@ def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...
     """
     logits, y = _checked(outputs, targets, len(classes))
     n, c = logits.shape
-    guessed = logits.argmax(1)
-    log_p = log_softmax(logits)
-    own = logits[np.arange(n), y][:, None]
-    # Of equal outputs the first counts as the larger, as in argmax.
-    rank = ((logits > own) | ((logits == own) & (np.arange(c) < y[:, None]))).sum(1)
-    confusion = np.bincount(y * c + guessed, minlength=c * c).reshape(c, c)
-    right = int(np.trace(confusion))
+    guessed, rank, log_true, log_guessed = _by_example(logits, y)
+    right = guessed == y
+    hits, support, predicted = (np.bincount(each, minlength=c).tolist() for each in (y[right], y, guessed))
+    codes, counts = np.unique(y * c + guessed, return_counts=True)
     return ClassScores(
         of=of,
         examples=n,
-        accuracy=right / n,
-        interval=wilson(right, n),
+        accuracy=sum(hits) / n,
+        interval=wilson(sum(hits), n),
         top5=float((rank < 5).mean()) if c > 5 else None,
-        loss=float(-log_p[np.arange(n), y].mean()),
-        calibration_error=calibration_error(np.exp(log_p.max(1)), guessed == y),
-        per_class=tuple(_class_score(name, confusion, i) for i, name in enumerate(classes)),
-        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        loss=float(-log_true.mean()),
+        calibration_error=calibration_error(np.exp(log_guessed), right),
+        per_class=tuple(map(_class_score, classes, hits, support, predicted)),
+        confusion_pairs=tuple(map(tuple, np.stack([codes // c, codes % c, counts], axis=1).tolist())),
     )
 
 
@@ -160,16 +182,14 @@ def number_scores(outputs: ArrayLike, targets: ArrayLike, of: str = "") -> Numbe
     >>> number_scores([1.0, 2.0, 4.0], [1.0, 2.0, 3.0]).r2
     0.5
     """
-    y = np.asarray(targets, np.float64)
-    f = np.asarray(outputs, np.float64)
+    y, f = np.asarray(targets, np.float64), np.asarray(outputs, np.float64)
     if y.size == 0 or f.size != y.size:
         raise DataError(
             f"outputs of shape {f.shape} for targets of shape {y.shape}",
             "scores need at least one example and one output for each value",
             "give outputs and targets of the same examples",
         )
-    y = y.reshape(len(y), -1)
-    f = f.reshape(y.shape)
+    y, f = y.reshape(len(y), -1), f.reshape(len(y), -1)
     _check_finite(f)
     error = f - y
     spread = ((y - y.mean(0)) ** 2).sum(0)
@@ -177,10 +197,86 @@ def number_scores(outputs: ArrayLike, targets: ArrayLike, of: str = "") -> Numbe
     return NumberScores(of=of, examples=len(y), mse=float((error**2).mean()), mae=float(np.abs(error).mean()), r2=r2)
 
 
-def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share: (low, high).
+def scored_classes(
+    outputs: ArrayLike,
+    targets: ArrayLike,
+    classes: tuple[str, ...],
+    *,
+    of: str,
+    name_of: Callable[[int], str],
+    picture: Callable[[int], bytes | None],
+) -> dict[str, Any]:
+    """Return scores, calibration and the most confident mistakes of a classifier, as JSON values.
 
-        (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),  p = right / n
+    Args:
+        outputs: [N, C], logits.
+        targets: [N], true classes.
+        classes: the C names.
+        of: what is scored.
+        name_of: the name of example i.
+        picture: the picture of example i as PNG, or None where it has none.
+
+    Raises:
+        DataError: as `class_scores`.
+
+    >>> seen = scored_classes([[9.0, 0.0], [0.0, 1.0]], [1, 1], ("cat", "dog"), of="test",
+    ...     name_of="row {}".format, picture=lambda i: None)
+    >>> [(each["name"], each["true"], each["predicted"]) for each in seen["mistakes"]]
+    [('row 0', 1, 0)]
+    """
+    scores = class_scores(outputs, targets, classes, of).to_dict()
+    y = np.asarray(targets)
+    guessed, _, log_true, log_guessed = _by_example(np.asarray(outputs), y)
+    confidence = np.exp(log_guessed)
+    wrong = np.flatnonzero(guessed != y)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    mistakes = [
+        {
+            "name": name_of(int(i)),
+            "true": int(y[i]),
+            "predicted": int(guessed[i]),
+            "probability": float(confidence[i]),
+            "probability_of_true": probability_of_true,
+            "png": None if (png := picture(int(i))) is None else base64.b64encode(png).decode(),
+        }
+        for i, probability_of_true in zip(worst, np.exp(log_true[worst]).tolist(), strict=True)
+    ]
+    calibration = _calibration(confidence, guessed == y)
+    return {"version": VERSION, "kind": "classes", **scores, "calibration": calibration, "mistakes": mistakes}
+
+
+def scored_numbers(outputs: ArrayLike, targets: ArrayLike, *, of: str) -> dict[str, Any]:
+    """Return scores of a regression and pairs of target and prediction, evenly thinned, as JSON values.
+
+    Raises:
+        DataError: as `number_scores`.
+    """
+    y, f = np.asarray(targets, np.float64).reshape(-1), np.asarray(outputs, np.float64).reshape(-1)
+    kept = np.unique(np.linspace(0, len(y) - 1, min(len(y), _POINTS)).round().astype(int))
+    pairs = [[float(y[i]), float(f[i])] for i in kept]
+    return {"version": VERSION, "kind": "numbers", **number_scores(outputs, targets, of).to_dict(), "pairs": pairs}
+
+
+def read_scores(folder: Path) -> dict[str, Any] | None:
+    """Return what scores.json holds; None where a run has none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    if not (path := folder / SCORES).is_file():
+        return None
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("version") != VERSION:
+        raise CheckpointError(
+            str(path), f"it must be scores of version {VERSION}", "train again, or remove it: the rest can be shown"
+        )
+    return found
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share: (low, high).
+
+        (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),  p = right / n, z = 1.96
 
     It is never empty and never leaves [0, 1], also at p = 0 and p = 1, where p -+ z s fails. It holds for
     examples drawn independently; it does not speak of another seed or another data set.
@@ -188,7 +284,6 @@ def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
     Args:
         right: examples that were right.
         n: examples, at least 1.
-        z: quantile of the normal distribution; the default gives 95 %.
 
     Reference: E. B. Wilson 1927, "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22(158), 209-212.
@@ -196,24 +291,23 @@ def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
     >>> [round(bound, 4) for bound in wilson(81, 263)]  # 0.2553, 0.3662 in Newcombe 1998, table I, method 3
     [0.2553, 0.3662]
     """
-    p = right / n
+    p, z = right / n, Z_95
     scale = 1 + z * z / n
     centre = (p + z * z / (2 * n)) / scale
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
     return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
 
 
-def calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
+def calibration_error(confidence: ArrayLike, right: ArrayLike) -> float:
     """Return the expected calibration error: how far confidence and accuracy lie apart, on average.
 
-        sum_m |B_m| / N  |accuracy(B_m) - mean confidence(B_m)|,  B_m: confidence in ((m-1)/M, m/M]
+        sum_m |B_m| / N  |accuracy(B_m) - mean confidence(B_m)|,  B_m: confidence in ((m-1)/M, m/M], M = 15
 
     The estimate is biased upwards when bins hold few examples.
 
     Args:
         confidence: [N], probability of the predicted class.
         right: [N], whether the prediction was right.
-        bins: M, of equal width.
 
     Reference: Guo et al. 2017, "On calibration of modern neural networks", equation 3.
 
@@ -221,8 +315,8 @@ def calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = CALIB
     0.15
     """
     p, hit = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
-    which = np.clip(np.ceil(p * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(which, weights=hit, minlength=bins) - np.bincount(which, weights=p, minlength=bins)
+    bins = _bin_of(p)
+    gap = np.bincount(bins, weights=hit, minlength=1) - np.bincount(bins, weights=p, minlength=1)
     return float(np.abs(gap).sum() / len(p))
 
 
@@ -232,8 +326,41 @@ def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def _class_score(name: str, confusion: NDArray[np.int64], i: int) -> ClassScore:
-    hits, support, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
+def _bin_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+
+
+def _calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Mean confidence and accuracy in bins of equal width, those that hold examples; see `calibration_error`."""
+    bins = _bin_of(confidence)
+    return [
+        {
+            "low": at / CALIBRATION_BINS,
+            "high": (at + 1) / CALIBRATION_BINS,
+            "examples": int((bins == at).sum()),
+            "confidence": float(confidence[bins == at].mean()),
+            "accuracy": float(right[bins == at].mean()),
+        }
+        for at in np.unique(bins).tolist()
+    ]
+
+
+def _by_example(logits: NDArray[Any], y: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+    """Return the predicted class of each example, [N], the number of outputs that are larger than its true class's, and
+    ln p of both classes, the true one's first. Some rows at a time, so that float64 does not take memory N x C.
+    """
+    pieces: list[tuple[NDArray[Any], ...]] = []
+    for at in range(0, len(y), _ROWS_AT_ONCE):
+        rows, target = np.asarray(logits[at : at + _ROWS_AT_ONCE], np.float64), y[at : at + _ROWS_AT_ONCE]
+        every, guessed, log_p = np.arange(len(target)), rows.argmax(1), log_softmax(rows)
+        true = rows[every, target][:, None]
+        # Of equal outputs the first counts as the larger, as in argmax.
+        rank = ((rows > true) | ((rows == true) & (np.arange(rows.shape[1]) < target[:, None]))).sum(1)
+        pieces.append((guessed, rank, log_p[every, target], log_p[every, guessed]))
+    return tuple(np.concatenate(column) for column in zip(*pieces, strict=True))
+
+
+def _class_score(name: str, hits: int, support: int, predicted: int) -> ClassScore:
     return ClassScore(
         name=name,
         precision=hits / predicted if predicted else None,
@@ -244,8 +371,8 @@ def _class_score(name: str, confusion: NDArray[np.int64], i: int) -> ClassScore:
     )
 
 
-def _checked(outputs: ArrayLike, targets: ArrayLike, c: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    logits, y = np.asarray(outputs, np.float64), np.asarray(targets)
+def _checked(outputs: ArrayLike, targets: ArrayLike, c: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    logits, y = np.asarray(outputs), np.asarray(targets)
     if logits.ndim != 2 or logits.shape[1] != c or y.shape != logits.shape[:1] or len(y) == 0:
         raise DataError(
             f"outputs of shape {logits.shape} and targets of shape {y.shape}",
@@ -262,7 +389,7 @@ def _checked(outputs: ArrayLike, targets: ArrayLike, c: int) -> tuple[NDArray[np
     return logits, y.astype(np.int64)
 
 
-def _check_finite(outputs: NDArray[np.float64]) -> None:
+def _check_finite(outputs: NDArray[Any]) -> None:
     bad = int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(1).sum())
     if bad:
         raise DataError(

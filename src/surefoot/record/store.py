@@ -4,8 +4,9 @@ runs/NAME/
   config.toml        every setting, resolved; `surefoot train --config` takes it
   command.txt        the command line, or "library"
   environment.json   versions, machine, data fingerprint
-  metrics.jsonl      one row a line
-  heartbeat.json     how far it is, until it is done: see `record.heartbeat`
+  metrics.jsonl      one row a line: see `record.run`
+  noise.jsonl        gradient noise at some rows, where it is measured: see `record.noise`
+  progress.json      how far it is, until it is done: see `record.progress`
   checkpoints/       step-00000180/, ...: see `training.checkpoint`
   model.safetensors  the finished weights; model.json: what is needed to use them
   result.json        the result; its presence says that the run is done
@@ -15,7 +16,7 @@ A run that a search ends in has besides:
 
   tune.toml          what was asked for
   decisions.jsonl    one decision a line: see `record.decision`
-  members.jsonl      one finished trial a line: see `record.tried`
+  members.jsonl      one finished trial a line: see `record.trial`
   timings.json       what was timed, by name
   members/           trials in progress, until they are done
 """
@@ -27,22 +28,21 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from surefoot.errors import CheckpointError, ConfigError, nearest
-from surefoot.record.run import Row
 
 SCHEMA = 1
 """Of a run's files, see docs/record.md: raised when a field goes or changes its meaning. New fields do not raise it."""
 CONFIG, COMMAND, ENVIRONMENT = "config.toml", "command.txt", "environment.json"
 METRICS, RESULT, CHECKPOINTS = "metrics.jsonl", "result.json", "checkpoints"
 WEIGHTS, MODEL, LOCK = "model.safetensors", "model.json", "lock"
-TUNE, DECISIONS, TRIED, TIMINGS, MEMBERS = (
+TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS = (
     "tune.toml", "decisions.jsonl", "members.jsonl", "timings.json", "members"
 )  # fmt: skip
-OF_A_SEARCH = (TUNE, DECISIONS, TRIED, TIMINGS, MEMBERS)
+OF_A_SEARCH = (TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS)
 _NAMED = 8
 """Most runs that a message names. Chosen by hand."""
 
@@ -154,54 +154,6 @@ def discard_if_empty(folder: Path) -> None:
             for name in (ENVIRONMENT, COMMAND, LOCK):
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
-
-
-def append_rows(folder: Path, rows: Iterable[Row]) -> None:
-    """Add rows to the run's metrics."""
-    text = "".join(json.dumps(row.to_dict(), allow_nan=False) + "\n" for row in rows)
-    if text:
-        with (folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-
-
-def flush_rows(folder: Path) -> None:
-    """Make the metrics durable, so that no checkpoint outlives the rows before it."""
-    with (folder / METRICS).open("a") as file:
-        os.fsync(file.fileno())
-
-
-def read_rows(folder: Path) -> tuple[Row, ...]:
-    """Return the rows of a run. A last line that a kill cut short is left out.
-
-    Raises:
-        CheckpointError: a line before the last is damaged.
-    """
-    path = folder / METRICS
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(str(path), f"it must be readable ({error})", "restore it from a copy") from None
-    rows: list[Row] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(Row.from_dict(json.loads(line)))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            if number < len(lines):
-                raise CheckpointError(
-                    f"{path}, line {number}", f"it must be a row of metrics ({error})", "restore it from a copy"
-                ) from None
-    return tuple(rows)
-
-
-def keep_rows(folder: Path, until_step: int) -> tuple[Row, ...]:
-    """Drop the rows after a step, which a run that goes on from there will write again, and return the others."""
-    rows = tuple(row for row in read_rows(folder) if row.step <= until_step)
-    text = "".join(json.dumps(row.to_dict(), allow_nan=False) + "\n" for row in rows)
-    write_bytes(folder / METRICS, text.encode())
-    return rows
 
 
 def run_folder(run: str | Path, runs_dir: str | Path = "runs") -> Path:

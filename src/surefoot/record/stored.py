@@ -10,7 +10,7 @@ from typing import Any, Literal
 from surefoot.config import Config
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record import store
-from surefoot.record.run import Row
+from surefoot.record.run import Row, read_rows
 from surefoot.settings import flat_settings, from_dict, read_toml, to_dict
 
 IN_MEMORY = "in-memory"
@@ -71,7 +71,7 @@ def read_run(folder: Path) -> Stored:
         config=read_config(folder),
         command=_text(folder / store.COMMAND),
         environment=environment,
-        rows=store.read_rows(folder),
+        rows=read_rows(folder),
         result=result,
         training=result is None and is_held(folder),
     )

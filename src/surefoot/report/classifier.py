@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
-from surefoot.report.charts import COLORS
-from surefoot.report.figure import GREY, WIDTH, Figure, dressed, values
+from surefoot.report.look import COLORS, GREY, WIDTH, Figure, chart_of, styled
 
 MOST_CLASSES = 50
 """Classes whose confusion is drawn as a whole; of more, only the most confused pairs are listed. Chosen by hand."""
@@ -17,12 +17,12 @@ _NUMBERED = 20
 
 
 def classifier_figures(scores: Mapping[str, Any]) -> list[Figure]:
-    """Return the pictures of a model on the test part; see `record.scored` for what `scores` holds."""
+    """Return the pictures of a model on the test part; see `record.scores` for what `scores` holds."""
     if scores["kind"] == "numbers":
         return [_regression(scores)]
     names = labelled([each["name"] for each in scores["per_class"]])
-    found = [_confusion(scores, names)] if len(names) <= MOST_CLASSES else []
-    return [*found, _per_class(scores, names), _calibration(scores)]
+    whole = [_confusion(scores, names)] if len(names) <= MOST_CLASSES else []
+    return [*whole, _per_class(scores, names), _calibration(scores)]
 
 
 def labelled(names: Sequence[str]) -> list[str]:
@@ -31,31 +31,36 @@ def labelled(names: Sequence[str]) -> list[str]:
     >>> labelled(["cat", "dog", "cat"])
     ['cat (0)', 'dog', 'cat (2)']
     """
-    return [
-        name if name.strip() and names.count(name) == 1 else f"{name} ({i})".strip() for i, name in enumerate(names)
-    ]
+    times = Counter(names)
+    return [name if name.strip() and times[name] == 1 else f"{name} ({i})".strip() for i, name in enumerate(names)]
 
 
 def confused_pairs(scores: Mapping[str, Any], most: int = 10) -> list[tuple[str, str, int, float]]:
     """Return the most confused pairs: true class, taken for, examples, share of the true class."""
     names = labelled([each["name"] for each in scores["per_class"]])
     pairs = [
-        (names[i], names[j], count, count / sum(row))
-        for i, row in enumerate(scores["confusion"])
-        for j, count in enumerate(row)
+        (names[i], names[j], count, count / scores["per_class"][i]["support"])
+        for i, j, count in _confusions(scores)
         if i != j and count
     ]
     return sorted(pairs, key=lambda pair: -pair[2])[:most]
 
 
+def _confusions(scores: Mapping[str, Any]) -> Iterable[tuple[int, int, int]]:
+    """Return (true class, predicted class, examples) of the matrix, or of many classes those pairs that occur."""
+    if "confusion_pairs" in scores:
+        return scores["confusion_pairs"]
+    return ((i, j, count) for i, row in enumerate(scores["confusion"]) for j, count in enumerate(row))
+
+
 def _confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
+    support = [max(1, each["support"]) for each in scores["per_class"]]
     cells = [
-        {"true": names[i], "predicted": names[j], "examples": count, "share": count / max(1, sum(row))}
-        for i, row in enumerate(scores["confusion"])
-        for j, count in enumerate(row)
+        {"true": names[i], "predicted": names[j], "examples": count, "share": count / support[i]}
+        for i, j, count in _confusions(scores)
     ]
     side = min(520, max(220, 40 * len(names)))
-    base = alt.Chart(values(cells)).encode(
+    base = chart_of(cells).encode(
         x=alt.X("predicted:N", sort=list(names), title="predicted", axis=alt.Axis(labelAngle=-45, labelLimit=90)),
         y=alt.Y("true:N", sort=list(names), title="true class", axis=alt.Axis(labelLimit=90)),
         tooltip=["true:N", "predicted:N", "examples:Q", alt.Tooltip("share:Q", format=".1%")],
@@ -72,19 +77,19 @@ def _confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
     return Figure(
         name="confusion", title="Who is taken for whom",
         caption=f"Rows are true classes, columns predictions, cells numbers of examples of the test part.{said}",
-        chart=dressed(alt.layer(*layers).properties(width=side, height=side)),
+        chart=styled(alt.layer(*layers).properties(width=side, height=side)),
     )  # fmt: skip
 
 
 def _per_class(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
-    seen = [
+    classes = [
         {"class": name, "recall": each["recall"], "support": each["support"]}
         for name, each in zip(names, scores["per_class"], strict=True)
         if each["recall"] is not None
     ]
-    shown = sorted(seen, key=lambda each: each["recall"])[:MOST_CLASSES]
+    shown = sorted(classes, key=lambda each: each["recall"])[:MOST_CLASSES]
     chart = (
-        alt.Chart(values(shown), width=WIDTH - 120, height=alt.Step(18))
+        chart_of(shown, width=WIDTH - 120, height=alt.Step(18))
         .mark_bar(color=COLORS[0])
         .encode(
             x=alt.X("recall:Q", title="share of the class that is right", scale=alt.Scale(domain=[0, 1]),
@@ -93,9 +98,9 @@ def _per_class(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
             tooltip=["class:N", alt.Tooltip("recall:Q", format=".2%"), "support:Q"],
         )
     )  # fmt: skip
-    less = f" The {MOST_CLASSES} worst of {len(seen)}." if len(shown) < len(seen) else ""
+    less = f" The {MOST_CLASSES} worst of {len(classes)}." if len(shown) < len(classes) else ""
     return Figure(
-        name="per-class", title="Accuracy by class", chart=dressed(chart),
+        name="per-class", title="Accuracy by class", chart=styled(chart),
         caption=f"The share of each class's examples that is right, the worst class first.{less}",
     )  # fmt: skip
 
@@ -104,17 +109,16 @@ def _calibration(scores: Mapping[str, Any]) -> Figure:
     axis, unit = alt.Axis(format="%"), alt.Scale(domain=[0, 1])
     x = alt.X("confidence:Q", title="how sure the model was, mean of the bin", scale=unit, axis=axis)
     y = alt.Y("accuracy:Q", title="how often it was right", scale=unit, axis=axis)
-    ideal = alt.Chart(values([{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]))
-    bins = alt.Chart(values(scores["calibration"]))
+    bins = chart_of(scores["calibration"]).encode(x=x, y=y)
     size = alt.Size("examples:Q", scale=alt.Scale(range=[30, 400]))
     tooltip = ["examples:Q", *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("confidence", "accuracy"))]
     chart = alt.layer(
-        ideal.mark_line(strokeDash=[4, 4], color=GREY).encode(x=x, y=y),
-        bins.mark_line(color=COLORS[0]).encode(x=x, y=y),
-        bins.mark_circle(color=COLORS[0], opacity=0.9).encode(x=x, y=y, size=size, tooltip=tooltip),
+        _ideal([{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]).encode(x=x, y=y),
+        bins.mark_line(color=COLORS[0]),
+        bins.mark_circle(color=COLORS[0], opacity=0.9).encode(size=size, tooltip=tooltip),
     ).properties(width=400, height=340)
     return Figure(
-        name="calibration", title="Is it as good as it is sure?", chart=dressed(chart),
+        name="calibration", title="Is it as good as it is sure?", chart=styled(chart),
         caption="On the dashed line, the model is right as often as it says. Below it, it is too sure; above, not sure "
         f"enough. Expected calibration error: {scores['calibration_error']:.3f} (Guo et al. 2017).",
     )  # fmt: skip
@@ -123,15 +127,17 @@ def _calibration(scores: Mapping[str, Any]) -> Figure:
 def _regression(scores: Mapping[str, Any]) -> Figure:
     points = [{"target": y, "predicted": f} for y, f in scores["pairs"]]
     ends = [min(min(pair) for pair in scores["pairs"]), max(max(pair) for pair in scores["pairs"])]
-    ideal = alt.Chart(values([{"target": end, "predicted": end} for end in ends]))
     x, y = alt.X("target:Q", scale=alt.Scale(zero=False)), alt.Y("predicted:Q", scale=alt.Scale(zero=False))
+    dots = chart_of(points).mark_circle(size=16, opacity=0.5)
     chart = alt.layer(
-        ideal.mark_line(strokeDash=[4, 4], color=GREY).encode(x=x, y=y),
-        alt.Chart(values(points))
-        .mark_circle(size=16, opacity=0.5)
-        .encode(x=x, y=y, tooltip=["target:Q", "predicted:Q"]),
+        _ideal([{"target": end, "predicted": end} for end in ends]).encode(x=x, y=y),
+        dots.encode(x=x, y=y, tooltip=["target:Q", "predicted:Q"]),
     ).properties(width=440, height=380)
     return Figure(
-        name="predicted", title="Predicted against true", chart=dressed(chart),
+        name="predicted", title="Predicted against true", chart=styled(chart),
         caption=f"On the dashed line a prediction is right. Mean absolute error {scores['mae']:.4g}.",
     )  # fmt: skip
+
+
+def _ideal(points: Sequence[dict[str, Any]]) -> alt.Chart:
+    return chart_of(points).mark_line(strokeDash=[4, 4], color=GREY)

@@ -10,8 +10,8 @@ from typing import Any
 import altair as alt
 
 from surefoot.record.run import Row
-from surefoot.report.contents import thinned
-from surefoot.report.figure import WIDTH, Figure, dressed, values
+from surefoot.report.look import WIDTH, Figure, panel_title, styled, values
+from surefoot.report.run_folder import thinned
 
 _MOST_LAYERS = 40
 _MOST_COLUMNS = 60
@@ -30,8 +30,8 @@ def drawn_layers(rows: Sequence[Row]) -> tuple[list[int], list[str]]:
     Args:
         rows: of the run, oldest first; those that saw no layers are left out.
     """
-    seen = [i for i, row in enumerate(rows) if row.layers]
-    return thinned(seen, _MOST_COLUMNS), list(dict.fromkeys(name for i in seen for name in rows[i].layers))
+    places = [i for i, row in enumerate(rows) if row.layers]
+    return thinned(places, _MOST_COLUMNS), list(dict.fromkeys(name for i in places for name in rows[i].layers))
 
 
 def carried(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -44,13 +44,13 @@ def carried(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     places, names = drawn_layers(rows)
     drawn, shown = set(places), set(thinned(names, _MOST_LAYERS))
-    found = []
+    values = []
     for i, row in enumerate(rows):
         plain = row.to_dict()
         del plain["losses"]
         plain["layers"] = {name: pair for name, pair in plain["layers"].items() if i in drawn and name in shown}
-        found.append(plain)
-    return found
+        values.append(plain)
+    return values
 
 
 def layers_figure(rows: Sequence[Row]) -> Figure | None:
@@ -62,21 +62,21 @@ def layers_figure(rows: Sequence[Row]) -> Figure | None:
     places, names = drawn_layers(rows)
     if len(names) < 2:  # one layer is what the curves show already
         return None
-    shown, seen = thinned(names, _MOST_LAYERS), [rows[i] for i in places]
+    shown, drawn = thinned(names, _MOST_LAYERS), [rows[i] for i in places]
     ends = [rows[places[0] - 1].epoch if places[0] else 0.0]  # a run that an older version began has layers later
-    ends += [(before.epoch + after.epoch) / 2 for before, after in itertools.pairwise(seen)]
-    ends.append(seen[-1].epoch)
+    ends += [(before.epoch + after.epoch) / 2 for before, after in itertools.pairwise(drawn)]
+    ends.append(drawn[-1].epoch)
     cells = [
         {"layer": name, "epoch": row.epoch, "step": row.step, "from": low, "to": high,
          "grad_norm": _drawable(row.layers[name][0]), "update_ratio": _drawable(row.layers[name][1])}
-        for row, (low, high) in zip(seen, itertools.pairwise(ends), strict=True)
+        for row, (low, high) in zip(drawn, itertools.pairwise(ends), strict=True)
         for name in shown if name in row.layers
     ]  # fmt: skip
     panels = [_map(cells, shown, field, title) for field, title in _MAPS.items() if any(cell[field] for cell in cells)]
     if not panels:
         return None
     chart = alt.vconcat(*panels, data=values(cells), spacing=14).resolve_scale(color="independent")
-    return Figure(name="layers", title="Layer by layer", caption=_caption(seen[-1], names, shown), chart=dressed(chart))
+    return Figure(name="layers", title="Layer by layer", caption=_caption(drawn[-1], names, shown), chart=styled(chart))
 
 
 def _map(cells: list[dict[str, Any]], names: list[str], field: str, title: str) -> Any:
@@ -103,20 +103,20 @@ def _map(cells: list[dict[str, Any]], names: list[str], field: str, title: str) 
             tooltip=["layer:N", "epoch:Q", "step:Q", "update_ratio:Q", "grad_norm:Q"],
         )
         .properties(
-            width=WIDTH - 120, height=max(60, 16 * len(names)), title=alt.TitleParams(title, anchor="start"),
+            width=WIDTH - 120, height=max(60, 16 * len(names)), title=panel_title(title),
             view=alt.ViewBackground(fill="#DDDDDD"),
         )
     )  # fmt: skip
 
 
 def _caption(last: Row, names: list[str], shown: list[str]) -> str:
-    known = {name: ratio for name, (_, ratio) in last.layers.items() if _drawable(ratio)}
+    ratios = {name: ratio for name, (_, ratio) in last.layers.items() if _drawable(ratio)}
     text = "A row is a layer, the first on top; each colour is the number of one step. Grey: zero or not measured."
-    if known:
-        least, most = min(known, key=lambda name: known[name]), max(known, key=lambda name: known[name])
+    if ratios:
+        least, most = min(ratios, key=lambda name: ratios[name]), max(ratios, key=lambda name: ratios[name])
         text += (
             f" Orange layers move more than the healthy {_HEALTHY:g} of their weights in a step, purple ones less."
-            f" At the end {least} moves by {known[least]:.2g} of its weights and {most} by {known[most]:.2g}."
+            f" At the end {least} moves by {ratios[least]:.2g} of its weights and {most} by {ratios[most]:.2g}."
         )
     return text + (f" Drawn: {len(shown)} of {len(names)} layers." if len(shown) < len(names) else "")
 

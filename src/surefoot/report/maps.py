@@ -14,9 +14,8 @@ from typing import Any
 import altair as alt
 
 from surefoot.record.decision import Decision
-from surefoot.record.tried import Tried
-from surefoot.report.charts import COLORS
-from surefoot.report.figure import GREY, WIDTH, dressed, values
+from surefoot.record.trial import TrialResult
+from surefoot.report.look import GREY, WIDTH, chart_of, palette, styled, values
 
 _MOST_BANDS = 8
 """Different values of a coordinate that get a band each. Of more, stretches are made: a search that draws its recipes
@@ -25,11 +24,12 @@ _FEWEST_STRETCHES, _MOST_STRETCHES = 3, 6
 """Stretches of equal length on a logarithmic axis: so many that a cell holds two trials, on average, between these
 bounds. Chosen by hand."""
 _DASH = "\N{EN DASH}"
+_RATE, _DECAY = "effective learning rate, lr / (1 - momentum)", "lr × weight decay"
 _LINE = 14
 """Height of a line of a cell, in pixels. Chosen by hand."""
 
 
-def map_chart(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def map_chart(decision: Decision, tried: Sequence[TrialResult]) -> tuple[str, str, Any] | None:
     """Return title, caption and chart of a decision's trials; None without trials.
 
     On top a map whose cells say mean, spread and number; under it each trial against both coordinates, coloured by
@@ -50,51 +50,44 @@ def map_chart(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any
     )
     if len(panels) > 1:
         caption += " Below, each training by itself: were momentum only a longer step, its colours would lie mixed."
-    return f"The map of step {decision.step}, {decision.name}", caption, dressed(chart)
+    return f"The map of step {decision.step}, {decision.name}", caption, styled(chart)
 
 
-def map_cells(tried: Sequence[Tried]) -> list[dict[str, Any]]:
+def map_cells(tried: Sequence[TrialResult]) -> list[dict[str, Any]]:
     """Return the cells of a map of trials: mean, spread and number of the validation losses of each.
 
     Args:
         tried: trials, finished or diverged.
     """
-    steps = [_step(each) for each in tried]
-    shrinks = [_shrink(each) for each in tried]
-    columns, rows = _bands(steps), _bands(shrinks)
-    found: dict[tuple[int, int], list[Tried]] = {}
-    for each, step, shrink in zip(tried, steps, shrinks, strict=True):
-        found.setdefault((_band(step, columns), _band(shrink, rows)), []).append(each)
-    cells = [
-        {
-            "column": column,
-            "row": row,
-            "lr": _words(columns[column]).replace(" to ", _DASH),
-            "decay": _words(rows[row]),
-            **_said(runs),
-        }
-        for (column, row), runs in sorted(found.items())
-    ]
-    known = [cell["mean"] for cell in cells if cell["mean"] is not None]
-    middle = _middle(min(known), max(known)) if known else 0.0
+    columns, rows = _bands([_step(each) for each in tried]), _bands([_shrink(each) for each in tried])
+    cells: dict[tuple[int, int], list[TrialResult]] = {}
+    for each in tried:
+        cells.setdefault((_band(_step(each), columns), _band(_shrink(each), rows)), []).append(each)
+    told = [
+        {"column": column, "row": row, "lr": _words(columns[column]).replace(" to ", _DASH), "decay": _words(rows[row]),
+         **_cell(inside)}
+        for (column, row), inside in sorted(cells.items())
+    ]  # fmt: skip
+    means = [cell["mean"] for cell in told if cell["mean"] is not None]
+    middle = _middle(min(means), max(means)) if means else 0.0
     # Low losses are yellow and high ones violet: white letters are read on the violet half alone.
-    return [{**cell, "dark": cell["mean"] is not None and cell["mean"] > middle} for cell in cells]
+    return [{**cell, "dark": cell["mean"] is not None and cell["mean"] > middle} for cell in told]
 
 
-def _said(runs: Sequence[Tried]) -> dict[str, Any]:
-    losses = {each.val_loss: each for each in runs if each.finished and each.val_loss is not None}
-    ends = [each.val_loss for each in runs if each.finished and each.val_loss is not None]
-    mean = sum(ends) / len(ends) if ends else None
-    spread = (max(ends) - min(ends)) / 2 if len(ends) > 1 else None
+def _cell(inside: Sequence[TrialResult]) -> dict[str, Any]:
+    ended = {each.val_loss: each for each in inside if each.finished and each.val_loss is not None}
+    losses = [each.val_loss for each in inside if each.finished and each.val_loss is not None]
+    mean = sum(losses) / len(losses) if losses else None
+    spread = (max(losses) - min(losses)) / 2 if len(losses) > 1 else None
     lines = ["diverged" if mean is None else f"{mean:.3g}"]
     if spread is not None:
         lines.append(f"±{spread:.1g}")
-    if len(runs) > 1:
-        lines.append(f"n = {len(runs)}")
-    best = (losses[min(losses)] if losses else runs[0]).trial.recipe
+    if len(inside) > 1:
+        lines.append(f"n = {len(inside)}")
+    best = (ended[min(ended)] if ended else inside[0]).trial.recipe
     return {
-        "mean": mean, "spread": spread, "runs": len(runs), "diverged": len(runs) - len(ends), "label": "\n".join(lines),
-        "lines": len(lines),
+        "mean": mean, "spread": spread, "runs": len(inside), "diverged": len(inside) - len(losses),
+        "label": "\n".join(lines), "lines": len(lines),
         "best": f"lr {best.lr:g}, momentum {best.momentum:g}, weight decay {best.weight_decay:g}",
     }  # fmt: skip
 
@@ -105,13 +98,8 @@ def _map(cells: Sequence[Mapping[str, Any]]) -> Any:
     lines = max(cell["lines"] for cell in cells)
     wide = 110 if any(_DASH in rate for rate in rates) else 74
     base = alt.Chart().encode(
-        x=alt.X(
-            "lr:O",
-            sort=rates,
-            title="effective learning rate, lr / (1 - momentum)",
-            axis=alt.Axis(labelAngle=0, labelOverlap=True),
-        ),
-        y=alt.Y("decay:O", sort=decays, title="lr × weight decay"),
+        x=alt.X("lr:O", sort=rates, title=_RATE, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        y=alt.Y("decay:O", sort=decays, title=_DECAY),
         tooltip=["lr:O", "decay:O", "mean:Q", "spread:Q", "runs:Q", "diverged:Q", "best:N"],
     )
     log = all(cell["mean"] is None or cell["mean"] > 0 for cell in cells)
@@ -131,7 +119,7 @@ def _map(cells: Sequence[Mapping[str, Any]]) -> Any:
     return alt.layer(*layers, data=values([dict(cell) for cell in cells])).properties(width=width, height=height)
 
 
-def _against(value: Mapping[str, Any], tried: Sequence[Tried]) -> list[Any]:
+def _against(value: Mapping[str, Any], tried: Sequence[TrialResult]) -> list[Any]:
     """Each trial against each coordinate that was varied, if momentum was too: its colours tell whether it matters."""
     points = [
         {"step": _step(each), "shrink": _shrink(each), "momentum": f"{each.trial.recipe.momentum:g}",
@@ -144,54 +132,50 @@ def _against(value: Mapping[str, Any], tried: Sequence[Tried]) -> list[Any]:
     chosen = {}
     if all(isinstance(value.get(name), int | float) for name in ("lr", "momentum", "weight_decay")):
         chosen = {"step": value["lr"] / (1 - value["momentum"]), "shrink": value["lr"] * value["weight_decay"]}
-    titles = {"step": "effective learning rate, lr / (1 - momentum)", "shrink": "lr × weight decay"}
-    return [
-        _scattered(points, field, title, momenta, chosen.get(field))
-        for field, title in titles.items()
-        if len({point[field] for point in points}) > 1 and all(point[field] > 0 for point in points)
-    ]
-
-
-def _scattered(
-    points: Sequence[dict[str, Any]], field: str, title: str, momenta: Sequence[str], chosen: float | None
-) -> Any:
-    seen = [point[field] for point in points] + ([chosen] if chosen is not None and chosen > 0 else [])
     losses = [point["loss"] for point in points]
-    range_of = alt.Scale(zero=False)
+    scale = alt.Scale(zero=False)
     if min(losses) > 0:
-        range_of = alt.Scale(type="log", domain=[min(losses) / 1.1, max(losses) * 1.1], nice=False)
-    scale = alt.Scale(type="log", domain=[min(seen) / 1.2, max(seen) * 1.2], nice=False)
-    x = alt.X(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="~g", labelOverlap=True))
-    y = alt.Y("loss:Q", title="validation loss", axis=alt.Axis(format="~g", tickCount=4), scale=range_of)
-    shades = [COLORS[i % len(COLORS)] for i in range(len(momenta))]
-    color = alt.Color("momentum:N", sort=list(momenta), scale=alt.Scale(domain=list(momenta), range=shades))
-    layers = [
-        alt.Chart(values(points))
-        .mark_circle(size=50, opacity=0.8)
-        .encode(x=x, y=y, color=color, tooltip=["lr:Q", "momentum:N", "weight_decay:Q", "loss:Q"])
-    ]
-    if chosen is not None and chosen > 0:
-        mark = alt.Chart(values([{field: chosen, "text": "chosen"}]))
-        layers.append(mark.mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=x))
-        layers.append(mark.mark_text(align="left", dx=4, color=GREY).encode(x=x, y=alt.value(8), text="text:N"))
-    return alt.layer(*layers).properties(width=WIDTH - 130, height=150)
+        scale = alt.Scale(type="log", domain=[min(losses) / 1.1, max(losses) * 1.1], nice=False)
+    colors = alt.Scale(domain=momenta, range=palette(momenta))
+    base = chart_of(points).mark_circle(size=50, opacity=0.8).encode(
+        y=alt.Y("loss:Q", title="validation loss", axis=alt.Axis(format="~g", tickCount=4), scale=scale),
+        color=alt.Color("momentum:N", sort=momenta, scale=colors),
+        tooltip=["lr:Q", "momentum:N", "weight_decay:Q", "loss:Q"],
+    )  # fmt: skip
+    panels = []
+    for field, title in {"step": _RATE, "shrink": _DECAY}.items():
+        places = [point[field] for point in points]
+        if len(set(places)) < 2 or min(places) <= 0:
+            continue
+        mark = chosen.get(field) if chosen.get(field, 0.0) > 0 else None
+        ends = places if mark is None else [*places, mark]
+        log = alt.Scale(type="log", domain=[min(ends) / 1.2, max(ends) * 1.2], nice=False)
+        x = alt.X(f"{field}:Q", title=title, scale=log, axis=alt.Axis(format="~g", labelOverlap=True))
+        layers = [base.encode(x=x)]
+        if mark is not None:
+            marked = chart_of([{field: mark, "text": "chosen"}]).encode(x=x)
+            layers.append(marked.mark_rule(color=GREY, strokeDash=[4, 3]))
+            text = marked.mark_text(align="left", dx=4, color=GREY)
+            layers.append(text.encode(y=alt.value(8), text="text:N"))
+        panels.append(alt.layer(*layers).properties(width=WIDTH - 130, height=150))
+    return panels
 
 
-def _step(each: Tried) -> float:
+def _step(each: TrialResult) -> float:
     return float(f"{each.trial.recipe.lr / (1 - each.trial.recipe.momentum):.2g}")
 
 
-def _shrink(each: Tried) -> float:
+def _shrink(each: TrialResult) -> float:
     return float(f"{each.trial.recipe.lr * each.trial.recipe.weight_decay:.2g}")
 
 
-def _bands(seen: Sequence[float]) -> list[tuple[float, float]]:
+def _bands(places: Sequence[float]) -> list[tuple[float, float]]:
     """Return the bands of an axis, from low to high: single values, or stretches of equal length on a log axis."""
-    different = sorted(set(seen))
+    different = sorted(set(places))
     if len(different) <= _MOST_BANDS:
         return [(value, value) for value in different]
     above = [value for value in different if value > 0]
-    count = max(_FEWEST_STRETCHES, min(_MOST_STRETCHES, round(math.sqrt(len(seen) / 2))))
+    count = max(_FEWEST_STRETCHES, min(_MOST_STRETCHES, round(math.sqrt(len(places) / 2))))
     ends = [above[0] * (above[-1] / above[0]) ** (i / count) for i in range(count + 1)]
     ends[0], ends[-1] = above[0], above[-1]  # not a rounding inside them
     stretches = list(itertools.pairwise(ends))

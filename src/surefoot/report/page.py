@@ -1,6 +1,6 @@
 """The report: one page of HTML made from the folders of runs, which needs nothing but itself.
 
-    page = report_page([read_contents("first")])
+    page = report_page([read_run_folder("first")])
 
 Every text comes through the template's escaping or as JSON inside a script element of data. The content security policy
 names the hash of the one style and the two scripts that we wrote, and allows no address at all.
@@ -8,30 +8,37 @@ names the hash of the one style and the two scripts that we wrote, and allows no
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import dataclasses
+import hashlib
 import importlib.resources
+import json
+import os
 import re
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import platformdirs
+import vl_convert
 from altair.utils import schemapi
 
 from surefoot.errors import ConfigError
-from surefoot.record.plain import plain
-from surefoot.report.charts import save_chart
-from surefoot.report.contents import Contents, thinned
+from surefoot.record.lines import plain
+from surefoot.record.store import write_bytes
 from surefoot.report.curves import several_figure
-from surefoot.report.embed import data_uri, hashed, in_script, program, svg
-from surefoot.report.figure import Figure
 from surefoot.report.layers import carried
-from surefoot.report.part import LIST_COLUMNS, listed, part_of
+from surefoot.report.look import Figure, save_chart, svg, unwritable
+from surefoot.report.run_folder import RunFolder, thinned
+from surefoot.report.run_section import LIST_COLUMNS, figures_of, listed, run_section
 from surefoot.settings import to_dict
 
 SCHEMA = 1
 """Of the data inside the page; raised when a field changes its meaning or goes."""
-_MOST_TRIED = 2000
+_MOST_TRIALS = 2000
 """Trials of a search that the page carries; its folder has all. Chosen by hand."""
 _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"')
 
@@ -44,7 +51,7 @@ _READ_ALOUD = re.compile(r' (?:aria-[a-z]+|role)="[^"<>]*"')
 Of a picture of thousands of marks it is two thirds."""
 
 
-def report_page(runs: Sequence[Contents]) -> str:
+def report_page(runs: Sequence[RunFolder]) -> str:
     """Return the report of one or more runs, as HTML.
 
     Args:
@@ -53,43 +60,34 @@ def report_page(runs: Sequence[Contents]) -> str:
     Raises:
         ConfigError: there are none.
     """
-    with schemapi.debug_mode(False):  # checking charts against their schema takes half of the time; tests do it
-        parts, several = _told(runs)
-    for part in parts:
-        for figures, owner in _places(part):
-            owner[figures] = [_drawn(each, part["id"]) for each in owner[figures]]
-        for step in part["steps"]:
-            step["drawn"] = _drawn(step["drawn"], part["id"]) if step["drawn"] is not None else None
-    if several is not None:
-        several["drawn"] = [_drawn(each, "all") for each in several["drawn"]]
-    style, script, vega = _own("style.css"), _own("page.js"), program()
+    sections, several = _said(runs)
+    names = [section["name"] for section in sections]
+    style, script, vega = _file("style.css"), _file("page.js"), program()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True)
-    return environment.from_string(_own("page.html")).render(
-        title=parts[0]["name"] if len(parts) == 1 else f"{len(parts)} runs: {parts[0]['name']} ... {parts[-1]['name']}",
-        parts=parts, several=several, sections=_sections(parts, several), data=in_script(embedded(runs)),
+    return environment.from_string(_file("page.html")).render(
+        title=names[0] if len(names) == 1 else f"{len(names)} runs: {names[0]} ... {names[-1]}",
+        sections=sections, several=several, places=_places(sections), data=in_script(embedded(runs)), drawn=_drawn,
         style=style, page_script=script, vega=vega,
         style_hash=hashed(style), script_hashes=f"{hashed(vega)} {hashed(script)}",
     )  # fmt: skip
 
 
-def save_report(runs: Sequence[Contents], path: str | Path) -> Path:
+def save_report(runs: Sequence[RunFolder], path: str | Path) -> Path:
     """Write the report of runs into a file and return its path.
 
     Raises:
         ConfigError: no runs, or the file cannot be written.
     """
-    target = Path(path)
-    page = report_page(runs)
+    target, page = Path(path), report_page(runs)
     try:
         # A name from a damaged file system may hold half a character, which UTF-8 cannot say.
         target.write_bytes(page.encode("utf-8", errors="replace"))
     except OSError as error:
-        given = f"out = {path} ({error.strerror or error})"
-        raise ConfigError(given, "its folder must exist and be writable", "check the path") from None
+        raise unwritable("out", path, error) from None
     return target
 
 
-def save_figures(runs: Sequence[Contents], folder: str | Path) -> list[Path]:
+def save_figures(runs: Sequence[RunFolder], folder: str | Path) -> list[Path]:
     """Write every figure of the report as PNG and SVG into a folder, made if it is missing, and return their paths.
 
     Raises:
@@ -100,14 +98,11 @@ def save_figures(runs: Sequence[Contents], folder: str | Path) -> list[Path]:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"figures = {folder} ({error.strerror or error})", "a folder", "check the path") from None
-    return [
-        save_chart(figure.chart, target / f"{name}{end}")
-        for name, figure in figures(runs).items()
-        for end in (".png", ".svg")
-    ]
+    drawn = figures(runs)
+    return [save_chart(drawn[name].chart, target / f"{name}{end}") for name in drawn for end in (".png", ".svg")]
 
 
-def figures(runs: Sequence[Contents]) -> dict[str, Figure]:
+def figures(runs: Sequence[RunFolder]) -> dict[str, Figure]:
     """Return every figure of the report by name; of several runs, names begin with the run's number.
 
     A notebook shows each as a picture, offline.
@@ -115,65 +110,108 @@ def figures(runs: Sequence[Contents]) -> dict[str, Figure]:
     Raises:
         ConfigError: no runs.
     """
-    parts, several = _told(runs)
-    found = [(part["id"], each) for part in parts for name, owner in _places(part) for each in owner[name]]
-    found += [(part["id"], step["drawn"]) for part in parts for step in part["steps"] if step["drawn"] is not None]
-    found += [("all", each) for each in several["drawn"]] if several is not None else []
-    return {each.name if len(parts) == 1 else f"{place}-{each.name}": each for place, each in found}
+    sections, several = _said(runs)
+    if several is None:
+        return {figure.name: figure for figure in figures_of(sections[0])}
+    drawn = {f"{section['id']}-{figure.name}": figure for section in sections for figure in figures_of(section)}
+    return drawn | {f"all-{figure.name}": figure for figure in several["drawn"]}
 
 
-def embedded(runs: Sequence[Contents]) -> dict[str, Any]:
+def embedded(runs: Sequence[RunFolder]) -> dict[str, Any]:
     """Return the numbers that the page carries: what the folders hold, rows thinned to what is drawn."""
+    return {"schema": SCHEMA, "runs": [_embedded(run) for run in runs]}
+
+
+def _embedded(run: RunFolder) -> dict[str, Any]:
+    stored = run.stored
+    result = stored.result if stored else None
     return {
-        "schema": SCHEMA,
-        "runs": [
-            {
-                "name": each.name,
-                "config": to_dict(each.run.config) if each.run else None,
-                "command": each.command or None,
-                "environment": plain(each.run.environment) if each.run else None,
-                "result": _result(each),
-                "rows_in_all": len(each.rows),
-                "rows": carried(each.shown_rows),
-                "decisions": [decision.to_dict() for decision in each.decisions],
-                "members_in_all": len(each.tried),
-                "members": [tried.to_dict() for tried in thinned(each.tried, _MOST_TRIED)],
-                "comparison": each.compared.to_dict() if each.compared else None,
-            }
-            for each in runs
-        ],
+        "name": run.name,
+        "config": to_dict(stored.config) if stored else None,
+        "command": run.command or None,
+        "environment": plain(stored.environment) if stored else None,
+        "result": None if result is None else plain({k: v for k, v in result.items() if k != "decisions"}),
+        "rows_in_all": len(run.rows),
+        "rows": carried(run.shown_rows),
+        "decisions": [decision.to_dict() for decision in run.decisions],
+        "members_in_all": len(run.trials),
+        "members": [trial.to_dict() for trial in thinned(run.trials, _MOST_TRIALS)],
+        "comparison": run.comparison.to_dict() if run.comparison else None,
     }
 
 
-def _result(contents: Contents) -> dict[str, Any] | None:
-    result = contents.run.result if contents.run else None
-    return None if result is None else plain({k: v for k, v in result.items() if k != "decisions"})
+def data_uri(content: bytes, kind: str) -> str:
+    """Return content as an address that holds it; in an image, scripts inside an SVG do not run.
+
+    >>> data_uri(b"<svg/>", "image/svg+xml")
+    'data:image/svg+xml;base64,PHN2Zy8+'
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _told(runs: Sequence[Contents]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+def in_script(value: Any) -> str:
+    r"""Return JSON that can stand inside a script element: nothing in it can end the element.
+
+    >>> in_script("</script><!--")
+    '"\\u003c/script\\u003e\\u003c!--"'
+    """
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
+
+
+def hashed(text: str) -> str:
+    """Return what a content security policy calls an inline script or style.
+
+    >>> hashed("")
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    """
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def program() -> str:
+    """Return the JavaScript that draws Vega-Lite charts, safe to stand inside a script element.
+
+    It is that of Vega-Embed, out of the vl-convert wheel. Making it takes seconds, so it is cached for the user, by
+    version, with its SHA-256.
+    """
+    place = os.environ.get("SUREFOOT_CACHE")
+    folder = Path(place).expanduser() if place else platformdirs.user_cache_path("surefoot", appauthor=False)
+    cached, proof = (folder / f"vega-{version('vl-convert-python')}{end}" for end in (".js", ".sha256"))
+    with contextlib.suppress(OSError):
+        text = cached.read_bytes()
+        if hashlib.sha256(text).hexdigest() == proof.read_text(encoding="ascii").strip():
+            return text.decode()
+    bundle = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]  # its stub asks for what it does not need
+    made = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    with contextlib.suppress(OSError):  # a home that cannot be written costs time, not the report
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(cached, made.encode())
+        write_bytes(proof, hashlib.sha256(made.encode()).hexdigest().encode())
+    return made
+
+
+def _said(runs: Sequence[RunFolder]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Return a section for each run, and what is said of several together."""
     if not runs:
         raise ConfigError("no run", "a report needs at least one", "name a run; surefoot runs lists them")
-    parts = [part_of(each, i) for i, each in enumerate(runs)]
+    with schemapi.debug_mode(False):  # checking charts against their schema takes half of the time; tests do it
+        sections = [run_section(run, i) for i, run in enumerate(runs)]
+        overlaid = several_figure(runs) if len(runs) > 1 else None
     if len(runs) == 1:
-        return parts, None
-    overlaid = several_figure(runs)
-    return parts, {
-        "columns": LIST_COLUMNS, "rows": [listed(each) for each in runs],
+        return sections, None
+    return sections, {
+        "columns": LIST_COLUMNS, "rows": [listed(run) for run in runs],
         "drawn": [overlaid] if overlaid is not None else [],
     }  # fmt: skip
-
-
-def _places(part: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return where a part keeps lists of figures: the name, and the dictionary that has it."""
-    places = [(name, part) for name in ("curves", "classifier") if part.get(name)]
-    return [*places, ("drawn", part["compared"])] if part.get("compared") else places
 
 
 def _drawn(figure: Figure, place: str) -> dict[str, Any]:
     spec = _rounded(figure.chart.to_dict(validate=False))
     spec.setdefault("description", f"{figure.title}. {figure.caption}")
-    picture = _SHAPE.sub(lambda found: _DECIMALS.sub(r"\1", found[0]), svg(spec))
-    picture = _TAG.sub(lambda found: _READ_ALOUD.sub("", found[0]), picture)
+    picture = _SHAPE.sub(lambda match: _DECIMALS.sub(r"\1", match[0]), svg(spec))
+    picture = _TAG.sub(lambda match: _READ_ALOUD.sub("", match[0]), picture)
     size = _SIZE.search(picture)
     width, height = (round(float(each)) for each in size.groups()) if size else (700, 300)
     return {
@@ -191,16 +229,17 @@ def _rounded(value: Any) -> Any:
     return {name: _rounded(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
-def _sections(parts: Sequence[dict[str, Any]], several: Any) -> list[tuple[str, str]]:
-    found = [("all", "All runs")] if several else []
-    if len(parts) > 1:
-        return [*found, *((part["id"] if i else "answer", part["name"]) for i, part in enumerate(parts))]
-    part = parts[0]
+def _places(sections: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return where in the page something begins, and its name."""
+    if len(sections) > 1:
+        ids = ["answer", *(section["id"] for section in sections[1:])]
+        return [("all", "All runs"), *zip(ids, (section["name"] for section in sections), strict=True)]
+    section = sections[0]
     names = {"steps": "The steps", "curves": "The curves", "classifier": "On the test part", "compared": "The rules",
              "about": "Environment"}  # fmt: skip
-    return [("answer", "The answer"), *((f"{part['id']}-{key}", name) for key, name in names.items() if part.get(key)),
-            ("record", "The record")]  # fmt: skip
+    inside = [(f"{section['id']}-{key}", name) for key, name in names.items() if section.get(key)]
+    return [("answer", "The answer"), *inside, ("record", "The record")]
 
 
-def _own(name: str) -> str:
+def _file(name: str) -> str:
     return (importlib.resources.files("surefoot.report") / name).read_text(encoding="utf-8")

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 
 from surefoot.errors import ConfigError
-from surefoot.record.comparison import Comparison
-from surefoot.record.slices import SurfaceResult
-from surefoot.report.charts import DASHES
-from surefoot.report.compare import KINDS, dressed, heading, palette
+from surefoot.record.comparison import Comparison, SurfaceResult
+from surefoot.report.look import chart_of, heading, line_of_each, palette, styled
 
+KINDS = {"too small": "#56B4E9", "good": "#009E73", "too large": "#E69F00", "diverging": "#D55E00"}
+"""Colours of rates by what they do, the same in every picture."""
 BANDS = 14
 """Bands of equal ratio of the loss, which read as contours. Chosen by hand."""
 FINE = 90
@@ -31,74 +32,65 @@ def paths_chart(comparison: Comparison) -> Any:
     Raises:
         ConfigError: the comparison has no slice.
     """
-    seen = comparison.slice
-    if seen is None:
+    plane = comparison.slice
+    if plane is None:
         raise ConfigError("a comparison without a slice", "its paths must have been kept", "compare with slice points")
     points = [
         {"rule": name, "x": x, "y": y, "order": i, "loss": loss if math.isfinite(loss) else None}
-        for name, path, losses in zip(seen.rules, seen.paths, seen.path_losses, strict=True)
+        for name, path, losses in zip(plane.rules, plane.paths, plane.path_losses, strict=True)
         for i, ((x, y), loss) in enumerate(zip(path, losses, strict=True))
     ]
-    a, b = seen.shares
-    surface = _bands(seen.a, seen.b, seen.losses, titles=(f"first direction ({a:.0%})", f"second direction ({b:.0%})"))
-    text = "The paths on the slice of the loss through them"
-    under = f"PCA of the weights along all paths, first seed: the axes hold {a:.0%} and {b:.0%} of their variance"
-    x = alt.X("x:Q", title=f"first direction ({a:.0%})", scale=_fit(seen.a))
-    y = alt.Y("y:Q", title=f"second direction ({b:.0%})", scale=_fit(seen.b))
-    lines = _paths(points, seen.rules, x, y)
-    start = alt.Chart(alt.Data(values=[{"x": seen.paths[0][0][0], "y": seen.paths[0][0][1], "text": "start"}]))
-    layers = [surface, *lines, *_marked(start)]
-    return dressed(alt.layer(*layers, title=heading(text, under)).properties(width=SIDE + 60, height=SIDE + 60))
+    a, b = plane.shares
+    x = alt.X("x:Q", title=f"first direction ({a:.0%})", scale=_fit(plane.a))
+    y = alt.Y("y:Q", title=f"second direction ({b:.0%})", scale=_fit(plane.b))
+    start = {"x": plane.paths[0][0][0], "y": plane.paths[0][0][1], "text": "start"}
+    layers = [_bands(plane.losses, x, y), *_paths(points, x, y, line_of_each("rule", plane.rules, crossing=True)),
+              *_marked(start)]  # fmt: skip
+    title = heading(
+        "The paths on the slice of the loss through them",
+        f"PCA of the weights along all paths, first seed: the axes hold {a:.0%} and {b:.0%} of their variance",
+    )
+    return styled(alt.layer(*layers, title=title).properties(width=SIDE + 60, height=SIDE + 60))
 
 
 def surface_chart(result: SurfaceResult) -> Any:
     """Return rules on a known surface: their paths on it, and their losses with what theory says."""
     names = [run.name for run in result.runs]
     colors = [KINDS.get(name, color) for name, color in zip(names, palette(names), strict=True)]
-    inside = _inside(result)
-    surface = _bands(result.x, result.y, result.losses)
-    x, y = (alt.X("x:Q", title="w1", scale=_fit(result.x)), alt.Y("y:Q", title="w2", scale=_fit(result.y)))
-    goal = alt.Chart(alt.Data(values=[{"x": result.minimum[0], "y": result.minimum[1], "text": "minimum"}]))
-    width = SIDE
-    height = round(width * (result.y[-1] - result.y[0]) / (result.x[-1] - result.x[0]))
-    left = alt.layer(surface, *_paths(inside, names, x, y, colors), *_marked(goal))
-    right = _against_step(result, names, colors)
+    lines = line_of_each("rule", names, colors=colors, crossing=True)
+    x, y = alt.X("x:Q", title="w1", scale=_fit(result.x)), alt.Y("y:Q", title="w2", scale=_fit(result.y))
+    goal = {"x": result.minimum[0], "y": result.minimum[1], "text": "minimum"}
+    height = round(SIDE * (result.y[-1] - result.y[0]) / (result.x[-1] - result.x[0]))
+    left = alt.layer(_bands(result.losses, x, y), *_paths(_inside(result), x, y, lines), *_marked(goal))
+    right = _against_step(result, lines["color"])
     theory = {name: f"; dashed: the {what} that theory gives" for name, what in THEORY.items()}
     under = "lr " + ", ".join(f"{run.lr:.3g} ({run.name})" for run in result.runs) + theory.get(result.name, "")
-    return dressed(
+    return styled(
         alt.hconcat(
-            left.properties(width=width, height=max(160, height)), right.properties(width=330, height=max(200, height)),
+            left.properties(width=SIDE, height=max(160, height)), right.properties(width=330, height=max(200, height)),
             spacing=24, title=heading(f"{result.text[:1].upper()}{result.text[1:]}", under),
         )
     )  # fmt: skip
 
 
-def _against_step(result: SurfaceResult, names: Sequence[str], colors: Sequence[str]) -> Any:
+def _against_step(result: SurfaceResult, color: alt.Color) -> Any:
     """The loss against the step, and theory's line: a contraction, squared since the loss is a square; or a floor."""
-    seen, theory = [], []
+    measured, theory = [], []
+    top = result.runs[0].losses[0] * 100
     for run in result.runs:
         losses = _smoothed(run.losses) if run.floor is not None else list(run.losses)
-        top = result.runs[0].losses[0] * 100
-        seen += [{"rule": run.name, "step": i, "loss": loss} for i, loss in enumerate(losses) if 1e-10 < loss < top]
+        measured += [{"rule": run.name, "step": i, "loss": loss} for i, loss in enumerate(losses) if 1e-10 < loss < top]
         last = len(run.losses) - 1
         if run.floor is not None:
             theory += [{"rule": run.name, "step": step, "loss": run.floor} for step in (0, last)]
         elif run.theory is not None:
-            begin = run.losses[0]
-            ends = [(step, begin * run.theory ** (2 * step)) for step in range(last + 1)]
+            ends = [(step, run.losses[0] * run.theory ** (2 * step)) for step in range(last + 1)]
             theory += [{"rule": run.name, "step": step, "loss": loss} for step, loss in ends if 1e-10 < loss < top]
-    scale = alt.Scale(domain=list(names), range=list(colors))
-    color = alt.Color(
-        "rule:N",
-        sort=list(names),
-        scale=scale,
-        legend=alt.Legend(title=None, orient="bottom", columns=3, labelLimit=330, symbolType="stroke", symbolSize=400),
-    )
     x = alt.X("step:Q", title="step")
     y = alt.Y("loss:Q", title="loss", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g", tickCount=6))
-    lines = alt.Chart(alt.Data(values=seen)).mark_line(strokeWidth=2).encode(x=x, y=y, color=color)
-    dashed = alt.Chart(alt.Data(values=theory)).mark_line(strokeWidth=1.5, strokeDash=[5, 4], opacity=0.9)
-    return alt.layer(lines, dashed.encode(x=x, y=y, color=color)) if theory else lines
+    lines = chart_of(measured).mark_line(strokeWidth=2).encode(x=x, y=y, color=color)
+    line = chart_of(theory).mark_line(strokeWidth=1.5, strokeDash=[5, 4], opacity=0.9).encode(x=x, y=y, color=color)
+    return alt.layer(lines, line) if theory else lines
 
 
 def _smoothed(losses: Sequence[float], window: int = 20) -> list[float]:
@@ -108,95 +100,72 @@ def _smoothed(losses: Sequence[float], window: int = 20) -> list[float]:
 
 def _inside(result: SurfaceResult) -> list[dict[str, Any]]:
     """The points of the paths up to the first outside the picture, which is drawn at its edge."""
-    found = []
+    points = []
     for run in result.runs:
         for i, (x, y) in enumerate(run.path):
             outside = not (result.x[0] <= x <= result.x[-1] and result.y[0] <= y <= result.y[-1])
-            found.append({"rule": run.name, "x": x, "y": y, "order": i})
+            points.append({"rule": run.name, "x": x, "y": y, "order": i})
             if outside:
                 break
-    return found
+    return points
 
 
-def _paths(
-    points: list[dict[str, Any]], names: Sequence[str], x: alt.X, y: alt.Y, colors: Sequence[str] | None = None
-) -> list[Any]:
-    scale = alt.Scale(domain=list(names), range=list(colors or palette(names)))
-    legend = alt.Legend(title=None, orient="bottom", columns=3, labelLimit=330, symbolType="stroke", symbolSize=400)
-    color = alt.Color("rule:N", sort=list(names), scale=scale, legend=legend)
-    dashes = [DASHES[i % len(DASHES)] for i in range(len(names))]
-    dash = alt.StrokeDash("rule:N", sort=list(names), scale=alt.Scale(domain=list(names), range=dashes), legend=legend)
-    if len(points) > MOST_DOTS * len(names):  # dots and halos of long paths would hide all
-        return [alt.Chart(alt.Data(values=points)).mark_line(strokeWidth=1.5, clip=True, opacity=0.85).encode(
-            x=x, y=y, color=color, order="order:Q"
-        )]  # fmt: skip
-    base = alt.Chart(alt.Data(values=points))
-    halo = base.mark_line(strokeWidth=4, color="white", opacity=0.7, clip=True)
-    line = base.mark_line(strokeWidth=2, clip=True).encode(x=x, y=y, color=color, strokeDash=dash, order="order:Q")
-    dots = base.mark_circle(size=14, clip=True, opacity=1).encode(x=x, y=y, color=color, tooltip=["rule:N", "order:Q"])
-    return [halo.encode(x=x, y=y, detail="rule:N", order="order:Q"), line, dots]
+def _paths(points: list[dict[str, Any]], x: alt.X, y: alt.Y, lines: dict[str, Any]) -> list[Any]:
+    base = chart_of(points).encode(x=x, y=y, order="order:Q")
+    if len(points) > MOST_DOTS * len(lines["color"]["sort"]):  # dots and halos of long paths would hide all
+        return [base.mark_line(strokeWidth=1.5, clip=True, opacity=0.85).encode(color=lines["color"])]
+    halo = base.mark_line(strokeWidth=4, color="white", opacity=0.7, clip=True).encode(detail="rule:N")
+    dots = chart_of(points).mark_circle(size=14, clip=True, opacity=1)
+    return [halo, base.mark_line(strokeWidth=2, clip=True).encode(**lines),
+            dots.encode(x=x, y=y, color=lines["color"], tooltip=["rule:N", "order:Q"])]  # fmt: skip
 
 
-def _marked(chart: Any) -> list[Any]:
-    point = chart.mark_point(shape="cross", filled=True, size=110, color="black").encode(x="x:Q", y="y:Q")
-    text = chart.mark_text(dy=-13, fontSize=12, fontWeight="bold", color="black").encode(
-        x="x:Q", y="y:Q", text="text:N"
-    )
-    return [point, text]
+def _marked(point: dict[str, Any]) -> list[Any]:
+    chart = chart_of([point]).encode(x="x:Q", y="y:Q")
+    text = chart.mark_text(dy=-13, fontSize=12, fontWeight="bold", color="black").encode(text="text:N")
+    return [chart.mark_point(shape="cross", filled=True, size=110, color="black"), text]
 
 
 def _fit(values: Sequence[float]) -> alt.Scale:
     return alt.Scale(domain=[values[0], values[-1]], nice=False, zero=False)
 
 
-def _bands(
-    a: Sequence[float], b: Sequence[float], losses: Sequence[Sequence[float]], titles: tuple[str, str] = ("w1", "w2")
-) -> Any:
+def _bands(losses: Sequence[Sequence[float]], x: alt.X, y: alt.Y) -> Any:
     """The loss as bands of grey: dark is low. What is not finite is the lightest."""
     finite = [loss for row in losses for loss in row if math.isfinite(loss)]
-    low, high = min(finite), max(finite)
-    low = max(low, high * 1e-6, 1e-12)
-    shades = ["#8FA9BF", "#F6F4EF"]
-    width, height = (a[-1] - a[0]) / FINE, (b[-1] - b[0]) / FINE
+    high = max(*finite, 1e-12)
+    low = max(min(finite), high * 1e-6, 1e-12)
+    logs = np.log(np.clip(losses, 1e-12, None))
+    middles = (np.arange(FINE) + 0.5) / FINE
+    for _ in range(2):  # along one side, then along the other: the mean logarithm of the four neighbours
+        places = middles * (len(logs) - 1)
+        first = places.astype(int)
+        upper = (places - first)[:, None]
+        with np.errstate(invalid="ignore"):
+            logs = ((1 - upper) * logs[first] + upper * logs[first + 1]).T
+    share = (logs - math.log(low)) / (math.log(high / low) or 1.0)
+    bands = np.where(np.isfinite(logs), np.clip(share * BANDS, 0, BANDS - 1), BANDS - 1).astype(int)
+    (left, right), (bottom, top) = x["scale"]["domain"], y["scale"]["domain"]
+    width, height = (right - left) / FINE, (top - bottom) / FINE
     cells = []
-    for i in range(FINE):
-        for j in range(FINE):
-            loss = _between(losses, (j + 0.5) / FINE, (i + 0.5) / FINE)
-            share = math.log(min(max(loss, low), high) / low) / math.log(high / low) if high > low else 0.0
-            band = min(BANDS - 1, int(share * BANDS)) if math.isfinite(loss) else BANDS - 1
-            x, y = a[0] + j * width, b[0] + i * height
-            cells.append((x, x + 1.05 * width, y, y + 1.05 * height, band))  # over the next, so that no seam shows
+    for (i, j), band in np.ndenumerate(bands):
+        a, b = left + j * width, bottom + i * height
+        cells.append((a, a + 1.05 * width, b, b + 1.05 * height, int(band)))  # over the next, so that no seam shows
+    shades = alt.Scale(domain=[0, BANDS - 1], range=["#8FA9BF", "#F6F4EF"])
     return (
-        alt.Chart(alt.Data(values=_merged(cells)))
+        chart_of(_merged(cells))
         .mark_rect(strokeWidth=0)
-        .encode(
-            x=alt.X("x:Q", title=titles[0], scale=_fit(a)), x2="x2:Q",
-            y=alt.Y("y:Q", title=titles[1], scale=_fit(b)), y2="y2:Q",
-            fill=alt.Fill("band:Q", scale=alt.Scale(domain=[0, BANDS - 1], range=shades), legend=None),
-        )
-    )  # fmt: skip
+        .encode(x=x, x2="x2:Q", y=y, y2="y2:Q", fill=alt.Fill("band:Q", scale=shades, legend=None))
+    )
 
 
 def _merged(cells: Sequence[tuple[float, float, float, float, int]]) -> list[dict[str, float]]:
     """Neighbours of a row in one band become one rectangle, so that a picture has thousands and not ten thousands."""
-    found: list[dict[str, float]] = []
+    merged: list[dict[str, float]] = []
     for x, x2, y, y2, band in cells:
-        last = found[-1] if found else None
+        last = merged[-1] if merged else None
         if last is not None and last["band"] == band and last["y"] == y:
             last["x2"] = x2
         else:
-            found.append({"x": x, "x2": x2, "y": y, "y2": y2, "band": band})
-    return found
-
-
-def _between(losses: Sequence[Sequence[float]], u: float, v: float) -> float:
-    """The loss at a share (u, v) of a grid's width and height: the mean logarithm of its four neighbours."""
-    rows, columns = len(losses), len(losses[0])
-    x, y = u * (columns - 1), v * (rows - 1)
-    j, i = min(int(x), columns - 2), min(int(y), rows - 2)
-    corners = [losses[i][j], losses[i][j + 1], losses[i + 1][j], losses[i + 1][j + 1]]
-    if not all(math.isfinite(loss) for loss in corners):
-        return math.inf
-    p, q = x - j, y - i
-    weights = [(1 - p) * (1 - q), p * (1 - q), (1 - p) * q, p * q]
-    return math.exp(sum(w * math.log(max(loss, 1e-12)) for w, loss in zip(weights, corners, strict=True)))
+            merged.append({"x": x, "x2": x2, "y": y, "y2": y2, "band": band})
+    return merged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,17 +10,19 @@ import altair as alt
 
 from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
-from surefoot.record.tried import Tried
-from surefoot.report.charts import COLORS
-from surefoot.report.figure import GREY, WIDTH, Figure, dressed, values
+from surefoot.record.trial import TrialResult
+from surefoot.report.look import COLORS, GREY, WIDTH, Figure, chart_of, dashed, panel_title, short_numbers, styled
+from surefoot.report.lr_range import lr_range_chart
 from surefoot.report.maps import map_chart
-from surefoot.report.noise import noise_chart
-from surefoot.report.rates import rates_chart
 
-Draw = Callable[[Decision, Sequence[Tried]], tuple[str, str, Any] | None]
+OPEN_FACTOR = 3.0
+"""An interval without an upper end is drawn up to so many times the largest number there is. Chosen by hand."""
+Drawn = tuple[str, str, Any]
+"""Title, caption and chart."""
+Draw = Callable[[Decision, Sequence[TrialResult]], Drawn | None]
 
 
-def step_figure(decision: Decision, tried: Sequence[Tried], name: str) -> Figure | None:
+def step_figure(decision: Decision, tried: Sequence[TrialResult], name: str) -> Figure | None:
     """Return the picture of a decision, or None where none is known or its evidence is not there.
 
     Args:
@@ -35,7 +38,7 @@ def step_figure(decision: Decision, tried: Sequence[Tried], name: str) -> Figure
     return None if drawn is None else Figure(name=name, title=drawn[0], caption=drawn[1], chart=drawn[2])
 
 
-def members_of(decision: Decision, tried: Sequence[Tried]) -> list[Tried]:
+def members_of(decision: Decision, tried: Sequence[TrialResult]) -> list[TrialResult]:
     """Return the trials that a decision was made from."""
     keys = decision.evidence.get("members")
     if isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys):
@@ -44,26 +47,113 @@ def members_of(decision: Decision, tried: Sequence[Tried]) -> list[Tried]:
     return [each for each in tried if each.trial.stage == decision.name]
 
 
-def _initial_loss(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any] | None:
-    seen = decision.evidence
-    if seen.get("chance") is None or seen.get("loss") is None:
-        return None
-    bars = [{"what": "measured", "loss": seen["loss"]}, {"what": "chance", "loss": seen["chance"]}]
-    error = seen.get("standard_error") or 0.0
-    y = alt.Y("what:N", title=None, sort=["measured", "chance"])
-    ends = [{"what": "measured", "low": seen["loss"] - 2 * error, "high": seen["loss"] + 2 * error}]
-    color = alt.Color(
-        "what:N", legend=None, scale=alt.Scale(domain=["measured", "chance"], range=[COLORS[0], "#999999"])
+def batch_size_chart(decision: Mapping[str, Any]) -> Any:
+    """Return the pictures of the batch size, one above the other.
+
+    Above, the predicted seconds to the target loss against the batch size, with its interval and the suggestion; in the
+    middle, examples per second; below, the noise scale along the short run, with its interval, an open one drawn to the
+    top with an arrow, and the batch size of that run for comparison.
+
+    Args:
+        decision: of the batch size, as `Decision.to_dict()` gives it.
+
+    Raises:
+        ConfigError: it is not a decision of this step, or one without a choice.
+
+    >>> size = {"batch_size": 64, "step_seconds": [0.1], "examples_per_second": 640.0, "steps": [9.0, 8.0, 10.0],
+    ...     "seconds": [0.9, 0.8, 1.0]}
+    >>> noise = {"step": 10, "total": {"noise_scale": [300.0, 100.0, None]}}
+    >>> evidence = {"sizes": [size], "noise": [noise], "batch_size": 64, "target_loss": 1.0, "steps": 20}
+    >>> value = {"batch_size": 64, "noise_scale": 300.0, "noise_scale_interval": [100.0, None]}
+    >>> type(batch_size_chart({"value": value, "evidence": evidence})).__name__
+    'VConcatChart'
+    """
+    evidence, value = decision.get("evidence", {}), decision.get("value")
+    if not evidence.get("sizes") or value is None or "noise_scale" not in value:
+        raise ConfigError("a decision without a choice of batch size", "these pictures are those of surefoot noise",
+                          "give its decision")  # fmt: skip
+    sizes = sorted({size["batch_size"] for size in evidence["sizes"]})
+    scale = alt.Scale(type="log", base=2, domain=[sizes[0] / 1.3, sizes[-1] * 1.3], nice=False)
+    x = alt.X("batch:Q", title="batch size", scale=scale, axis=alt.Axis(values=sizes, format=",d"))
+    panels = [_seconds(evidence, value, x), _throughput(evidence, x), _noise_scale(evidence)]
+    return styled(alt.vconcat(*panels, spacing=28))
+
+
+def _seconds(evidence: Mapping[str, Any], value: Mapping[str, Any], x: alt.X) -> Any:
+    points = [
+        {"batch": size["batch_size"], "seconds": size["seconds"][0], "low": size["seconds"][1],
+         "high": size["seconds"][2], "steps": size["steps"][0]}
+        for size in evidence["sizes"]
+    ]  # fmt: skip
+    y = _log_y("seconds", "seconds", [point[end] for end in ("low", "high") for point in points])
+    base = chart_of(points).encode(x=x, y=y)
+    best = next(point for point in points if point["batch"] == value["batch_size"])
+    best = best | {"text": f"batch {best['batch']}, {best['seconds']:.3g} s"}
+    mark = chart_of([best]).encode(x=x, y=y)
+    layers = [
+        chart_of(points).mark_area(opacity=0.18, color=COLORS[0]).encode(
+            x=x, y=alt.Y("low:Q", title="seconds"), y2="high:Q"),
+        base.mark_line(strokeWidth=2, color=COLORS[0]),
+        base.mark_circle(size=45, color=COLORS[0], opacity=1).encode(
+            tooltip=["batch:Q", "seconds:Q", "low:Q", "high:Q", "steps:Q"]),
+        mark.mark_circle(size=110, color=COLORS[2], opacity=1),
+        mark.mark_text(align="center", dy=-16, fontSize=12, fontWeight="bold", color=COLORS[2]).encode(text="text:N"),
+    ]  # fmt: skip
+    title = panel_title(f"Predicted time to a training loss of {evidence['target_loss']:.3g}, with its interval")
+    return alt.layer(*layers, title=title).properties(width=WIDTH, height=230)
+
+
+def _throughput(evidence: Mapping[str, Any], x: alt.X) -> Any:
+    points = [{"batch": size["batch_size"], "rate": size["batch_size"] / seconds}
+              for size in evidence["sizes"] for seconds in size["step_seconds"]]  # fmt: skip
+    medians = [{"batch": size["batch_size"], "rate": size["examples_per_second"]} for size in evidence["sizes"]]
+    y = _log_y("rate", "examples per second", [point["rate"] for point in points])
+    dots = chart_of(points).mark_circle(size=30, opacity=0.6, color=COLORS[0])
+    layers = [
+        chart_of(medians).mark_line(strokeWidth=2, color=COLORS[0]).encode(x=x, y=y),
+        dots.encode(x=x, y=y, tooltip=["batch:Q", "rate:Q"]),
+    ]
+    title = panel_title("Throughput: a point for each timing")
+    return alt.layer(*layers, title=title).properties(width=WIDTH, height=170)
+
+
+def _noise_scale(evidence: Mapping[str, Any]) -> Any:
+    scales = [(noise["step"], *noise["total"]["noise_scale"]) for noise in evidence["noise"]]
+    finite = [end for _, *ends in scales for end in ends if end is not None and end > 0]
+    finite.append(float(evidence["batch_size"]))
+    top = OPEN_FACTOR * max(finite)
+    points = [
+        {"step": step, "scale": scale, "low": max(low if low is not None else top, min(finite)),
+         "high": top if high is None else high, "open": high is None}
+        for step, scale, low, high in scales
+    ]  # fmt: skip
+    x = alt.X("step:Q", title="step (updates)", scale=alt.Scale(domain=[0, evidence["steps"]], nice=False))
+    title = "noise scale (examples)"
+    y = _log_y("scale", title, [*finite, top])
+    arrows = chart_of([point for point in points if point["open"]]).mark_point(
+        shape="triangle-up", size=70, filled=True, color=COLORS[1], opacity=1
     )
-    chart = alt.layer(
-        alt.Chart(values(bars)).mark_bar().encode(
-            x=alt.X("loss:Q", title="loss"), y=y, color=color, tooltip=["what:N", "loss:Q"]),
-        alt.Chart(values(ends)).mark_rule(strokeWidth=3).encode(x="low:Q", x2="high:Q", y=y),
-    ).properties(width=WIDTH - 100, height=70)  # fmt: skip
-    return "Initial loss against chance", "The line is two standard errors to each side.", dressed(chart)
+    dots = chart_of([point for point in points if point["scale"] is not None])
+    layers = [
+        dashed([{"scale": evidence["batch_size"]}]).encode(y=y),
+        chart_of(points).mark_rule(strokeWidth=2, color=COLORS[0], opacity=0.6).encode(
+            x=x, y=alt.Y("low:Q", scale=y["scale"], title=title), y2="high:Q"),
+        arrows.encode(x=x, y=alt.Y("high:Q", scale=y["scale"], title=title)),
+        dots.mark_circle(size=60, color=COLORS[0], opacity=1).encode(
+            x=x, y=y, tooltip=["step:Q", "scale:Q", "low:Q", "high:Q"]),
+    ]  # fmt: skip
+    what = "Noise scale along the short run (arrow: open above; dashed: its batch size)"
+    return alt.layer(*layers, title=panel_title(what)).properties(width=WIDTH, height=200)
 
 
-def _overfit(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def _log_y(field: str, title: str, values: Sequence[float]) -> alt.Y:
+    """A logarithmic axis around these numbers."""
+    above = [value for value in values if value > 0 and math.isfinite(value)]
+    scale = alt.Scale(type="log", domain=[min(above) / 1.3, max(above) * 1.6], nice=False)
+    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=short_numbers(tickCount=4))
+
+
+def _overfit(decision: Decision, _: Sequence[TrialResult]) -> Drawn | None:
     points = [
         {"run": f"{i}: lr {run['lr']:.2g}" if run.get("lr") else str(i), "step": step, "loss": loss}
         for i, run in enumerate(decision.evidence["runs"])
@@ -72,30 +162,30 @@ def _overfit(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any] | N
     ]
     if not points:
         return None
-    chart = alt.Chart(values(points), width=WIDTH - 160, height=220).mark_line(point=True).encode(
+    chart = chart_of(points, width=WIDTH - 160, height=220).mark_line(point=True).encode(
         x=alt.X("step:Q", title="step (updates)"),
         y=alt.Y("loss:Q", title="loss on the sample", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
         color=alt.Color("run:N", title="run", scale=alt.Scale(range=list(COLORS))),
         tooltip=["run:N", "step:Q", "loss:Q"],
     )  # fmt: skip
-    return "A small sample, learned by heart", "A sound model brings this loss close to 0.", dressed(chart)
+    return "A small sample, learned by heart", "A sound model brings this loss close to 0.", styled(chart)
 
 
-def _rates(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any]:
+def _learning_rate(decision: Decision, _: Sequence[TrialResult]) -> Drawn:
     caption = "From too small to diverging: the bracket is where the loss drops, at constant rates, in short runs."
-    return "Loss against learning rate", caption, rates_chart(decision.to_dict())
+    return "Loss against learning rate", caption, lr_range_chart(decision.to_dict())
 
 
-def _batch(decision: Decision, _: Sequence[Tried]) -> tuple[str, str, Any]:
+def _batch_size(decision: Decision, _: Sequence[TrialResult]) -> Drawn:
     caption = "Predicted seconds to the same loss, examples per second, and the gradient noise scale."
-    return "Batch size against predicted time", caption, noise_chart(decision.to_dict())
+    return "Batch size against predicted time", caption, batch_size_chart(decision.to_dict())
 
 
-def _map(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def _map(decision: Decision, tried: Sequence[TrialResult]) -> Drawn | None:
     return map_chart(decision, members_of(decision, tried))
 
 
-def _schedules(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, Any] | None:
+def _schedules(decision: Decision, tried: Sequence[TrialResult]) -> Drawn | None:
     points = [
         {"schedule": each.trial.recipe.schedule.kind, "loss": each.val_loss, "seed": each.trial.seed}
         for each in members_of(decision, tried)
@@ -103,21 +193,20 @@ def _schedules(decision: Decision, tried: Sequence[Tried]) -> tuple[str, str, An
     ]
     if not points:
         return None
-    base = alt.Chart(values(points)).encode(
+    base = chart_of(points).encode(
         x=alt.X("loss:Q", title="validation loss", scale=alt.Scale(zero=False)), y=alt.Y("schedule:N", title=None)
     )
     chart = alt.layer(
         base.mark_circle(size=60, opacity=0.6, color=COLORS[0]).encode(tooltip=["schedule:N", "loss:Q", "seed:N"]),
         base.mark_tick(color=GREY, thickness=3, size=22).encode(x="mean(loss):Q"),
     ).properties(width=WIDTH - 120, height=alt.Step(34))
-    return "Schedules side by side", "A point for each training, a bar at their mean.", dressed(chart)
+    return "Schedules side by side", "A point for each training, a bar at their mean.", styled(chart)
 
 
 _DRAWN: Mapping[str, Draw] = {
-    "initial-loss": _initial_loss,
     "overfit-sample": _overfit,
-    "learning-rate": _rates,
-    "batch-size": _batch,
+    "learning-rate": _learning_rate,
+    "batch-size": _batch_size,
     "coarse-grid": _map,
     "refine": _map,
     "schedule": _schedules,

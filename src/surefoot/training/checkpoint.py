@@ -3,8 +3,8 @@
 A checkpoint is a folder `step-00000180` that holds
 
     model.safetensors   weights and buffers
-    state.safetensors   velocity and moving average
-    state.json          all other fields of the state, and what it was computed on
+    state.safetensors   velocity and moving average, and the tensors of extra state
+    state.json          all other fields of the state, extra state, and what it was computed on
     MANIFEST.json       size and SHA-256 of the three
 
 It is written under a temporary name, every file flushed to the disk, the manifest last, and then renamed. Only
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, flush_folder
-from surefoot.training.state import State, Tally, trainable
+from surefoot.training.state import State, Tally, named_tensors, packed_extra_state, restore_extra_state, trainable
 from surefoot.training.task import Task
 
 SCHEMA = 1
@@ -50,10 +50,12 @@ def save(run_folder: Path, task: Task, state: State) -> Path:
         return final
     temporary = parent / f".{final.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
     temporary.mkdir()
+    extra, tensors = packed_extra_state(state.model)
+    scalars = _scalars(task, state) | ({"extra_state": extra} if extra else {})
     files = {
-        _MODEL: tensor_bytes(state.model.state_dict()),
-        _TENSORS: tensor_bytes(tensors_beside_model(state)),
-        _STATE: json.dumps(_scalars(task, state), indent=2).encode(),
+        _MODEL: tensor_bytes(named_tensors(state.model)),
+        _TENSORS: tensor_bytes(tensors_beside_model(state) | tensors),
+        _STATE: json.dumps(scalars, indent=2).encode(),
     }
     manifest = {name: {"bytes": len(content), "sha256": _sha256(content)} for name, content in files.items()}
     files[_MANIFEST] = json.dumps(manifest, indent=2).encode()
@@ -137,14 +139,14 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> No
     Raises:
         CheckpointError: names or shapes differ.
     """
-    _fill(model.state_dict(), tensors, where)
+    _fill(named_tensors(model), tensors, where)
 
 
-def _fill(own: dict[str, Tensor], tensors: dict[str, Tensor], where: str) -> None:
+def _fill(there: dict[str, Tensor], tensors: dict[str, Tensor], where: str) -> None:
     def kind(tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
         return tensor.dtype, tensor.shape
 
-    wrong = sorted(set(own) ^ set(tensors)) or sorted(n for n in own if kind(own[n]) != kind(tensors[n]))
+    wrong = sorted(set(there) ^ set(tensors)) or sorted(n for n in there if kind(there[n]) != kind(tensors[n]))
     if wrong:
         raise CheckpointError(
             f"{where} does not fit the model at {', '.join(wrong[:3])}{' and others' if len(wrong) > 3 else ''}",
@@ -152,7 +154,7 @@ def _fill(own: dict[str, Tensor], tensors: dict[str, Tensor], where: str) -> Non
             "use the model that the run was trained with",
         )
     with torch.no_grad():
-        for name, value in own.items():
+        for name, value in there.items():
             value.copy_(tensors[name])
 
 
@@ -190,7 +192,7 @@ def tensors_beside_model(state: State) -> dict[str, Tensor]:
 
 def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
     """Return the buffers that a model leaves out of its state_dict: a run may change them nonetheless."""
-    saved = model.state_dict()
+    saved = named_tensors(model)
     return {f"buffer/{name}": value for name, value in model.named_buffers() if name not in saved}
 
 
@@ -229,7 +231,10 @@ def restore(
     if scalars["has_velocity"]:
         state.velocity = [torch.empty_like(parameter.data) for parameter in trainable(model).values()]
     if scalars["has_average"]:
-        state.average = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+        state.average = {
+            name: value.clone() for name, value in named_tensors(model).items() if value.is_floating_point()
+        }
+    restore_extra_state(model, scalars.get("extra_state", {}), others)
     _fill(tensors_beside_model(state), others, where)
 
 
@@ -247,7 +252,6 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
             "move it back to its own run",
         )
     model = task.fresh_model()
-    model.train()
     state = State(0, model, None, None, Tally(), [], 0.0, None)
     restore(state, scalars, read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS), str(folder))
     return state

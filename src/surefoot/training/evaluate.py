@@ -1,10 +1,12 @@
-"""Loss and accuracy of weights on a part of the data, in evaluation mode, with nothing changed by it."""
+"""Loss, accuracy and scores of weights on a part of the data, in evaluation mode, with nothing changed by it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,10 +15,18 @@ from torch.func import functional_call
 
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
+from surefoot.errors import DataError
+from surefoot.record import store
+from surefoot.record.scores import SCORES, scored_classes, scored_numbers
+from surefoot.training.state import named_tensors
 from surefoot.training.task import Task
 
 _BATCH_EXAMPLES = 1000
 """Examples evaluated at once. Larger was not faster on a CPU, and this bounds memory. Chosen by hand."""
+_MOST_VALUES = 50_000_000
+"""Most outputs N x C that are kept to be scored, 0.2 GB; a larger part has no scores. Chosen by hand."""
+_LARGEST_PICTURE = 96
+"""Pixels on the longer side of a kept picture; larger ones are reduced. Chosen by hand."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +57,13 @@ def outputs_of(
 
     Between two batches the model is in its own mode, and gradients are on or off as the caller has them.
     """
+    used = {name: weights[name] for name in named_tensors(model)}
     for first in range(0, len(part.y), _BATCH_EXAMPLES):
         rows = np.arange(first, min(first + _BATCH_EXAMPLES, len(part.y)))
         x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
         with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
             # Tied weights come under both of their names, with one value.
-            outputs = functional_call(model, dict(weights), (x,), tie_weights=False).float()
+            outputs = functional_call(model, used, (x,), tie_weights=False).float()
         yield outputs, y
 
 
@@ -82,3 +93,51 @@ def evaluate_part(
         if keep is not None:
             keep.append((outputs.cpu(), targets.cpu()))
     return Evaluation(loss / examples, correct / examples if task.classifies else None, examples)
+
+
+def may_be_scored(task: Task) -> bool:
+    """Return whether the outputs on the test part fit into memory a few times over."""
+    test = task.data.test
+    return test is not None and len(test) * task.data.outputs <= _MOST_VALUES
+
+
+def write_scored(folder: Path, task: Task, part: Part, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Write `scores.json`, see `record.scores`. Outputs that are not finite have none, and nothing is written.
+
+    Args:
+        folder: of the run.
+        task: that was learned.
+        part: that the outputs are of, in its order.
+        pairs: outputs and targets of its batches.
+    """
+    outputs = torch.cat([each for each, _ in pairs]).numpy()
+    targets = torch.cat([each for _, each in pairs]).numpy()
+    of, classes = f"{task.data.name}, test part", task.data.classes
+    try:
+        if task.classifies and classes is not None and outputs.shape == (len(targets), len(classes)):
+            images = task.data.kind == "images"
+            seen = scored_classes(
+                outputs, targets, classes, of=of, name_of=part.name_of,
+                picture=lambda i: _png(part.x[i]) if images else None,
+            )  # fmt: skip
+        elif not task.classifies and outputs.size == targets.size:
+            seen = scored_numbers(outputs, targets, of=of)
+        else:
+            return  # a loss of the user's own, whose outputs mean what we cannot know
+    except DataError:
+        return  # not finite: the result says that the run diverged
+    store.write_json(folder / SCORES, seen)
+
+
+def _png(x: Tensor) -> bytes | None:
+    """Return an image [C, H, W] of uint8, C 1 or 3, as PNG."""
+    from PIL import Image
+
+    if x.dtype != torch.uint8 or x.dim() != 3 or len(x) not in (1, 3):
+        return None
+    pixels = x.cpu().numpy()
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())
+    image.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -16,13 +16,13 @@ import torch
 
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
+from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
-from surefoot.sgd.plan import Plan, plateau_factor
 from surefoot.training.evaluate import evaluate_part
-from surefoot.training.state import State, Tally
+from surefoot.training.state import State, Tally, named_tensors
 from surefoot.training.step import Seen, step
-from surefoot.training.task import Task
+from surefoot.training.task import Task, check_label_smoothing
 
 _LOSSES_PER_ROW = 100
 """Mini-batch losses kept in a row: enough for a scatter of the raw loss, under 2 kB. Chosen by hand."""
@@ -33,13 +33,15 @@ def start(task: Task, plan: Plan) -> State:
 
     Raises:
         ConfigError: the plan's schedule reads a validation loss and the data has no validation part; the model cannot
-            train on a single example, and the plan has pieces of a batch that are one.
+            train on a single example, and the plan has pieces of a batch that are one; the plan smooths labels, and
+            the loss is not the built-in cross-entropy.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
     >>> start(digits, surefoot.plan(surefoot.Recipe(epochs=1), digits.data.examples)).step
     0
     """
+    check_label_smoothing(task, plan.recipe.label_smoothing)
     if plan.recipe.schedule.kind == "plateau" and task.data.validation is None:
         raise ConfigError(
             "schedule plateau without validation data",
@@ -49,12 +51,12 @@ def start(task: Task, plan: Plan) -> State:
     if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
         _try_one_example(task, plan)
     model = task.fresh_model()
-    model.train()
     state = State(
         step=0, model=model, velocity=None, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None
     )
     if plan.recipe.ema_decay is not None:
-        state.average = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+        averaged = {name: value for name, value in named_tensors(model).items() if value.is_floating_point()}
+        state.average = {name: value.clone() for name, value in averaged.items()}
     return state
 
 
@@ -194,7 +196,7 @@ def rate(plan: Plan, state: State) -> float:
 def _try_one_example(task: Task, plan: Plan) -> None:
     """Raise ConfigError where a copy of the model cannot train on one example alone, as batch norm often cannot."""
     x, _ = fetch(task.data, task.data.train, np.arange(1), augment=None, seed=task.seed, epoch=0)
-    model = task.fresh_model().train()
+    model = task.fresh_model()
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.autocast():
             model(x)

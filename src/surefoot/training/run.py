@@ -13,15 +13,14 @@ import torch
 from torch import nn
 
 from surefoot.config import Config
+from surefoot.optim.plan import Plan
 from surefoot.record import store
-from surefoot.record.heartbeat import Heartbeat, Pulse
-from surefoot.record.run import Outcome, Record, Row
+from surefoot.record.progress import Progress, ProgressFile
+from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
-from surefoot.sgd.plan import Plan
 from surefoot.training import checkpoint
-from surefoot.training.evaluate import Evaluation, evaluate_part
+from surefoot.training.evaluate import Evaluation, evaluate_part, may_be_scored, write_scored
 from surefoot.training.loop import advance, start
-from surefoot.training.scored import may_be_scored, write_scored
 from surefoot.training.state import State
 from surefoot.training.task import Task
 from surefoot.training.weights import save_weights
@@ -55,7 +54,7 @@ class Run:
     _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _saved_at: float = field(default_factory=time.monotonic)
     _step_seconds: float = 0.0
-    _pulse: Pulse | None = None
+    _progress: ProgressFile | None = None
 
     @property
     def done(self) -> bool:
@@ -76,19 +75,19 @@ class Run:
         taken = self.state.step - before
         self._step_seconds = (time.perf_counter() - began) / taken if taken else self._step_seconds
         self.rows += rows
-        store.append_rows(self.folder, rows)
-        self._pulse = self._pulse or Pulse(self.folder)
-        if self._pulse.due:
-            self._pulse.beat(self.now)
+        append_rows(self.folder, rows)
+        self._progress = self._progress or ProgressFile(self.folder)
+        if self._progress.due:
+            self._progress.write(self.now)
         if not self.done and time.monotonic() - self._saved_at >= self.config.checkpoint_seconds:
             self.save()
         return rows
 
     @property
-    def now(self) -> Heartbeat:
+    def now(self) -> Progress:
         """How far the run is."""
         done, planned, seconds = self.state.step, self.plan.steps, self.state.seconds
-        return Heartbeat(
+        return Progress(
             phase="training", steps_done=done, steps_planned=planned, seconds=seconds,
             examples_per_second=self.plan.batch_size / self._step_seconds if self._step_seconds else None,
             seconds_left=seconds / done * (planned - done) if done else None,
@@ -100,7 +99,7 @@ class Run:
         diverged = self.state.outcome is not None and self.state.outcome.kind == "diverged"
         if diverged or not self.state.is_finite(self.task.template):
             return None
-        store.flush_rows(self.folder)
+        flush_rows(self.folder)
         return checkpoint.save(self.folder, self.task, self.state)
 
     def finish(self) -> Result:
@@ -122,7 +121,7 @@ class Run:
         save_weights(self.folder, self.config, self.task, kept)
         summary = _summary(self, outcome, kept, judged)
         store.write_json(self.folder / store.RESULT, summary)
-        Pulse(self.folder).stop()
+        ProgressFile(self.folder).remove()
         model = kept.model
         checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")
         record = Record(rows=tuple(self.rows), outcome=outcome)

@@ -1,13 +1,105 @@
-"""Where a run is: everything that is needed to go on, and nothing else."""
+"""Where a run is: everything that is needed to go on, and nothing else; extra state of a model among it."""
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from surefoot.errors import ConfigError
 from surefoot.record.run import Outcome
+
+_NAME = "_extra_state"
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's `state_dict` without extra state: parameters and the buffers that are saved, by name.
+
+    >>> list(named_tensors(nn.Linear(2, 1)))
+    ['weight', 'bias']
+    """
+    return {name: value for name, value in model.state_dict().items() if not _is_extra(name)}
+
+
+def has_extra_state(model: nn.Module) -> bool:
+    """Return whether some module of the model has extra state."""
+    return any(type(module).get_extra_state is not nn.Module.get_extra_state for module in model.modules())
+
+
+def packed_extra_state(model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a model's extra state as JSON values by name, and the tensors in it, to which those refer by name.
+
+    Both are empty where no module has any.
+
+    Raises:
+        ConfigError: it holds something that is neither a JSON value nor a tensor, or cannot be set again.
+    """
+    tensors: dict[str, Tensor] = {}
+    found = {name: value for name, value in model.state_dict().items() if _is_extra(name)}
+    for name in found:
+        module = _module(model, name)
+        if type(module).set_extra_state is nn.Module.set_extra_state:
+            raise ConfigError(
+                f"{type(module).__name__} has get_extra_state and no set_extra_state",
+                "what is saved with a run must be set again when it goes on",
+                "add set_extra_state(state) to it",
+            )
+    return {name: _packed(value, f"extra/{name}", tensors) for name, value in found.items()}, tensors
+
+
+def restore_extra_state(model: nn.Module, packed: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Give a model the extra state that `packed_extra_state` made plain, and take its tensors out of `tensors`.
+
+    Tensors go where they were: to the CPU, or to the model's device.
+    """
+    device = next((value.device for value in model.parameters()), torch.device("cpu"))
+    for name, value in packed.items():
+        _module(model, name).set_extra_state(_unpacked(value, tensors, device))
+
+
+def _is_extra(name: str) -> bool:
+    return name.rpartition(".")[2] == _NAME
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    return model.get_submodule(name.rpartition(".")[0])
+
+
+def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return JSON values in which a dict is {"dict": ...}, so that a tensor can be {"tensor": its name}."""
+    if isinstance(value, Tensor) and value.layout is torch.strided:
+        tensors[name] = value.detach()
+        return {"tensor": name, "cpu": value.device.type == "cpu"}
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {"dict": {key: _packed(item, f"{name}/{key}", tensors) for key, item in value.items()}}
+    if type(value) is list:
+        return [_packed(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]
+    if type(value) is float and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise ConfigError(
+        f"{name.removeprefix('extra/')} of the model is of type {type(value).__name__}",
+        "extra state is saved where it is numbers, text, lists, dicts with text keys and tensors; pickles are not",
+        "return such values from get_extra_state, or register a buffer in its place",
+    )
+
+
+def _unpacked(value: Any, tensors: dict[str, Tensor], device: torch.device) -> Any:
+    if isinstance(value, list):
+        return [_unpacked(item, tensors, device) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "dict" in value:
+        return {key: _unpacked(item, tensors, device) for key, item in value["dict"].items()}
+    if "float" in value:
+        return float(value["float"])
+    return tensors.pop(value["tensor"]).to("cpu" if value["cpu"] else device)
 
 
 @dataclass
@@ -62,14 +154,14 @@ class State:
 
         A buffer may hold an infinity on purpose, as attention masks do.
         """
-        start = template.state_dict()
-        moved = [value for name, value in self.model.state_dict().items() if bool(start[name].isfinite().all())]
+        start = named_tensors(template)
+        moved = [value for name, value in named_tensors(self.model).items() if bool(start[name].isfinite().all())]
         return all(bool(value.isfinite().all()) for value in [*moved, *(self.velocity or [])])
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """The weights and buffers that validation and prediction use: the average where one is kept."""
-        return {**self.model.state_dict(), **(self.average or {})}
+        return {**named_tensors(self.model), **(self.average or {})}
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -1,4 +1,4 @@
-"""One update: the gradient of a batch, and what the rule of `sgd.update` makes of it."""
+"""One update: the gradient of a batch, and what the rule of `optim.update` makes of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from surefoot.data.batches import batch_indices, fetch
-from surefoot.sgd.plan import Plan
-from surefoot.sgd.update import clip_, decays, global_norm, sgd_
+from surefoot.optim.plan import Plan
+from surefoot.optim.update import clip_, decays, global_norm, sgd_
 from surefoot.training.state import State, trainable
 from surefoot.training.task import Task
 

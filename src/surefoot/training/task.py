@@ -1,11 +1,14 @@
-"""A task is what is to be learned: data, model and loss, with augmentation, seed and machine."""
+"""A task is what is to be learned and where: data, model and loss, with augmentation, seed and machine."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +20,114 @@ from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
 from surefoot.seeds import torch_stream
-from surefoot.training.machine import Machine, machine
+from surefoot.training.state import packed_extra_state
+
+_LEAST_SIDE_FOR_BF16 = 24
+"""Images smaller than this stay in fp32 under `auto`: their convolutions are too short for bf16 to pay. Chosen
+by hand."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The resolved place of a run; `auto` has been decided.
+
+    Attributes:
+        device: where tensors live.
+        precision: "bf16" computes forward and backward under autocast with fp32 weights; "fp32" does not.
+        threads: CPU threads, as PyTorch counts them.
+    """
+
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
+    threads: int
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Set threads and reproducible kernels for the block, and put PyTorch's switches back afterwards."""
+        with ExitStack() as stack:
+            former = torch.get_num_threads()
+            if former != self.threads:
+                torch.set_num_threads(self.threads)
+                stack.callback(torch.set_num_threads, former)
+            if self.device.type == "cuda":
+                stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
+            yield
+
+    def autocast(self) -> torch.autocast:
+        """Return the autocast context of a forward pass."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def place_model(self, model: nn.Module) -> nn.Module:
+        """Return the model on the device, its convolutions in channels_last, which is faster on CPU and GPU."""
+        model = model.to(self.device)
+        if not _has_convolution(model) or not takes_channels_last(model):
+            return model
+        return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # torch's stub lacks it
+
+    def place(self, x: Tensor) -> Tensor:
+        """Return a tensor on the device."""
+        return x.to(self.device, non_blocking=True)
+
+
+def machine(
+    device: str, precision: str, threads: int | None, model: nn.Module, input_shape: tuple[int, ...]
+) -> Machine:
+    """Resolve `auto` for a model and its input.
+
+    Precision `auto` is bf16 where the processor computes it natively (AVX512-BF16 or AMX on a CPU, compute
+    capability 8.0 or later on CUDA) and the model convolves images of 24 pixels or more, else fp32. It is a
+    rule and not a timing, so that the same machine always answers the same.
+
+    Raises:
+        ConfigError: the device is unknown or absent, or precision or threads are not what `Config` takes.
+    """
+    place = _device(device)
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"precision = {precision!r}", "a precision is auto, fp32 or bf16", "leave precision out")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads = {threads}", "threads must be at least 1", "leave threads out to use all cores")
+    if precision == "auto":
+        large = len(input_shape) == 3 and min(input_shape[1:]) >= _LEAST_SIDE_FOR_BF16
+        precision = "bf16" if large and _has_convolution(model) and native_bf16(place) else "fp32"
+    return Machine(place, "bf16" if precision == "bf16" else "fp32", threads or torch.get_num_threads())
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Return whether the device computes bf16 faster than fp32 by its own instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"device = {name!r}", "a device is auto, cpu, cuda or cuda:N", "leave device out to choose by itself"
+        )
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= present:
+        raise ConfigError(f"device = {name!r}", f"this machine has {present} CUDA devices", "use device cpu or auto")
+    return device
+
+
+def takes_channels_last(model: nn.Module) -> bool:
+    """Return whether a model can be given batches in channels_last.
+
+    The backward pass of group norm in torch 2.13 ends the process where such an input needs no gradient.
+    """
+    return not any(isinstance(module, nn.GroupNorm) for module in model.modules())
+
+
+def _has_convolution(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
 
 _INITIAL_EXAMPLES = 1000
 """Training examples shown to a model that initialises itself from data. Chosen by hand."""
@@ -38,6 +148,7 @@ class Task:
         seed: of the order of examples, augmentation and dropout.
         machine: where it runs.
         model: what the template was built from, a module excepted: see `reseeded`.
+        reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
     """
 
     data: DataSet
@@ -47,6 +158,7 @@ class Task:
     seed: int
     machine: Machine
     model: str | Factory | None = None
+    reshapes: bool = False
 
     @property
     def classifies(self) -> bool:
@@ -54,8 +166,8 @@ class Task:
         return self.data.classes is not None
 
     def fresh_model(self) -> nn.Module:
-        """Return a new copy of the initialised model."""
-        return copy.deepcopy(self.template)
+        """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
+        return training_modes_(copy.deepcopy(self.template))
 
     def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean loss of a batch in fp32, as a scalar tensor.
@@ -63,11 +175,12 @@ class Task:
         Args:
             outputs: logits [B, C], or values [B] or [B, D].
             targets: classes [B], or values of the outputs' shape.
-            label_smoothing: of the built-in cross-entropy (Szegedy et al. 2016, section 7); a user's loss has none.
+            label_smoothing: of the built-in cross-entropy (Szegedy et al. 2016, section 7); other losses have none, see
+                `check_label_smoothing`.
         """
         outputs = outputs.float()
         if self.loss is not None:
-            return self.loss(outputs, targets).mean()
+            return self.loss(outputs.reshape(targets.shape) if self.reshapes else outputs, targets).mean()
         if self.classifies:
             return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
         return F.mse_loss(outputs.reshape(targets.shape), targets)
@@ -104,23 +217,52 @@ def task(
     True
     """
     template = build(model, data.input_shape, data.outputs, seed)
+    packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
     where = machine(device, precision, threads, template, data.input_shape)
-    moves = augment if isinstance(augment, Augment) else parse([augment] if callable(augment) else augment)
-    moves.check(data.kind, data.input_shape)
+    moves = _augmentation(augment, data)
     placed = dataclasses.replace(
         data,
+        channels_last=data.channels_last and takes_channels_last(template),
         **{
             name: dataclasses.replace(part, x=where.place(part.x), y=where.place(part.y))
             for name in ("train", "validation", "test")
             if (part := getattr(data, name)) is not None
         },
     )
-    own = None if isinstance(model, nn.Module) else model
-    built = Task(placed, where.place_model(template), loss, moves if moves.operations else None, seed, where, own)
+    origin = None if isinstance(model, nn.Module) else model
+    built = Task(placed, where.place_model(template), loss, moves, seed, where, origin)
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
-    _try_one_batch(built)
-    return built
+    return _tried(built)
+
+
+def training_modes_(model: nn.Module) -> nn.Module:
+    """Put a model into the modes in which it trains, in place, and return it.
+
+    One that is in training mode stays as it is: a module in it that is in evaluation mode was put there on purpose, as
+    the batch norm of a body that is not trained. One that is in evaluation mode as a whole was saved or used last, and
+    trains, but for the modules whose parameters are all frozen.
+
+    >>> model = nn.Sequential(nn.BatchNorm1d(2).requires_grad_(False), nn.Linear(2, 1)).eval()
+    >>> [module.training for module in training_modes_(model)]
+    [False, True]
+    """
+    if not model.training:
+        parameters = list(model.parameters())
+        if not parameters or any(parameter.requires_grad for parameter in parameters):
+            model.training = True
+            for module in model.children():
+                training_modes_(module)
+    return model
+
+
+def _augmentation(augment: Any, data: DataSet) -> Augment | None:
+    if not callable(augment) and not augment:
+        return None
+    names: Any = [augment] if callable(augment) else augment
+    moves = augment if isinstance(augment, Augment) else parse(names)
+    moves.check(data.kind, data.input_shape)
+    return moves if moves.operations else None
 
 
 def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
@@ -162,8 +304,27 @@ def _initialize_from_data(task: Task) -> None:
         initialize(x)
 
 
-def _try_one_batch(task: Task) -> None:
-    """Raise ConfigError where a batch of two does not go through a copy of the model and the loss."""
+def check_label_smoothing(task: Task, label_smoothing: float) -> None:
+    """Raise ConfigError where a task's loss is not the cross-entropy that would be smoothed."""
+    if label_smoothing and (task.loss is not None or not task.classifies):
+        name = "the squared error" if task.loss is None else f"loss = {_name(task.loss)}"
+        raise ConfigError(
+            f"label_smoothing = {label_smoothing:g} with {name}",
+            "label smoothing belongs to the built-in cross-entropy, and would be without effect",
+            "leave label_smoothing out, and smooth inside your loss: torch.nn.CrossEntropyLoss has label_smoothing",
+        )
+
+
+def _name(loss: Loss) -> str:
+    return getattr(loss, "__name__", type(loss).__name__)
+
+
+def _tried(task: Task) -> Task:
+    """Return the task, its loss told whether it needs outputs in the targets' shape.
+
+    Raises:
+        ConfigError: a batch of two does not go through a copy of the model and the loss.
+    """
     part = task.data.train
     rows = torch.arange(min(2, len(part.y))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
@@ -181,8 +342,11 @@ def _try_one_batch(task: Task) -> None:
                 "choose a model for this input, or change the input's shape",
             ) from error
         _check_outputs(task, outputs, y)
+        task = dataclasses.replace(task, reshapes=_must_reshape(task, outputs, y))
         try:
-            loss = task.mean_loss(outputs, y)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "Using a (target|input) size")  # torch's losses, where they broadcast
+                loss = task.mean_loss(outputs, y)
         except Exception as error:
             raise ConfigError(
                 f"the loss cannot take outputs {tuple(outputs.shape)} and targets {tuple(y.shape)}: {error}",
@@ -199,6 +363,41 @@ def _try_one_batch(task: Task) -> None:
             "at least one parameter with requires_grad must lead to the loss",
             "unfreeze a part of the model, and compute the loss with torch's own functions",
         )
+    return task
+
+
+def _must_reshape(task: Task, outputs: Tensor, y: Tensor) -> bool:
+    """Return whether a user's loss is for outputs of the targets' shape, and these have another with as many numbers.
+
+    [B, 1] against [B] broadcasts to [B, B] in most losses, so that each output is compared with every target. A loss
+    that brings shapes together by itself mixes no examples, and gets outputs as they are.
+    """
+    if task.loss is None or task.classifies or outputs.shape == y.shape or outputs.numel() != y.numel():
+        return False
+    mixes, mixes_reshaped = (_mixes(task, shape) for shape in (outputs.shape, y.shape))
+    return mixes is not False and mixes_reshaped is not None
+
+
+def _mixes(task: Task, shape: Sequence[int]) -> bool | None:
+    """Return whether a user's loss of one example's outputs depends on the target of another; None if it fails.
+
+    The outputs of a batch of that shape are all half-way between the least and the largest target. The gradient of the
+    first must not change where the targets of the others go from the least to the largest.
+    """
+    assert task.loss is not None
+    low, high = task.data.train.y.amin(0), task.data.train.y.amax(0)
+    middle = ((low + high) / 2).expand(shape[0], *low.shape)
+    found: list[Tensor] = []
+    for others in (low, high):
+        outputs = middle.reshape(shape).clone().requires_grad_()
+        targets = torch.cat([middle[:1], others.expand(shape[0] - 1, *low.shape)])
+        try:
+            with warnings.catch_warnings(), torch.enable_grad():
+                warnings.simplefilter("ignore")
+                found.append(torch.autograd.grad(task.loss(outputs, targets).mean(), outputs)[0][0])
+        except Exception:  # the loss may be anyone's, and raise anything
+            return None
+    return not torch.allclose(found[0], found[1], equal_nan=True)
 
 
 def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:

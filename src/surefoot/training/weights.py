@@ -16,7 +16,7 @@ from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import build
 from surefoot.record import store
 from surefoot.training.checkpoint import load_weights, read_tensors, tensor_bytes
-from surefoot.training.state import State
+from surefoot.training.state import State, packed_extra_state, restore_extra_state
 from surefoot.training.task import Task
 
 
@@ -44,7 +44,8 @@ class Trained:
 
 def save_weights(folder: Path, config: Config, task: Task, state: State) -> None:
     """Write `model.safetensors` and then `model.json`, which holds its hash."""
-    content = tensor_bytes(state.weights)
+    extra, tensors = packed_extra_state(state.model)
+    content = tensor_bytes(state.weights | tensors)
     store.write_bytes(folder / store.WEIGHTS, content)
     data = task.data
     store.write_json(
@@ -59,6 +60,7 @@ def save_weights(folder: Path, config: Config, task: Task, state: State) -> None
             "mean": data.mean.tolist(),
             "std": data.std.tolist(),
             "sha256": hashlib.sha256(content).hexdigest(),
+            **({"extra_state": extra} if extra else {}),
         },
     )
 
@@ -104,7 +106,9 @@ def load_trained(folder: Path, model: nn.Module | None = None) -> Trained:
             "its model must be buildable from here",
             "run from the folder that holds its module, or load it in Python with load_trained(folder, model)",
         ) from None
-    load_weights(built, read_tensors(folder / store.WEIGHTS, sha256), str(folder / store.WEIGHTS))
+    tensors = read_tensors(folder / store.WEIGHTS, sha256)
+    restore_extra_state(built, information.get("extra_state", {}), tensors)
+    load_weights(built, tensors, str(folder / store.WEIGHTS))
     return Trained(built.eval(), shape, tuple(classes) if classes else None, kind, mean, std, information)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from surefoot.sgd.update import reference_step
+from surefoot.optim.update import reference_step
 from surefoot.training.population.member import Member
 from surefoot.training.population.stack import Found, Stack, norms_of, wide
 

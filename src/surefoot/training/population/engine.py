@@ -15,7 +15,7 @@ from surefoot.training.population.spread import advance_spread, with_one_thread
 from surefoot.training.population.stack import advance_stack
 from surefoot.training.population.strategy import FIGURES, LOOP, Figures, Way, Work, forks_pay, strategy
 from surefoot.training.population.workload import refusal, work_of
-from surefoot.training.state import State
+from surefoot.training.state import State, has_extra_state
 
 LEAST_STEPS = 100
 """Steps of single members below which nothing is counted: the counting takes as long as three or four."""
@@ -143,7 +143,7 @@ def _here(choice: _Choice, members: Sequence[Member], states: Sequence[State], u
             if state.outcome is None and state.step < until_step:
                 going.setdefault(state.step, []).append(i)
         for alike in going.values():
-            if choice.way.form == "loop":
+            if choice.way.form == "loop" or has_extra_state(some[0].task.template):
                 found = [advance(some[i].task, some[i].plan, theirs[i], until_step)[1] for i in alike]
             else:
                 compute = choice.compiled[shape(some)] if choice.way.form == "compiled" else None

@@ -75,7 +75,8 @@ def _batch_norm(members: int, in_dims: Any, x: Tensor, *args: Any) -> Any:
 
 def _group_norm(members: int, in_dims: Any, x: Tensor, groups: int, weight: Any, bias: Any, epsilon: float) -> Any:
     weight, bias = _joined(weight, in_dims[2], members), _joined(bias, in_dims[3], members)
-    x = _side_by_side(x, in_dims[0], members)
+    # In channels_last torch 2.13 ends the process in the backward pass where x itself needs no gradient.
+    x = _side_by_side(x, in_dims[0], members).contiguous()
     return _apart(F.group_norm(x, members * groups, weight, bias, epsilon), members)
 
 

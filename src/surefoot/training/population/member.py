@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from surefoot.data.batches import fetch
-from surefoot.sgd.plan import Plan
+from surefoot.optim.plan import Plan
+from surefoot.training.state import has_extra_state, named_tensors
 from surefoot.training.task import Task
 
 _drawing: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -37,14 +38,15 @@ def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
 
     Alike are: data, model, loss, augmentation and machine; batch size, length and rows; the form of the rule. Free for
     each member are lr, momentum, dampening, weight decay, schedule, label smoothing, clipping, and the seed, unless the
-    model draws random numbers: these come from one generator for each seed.
+    model draws random numbers: these come from one generator for each seed. A model with extra state shares its steps
+    with no other: the state is one module's.
     """
     found: dict[Hashable, list[int]] = {}
     for i, member in enumerate(members):
         task, plan, recipe = member.task, member.plan, member.plan.recipe
         kind = (
             id(task.data.train.x), id(task.data.train.y), id(task.loss), id(task.augment), task.machine,
-            _structure(task), task.seed if _draws(task) else None,
+            _structure(task), task.seed if _draws(task) else None, i if has_extra_state(task.template) else None,
             plan.examples, plan.steps, plan.row_steps, plan.batch_size,
             recipe.micro_batch_size, recipe.momentum_form, recipe.weight_decay_form, recipe.decay_on,
             recipe.ema_decay is None, recipe.schedule.kind == "plateau",
@@ -56,7 +58,7 @@ def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
 def _structure(task: Task) -> Hashable:
     """What two models must share to be stacked: what they were built from, and every tensor's name, shape and need."""
     origin = task.model if isinstance(task.model, str) else id(task.template if task.model is None else task.model)
-    tensors = tuple((name, tuple(value.shape)) for name, value in task.template.state_dict().items())
+    tensors = tuple((name, tuple(value.shape)) for name, value in named_tensors(task.template).items())
     return origin, tensors, tuple(parameter.requires_grad for parameter in task.template.parameters())
 
 
@@ -65,7 +67,7 @@ def _draws(task: Task) -> bool:
     if task.template not in _drawing:
         rows = torch.arange(min(2, task.data.examples)).numpy()
         x, _ = fetch(task.data, task.data.train, rows, seed=task.seed)
-        model = task.fresh_model().train()
+        model = task.fresh_model()
         cards = [task.machine.device] if task.machine.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cards), torch.no_grad():
             before = _generators(cards)

@@ -26,15 +26,16 @@ from torch import Tensor
 from surefoot.record.run import Row
 from surefoot.training.checkpoint import restore, scalars_of, tensor_bytes, tensors_beside_model
 from surefoot.training.population.member import Member
-from surefoot.training.state import State
+from surefoot.training.state import State, has_extra_state
 
 Advance = Callable[[Sequence[Member], Sequence[State], int], list[list[Row]]]
 """(members, states, until_step) -> the new rows; changes the states."""
 
 
 def possible(member: Member) -> bool:
-    """Return whether members like this one can be computed in forks: CUDA cannot."""
-    return member.task.machine.device.type == "cpu" and hasattr(os, "fork")
+    """Return whether members like this one can be computed in forks: CUDA cannot, nor can extra state come back."""
+    plain = not has_extra_state(member.task.template)
+    return plain and member.task.machine.device.type == "cpu" and hasattr(os, "fork")
 
 
 def advance_spread(

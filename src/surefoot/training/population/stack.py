@@ -16,9 +16,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from surefoot.data.batches import batch_indices, epoch_order, fetch
+from surefoot.optim.stacked import Hyperparameters, hyperparameters, stacked_
+from surefoot.optim.update import decays
 from surefoot.record.run import Row
-from surefoot.sgd.stacked import Hyperparameters, hyperparameters, stacked_
-from surefoot.sgd.update import decays
 from surefoot.training.loop import advance_alike
 from surefoot.training.population.layers import StackedLayers
 from surefoot.training.population.member import Member
@@ -54,7 +54,7 @@ class Stack:
     def __init__(self, members: Sequence[Member], states: Sequence[State], compute: Compute | None = None) -> None:
         self.states, self.compute, self.rows = states, compute or eager, list(range(len(members)))
         self._orders: dict[int, np.ndarray] = {}
-        model = members[0].task.fresh_model().train()
+        model = members[0].task.fresh_model()
         self.trained = trainable(model)
         tensors = [_tensors(state.model) for state in states]
         stacked = {name: torch.stack([each[name].detach() for each in tensors]) for name in tensors[0]}

@@ -26,7 +26,7 @@ from surefoot.training.population.member import Member
 from surefoot.training.population.spread import possible
 from surefoot.training.population.stack import Stack, has_rules
 from surefoot.training.population.strategy import Work
-from surefoot.training.state import trainable
+from surefoot.training.state import named_tensors, trainable
 from surefoot.training.step import gradient
 
 MEMORY_SHARE = 0.5
@@ -104,7 +104,7 @@ def step_bytes(member: Member) -> int:
     the weights (weights, gradients, velocity, average, two of passage).
     """
     trace = _trace(member)
-    weights = sum(value.numel() * value.element_size() for value in member.task.template.state_dict().values())
+    weights = sum(value.numel() * value.element_size() for value in named_tensors(member.task.template).values())
     piece = min(member.plan.batch_size, member.plan.recipe.micro_batch_size)
     return int(2 * trace.kept_bytes * piece / trace.examples + 6 * weights)
 
@@ -122,7 +122,7 @@ def _trace(member: Member) -> _Trace:
 def _traced(member: Member, few: int) -> _Trace:
     task, plan = member.task, member.plan
     _, indices = batch_indices(plan.examples, plan.batch_size, task.seed, 0)
-    model = task.fresh_model().train() if few > 1 else task.fresh_model().eval()
+    model = task.fresh_model() if few > 1 else task.fresh_model().eval()
     kept: dict[int, int] = {}
 
     def note(value: Tensor) -> Tensor:

@@ -1,0 +1,159 @@
+"""The rules that are compared, from the words in which a person gives them: NAME setting=value ..."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from surefoot.config import Recipe
+from surefoot.errors import ConfigError, nearest
+from surefoot.settings import flat_settings, from_dict, merged, nested
+
+NAMED: dict[str, dict[str, Any]] = {
+    "gradient-descent": {"batch_size": "full", "momentum": 0.0},
+    "sgd": {"batch_size": 1, "momentum": 0.0},
+    "mini-batch": {"momentum": 0.0},
+    "momentum": {"momentum_form": "pytorch"},
+    "sutskever": {"momentum_form": "sutskever"},
+    "nesterov": {"momentum_form": "nesterov"},
+}
+"""Each rule by what makes it that rule; everything else is common to all."""
+RULES = tuple(NAMED)
+COMMON: dict[str, Any] = {"batch_size": 32, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"}
+"""What rules share unless told otherwise. No weight decay, so that all go down the same surface; a constant rate, of
+which theory speaks. 32 and 0.9 are usual values, chosen by hand."""
+_LENGTHS = ("epochs", "steps")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a comparison.
+
+    Attributes:
+        name: as the user reads it.
+        recipe: its hyperparameters, without a length: the budget is the comparison's.
+        given: whether the rate was given; else it is searched, and the recipe's rate means nothing.
+    """
+
+    name: str
+    recipe: Recipe
+    given: bool
+
+
+def parse_rules(texts: Sequence[str], common: Mapping[str, Any] | None = None) -> list[Rule]:
+    """Return the rules that these words describe.
+
+    A rule is a name (gradient-descent, sgd, mini-batch, momentum, sutskever, nesterov) and then settings of a recipe
+    or its schedule as setting=value; lists have commas. `lr=` fixes the rate, which is searched otherwise; `preset=`
+    takes a published schedule; `label=` says how the rule is called in tables and pictures.
+
+    Args:
+        texts: one for each rule.
+        common: settings by their flat names that hold for every rule which does not say otherwise.
+
+    Raises:
+        ConfigError: an unknown name or setting, a value that cannot be used, two rules of one name.
+
+    >>> [rule.name for rule in parse_rules(["sgd", "momentum lr=0.1 batch_size=64 schedule=cosine"])]
+    ['sgd', 'momentum lr=0.1 batch_size=64 schedule=cosine']
+    >>> parse_rules(["momentum preset=sgdr label='warm restarts'"])[0].recipe.schedule.preset
+    'sgdr'
+    """
+    if not texts:
+        raise ConfigError("no rules", "a comparison needs at least one", f"give one of {', '.join(RULES)}")
+    rules = [_parsed(text, common or {}) for text in texts]
+    for i, rule in enumerate(rules):
+        if rule.name in (other.name for other in rules[:i]):
+            raise ConfigError(
+                f"two rules called '{rule.name}'", "each has a name of its own", "give one of them a label=NAME"
+            )
+    return rules
+
+
+def reference_rule(rules: Sequence[Rule], recipes: Sequence[Recipe], examples: int) -> int:
+    """Return the position of the rule that stands for all where one must: plain mini-batches where they are there.
+
+    >>> chosen = parse_rules(["sgd", "momentum", "mini-batch"])
+    >>> reference_rule(chosen, [rule.recipe for rule in chosen], 1000)
+    2
+    """
+
+    def rank(i: int) -> tuple[bool, bool, bool, int]:
+        recipe = recipes[i]
+        mini = recipe.batch_size != "full" and 1 < recipe.batch_size < examples
+        return rules[i].given, not mini, recipe.momentum > 0, i
+
+    return min(range(len(recipes)), key=rank)
+
+
+def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
+    name, words = _split(text)
+    label = words.pop("label", " ".join([name, *(f"{key}={value}" for key, value in words.items())]))
+    typed = {key: _value(key, value) for key, value in words.items()}
+    if "preset" in typed and "schedule" not in typed:
+        typed["schedule"] = "preset"
+    for key in (*typed, *common):
+        _check_key(key, text)
+    clash = [key for key in NAMED[name] if key in typed and typed[key] != NAMED[name][key]]
+    if clash:
+        key = clash[0]
+        raise ConfigError(
+            f"rule '{text}'", f"{name} is the rule with {key} = {NAMED[name][key]}",
+            f"leave {key} out, or choose the rule that it belongs to",
+        )  # fmt: skip
+    layers = [nested(layer) for layer in (COMMON, common, NAMED[name], typed)]
+    try:
+        recipe = from_dict(Recipe, merged(*layers).get("recipe", {}))
+    except ConfigError as error:
+        raise ConfigError(f"rule '{text}': {error.given}", error.allowed, error.do) from None
+    return Rule(label, recipe, given="lr" in typed or common.get("lr") is not None)
+
+
+def _split(text: str) -> tuple[str, dict[str, str]]:
+    """Return the name and the words setting=value."""
+    form = "a rule is NAME setting=value ..., for example: momentum lr=0.1 batch_size=64 schedule=cosine"
+    try:
+        first, *rest = shlex.split(text) or [""]
+    except ValueError as error:
+        raise ConfigError(f"rule '{text}' ({str(error).lower()})", form, "mend the quotes") from None
+    if first not in NAMED:
+        raise ConfigError(f"rule '{text}'", form, nearest(first, RULES))
+    words: dict[str, str] = {}
+    for word in rest:
+        key, sign, value = word.partition("=")
+        key = key.replace("-", "_")
+        if not sign or not value or key in words:
+            what = "twice" if key in words and sign else f"with the word '{word}'"
+            raise ConfigError(f"rule '{text}' {what}", form, "give each setting once, as setting=value")
+        words[key] = value
+    return first, words
+
+
+def _check_key(key: str, text: str) -> None:
+    allowed = [
+        name for name, setting in flat_settings().items() if setting.path[0] == "recipe" and name not in _LENGTHS
+    ]
+    if key in _LENGTHS:
+        raise ConfigError(
+            f"{key} in rule '{text}'", "all rules have the same budget of examples", "set --epochs for all of them"
+        )
+    if key not in allowed:
+        raise ConfigError(f"{key} in rule '{text}'", "it must be a setting of a recipe", nearest(key, allowed))
+
+
+def _value(key: str, text: str) -> Any:
+    """Return a word as the number, numbers or word that it is; `Recipe` then checks it against its type."""
+    if key == "milestones_epochs":
+        return [_number(each) for each in text.split(",") if each]
+    return _number(text)
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

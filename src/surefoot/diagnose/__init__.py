@@ -1,1 +1,0 @@
-"""Judges what was measured: plain data in, findings and decisions out, without torch."""

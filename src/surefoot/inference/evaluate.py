@@ -1,0 +1,283 @@
+"""`evaluate`: the scores of a finished run on labelled data, its own or other, brought to its classes and shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from surefoot.config import Config
+from surefoot.data.check import Problems
+from surefoot.data.dataset import DataSet, Part, RawPart, Source
+from surefoot.data.load import load, read
+from surefoot.data.named import NAMED
+from surefoot.errors import ConfigError, DataError, nearest
+from surefoot.inference.inputs import as_channels
+from surefoot.record import store
+from surefoot.record.scores import Scores, class_scores, number_scores
+from surefoot.record.stored import IN_MEMORY, read_config
+from surefoot.seeds import torch_stream
+from surefoot.training.evaluate import outputs_of
+from surefoot.training.run import Result
+from surefoot.training.task import Task, machine
+from surefoot.training.weights import Trained, load_trained
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run, ready to be applied to examples."""
+
+    folder: Path
+    config: Config
+    trained: Trained
+    task: Task
+
+    def outputs(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Return the model's outputs [N, ...] in fp32 and the targets [N, ...] for a part, on the CPU."""
+        model, place = self.task.template, self.task.machine
+        placed = replace(part, x=place.place(part.x), y=place.place(part.y))
+        with place.computing(), torch_stream(self.task.seed, "test"):
+            pairs = [(o.cpu(), y.cpu()) for o, y in outputs_of(self.task, model, model.state_dict(), placed)]
+        return torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+
+def finished_run(
+    run: str | Path | Result, runs_dir: str | Path, model: nn.Module | None, device: str | None
+) -> FinishedRun:
+    """Return a run's finished weights on its device, or on the CPU where this machine lacks that one.
+
+    Raises:
+        CheckpointError: the run does not exist, is unfinished or damaged.
+    """
+    if isinstance(run, Result):
+        run, model = run.folder, run.model if model is None else model
+    folder = store.run_folder(run, runs_dir)
+    config = read_config(folder)
+    trained = load_trained(folder, model)
+    if device is None:
+        device = config.device if torch.cuda.is_available() else "cpu"
+    place = machine(device, config.precision, config.threads, trained.model, trained.input_shape)
+    y = torch.zeros(1, dtype=torch.int64)
+    data = DataSet(
+        name=config.data,
+        kind="images" if trained.kind == "images" else "numbers",
+        train=Part(torch.zeros(1, *trained.input_shape), y, Source()),
+        validation=None,
+        test=None,
+        classes=trained.classes,
+        mean=trained.mean,
+        std=trained.std,
+        fingerprint="",
+    )
+    return FinishedRun(
+        folder, config, trained, Task(data, place.place_model(trained.model), None, None, config.seed, place)
+    )
+
+
+PARTS = ("train", "validation", "test")
+_SHOWN = 5
+
+
+def evaluate(
+    run: str | Path | Result,
+    data: Any = None,
+    *,
+    part: str = "test",
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    model: nn.Module | None = None,
+    device: str | None = None,
+) -> Scores:
+    """Return the scores of a finished run on a part of its own data, or on other labelled data.
+
+    Classes are matched by name. Of other data that has no parts, all is scored.
+
+    Args:
+        run: name of the run, its folder, or the result of `train`.
+        data: whatever `load` takes; None for the data that the run was trained on.
+        part: "train", "validation" or "test".
+        data_dir: folder or archive that holds the named set, if not where it was.
+        runs_dir: where runs lie.
+        model: the architecture, for a run whose model was given as an object; it is copied.
+        device: as in `Config`; None for the run's, or the CPU where this machine lacks that.
+
+    Raises:
+        ConfigError: no such part; or the run's data was given as an object, and is not given here.
+        DataError: the data cannot be used, has changed, or has a class that the run does not know.
+        CheckpointError: the run does not exist, is unfinished or damaged.
+
+    >>> import surefoot, tempfile
+    >>> from surefoot.training.open import train
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     scores = evaluate(train("digits", "linear", epochs=3, lr=0.1, runs_dir=folder))
+    >>> scores.examples, scores.interval[0] < scores.accuracy < scores.interval[1]
+    (359, True)
+    """
+    if part not in PARTS:
+        raise ConfigError(f"part = {part!r}", f"part must be one of {', '.join(PARTS)}", "leave it out for test")
+    finished = finished_run(run, runs_dir, model, device)
+    if data is None and finished.config.data == IN_MEMORY:
+        raise ConfigError(
+            f"{finished.folder} was trained on data given in Python",
+            "its data is not on disk",
+            "give the data to evaluate it on",
+        )
+    if data is None:
+        title, chosen = _part_of_run(finished, data_dir, part)
+    else:
+        title, chosen = _part_of_data(data, finished, data_dir, part)
+    outputs, targets = finished.outputs(chosen)
+    if finished.trained.classes is None:
+        return number_scores(outputs.numpy(), targets.numpy(), title)
+    return class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
+
+
+def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
+    """Return a part of the data that the run was trained on, and what to call it.
+
+    Raises:
+        DataError: the data has changed since, so that its test part may hold examples that were trained on; or it
+            has no such part.
+    """
+    config, folder = finished.config, finished.folder
+    data = load(
+        config.data,
+        data_dir=config.data_dir if data_dir is None else data_dir,
+        validation=config.validation,
+        seed=config.seed,
+        image_size=config.image_size,
+        label=config.label,
+        target=config.target,
+    )
+    environment = folder / store.ENVIRONMENT
+    if environment.is_file() and store.read_json(environment).get("data_fingerprint") != data.fingerprint:
+        raise DataError(
+            f"{config.data} has changed since {folder} was trained on it",
+            "its parts are no longer those of the run, so what the run learned from may be in the test part",
+            f"restore it, or score it as new data with --data {config.data}",
+        )
+    if part not in data.parts:
+        raise _no_part(config.data, part, data.parts)
+    return f"{config.data}, {part} part", data.parts[part]
+
+
+def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
+    """Return what to score of data that was given, and what to call it: its part, or all of it if it has no parts.
+
+    Unlike data to train on it may lack classes, and need not vary.
+
+    Raises:
+        DataError: it cannot be read, has no such part, or does not fit the run's classes or shape.
+    """
+    trained, config = finished.trained, finished.config
+    if isinstance(source, DataSet):
+        name, chosen = _chosen(source.name, source.parts, part)
+        return name, _fitted(name, chosen, source.classes, trained)
+    path = Path(source).expanduser() if isinstance(source, (str, Path)) and source not in NAMED else None
+    problems = Problems(str(path) if path is not None else "data")
+    _, height, width = trained.input_shape if trained.kind == "images" else (0, 0, 1)
+    raw = read(
+        source,
+        problems,
+        data_dir=data_dir,
+        image_size=height if path is not None and path.is_dir() and height == width else None,
+        label=config.label if path is not None and path.suffix.lower() in (".csv", ".tsv") else None,
+        target=config.target,
+    )
+    problems.raise_any()
+    name, chosen = _chosen(raw.name, raw.parts, part)
+    if raw.kind != trained.kind:
+        raise DataError(
+            f"{name}: it holds {raw.kind}", f"the model takes {trained.kind}", "give data like the run's own"
+        )
+    y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
+    x = torch.from_numpy(np.array(chosen.x))
+    if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
+        x = as_channels(x, trained.input_shape[0])
+    target = torch.from_numpy(np.asarray(y, np.int64 if classes is not None else np.float32))
+    return name, _fitted(name, Part(x, target, chosen.source), classes, trained)
+
+
+def _chosen(name: str, parts: Mapping[str, Any], part: str) -> tuple[str, Any]:
+    if part in parts:
+        return f"{name}, {part} part", parts[part]
+    if list(parts) == ["train"] and part == "test":
+        return f"{name}, all of it", parts["train"]
+    raise _no_part(name, part, parts)
+
+
+def _no_part(name: str, part: str, parts: Mapping[str, Any]) -> DataError:
+    return DataError(
+        f"{name} has no {part} part", f"it has {', '.join(parts)}", f"choose part {next(reversed(list(parts)))}"
+    )
+
+
+def _labels(name: str, part: RawPart, classes: tuple[str, ...] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels as indices and the classes that they index; whole numbers name themselves."""
+    y = part.y[:, 0] if part.y.ndim == 2 and part.y.shape[1] == 1 else part.y
+    whole = y.ndim == 1 and y.dtype.kind in "iufb" and bool(np.isfinite(y).all() and (y == np.floor(y)).all())
+    if not whole:
+        raise DataError(
+            f"{name}: labels {y.dtype} {list(y.shape)}",
+            "labels are whole numbers or text, one for each example",
+            "mend the labels",
+        )
+    y = y.astype(np.int64)
+    if classes is not None:
+        if len(y) and not 0 <= y.min() <= y.max() < len(classes):
+            allowed = f"{len(classes)} classes are named, so labels are 0 to {len(classes) - 1}"
+            raise DataError(f"{name}: labels {y.min()} to {y.max()}", allowed, "mend the labels")
+        return y, classes
+    present = np.unique(y)
+    return np.searchsorted(present, y), tuple(str(value) for value in present)
+
+
+def _fitted(name: str, part: Part, classes: tuple[str, ...] | None, trained: Trained) -> Part:
+    """Return the part with the run's class indices, after checking that the model can take it."""
+    if not len(part):
+        raise DataError(f"{name} has no examples", "scores need at least one", "add examples")
+    if tuple(part.x.shape[1:]) != trained.input_shape:
+        raise DataError(
+            f"{name}: examples of shape {tuple(part.x.shape[1:])}",
+            f"the model takes {trained.input_shape}",
+            "give data like the run's own",
+        )
+    bad = (
+        (~torch.isfinite(part.x)).reshape(len(part), -1).any(1).nonzero()[:, 0].tolist()
+        if part.x.is_floating_point()
+        else []
+    )
+    if bad:
+        named = ", ".join(part.name_of(i) for i in bad[:_SHOWN])
+        raise DataError(
+            f"{name}: {len(bad)} examples hold values that are not finite: {named}",
+            "all values must be finite",
+            "mend or remove them",
+        )
+    if (classes is None) != (trained.classes is None):
+        wanted = "numbers" if trained.classes is None else "classes"
+        raise DataError(
+            f"{name}: its targets are of another kind", f"the run predicts {wanted}", "give data like the run's own"
+        )
+    if classes is None or trained.classes is None:
+        return part
+    place = {label: i for i, label in enumerate(trained.classes)}
+    unknown = [classes[i] for i in torch.unique(part.y).tolist() if classes[i] not in place]
+    if unknown:
+        raise DataError(
+            f"{name}: the run knows no class {_listed(unknown, _SHOWN)}",
+            f"it was trained on {_listed(trained.classes, 20)}",
+            f"name the classes as the run does: {nearest(unknown[0], trained.classes[:20])}",
+        )
+    index = torch.tensor([place.get(label, -1) for label in classes])
+    return replace(part, y=index[part.y])
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + rest

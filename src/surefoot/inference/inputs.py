@@ -1,0 +1,248 @@
+"""What a model is applied to: arrays, files and folders, as batches of the model's own kind and shape.
+
+What cannot be read becomes a name with an error in its place, so that one bad file among thousands stops nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surefoot.data import images
+from surefoot.data.folder import SUFFIXES
+from surefoot.data.table import read_unlabelled
+from surefoot.errors import DataError
+
+BATCH_EXAMPLES = 256
+"""Examples read and predicted at once: at 224 pixels 38 MB of colour images. Chosen by hand."""
+
+TABLES = (".csv", ".tsv")
+_NOT_FINITE = "it holds a value that is not finite"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one example of a model is.
+
+    Attributes:
+        kind: "images", shape (C, H, W), or "numbers" of any shape.
+        shape: of one example.
+        label: name of the column of labels that the run was trained with; it is passed over in a table.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    label: str | None = None
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        return f"images of {size} (channels, height, width)" if self.kind == "images" else f"{size} numbers"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch: the names of all its examples, the error of each that could not be read, and the others, [M, ...]."""
+
+    names: tuple[str, ...]
+    errors: tuple[str | None, ...]
+    x: Tensor
+
+
+def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
+    """Yield whatever is given as batches of at most `BATCH_EXAMPLES` examples, in order.
+
+    Args:
+        inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
+            flat), of an .npz, of a .csv or .tsv without labels; or a sequence of paths.
+        expected: what the model takes.
+
+    Raises:
+        DataError: an array, table or folder as a whole does not fit the model.
+    """
+    if isinstance(inputs, (str, os.PathLike)):
+        inputs = [inputs]
+    if isinstance(inputs, Sequence) and inputs and all(isinstance(each, (str, os.PathLike)) for each in inputs):
+        yield from _of_paths([Path(each) for each in inputs], expected)
+    else:
+        yield from _of_array(_plain(inputs), expected, "", "inputs")
+
+
+def as_channels(x: Tensor, channels: int) -> Tensor:
+    """Return images, uint8 [N, 1 or 3, H, W], as grey or as colour.
+
+    Grey is Pillow's, bit for bit: the luma 0.299 R + 0.587 G + 0.114 B of ITU-R BT.601, in 16-bit fixed point.
+    """
+    if x.shape[1] == channels:
+        return x
+    if channels == 3:
+        return x.expand(-1, 3, -1, -1)
+    red, green, blue = x.to(torch.int32).unbind(1)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[:, None]
+
+
+def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
+    waiting: list[Path] = []  # neighbours share batches, whichever argument they came from
+    for path in paths:
+        if path.is_dir():
+            waiting += _images_below(path)
+        elif path.is_file() and path.suffix.lower() in (".npz", *TABLES):
+            yield from _of_images(waiting, expected)
+            waiting = []
+            yield from _of_npz(path, expected) if path.suffix.lower() == ".npz" else _of_table(path, expected)
+        else:
+            waiting.append(path)
+    yield from _of_images(waiting, expected)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Return the images of a folder, nested or flat, in the order of their names; hidden ones are left out."""
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not found:
+        raise DataError(f"{folder}", f"it must hold images ({', '.join(SUFFIXES)})", "check the path")
+    return found
+
+
+def _of_images(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
+    for first in range(0, len(paths), BATCH_EXAMPLES):
+        chosen = paths[first : first + BATCH_EXAMPLES]
+        with images.quiet():
+            found = [_decoded(path, expected) for path in chosen]
+        arrays = [each for each in found if isinstance(each, np.ndarray)]
+        x = np.stack(arrays) if arrays else np.empty((0, *expected.shape), np.uint8)
+        errors = tuple(each if isinstance(each, str) else None for each in found)
+        yield Inputs(tuple(map(str, chosen)), errors, torch.from_numpy(x))
+
+
+def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
+    """Return an image as uint8 [C, H, W], brought to the model's size as in training, or what is wrong with it."""
+    if not path.is_file():
+        return "there is no such file"
+    if expected.kind != "images":
+        return f"the model takes {expected}, in an .npz or a .csv"
+    channels, height, width = expected.shape
+    if channels not in (1, 3):
+        return f"the model takes {expected}, which no image file has"
+    try:
+        array = images.pixels(path, channels, height if height == width else None)
+    except images.Unreadable as error:
+        return str(error)
+    if array.shape != expected.shape:
+        size = f"{array.shape[2]}x{array.shape[1]}"
+        return f"has {size} pixels; the model takes {width}x{height}, and images are resized to squares only"
+    return array
+
+
+def _of_npz(path: Path, expected: Expected) -> Iterator[Inputs]:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaves a damaged file open
+            name = next((each for each in ("x", "x_test", *file.files) if each in file.files), None)
+            x = file[name] if name is not None else np.empty(0)
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path}: {error}", "it must be a whole .npz of numbers", "write it again with numpy.savez"
+        ) from None
+    yield from _of_array(x, expected, f"{path}:", str(path))
+
+
+def _of_table(path: Path, expected: Expected) -> Iterator[Inputs]:
+    if expected.kind != "numbers" or len(expected.shape) != 1:
+        raise DataError(f"{path}", f"the model takes {expected}, and no table", "give images or an .npz")
+    lines, x, errors = read_unlabelled(path, expected.shape[0], expected.label)
+    for first in range(0, len(lines), BATCH_EXAMPLES):
+        piece = slice(first, first + BATCH_EXAMPLES)
+        good = [error is None for error in errors[piece]]
+        yield Inputs(
+            tuple(f"{path}:{line}" for line in lines[piece]), tuple(errors[piece]), torch.from_numpy(x[piece][good])
+        )
+
+
+def _of_array(given: np.ndarray, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:
+    x = _images(given, expected, title) if expected.kind == "images" else _numbers(given, expected, title)
+    for first in range(0, len(x), BATCH_EXAMPLES):
+        piece = x[first : first + BATCH_EXAMPLES]
+        finite = torch.isfinite(piece).reshape(len(piece), -1).all(1)
+        names = tuple(f"{prefix}{first + i}" for i in range(len(piece)))
+        yield Inputs(names, tuple(None if good else _NOT_FINITE for good in finite.tolist()), piece[finite])
+
+
+def _plain(given: Any) -> np.ndarray:
+    """Return whatever was given as an array of numbers with at least one dimension."""
+    if isinstance(given, Tensor):
+        given = given.detach().cpu()
+        given = given.float() if given.dtype == torch.bfloat16 else given
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"inputs of type {type(given).__name__}: {error}",
+            "inputs are an array, a tensor or paths",
+            "make them alike",
+        ) from None
+    if array.dtype.kind not in "biuf" or array.size == 0:
+        raise DataError(
+            f"inputs of type {array.dtype} and shape {array.shape}",
+            "inputs hold numbers of at least one example, or paths",
+            "check what was given",
+        )
+    return array
+
+
+def _numbers(given: np.ndarray, expected: Expected, title: str) -> Tensor:
+    shape = expected.shape
+    for candidate in (given, given[None], given.reshape(-1, 1)):
+        if candidate.ndim > 0 and candidate.shape[1:] == shape:
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named
+                return torch.from_numpy(candidate.astype(np.float32))
+    raise _misfit(title, given, expected)
+
+
+def _images(given: np.ndarray, expected: Expected, title: str) -> Tensor:
+    """Return images as uint8 or in [0, 1], [N, C, H, W], from the same layouts as in training or from one image."""
+    channels, height, width = expected.shape
+    x = given if given.ndim > 2 else given[None]
+    if x.ndim == 3:
+        grey = x.shape[1:] == (height, width) and x.shape != expected.shape
+        x = x[:, None] if grey else x[None]
+    if x.ndim == 4 and x.shape[2:] != (height, width) and x.shape[1:3] == (height, width):
+        x = x.transpose(0, 3, 1, 2)
+    alike = x.shape[1:] == expected.shape or (channels in (1, 3) and x.ndim == 4 and x.shape[1] in (1, 3))
+    if not alike or x.shape[2:] != (height, width):
+        raise _misfit(title, given, expected)
+    if x.dtype.kind == "f":
+        outside = bool(np.nanmin(x) < 0 or np.nanmax(x) > 1)
+        if outside or x.shape[1] != channels:
+            what = f"values from {np.nanmin(x):g} to {np.nanmax(x):g}" if outside else f"{x.shape[1]} channels"
+            raise DataError(
+                f"{title}: {what}",
+                "images are uint8, or floating point in [0, 1] with the model's channels",
+                "divide by 255, or convert to uint8",
+            )
+        return torch.from_numpy(x.astype(np.float32))
+    if x.min() < 0 or x.max() > 255:
+        raise DataError(
+            f"{title}: values from {x.min()} to {x.max()}", "whole pixels are in 0 .. 255", "convert them to uint8"
+        )
+    return as_channels(torch.from_numpy(np.require(x, np.uint8, ["C", "W"])), channels)
+
+
+def _misfit(title: str, given: np.ndarray, expected: Expected) -> DataError:
+    return DataError(
+        f"{title}: shape {given.shape}",
+        f"the model takes {expected}, one or many",
+        "reshape them; image files are resized by themselves",
+    )

@@ -1,0 +1,1 @@
+"""Other people's tools, each imported when it is used."""

@@ -1,0 +1,199 @@
+"""A plan is a recipe tabulated over the steps of one run: how many updates, which learning rate each, when a row.
+
+Made once, before any work, so that every mistake in lengths is found then, and so that the loop only looks values up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import surefoot.config as config
+from surefoot.config import Recipe
+from surefoot.errors import ConfigError
+from surefoot.optim import schedules
+from surefoot.optim.schedules import ScheduleFn
+
+DEFAULT_EPOCHS = 10.0
+"""Length of a run whose recipe gives none; chosen by hand."""
+MOST_STEPS = 100_000_000
+"""Longest plan: its table of rates takes 800 MB, and no published run is a hundredth of it. Chosen by hand."""
+DEFAULT_FACTOR = {"step": 0.1, "exponential": 0.95, "plateau": 0.1}
+"""Multipliers left out: 0.1 as He et al. 2015 (arXiv 1512.03385), section 4.2; 0.95 per epoch chosen by hand."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe tabulated over the steps of one run. T steps, N examples.
+
+    Attributes:
+        recipe: the hyperparameters.
+        examples: N, the size of the training part.
+        steps: T, the number of updates.
+        steps_per_epoch: updates per pass: N // batch_size. The remainder, other examples each epoch, is left out.
+        batch_size: examples per update; "full" resolved to N.
+        lr: [T] float64, the learning rate of each update, read-only. Without plateau's factor, which depends on
+            the record: `plateau_factor`.
+        row_steps: numbers of updates after which a row of the record is made; the last is T.
+    """
+
+    recipe: Recipe
+    examples: int
+    steps: int
+    steps_per_epoch: int
+    batch_size: int
+    lr: np.ndarray = field(compare=False, repr=False)
+    row_steps: tuple[int, ...] = field(repr=False)
+
+
+def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
+    """Return the plan of a recipe for a training part of this size.
+
+    Args:
+        recipe: the hyperparameters.
+        examples: N, the size of the training part.
+        rows_per_epoch: rows of the record per epoch, evenly spaced.
+
+    Raises:
+        ConfigError: a batch is larger than the training part; a warmup, milestone or other length does not fit into
+            the run; more rows than updates per epoch.
+
+    >>> made = plan(Recipe(lr=0.5, epochs=2, batch_size=10, schedule=config.Schedule(kind="linear")), examples=25)
+    >>> made.steps, made.steps_per_epoch, made.lr.tolist(), made.row_steps
+    (4, 2, [0.5, 0.375, 0.25, 0.125], (2, 4))
+    """
+    batch_size = examples if recipe.batch_size == "full" else recipe.batch_size
+    if not 1 <= batch_size <= examples:
+        raise ConfigError(
+            f"batch_size = {recipe.batch_size} for {examples} training examples",
+            "a batch must be no larger than the training part", f"try batch_size = {max(1, min(examples, 32))}",
+        )  # fmt: skip
+    per_epoch = examples // batch_size
+    epochs = DEFAULT_EPOCHS if recipe.epochs is None else recipe.epochs
+    length = recipe.steps if recipe.steps is not None else epochs * per_epoch
+    if length > MOST_STEPS:
+        given = f"epochs = {epochs:g}" if recipe.steps is None else f"steps = {recipe.steps}"
+        raise ConfigError(given, f"a run has at most {MOST_STEPS:,} updates", "give fewer epochs or steps")
+    steps = max(1, round(length))
+    if not 1 <= rows_per_epoch <= per_epoch:
+        raise ConfigError(
+            f"rows_per_epoch = {rows_per_epoch} with {per_epoch} updates per epoch",
+            "a row needs at least one update", f"give rows_per_epoch at most {per_epoch}",
+        )  # fmt: skip
+    lr = np.asarray(schedule_of(recipe.schedule, recipe.lr, steps, per_epoch)(np.arange(steps)))
+    lr.flags.writeable = False
+    return Plan(recipe, examples, steps, per_epoch, batch_size, lr, _row_steps(steps, per_epoch, rows_per_epoch))
+
+
+def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch: float) -> ScheduleFn:
+    """Return the schedule that the settings describe, as a function of the step.
+
+    Milestones are counted from the start of the run; everything else from the end of warmup, or from step 0 with
+    decay_from "start" (the seam "jump" of `schedules.warmup`). A preset keeps its own way, rescaled to `steps`.
+
+    Args:
+        shape: the settings.
+        peak: highest learning rate.
+        steps: T.
+        steps_per_epoch: updates per pass, for the lengths that are given in epochs; need not be whole.
+
+    Raises:
+        ConfigError: a length does not fit into the run.
+    """
+    if shape.kind == "preset":
+        from surefoot.optim.presets import preset  # tables that no other kind needs
+
+        return preset(shape.preset or "").rescaled(steps)[0].schedule(peak)
+    warm = round(shape.warmup_epochs * steps_per_epoch)
+    _fits("warmup_epochs", shape.warmup_epochs, warm, steps - 1)
+    if shape.kind == "one-cycle" and warm > 0:
+        raise ConfigError(
+            f"warmup_epochs = {shape.warmup_epochs:g} with schedule one-cycle", "one-cycle brings its own rise",
+            "leave warmup_epochs out and set peak_epochs",
+        )  # fmt: skip
+    from_start = shape.decay_from == "start" or shape.kind == "step"
+    curve = _curve(shape, peak, steps if from_start else steps - warm, steps_per_epoch, warm)
+    return schedules.warmup(curve, warm, shape.warmup_start, "jump" if from_start else "shift")
+
+
+def _curve(shape: config.Schedule, peak: float, steps: int, per_epoch: float, warm: int) -> ScheduleFn:
+    """The schedule without its warmup, over `steps` steps."""
+    end = 0.0 if shape.end is None else shape.end
+    factor = DEFAULT_FACTOR.get(shape.kind, 1.0) if shape.factor is None else shape.factor
+
+    def length(name: str, default: float) -> int:
+        epochs = getattr(shape, name)
+        if epochs is None:
+            return max(1, round(default))
+        found = max(1, round(epochs * per_epoch))
+        _fits(name, epochs, found, steps)
+        return found
+
+    match shape.kind:
+        case "step":
+            return schedules.step(peak, _milestones(shape, steps, per_epoch, warm), factor)
+        case "cosine":
+            return schedules.cosine(peak, steps, end)
+        case "linear":
+            return schedules.linear(peak, steps, end)
+        case "polynomial":
+            return schedules.polynomial(peak, steps, 2.0 if shape.power is None else shape.power, end)
+        case "exponential":
+            return schedules.exponential(peak, factor, per_epoch)
+        case "inverse-sqrt":
+            return schedules.inverse_sqrt(peak, warm or per_epoch)
+        case "one-cycle" if steps > 1:
+            return schedules.one_cycle(peak, steps, min(length("peak_epochs", 0.3 * steps), steps - 1), end=end)
+        case "wsd":
+            return schedules.wsd(peak, steps, length("decay_epochs", 0.2 * steps), end)
+        case "sgdr":
+            first = length("cycle_epochs", min(10 * per_epoch, steps))
+            return schedules.sgdr(peak, first, 2.0 if shape.cycle_mult is None else shape.cycle_mult, end)
+        case _:
+            return schedules.constant(peak)
+
+
+def _milestones(shape: config.Schedule, steps: int, per_epoch: float, warm: int) -> list[int]:
+    given = list(shape.milestones_epochs or ())
+    found = [round(epoch * per_epoch) for epoch in given]
+    for epoch, at in zip(given, found, strict=True):
+        _fits("milestones_epochs", epoch, at, steps - 1)
+    if given and found[0] < max(1, warm):
+        raise ConfigError(
+            f"milestones_epochs = {given[0]:g} with warmup_epochs = {shape.warmup_epochs:g}",
+            "the first drop must come after the first update and after the warmup",
+            "give a later milestone or a shorter warmup",
+        )
+    return found
+
+
+def _fits(name: str, epochs: float, length: int, most: int) -> None:
+    if length > most:
+        raise ConfigError(
+            f"{name} = {epochs:g}, which is {length} updates", f"at most {most} updates fit into the run",
+            f"give a smaller {name} or a longer run",
+        )  # fmt: skip
+
+
+def _row_steps(steps: int, per_epoch: int, rows_per_epoch: int) -> tuple[int, ...]:
+    count = steps * rows_per_epoch // per_epoch + 1
+    rows = {round(k * per_epoch / rows_per_epoch) for k in range(1, count + 1)}
+    return (*sorted(row for row in rows if 0 < row < steps), steps)
+
+
+def plateau_factor(shape: config.Schedule, val_losses: Sequence[float]) -> float:
+    """Return the factor on `Plan.lr` for the next update, given the validation losses so far: 1 unless kind plateau.
+
+    Args:
+        shape: the schedule's settings.
+        val_losses: one per epoch, oldest first.
+
+    >>> plateau_factor(config.Schedule(kind="plateau", patience_epochs=1), [1.0, 1.0, 1.0])
+    0.1
+    """
+    if shape.kind != "plateau":
+        return 1.0
+    factor = DEFAULT_FACTOR["plateau"] if shape.factor is None else shape.factor
+    return schedules.plateau(val_losses, factor, 5 if shape.patience_epochs is None else shape.patience_epochs)

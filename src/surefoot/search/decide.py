@@ -1,0 +1,239 @@
+"""The decisions of the search in words: what each step was given, what came of it, and what follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from surefoot.config import Recipe
+from surefoot.record.decision import Decision, Finding, worst
+from surefoot.record.trial import TrialResult
+from surefoot.search.choose import Choice, paired_gain
+from surefoot.search.response import errors
+from surefoot.settings import to_dict
+
+_HARM = 0.02
+"""A loss that rises by more than this share harms. Chosen by hand: batches differ by less."""
+_RUINED = 2.0
+"""Times the loss before training from which a run has ruined the model. Chosen by hand."""
+FULL_STEPS = 100
+"""Updates of the short runs of step 3 where they can be paid for: "within ~100 iterations" is the procedure's word."""
+CLEAR = 1.0
+"""Another schedule is chosen if its log error is lower by more than this many times the noise of a difference."""
+SCHEDULE_NOISE = 0.05
+"""What two runs of one recipe differ by in log error without any cause: 5 % of the errors. Chosen by hand."""
+
+
+def bracket_of_short_runs(decision: Decision) -> Decision:
+    """Return step 3's decision as runs of fewer than 100 updates allow it, or a grid that could not be paid for as far
+    as it should reach: no drop there proves nothing.
+
+    A network may stand still for longer at its start. What such runs do show is which rates harm, so the bracket is the
+    decade below the first of these.
+
+    Args:
+        decision: of `find_lr`.
+    """
+    evidence = decision.evidence
+    if decision.value is not None or (evidence["steps"] >= FULL_STEPS and not evidence["cut"]):
+        return decision
+    initial = sum(evidence["initial_losses"]) / len(evidence["initial_losses"])
+    unharmed = 0.0
+    for rate in evidence["rates"]:
+        final = [math.inf if each is None else each for each in rate["final_losses"]]
+        if sum(final) / len(final) > initial + _HARM * abs(initial):
+            break
+        unharmed = rate["lr"]
+    if not unharmed:
+        return decision
+    finding = Finding(
+        name="loss-drops", verdict="suspect",
+        reason=(f"{evidence['steps']} updates are too few for the loss to drop at any rate"
+                if evidence["steps"] < FULL_STEPS else "the loss drops at no rate as far as the budget reaches")
+        + f"; up to {unharmed:.2g} they do no harm",
+        advice="the coarse grid looks below that rate; a larger budget looks better",
+    )  # fmt: skip
+    low = unharmed / 10
+    value = {"lr": math.sqrt(low * unharmed), "low": low, "high": unharmed,
+             "low_interval": [low, unharmed], "high_interval": [unharmed, unharmed]}  # fmt: skip
+    return dataclasses.replace(
+        decision, verdict="suspect", reason=finding.reason, advice=finding.advice, value=value, findings=(finding,)
+    )
+
+
+def coarse(results: Sequence[TrialResult], validation_examples: int, initial_loss: float | None = None) -> Decision:
+    """Return the decision of step 4: the best of the grid, whether it lies on the border, and whether it learned.
+
+    Args:
+        results: the members of the grid.
+        validation_examples: on which they were judged.
+        initial_loss: before training, where it was measured. A grid whose validation loss does not get under it is
+            suspect and no failure, since a model that is trained already may begin at its best.
+    """
+    error = errors(results, validation_examples)
+    finished = [each for each in results if each.finished]
+    share = results[0].trial.share
+    if not finished:
+        finding = Finding(
+            name="some-finish", verdict="fail",
+            reason=f"all {len(results)} runs diverged, at rates from {_span(results)}",
+            advice="give smaller rates, or look at the data and the initialisation",
+        )  # fmt: skip
+        return _decision(4, "coarse-grid", results, (finding,), finding.reason, None)
+    best = results[int(error.argmin())]
+    rates = sorted({each.trial.recipe.lr / (1 - each.trial.recipe.momentum) for each in results})
+    rate = best.trial.recipe.lr / (1 - best.trial.recipe.momentum)
+    border = len(rates) > 2 and rate in (rates[0], rates[-1])
+    end = "highest" if rate == rates[-1] else "lowest"
+    findings = (
+        Finding(
+            name="some-finish", verdict="pass",
+            reason=f"{len(finished)} of {len(results)} runs of {share:.0%} of the final length finished",
+        ),
+        Finding(
+            name="inside-the-grid", verdict="suspect" if border else "pass",
+            reason=f"the best effective rate, {rate:.3g}, is {'the ' + end if border else 'inside'} of those tried",
+            advice="the next round looks beyond it" if border else None,
+        ),
+    )  # fmt: skip
+    if initial_loss is not None:
+        findings += _learns(best, finished, initial_loss)
+    failed = next((each.reason for each in findings if each.verdict == "fail"), None)
+    reason = failed or f"best of {len(results)}: {_said(best)}"
+    value = {**_values(best.trial.recipe), "batch_size": best.trial.recipe.batch_size}
+    return _decision(4, "coarse-grid", results, findings, reason, value)
+
+
+def _learns(best: TrialResult, finished: Sequence[TrialResult], initial_loss: float) -> tuple[Finding, ...]:
+    assert best.val_loss is not None
+    least = min(each.train_loss for each in finished if each.train_loss is not None)
+    if least > _RUINED * initial_loss > 0:
+        return (
+            Finding(
+                name="learns", verdict="fail",
+                reason=f"every run ends with a training loss of {least:.3g} or more, and began at {initial_loss:.3g}",
+                advice="give smaller rates, or look at the data and the initialisation",
+            ),
+        )  # fmt: skip
+    if best.val_loss <= (1 - _HARM) * initial_loss:
+        return ()
+    return (
+        Finding(
+            name="learns", verdict="suspect",
+            reason=f"no run has a validation loss clearly under {initial_loss:.4g}, that before training: the best of "
+            f"{best.trial.recipe.steps} updates has {best.val_loss:.4g}",
+            advice="a longer budget trains longer; if that changes nothing, surefoot check says whether data and "
+            "labels belong together",
+        ),
+    )  # fmt: skip
+
+
+def refined(number: int, earlier: Choice, now: Choice, results: Sequence[TrialResult]) -> Decision:
+    """Return the decision of a round of step 5: what is chosen now, with its interval, and how that has moved.
+
+    Args:
+        number: of the round, from 1.
+        earlier, now: the choice without and with this round.
+        results: the members of this round.
+    """
+    recipe = now.recipe
+    moved = math.log10(recipe.lr / earlier.recipe.lr)
+    shares = sorted({each.trial.share for each in results})
+    findings = [
+        Finding(
+            name="rate-with-length", verdict="pass",
+            reason=f"the best rate for the final length is {recipe.lr:.3g}; before this round it was "
+            f"{earlier.recipe.lr:.3g} ({moved:+.2f} decades)",
+        ),
+        Finding(
+            name="inside-the-grid", verdict="suspect" if now.at_border else "pass",
+            reason=f"the chosen rate {'is the last' if now.at_border else 'lies inside those'} that were tried",
+            advice="widen the bracket: give --low or --high to surefoot find-lr, then fix the rate with --lr"
+            if now.at_border else None,
+        ),
+        Finding(
+            name="alike", verdict="pass",
+            reason=f"rates from {now.lr_low:.3g} to {now.lr_high:.3g} cannot be told from it, and "
+            f"{len(now.alike)} recipes of the grid in all",
+        ),
+    ]  # fmt: skip
+    diverged = [each for each in results if not each.finished]
+    if diverged:
+        lowest = min(each.trial.recipe.lr for each in diverged)
+        findings.append(
+            Finding(name="stability", verdict="pass",
+                    reason=f"{len(diverged)} of {len(results)} runs diverged, from rate {lowest:.3g} on")
+        )  # fmt: skip
+    lengths = " and ".join(f"{share:.0%}" for share in shares)
+    reason = (
+        f"lr {recipe.lr:.3g} [{now.lr_low:.3g}, {now.lr_high:.3g}], weight decay {recipe.weight_decay:g}, momentum "
+        f"{recipe.momentum:g}, after {len(results)} runs of {lengths} of the final length"
+    )
+    value = {
+        **_values(recipe), "lr_low": now.lr_low, "lr_high": now.lr_high,
+        "alike": [_values(each) for each in now.alike], "log_error": now.error, "log_error_sd": now.spread,
+    }  # fmt: skip
+    return _decision(5, "refine", results, tuple(findings), reason, value, round=number)
+
+
+def schedule(results: Sequence[TrialResult], validation_examples: int) -> Decision:
+    """Return the decision about the schedule: another one only where it is clearly better on the same batches.
+
+    Args:
+        results: runs of the final length that differ in their schedule alone, the present one first.
+        validation_examples: on which they were judged.
+    """
+    present, *others = results
+    gains = {each.trial.recipe.schedule.kind: paired_gain([each], [present], validation_examples) for each in others}
+    kind, gain = max(gains.items(), key=lambda item: item[1])
+    better = gain > CLEAR * math.sqrt(2) * SCHEDULE_NOISE
+    stays = present.trial.recipe.schedule.kind
+    chosen = next(each for each in results if each.trial.recipe.schedule.kind == (kind if better else stays))
+    words = ", ".join(f"{name} {100 * (math.exp(-value) - 1):+.0f} %" for name, value in gains.items())
+    finding = Finding(
+        name="schedule", verdict="pass",
+        reason=f"errors against {stays}, at the final length and on the same batches: {words}",
+    )  # fmt: skip
+    reason = f"{kind} is better than {stays}" if better else f"{stays} stays: no other schedule is clearly better"
+    value = {"schedule": to_dict(chosen.trial.recipe.schedule), "kind": chosen.trial.recipe.schedule.kind}
+    return _decision(5, "schedule", results, (finding,), f"{reason} ({words})", value)
+
+
+_CLAIMS = {
+    "coarse-grid": "a good recipe lies inside the coarse grid",
+    "refine": "the chosen recipe is the best for the final length, as far as could be measured",
+    "schedule": "the shape of the schedule is the best of four",
+}
+
+
+def _decision(
+    step: int, name: str, results: Sequence[TrialResult], findings: tuple[Finding, ...], reason: str, value: Any,
+    **evidence: Any,
+) -> Decision:  # fmt: skip
+    verdict = worst(findings)
+    first = next((each for each in findings if each.verdict == verdict and each.advice), None)
+    return Decision(
+        step=step, name=name, claim=_CLAIMS[name], verdict=verdict, reason=reason,
+        advice=first.advice if first else None, value=value, findings=findings,
+        evidence={"members": [each.trial.key for each in results], **evidence},
+    )  # fmt: skip
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    return {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum}
+
+
+def _said(best: TrialResult) -> str:
+    recipe = best.trial.recipe
+    accuracy = f"{best.val_accuracy:.2%} validation accuracy, " if best.val_accuracy is not None else ""
+    return (
+        f"lr {recipe.lr:.3g}, weight decay {recipe.weight_decay:g}, momentum {recipe.momentum:g}: {accuracy}"
+        f"loss {best.val_loss:.4g}"
+    )
+
+
+def _span(results: Sequence[TrialResult]) -> str:
+    rates = [each.trial.recipe.lr for each in results]
+    return f"{min(rates):.3g} to {max(rates):.3g}"

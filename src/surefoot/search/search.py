@@ -1,0 +1,272 @@
+"""A search in progress, on disk or in memory: `Search.advance` searches, and the final training follows.
+
+    with open_search(config, terms) as search:
+        while not search.done:
+            search.advance()
+        run = search.open_final()
+
+Its folder is that of the final run. Until that begins it holds `tune.toml`, what was asked for, and the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+import tomllib
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from surefoot.config import Config, Recipe
+from surefoot.curves.read import read_curves
+from surefoot.errors import CheckpointError, ConfigError
+from surefoot.record import store
+from surefoot.record.decision import Decision
+from surefoot.record.progress import Progress, ProgressFile
+from surefoot.search.budget import Ledger, Request, Terms, budget, final_run
+from surefoot.search.execute import Executor, check_examples
+from surefoot.search.journal import Journal, open_journal
+from surefoot.search.moves import Conclude, Done
+from surefoot.search.procedure import next_move
+from surefoot.settings import differences, from_dict, to_dict
+from surefoot.training.open import Objects, make_task, open_run, run_place
+from surefoot.training.population.engine import Engine
+from surefoot.training.run import Result, Run
+from surefoot.training.task import Task
+
+
+@dataclass
+class Search:
+    """A search in progress. Made by `open_search`; close it (or use `with`) to save trials and free its folder.
+
+    Attributes:
+        folder: where everything lies; None where it is in memory.
+        config: what was asked for; its recipe is the one that the search starts from.
+        objects: objects in place of the configuration's.
+        request: what is searched for.
+        executor: carries out the moves.
+        command: what to write down as the command of the final run.
+        end: what the search came to; None until then.
+        now: how far it is; also in its folder, at most once a second.
+    """
+
+    folder: Path | None
+    config: Config
+    objects: Objects
+    request: Request
+    executor: Executor
+    command: str = "library"
+    end: Done | None = None
+    now: Progress = field(default_factory=lambda: Progress(0, 0))
+    _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _decided: float = 0.0
+    _work: Generator[Progress, None, None] | None = None
+    _file: ProgressFile | None = None
+
+    @property
+    def journal(self) -> Journal:
+        """The history, which grows."""
+        return self.executor.journal
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """All so far, in order."""
+        return self.journal.history.decisions
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to search."""
+        return self.end is not None
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What was chosen; None before the end, and where a step failed."""
+        return self.end.recipe if self.end else None
+
+    @property
+    def failed(self) -> Decision | None:
+        """The first decision that fails, if there is one."""
+        return next((decision for decision in self.decisions if decision.verdict == "fail"), None)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was spent so far, and what is left."""
+        final = final_run(self.request, self.decisions, self.journal.history.timings)
+        return Ledger(self.request.terms.budget, final, self.decisions)
+
+    def advance(self) -> Progress:
+        """Search a little, about a second, and return how far the search is."""
+        self._work = self._work or self._moves()
+        now = next(self._work, None)
+        if now is not None:
+            self.now = self.ledger.progress(now, time.monotonic() - self._decided)
+            if self._file is not None and self._file.due:
+                self._file.write(self.now)
+        return self.now
+
+    def _moves(self) -> Generator[Progress, None, None]:
+        self._decided = time.monotonic()
+        self._file = ProgressFile(self.folder) if self.folder else None
+        while not isinstance(move := next_move(self.request, self.journal.history), Done):
+            made = len(self.decisions)
+            if isinstance(move, Conclude):  # what is around the training of trials takes time too
+                seconds = max(move.decision.seconds, time.monotonic() - self._decided)
+                self.journal.decide(dataclasses.replace(move.decision, seconds=seconds))
+            else:
+                yield from self.executor.carry_out(move)
+            if len(self.decisions) > made:
+                self._decided = time.monotonic()
+        self.end = move
+        if self._file is not None:
+            self._file.remove()
+
+    def open_final(self) -> Run:
+        """Free the folder and open the final run in it, from its newest checkpoint if it has begun."""
+        assert self.folder is not None
+        assert self.recipe is not None, "a final run comes after a search that has chosen"
+        self.close()
+        final = dataclasses.replace(self.config, recipe=self.recipe)
+        return open_run(
+            final, name=self.folder.name, runs_dir=self.folder.parent, objects=self.objects, command=self.command
+        )
+
+    def complete(self, result: Result, run: Run) -> dict[str, Any]:
+        """Add recipe, decisions (the last reads the final run's curves) and cost to its result, and return that."""
+        assert self.end is not None
+        curves = read_curves(result.record.rows, result.record.outcome)
+        summary = {
+            **result.summary,
+            "recipe": to_dict(run.config.recipe),
+            "decisions": [decision.to_dict() for decision in (*self.decisions, curves)],
+            "cost": self.ledger.to_dict(),
+            "unchecked": list(self.end.unchecked),
+        }
+        store.write_json(run.folder / store.RESULT, summary)
+        return summary
+
+    def close(self) -> None:
+        """Save the trials in progress, and free the folder for other processes."""
+        if self._work is not None:
+            self._work.close()
+        self._lock.close()
+
+    def __enter__(self) -> Search:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_search(
+    config: Config,
+    terms: Terms,
+    *,
+    name: str | None = None,
+    runs_dir: str | Path | None = "runs",
+    objects: Objects | None = None,
+    engine: Engine | None = None,
+    command: str = "library",
+) -> Search:
+    """Begin a search, or go on with the one of that name.
+
+    Args:
+        config: all settings; its recipe is the one to start from.
+        terms: the budget, and what is fixed.
+        name: the folder under `runs_dir`; a new name from date, data and model if left out.
+        runs_dir: where runs lie; made if missing. None: nothing is written, and no final run can follow.
+        objects: objects in place of the configuration's data, model, loss or augmentation.
+        engine: computes the trials; None makes one.
+        command: what to write down as the command.
+
+    Raises:
+        ConfigError: settings cannot be used, or differ from those of the search of that name; there is no validation
+            part.
+        CheckpointError: the folder is held by another process, its journal is damaged, or another version wrote it.
+        DataError: the data cannot be used.
+    """
+    objects, engine = objects or Objects(), engine or Engine()
+    if runs_dir is None:
+        return _search(config, terms, objects, _task(config, objects), Journal(), engine)
+    folder = run_place(config, name, Path(runs_dir))
+    with contextlib.ExitStack() as cleaner:
+        cleaner.enter_context(store.locked(folder))
+        cleaner.callback(_discard_if_empty, folder)
+        store.sweep(folder)
+        begun = (folder / store.TUNE).is_file()
+        if begun:
+            _agree(folder, config, terms)
+        elif (folder / store.CONFIG).is_file():
+            raise ConfigError(
+                f"{folder} is a run that was not tuned", "a search has a folder of its own", "choose another name"
+            )
+        task = _task(config, objects)
+        journal = open_journal(folder, task.data.fingerprint)
+        if not begun:
+            store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
+            store.write_bytes(folder / store.TUNE, asked(config, terms).encode())
+        search = _search(config, terms, objects, task, journal, engine)
+        return dataclasses.replace(search, folder=folder, command=command, _lock=cleaner.pop_all())
+
+
+def _task(config: Config, objects: Objects) -> Task:
+    task = make_task(config, objects)
+    if task.data.validation is None:
+        raise ConfigError(
+            "data without a validation part", "recipes are compared by what they do on held-out examples",
+            "leave validation out, or give it a share such as 0.1",
+        )  # fmt: skip
+    return task
+
+
+def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal: Journal, engine: Engine) -> Search:
+    assert task.data.validation is not None
+    request = Request(
+        terms=terms, base=config.recipe, examples=task.data.examples,
+        validation_examples=len(task.data.validation), check_examples=check_examples(task),
+        device=str(task.machine.device),
+    )  # fmt: skip
+    model = config.model if objects.model is None else objects.model
+    return Search(None, config, objects, request, Executor(task, model, journal, engine))
+
+
+def asked(config: Config, terms: Terms) -> str:
+    """Return what was asked for as TOML."""
+    more = {"budget": str(terms.budget), "fixed": sorted(terms.fixed), "force": terms.force}
+    return tomli_w.dumps({"tune": more, "start": to_dict(config)})
+
+
+def read_asked(folder: Path) -> tuple[Config, Terms]:
+    """Return what the search in a folder was asked for.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    path = folder / store.TUNE
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        more = values["tune"]
+        terms = Terms(budget=budget(more["budget"]), fixed=frozenset(more["fixed"]), force=more["force"])
+        return from_dict(Config, values["start"]), terms
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(str(path), f"it must be as the search wrote it ({error})", "restore it") from None
+
+
+def _agree(folder: Path, config: Config, terms: Terms) -> None:
+    there, agreed = read_asked(folder)
+    changed = differences(there, config, ignore=("checkpoint_seconds",))
+    if agreed != terms:
+        changed.append(f"budget, fixed settings or force ({agreed.budget} there, {terms.budget} here)")
+    if changed:
+        raise ConfigError(
+            f"{folder} was started with other settings: {', '.join(changed)}",
+            "a search keeps its settings from beginning to end", "choose another name, or give the same settings",
+        )  # fmt: skip
+
+
+def _discard_if_empty(folder: Path) -> None:
+    if not (folder / store.TUNE).is_file():
+        store.discard_if_empty(folder)

@@ -1,0 +1,224 @@
+"""The recipes that a search can choose from, and a coarse grid over them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from surefoot.config import Recipe, Schedule
+from surefoot.record.trial import Trial
+from surefoot.search.response import coordinates
+
+DECAYS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Total decays to choose from. Published recipes lie at 3 (ResNet on CIFAR-10: He et al. 2015, arXiv 1512.03385, and
+airbench94: Jordan 2024, arXiv 2404.00498); 0.03 is as good as none, and 10 is there to be the border."""
+USUAL_DECAY = 1.0
+"""Where the budget does not allow to look, and the recipe to start from says nothing: within 0.6 points of the best
+decay on each of eight small tasks, 0.2 on average (docs/log.md, "Regret at two trainings, halved")."""
+MOMENTA = (0.0, 0.8, 0.9, 0.95, 0.98)
+"""CS231n notes, neural-networks-3: "[0.5, 0.9, 0.95, 0.99]", here evenly spaced in the logarithm of 1 - momentum."""
+PER_DECADE = 8
+"""Rates per factor of 10 among the candidates: no tuning needs finer ones (Bengio 2012, arXiv 1206.5533: "up to
+approximately a factor of 2")."""
+REACH_DECADES = (0.75, 0.25)
+"""How far below and above the bracket candidates lie: the best rate of ten epochs lay up to half a decade from that of
+one (trials on CIFAR-10 with and without batch norm), and further where a bracket comes from few updates; above the
+bracket's high end even short runs do not learn."""
+
+_IN_EPOCHS = ("warmup_epochs", "milestones_epochs", "cycle_epochs", "decay_epochs", "peak_epochs")
+
+
+class Point(NamedTuple):
+    """A recipe in decoupled coordinates: effective rate; total decay, None where weight decay is fixed; momentum."""
+
+    rate: float
+    decay: float | None
+    momentum: float
+
+
+@dataclass(frozen=True)
+class Space:
+    """The recipes that can be chosen.
+
+    Attributes:
+        base: the recipe whose other values are kept.
+        steps: of the final run.
+        low, high: smallest and largest effective rate of the bracket, lr / (1 - momentum).
+        decays: total decays that may be chosen; (None,) where weight decay is fixed.
+        momenta: likewise; the base's alone where momentum is fixed.
+        fixed_rate: whether the base's rate is kept.
+        usual_decay: the one of `decays` that stands where nothing else was measured.
+    """
+
+    base: Recipe
+    steps: int
+    low: float
+    high: float
+    decays: tuple[float | None, ...]
+    momenta: tuple[float, ...]
+    fixed_rate: bool = False
+    usual_decay: float = USUAL_DECAY
+
+    def recipe(self, point: Point, share: float) -> Recipe:
+        """Return the recipe of a run of a share of the final length, its length in steps.
+
+        Its weight decay is the one that the final run would have: what a step takes of a weight stays the same, so that
+        a short run is not decayed as much in its few steps as a long one in all of its own.
+        """
+        steps = max(1, math.floor(share * self.steps + 1e-6))
+        rate, decay, momentum = point
+        lr = self.base.lr if self.fixed_rate else float(f"{rate * (1 - momentum):.4g}")
+        form = "pytorch" if momentum == 0 and self.base.momentum_form == "nesterov" else self.base.momentum_form
+        weight_decay = self.base.weight_decay
+        if decay is not None:
+            each = lr if self.base.weight_decay_form == "decoupled" else lr / (1 - momentum)
+            weight_decay = float(f"{decay / (each * self.steps):.3g}")
+        return dataclasses.replace(
+            self.base, lr=lr, weight_decay=weight_decay, momentum=momentum, momentum_form=form, epochs=None, steps=steps
+        )
+
+    @property
+    def rates(self) -> list[float]:
+        """The effective rates, evenly spaced in their logarithm, from some way below `low` to beyond `high`."""
+        if self.fixed_rate:
+            return [self.base.lr / (1 - self.momenta[0])]
+        low, high = math.log10(self.low) - REACH_DECADES[0], math.log10(self.high) + REACH_DECADES[1]
+        return (10 ** np.linspace(low, high, max(2, round((high - low) * PER_DECADE) + 1))).tolist()
+
+    @property
+    def candidates(self) -> list[Point]:
+        """All points, rates innermost."""
+        each = itertools.product(self.momenta, self.decays, self.rates)
+        return [Point(rate, decay, momentum) for momentum, decay, rate in each]
+
+
+def space_around(base: Recipe, steps: int, low: float, high: float, fixed: frozenset[str]) -> Space:
+    """Return the recipes around a bracket.
+
+    Args:
+        base: the recipe to start from; its momentum is the one that the bracket was measured with.
+        steps: of the final run.
+        low, high: the bracket, learning rates.
+        fixed: names of what the user has fixed: "lr", "weight_decay", "momentum".
+    """
+    keep = 1 - base.momentum
+    stays = not {"momentum", "momentum_form"}.isdisjoint(fixed) or "lr" in fixed
+    momenta = (base.momentum,) if stays else tuple(sorted({*MOMENTA, base.momentum}))
+    wanted = _decay_of(base, steps)
+    decays = (None,) if "weight_decay" in fixed else tuple(sorted({*DECAYS, wanted}))
+    return Space(base, steps, low / keep, high / keep, decays, momenta, "lr" in fixed, wanted)
+
+
+def _decay_of(base: Recipe, steps: int) -> float:
+    """Return the total decay of a recipe that has one of its own, and the usual one for the library's default."""
+    if base.weight_decay in (0.0, Recipe().weight_decay):
+        return USUAL_DECAY
+    return float(f"{10 ** coordinates(dataclasses.replace(base, epochs=None, steps=steps))[1]:.3g}")
+
+
+def without_momentum(where: Space) -> Space:
+    """Return the recipes that have the base's momentum."""
+    return dataclasses.replace(where, momenta=(where.base.momentum,))
+
+
+def only_rates(where: Space) -> Space:
+    """Return the recipes that have the base's momentum and the usual decay."""
+    decays = tuple(None if each is None else where.usual_decay for each in where.decays[:1])
+    return dataclasses.replace(where, momenta=(where.base.momentum,), decays=decays)
+
+
+def coarse_grid(where: Space, count: int) -> list[Point]:
+    """Return points spread evenly over the space, from some way below the bracket's low end to its high end.
+
+    Where only rates are free they are evenly spaced. Else the points are those of Halton 1960, "On the efficiency of
+    certain quasi-random sequences", which cover every axis with any number of points; random ones do not.
+
+    >>> where = space_around(Recipe(), 1000, 0.01, 1.0, frozenset({"momentum", "weight_decay"}))
+    >>> [round(point.rate, 3) for point in coarse_grid(where, 3)]
+    [0.018, 0.422, 10.0]
+    """
+    if where.fixed_rate:
+        points = where.candidates
+        return points[:: math.ceil(len(points) / count)]
+    low, high = math.log10(where.low) - REACH_DECADES[0], math.log10(where.high)
+    free = [axis for axis in (where.decays, where.momenta) if len(axis) > 1]
+    if not free:
+        rates = 10 ** (np.linspace(low, high, count) if count > 1 else np.array([(low + high) / 2]))
+        return [usual(where, float(rate)) for rate in rates]
+    points = []
+    for place in _halton(count, len(free) + 1):
+        decay = _at(where.decays, place[1] if len(where.decays) > 1 else 0.0)
+        momentum = _at(where.momenta, place[-1] if len(where.momenta) > 1 else 0.0)
+        points.append(Point(float(10 ** (low + place[0] * (high - low))), decay, momentum))
+    return points
+
+
+def _at(axis: Sequence[Any], place: float) -> Any:
+    """Return the value at a place from 0 to 1 of an axis."""
+    return axis[int(place * len(axis))]
+
+
+def _halton(count: int, dimensions: int) -> np.ndarray:
+    """Return so many points of the unit cube, [count, dimensions]: the digits of i = 1, 2, ... in bases 2, 3, 5
+    mirrored at the point.
+    """
+    points = np.zeros((count, dimensions))
+    for column, base in enumerate((2, 3, 5)[:dimensions]):
+        for row in range(count):
+            left, weight = row + 1, 1 / base
+            while left:
+                left, digit = divmod(left, base)
+                points[row, column] += digit * weight
+                weight /= base
+    return points
+
+
+def usual(where: Space, rate: float) -> Point:
+    """Return the point of a rate with the decay and momentum that stand where nothing else was measured."""
+    decay = None if where.decays == (None,) else where.usual_decay
+    return Point(rate, decay, where.base.momentum)
+
+
+def shrunk(schedule: Schedule, share: float) -> Schedule:
+    """Return the schedule of a shorter run, a complete small one: all its lengths shrink with the run.
+
+    Args:
+        schedule: with the lengths of the final run.
+        share: length of the short run as a share of the final one's.
+
+    >>> shrunk(Schedule(kind="step", milestones_epochs=[5, 8]), 0.5).milestones_epochs
+    (2.5, 4.0)
+    """
+    changes = {}
+    for name in _IN_EPOCHS:
+        value = getattr(schedule, name)
+        if value:
+            changes[name] = (
+                tuple(_short(each * share) for each in value) if isinstance(value, tuple) else _short(value * share)
+            )
+    return dataclasses.replace(schedule, **changes)
+
+
+def _short(epochs: float) -> float:
+    """Return a length as a person would write it: 0.92 and not 0.9199999999999999."""
+    return float(f"{epochs:.6g}")
+
+
+def trial_of(stage: str, base: Recipe, recipe: Recipe, seed: int, share: float) -> Trial:
+    """Return the trial of a recipe.
+
+    Args:
+        stage: that asks for it.
+        base: has the final run's schedule.
+        recipe: with the trial's length in steps.
+        seed: number of the repetition.
+        share: the trial's length as a share of the final run's.
+    """
+    schedule = shrunk(base.schedule, share)
+    return Trial(stage=stage, recipe=dataclasses.replace(recipe, schedule=schedule), seed=seed, share=share)

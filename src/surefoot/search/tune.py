@@ -1,0 +1,152 @@
+"""`tune`: the whole procedure in one call, from a model and data to a trained model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from surefoot.config import Config, Recipe
+from surefoot.models.build import Factory
+from surefoot.record.decision import Decision
+from surefoot.record.stored import IN_MEMORY
+from surefoot.search.budget import Terms
+from surefoot.search.budget import budget as budget_of
+from surefoot.search.search import open_search
+from surefoot.settings import flat_settings, merged, nested, read_toml
+from surefoot.training.open import Objects, resolve
+from surefoot.training.population.engine import Engine
+from surefoot.training.run import Result
+from surefoot.training.task import Loss
+
+DEFAULT_BUDGET = "2x"
+"""Two final trainings' worth of search: see `search.budget`."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning came to.
+
+    Attributes:
+        recipe: chosen; None where a step of the procedure failed.
+        decisions: of all steps, with their evidence.
+        cost: what it took, as JSON values; "trainings" is the search in multiples of the final training.
+        unchecked: what the budget did not allow, a sentence each.
+        result: of the final training; None where a step failed or none was wanted.
+    """
+
+    recipe: Recipe | None
+    decisions: tuple[Decision, ...]
+    cost: dict[str, Any]
+    unchecked: tuple[str, ...]
+    result: Result | None = None
+
+
+def tune(
+    data: Any = None,
+    model: str | nn.Module | Factory | None = None,
+    *,
+    budget: str | float = DEFAULT_BUDGET,
+    fixed: Mapping[str, Any] | None = None,
+    loss: Loss | None = None,
+    augment: Any = None,
+    config: str | Path | None = None,
+    force: bool = False,
+    final: bool = True,
+    name: str | None = None,
+    runs_dir: str | Path = "runs",
+    engine: Engine | None = None,
+    **settings: Any,
+) -> Tuned:
+    """Choose batch size, learning rate, momentum, weight decay and schedule by measurement, and train with them.
+
+    The seven steps of the procedure as one loop: check wiring and initial loss, overfit a small sample, bracket the
+    rate, a coarse grid of complete small runs, refinement by longer ones, other schedules, and the final training; each
+    as far as the budget allows. What it did not allow is in `unchecked`.
+
+    Args:
+        data: whatever `surefoot.load` takes. It must have, or get, a validation part.
+        model: a shipped name, "package.module:factory", a factory, or a module, which is copied and stays as it is.
+        budget: "5m", "90s" or "1h" for everything; or "2x": a search of twice the examples of the final training, which
+            comes on top. With the latter nothing depends on a clock.
+        fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
+        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        augment: names of augmentations, or a callable on a batch of images.
+        config: a TOML file of settings to start from, under the ones given here.
+        force: go on after a step that fails.
+        final: also do the final training, in a run's folder. Without it nothing is written.
+        name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished search.
+        runs_dir: where runs lie.
+        engine: computes the trials.
+        settings: any other field of `Config` by its name, such as seed=1; those of the recipe are fixed too.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: as `surefoot.train`; or there is no validation part, or the budget
+            means nothing.
+
+    >>> found = tune("digits", "linear", budget="2x", epochs=5, final=False)
+    >>> 0.001 < found.recipe.lr < 10, found.cost["trainings"] <= 2
+    (True, True)
+    """
+    objects = Objects(
+        data=None if data is None or isinstance(data, str | Path) else data,
+        model=None if model is None or isinstance(model, str) else model,
+        loss=loss,
+        augment=augment if callable(augment) else None,
+    )
+    words = {
+        "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
+        "model": model if model is None or isinstance(model, str) else IN_MEMORY,
+        "augment": list(augment) if isinstance(augment, Sequence) else None,
+    }
+    given = {**settings, **(fixed or {})}
+    start, terms = asked_for(words, given, config, budget, force=force, standard_loss=loss is None)
+    place = runs_dir if final else None
+    with open_search(start, terms, name=name, runs_dir=place, objects=objects, engine=engine) as search:
+        while not search.done:
+            search.advance()
+        assert search.end is not None
+        tuned = Tuned(search.recipe, search.decisions, search.ledger.to_dict(), search.end.unchecked)
+        if not final or search.recipe is None:
+            return tuned
+        with search.open_final() as run:
+            while not run.done:
+                run.advance()
+            result = run.finish()
+            summary = search.complete(result, run)
+    return dataclasses.replace(tuned, result=dataclasses.replace(result, summary=summary))
+
+
+def asked_for(
+    words: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    file: str | Path | None,
+    budget: str | float,
+    *,
+    force: bool,
+    standard_loss: bool = True,
+) -> tuple[Config, Terms]:
+    """Return the configuration to start from, and the terms: what was given by name stays as it was given.
+
+    Args:
+        words: data, model and augmentation as text; None where they were not given.
+        settings: other fields by their flat names; None where they were not given.
+        file: a TOML file of settings to start from, which are not fixed.
+        budget: as in `tune`.
+        force: as in `tune`.
+        standard_loss: as in `training.open.resolve`.
+
+    Raises:
+        ConfigError: an unknown name or a bad value.
+    """
+    given = merged(read_toml(file) if file else {}, nested({**words, **settings}))
+    start = resolve(given, standard_loss=standard_loss)
+    fields = flat_settings()
+    fixed = frozenset(
+        name for name, value in settings.items() if value is not None and fields[name].path[0] == "recipe"
+    )
+    return start, Terms(budget=budget_of(budget), fixed=fixed, force=force)

@@ -1,0 +1,1 @@
+"""Step 1: the loss before training is that of chance."""

@@ -1,0 +1,218 @@
+"""From what a person has, a model with data and a loss, to the task that the probes train copies of."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from surefoot.data.batches import image_statistics, number_statistics
+from surefoot.data.check import Problems
+from surefoot.data.dataset import DataSet, Part, RawPart, Source, stratified
+from surefoot.data.load import VALIDATION, load, read
+from surefoot.errors import ConfigError, DataError
+from surefoot.models.build import Factory
+from surefoot.seeds import torch_stream
+from surefoot.steps.untouched import untouched
+from surefoot.training.task import Loss, Task, task
+
+MOST_EXAMPLES = 20_000
+"""Examples read from a loader: enough for every probe, and a minute of a slow loader. Chosen by hand."""
+
+
+def probe_task(
+    model: str | nn.Module | Factory,
+    data: Any,
+    loss: Loss | None = None,
+    *,
+    augment: Any = (),
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    most_examples: int = MOST_EXAMPLES,
+) -> Task:
+    """Return the task for a probe; the model is copied and the data is read once.
+
+    Args:
+        model: a shipped name, "package.module:factory", a factory, or a module.
+        data: as in `probe_data`.
+        loss, augment, seed, device, precision, threads: as in `surefoot.task`.
+        most_examples: as in `probe_data`.
+
+    Raises:
+        ConfigError, DataError: as `probe_data` and `surefoot.task`.
+
+    >>> probe_task("linear", "digits").classifies
+    True
+    """
+    return task(
+        probe_data(data, seed=seed, most_examples=most_examples),
+        model, loss=loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads,
+    )  # fmt: skip
+
+
+def probe_data(data: Any, *, seed: int = 0, most_examples: int = MOST_EXAMPLES) -> DataSet:
+    """Return checked data from whatever a person has.
+
+    The batches of a loader are taken as they are: they are not normalised again, since its owner's training does not
+    either. A tenth is held out for validation. Loader and random states are left as they were.
+
+    Args:
+        data: whatever `surefoot.load` takes; or a DataLoader, or any collection of batches (x [B, ...], y) that can be
+            gone through more than once. y is whole numbers [B] for classes, else numbers [B] or [B, D].
+        seed: of the split and of what a loader draws.
+        most_examples: read from a loader, at least 2.
+
+    Raises:
+        ConfigError: the batches can be gone through only once, or are not pairs of arrays.
+        DataError: as `surefoot.load`; or the loader is empty or holds values that are not finite.
+
+    >>> batches = [(torch.randn(4, 3), torch.arange(4) % 2) for _ in range(10)]
+    >>> found = probe_data(batches)
+    >>> found.examples, len(found.validation), found.classes, found.std.tolist()
+    (36, 4, ('0', '1'), [1.0, 1.0, 1.0])
+    """
+    if _is_iterator(data):
+        raise ConfigError(
+            f"data of type {type(data).__name__}, which can be gone through only once",
+            "a probe reads batches and leaves the loader where it was, which an iterator cannot be",
+            "pass the DataLoader itself, or a list of its batches",
+        )
+    if not _holds_batches(data):
+        return load(data)
+    with untouched(data), torch_stream(seed, "read-loader"):
+        x, y = _read(data, most_examples)
+    return _as_it_is(x, y, type(data).__name__, seed)
+
+
+def lenient_data(data: Any, *, seed: int = 0) -> tuple[DataSet, str | None]:
+    """Return the data, and why `surefoot.load` refuses it where that is only for labels that do not start at 0.
+
+    Raises:
+        ConfigError, DataError: as `probe_data`, for every other mistake.
+
+    >>> found, refused = lenient_data((np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 4 + 1))
+    >>> int(found.train.y.min()), len(found.classes), refused is not None
+    (1, 5, True)
+    """
+    try:
+        return probe_data(data, seed=seed), None
+    except DataError as error:
+        part = _train_part(data)
+        if part is None or part.y.dtype.kind not in "iu" or part.y.ndim != 1 or not len(part.y) or part.y.min() < 1:
+            raise
+        x = torch.from_numpy(np.array(part.x))
+        found = _as_it_is(x, torch.from_numpy(part.y.astype(np.int64)), "arrays", seed)
+        if x.dtype == torch.uint8:
+            mean, std = image_statistics(part.x)
+            return dataclasses.replace(found, kind="images", mean=mean, std=std), str(error)
+        mean, std = number_statistics(part.x)
+        return dataclasses.replace(found, mean=mean, std=std), str(error)
+
+
+def _train_part(data: Any) -> RawPart | None:
+    """Return the training part of data in memory or in a file, unchecked; None where it has none."""
+    problems = Problems("data")
+    try:
+        raw = read(data, problems, data_dir=None, image_size=None, label=None, target="classes")
+    except (ConfigError, DataError):
+        return None
+    return raw.parts.get("train") if raw.classes is None else None
+
+
+def _is_iterator(data: Any) -> bool:
+    return hasattr(data, "__next__")
+
+
+def _holds_batches(data: Any) -> bool:
+    """Return whether this is gone through batch by batch, and not what `surefoot.load` reads."""
+    if isinstance(data, DataLoader):
+        return True
+    if isinstance(data, (list, tuple)):
+        return len(data) > 0 and all(_is_batch(each) for each in data[:2])
+    known = isinstance(data, (str, bytes, Path, dict, DataSet, Tensor, np.ndarray)) or hasattr(data, "__getitem__")
+    return not known and isinstance(data, Iterable)
+
+
+def _is_batch(each: Any) -> bool:
+    """Return whether this is (x [B, D, ...], y [B, ...]), where an example of a Dataset would have no axis B."""
+    if not isinstance(each, (tuple, list)) or len(each) != 2:
+        return False
+    x, y = each
+    return (
+        all(isinstance(part, (Tensor, np.ndarray)) for part in each)
+        and x.ndim >= 2
+        and y.ndim >= 1
+        and len(x) == len(y)
+    )
+
+
+def _read(data: Iterable[Any], most_examples: int) -> tuple[Tensor, Tensor]:
+    """Return x [N, ...] in float32 and y [N, ...] of the first batches, N at most `most_examples`."""
+    xs, ys, examples = [], [], 0
+    for number, batch in enumerate(data):
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ConfigError(
+                f"batch {number} of the data is {type(batch).__name__}"
+                + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""),
+                "a batch is a pair (x, y) of tensors or arrays",
+                "wrap the loader so that it yields such pairs",
+            )
+        x, y = (_tensor(each, number) for each in batch)
+        if x.dim() == 0 or y.dim() == 0 or len(x) != len(y) or (xs and x.shape[1:] != xs[0].shape[1:]):
+            raise ConfigError(
+                f"batch {number} of the data has x {tuple(x.shape)} and y {tuple(y.shape)}",
+                "x and y have one entry per example, [B, ...], and all examples one shape",
+                "collect examples into batches with a DataLoader",
+            )
+        xs.append(x.float())
+        ys.append(y)
+        examples += len(x)
+        if examples >= most_examples:
+            break
+    if examples < 2:
+        raise DataError(f"the data has {examples} examples", "probes need at least 2", "check the loader")
+    return torch.cat(xs)[:most_examples], torch.cat(ys)[:most_examples]
+
+
+def _tensor(value: Any, number: int) -> Tensor:
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"batch {number} of the data holds {type(value).__name__}",
+            "a batch is a pair (x, y) of tensors or arrays of numbers",
+            "convert it in the loader",
+        ) from None
+    return tensor.detach().cpu().clone()  # a loader may hand out the same memory every time
+
+
+def _as_it_is(x: Tensor, y: Tensor, name: str, seed: int) -> DataSet:
+    """Return examples as data with mean 0 and deviation 1, so that normalising leaves them alone."""
+    bad = (~torch.isfinite(x if x.is_floating_point() else x.float())).reshape(len(x), -1).any(1).nonzero()
+    if len(bad):
+        raise DataError(f"example {int(bad[0])} of the data holds a value that is not finite",
+                        "all values must be finite", "mend or remove it")  # fmt: skip
+    whole = not y.is_floating_point() and y.dim() == 1
+    y = y.long() if whole else y if not y.is_floating_point() else y.float()
+    classes = tuple(map(str, range(max(2, int(y.max()) + 1)))) if whole else None
+    kept, held = stratified(y.numpy() if whole else None, len(y), VALIDATION, seed)
+    digest = hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
+
+    def part(rows: np.ndarray) -> Part:
+        return Part(x[torch.from_numpy(rows)], y[torch.from_numpy(rows)], Source(index=rows))
+
+    shape = (*x.shape[1:2], *(1 for _ in x.shape[2:]))
+    target_mean, target_std = (None, None) if whole else (y.float().mean(0), y.float().std(0, correction=0))
+    return DataSet(
+        name, "numbers", part(kept), part(held) if len(held) else None, None, classes,
+        torch.zeros(shape), torch.ones(shape), digest, target_mean, target_std,
+    )  # fmt: skip

@@ -1,0 +1,302 @@
+"""Opening a run: `open_run` begins it or goes on with it; `train` opens one and trains it to its end.
+
+    with open_run(config) as run:
+        while not run.done:
+            run.advance()
+        result = run.finish()
+
+A run that was killed anywhere goes on from its newest checkpoint when it is opened again, and ends with the
+bits that it would have had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from surefoot.config import Config, __version__
+from surefoot.data.load import load
+from surefoot.errors import ConfigError
+from surefoot.models.build import Factory
+from surefoot.optim.plan import plan
+from surefoot.record import store
+from surefoot.record.progress import PROGRESS
+from surefoot.record.run import truncate_rows
+from surefoot.record.stored import IN_MEMORY, read_config
+from surefoot.settings import default_settings, differences, from_dict, merged, nested, read_toml, to_toml
+from surefoot.training import checkpoint
+from surefoot.training.loop import start
+from surefoot.training.run import Result, Run
+from surefoot.training.task import Loss, Task, task
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What a configuration cannot hold, in place of its text where it is not None."""
+
+    data: Any = None
+    model: nn.Module | Factory | None = None
+    loss: Loss | None = None
+    augment: Any = None
+
+
+def train(
+    data: Any = None,
+    model: str | nn.Module | Factory | None = None,
+    *,
+    loss: Loss | None = None,
+    augment: Any = None,
+    config: str | Path | None = None,
+    name: str | None = None,
+    runs_dir: str | Path = "runs",
+    **settings: Any,
+) -> Result:
+    """Train a model by SGD to the end and return its result; `surefoot train` in Python.
+
+    Args:
+        data: whatever `surefoot.load` takes: a named set, a path, arrays, tensors, a PyTorch Dataset. None: what the
+            file says, else the digits.
+        model: a shipped name, "package.module:factory", a factory, or a module, which is copied and stays as it is.
+        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        augment: names of augmentations, or a callable on a batch of images.
+        config: a TOML file of settings, under the ones given here.
+        name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
+        runs_dir: where runs lie.
+        settings: any field of `Config`, `Recipe` or `Schedule` by its name: lr=0.2, epochs=5, seed=1.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: as `open_run`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = train("digits", "linear", epochs=3, lr=0.1, runs_dir=folder)
+    >>> result.record.outcome.kind, result.summary["test_accuracy"] > 0.8
+    ('finished', True)
+    """
+    words = {  # an object is named before settings are looked up, or it would get those shipped for other data
+        "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
+        "model": model if model is None or isinstance(model, str) else IN_MEMORY,
+        "augment": list(augment) if isinstance(augment, Sequence) else None,
+    }
+    file = read_toml(config) if config else {}
+    chosen = resolve(merged(file, nested(words | settings)), standard_loss=loss is None)
+    objects = Objects(
+        data=None if isinstance(data, str | Path) else data,
+        model=None if isinstance(model, str) else model,
+        loss=loss,
+        augment=augment if callable(augment) else None,
+    )
+    with open_run(chosen, name=name, runs_dir=runs_dir, objects=objects) as run:
+        while not run.done:
+            run.advance()
+        return run.finish()
+
+
+def resolve(given: dict[str, Any], *, standard_loss: bool = True) -> Config:
+    """Return the configuration for what was given, over the shipped settings for its data and model.
+
+    Args:
+        given: nested settings.
+        standard_loss: whether the loss is the built-in one; label smoothing of shipped settings is of that alone.
+
+    >>> resolve({"data": "digits", "model": "linear"}).model
+    'linear'
+    """
+    data = str(given.get("data", "digits"))
+    model = str(given.get("model", "mlp" if Path(data).suffix in (".csv", ".npz") else "cnn"))
+    shipped = default_settings(data, model)
+    if not standard_loss:
+        shipped.get("recipe", {}).pop("label_smoothing", None)
+    return from_dict(Config, merged({"data": data, "model": model}, shipped, given))
+
+
+def open_run(
+    config: Config,
+    *,
+    name: str | None = None,
+    runs_dir: str | Path = "runs",
+    objects: Objects | None = None,
+    command: str = "library",
+) -> Run:
+    """Begin a run, or go on with the unfinished one of that name.
+
+    Args:
+        config: all settings.
+        name: the run's folder under `runs_dir`; a new name from date, data and model if left out.
+        runs_dir: where runs lie; made if missing.
+        objects: in place of the configuration's data, model, loss or augmentation.
+        command: what to write down as the command.
+
+    Raises:
+        ConfigError: settings cannot be used, or differ from those of the run of that name.
+        CheckpointError: the run is held by another process, or cannot be loaded.
+        DataError: the data cannot be used.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     config = resolve({"data": "digits", "model": "linear", "recipe": {"epochs": 1}})
+    ...     with open_run(config, name="first", runs_dir=folder) as run:
+    ...         while not run.done:
+    ...             rows = run.advance()
+    ...         run.finish().summary["outcome"]
+    'finished'
+    """
+    folder = run_place(config, name, Path(runs_dir))
+    with contextlib.ExitStack() as cleaner:
+        cleaner.enter_context(store.locked(folder))
+        cleaner.callback(store.discard_if_empty, folder)
+        store.sweep(folder)
+        begun = (folder / store.CONFIG).is_file()
+        if begun:
+            config = agreed_config(config, folder)
+        work = make_task(config, objects or Objects())
+        plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
+        config = _resolved(config, work)
+        first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
+        if begun:
+            _check_data(folder, work)
+        else:
+            _identify(folder, config, work, command)
+        state, notes = checkpoint.load_newest(folder, work)
+        state = state or first or start(work, plan_)
+        rows = list(truncate_rows(folder, state.step))
+        lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
+        if lost:
+            notes.append(f"{store.METRICS} has lost {len(lost)} of its rows; the weights are not touched by it")
+        return Run(folder, config, work, plan_, state, rows, notes, cleaner.pop_all())
+
+
+def agreed_config(config: Config, folder: Path) -> Config:
+    """Return the settings of the run in `folder`, after checking that `config` asks for the same.
+
+    Raises:
+        ConfigError: they differ; every difference is named.
+    """
+    there = read_config(folder)
+    changes: dict[str, Any] = {}
+    if config.device == "auto":
+        changes["device"] = there.device
+    if config.precision == "auto":
+        changes["precision"] = there.precision
+    if config.threads is None:
+        changes["threads"] = there.threads
+    asked = dataclasses.replace(config, **changes)
+    found = differences(there, asked, ignore=("checkpoint_seconds",))
+    if found:
+        raise ConfigError(
+            f"{folder} was started with other settings: {', '.join(found)}",
+            "a run keeps its settings from beginning to end",
+            "choose another name, or give the same settings",
+        )
+    return asked
+
+
+def run_place(config: Config, name: str | None, runs: Path) -> Path:
+    """Return the folder of the run of that name, or one that no other process has, made if missing.
+
+    Raises:
+        ConfigError: the name cannot be a folder's, or the folder holds other files or cannot be written to.
+    """
+    if name is not None:
+        folder = runs / store.check_name(name)
+        if folder.is_dir() and not (folder / store.CONFIG).is_file() and not _abandoned(folder):
+            raise ConfigError(f"{folder} holds other files", "a run has a folder of its own", "choose another name")
+        _make(folder, exist_ok=True)
+        return folder
+    while True:
+        moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+        folder = runs / store.new_name(config.data, config.model, runs, moment)
+        try:
+            _make(folder, exist_ok=False)
+            return folder
+        except FileExistsError:  # another process was quicker
+            continue
+
+
+def _make(folder: Path, *, exist_ok: bool) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=exist_ok)
+        (folder / store.LOCK).touch()
+    except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok and folder.is_dir():
+            raise
+        raise ConfigError(
+            f"the run's folder {folder} ({error.strerror})",
+            "it must be a folder that can be written to",
+            "choose another --runs-dir",
+        ) from None
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether a folder holds only what a run killed in its first moment leaves, or a search without its final run."""
+    first = {store.LOCK, store.ENVIRONMENT, store.COMMAND, PROGRESS, *store.OF_A_SEARCH}  # no configuration yet
+    return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
+
+
+def make_task(config: Config, objects: Objects) -> Task:
+    """Return the task of a configuration, with objects in place of its text.
+
+    Raises:
+        ConfigError, DataError: as `load` and `task`.
+    """
+    data = load(
+        config.data if objects.data is None else objects.data,
+        data_dir=config.data_dir,
+        validation=config.validation,
+        seed=config.seed,
+        image_size=config.image_size,
+        label=config.label,
+        target=config.target,
+    )
+    return task(
+        data,
+        config.model if objects.model is None else objects.model,
+        loss=objects.loss,
+        augment=config.augment if objects.augment is None else objects.augment,
+        seed=config.seed,
+        device=config.device,
+        precision=config.precision,
+        threads=config.threads,
+    )
+
+
+def _resolved(config: Config, work: Task) -> Config:
+    place = work.machine
+    return dataclasses.replace(config, device=str(place.device), precision=place.precision, threads=place.threads)
+
+
+def _check_data(folder: Path, work: Task) -> None:
+    if store.read_json(folder / store.ENVIRONMENT).get("data_fingerprint") != work.data.fingerprint:
+        raise ConfigError(
+            f"the data of {folder} has changed since the run began",
+            "a run keeps its data from beginning to end",
+            "restore the data, or choose another name",
+        )
+
+
+def _identify(folder: Path, config: Config, work: Task, command: str) -> None:
+    """Write down what the run is, on its first opening."""
+    environment = {
+        "schema": store.SCHEMA,
+        "surefoot": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "data_fingerprint": work.data.fingerprint,
+        **checkpoint.fingerprint(work),
+    }
+    store.write_json(folder / store.ENVIRONMENT, environment)
+    store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
+    store.write_bytes(folder / store.CONFIG, to_toml(config).encode())  # last: its presence makes the folder a run

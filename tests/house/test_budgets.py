@@ -1,0 +1,79 @@
+"""The house stays small: a budget of lines for each room, and a test for each file.
+
+A budget may only fall. Where one must rise, docs/log.md says what was bought for it.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "surefoot"
+BUDGETS = {
+    "cli": 3119,
+    "comparison": 1619,
+    "curves": 369,
+    "data": 2801,
+    "house": 792,
+    "inference": 683,
+    "integrations": 80,
+    "models": 393,
+    "optim": 1513,
+    "record": 1858,
+    "report": 2648,
+    "search": 2494,
+    "steps": 5145,
+    "training": 3344,
+}
+"""Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
+SLACK = 40
+"""Lines that a room may be under its budget before the budget must follow it down."""
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else "house"
+
+
+def lines(name: str) -> int:
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES if room(path) == name)
+
+
+def test_every_room_has_a_budget():
+    assert {room(path) for path in SOURCES} == BUDGETS.keys()
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_room_keeps_its_budget(name):
+    assert lines(name) <= BUDGETS[name], (
+        f"{name} grew: delete something, or say in docs/log.md what the rise has bought"
+    )
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_budget_follows_its_room_down(name):
+    assert lines(name) > BUDGETS[name] - SLACK, f"{name} has {lines(name)} lines now: lower its budget to that"
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of ours that a file imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("surefoot."):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+LAWS = set().union(*(imported(path) for path in (ROOT / "tests" / "laws").glob("*.py")))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if not path.stem.startswith("__")], ids=lambda path: path.stem
+)
+def test_every_file_has_a_test_of_its_own_or_a_law(path):
+    place = path.relative_to(PACKAGE)
+    own = ROOT / "tests" / place.parent / f"test_{path.stem}.py"
+    module = ".".join(["surefoot", *place.with_suffix("").parts])
+    assert own.is_file() or module in LAWS, f"write {own.relative_to(ROOT)}, or merge the file with its user"

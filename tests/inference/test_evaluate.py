@@ -1,0 +1,126 @@
+"""Scores are those of the run, or of other data brought to its classes and shape."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from surefoot.errors import CheckpointError, ConfigError, DataError
+from surefoot.inference.evaluate import evaluate
+from surefoot.inference.predict import predict
+from surefoot.training.open import train
+
+from .conftest import save_images
+
+
+@pytest.mark.parametrize("how", ["name", "folder", "result"])
+def test_evaluating_gives_what_the_run_said_of_its_test_part(digits, runs, how):
+    run = {"name": "digits", "folder": digits.folder, "result": digits}[how]
+    scores = evaluate(run, runs_dir=runs)
+    assert scores.of == "digits, test part"
+    assert scores.examples == digits.summary["test_examples"]
+    assert scores.accuracy == digits.summary["test_accuracy"]
+    assert scores.loss == pytest.approx(digits.summary["test_loss"], rel=1e-6)  # fp32 sums against fp64
+    assert scores.accuracy > 0.8
+
+
+def test_the_validation_part_is_the_one_that_the_record_saw(digits):
+    scores, row = evaluate(digits, part="validation"), digits.record.last
+    assert (scores.accuracy, scores.loss) == (row.val_accuracy, pytest.approx(row.val_loss, rel=1e-6))
+
+
+def test_given_data_is_matched_by_the_names_of_its_classes(digits, test_part, tmp_path):
+    chosen = save_images(test_part, tmp_path)
+    scores = evaluate(digits, tmp_path)
+    same = evaluate(digits, (test_part.x[chosen], test_part.y[chosen]))
+    assert scores.of == f"{tmp_path}, all of it"
+    # The same images lie elsewhere in memory, and vector units sum them in another order.
+    assert scores.loss == pytest.approx(same.loss, rel=1e-12)
+    assert dataclasses.replace(scores, of="", loss=0.0) == dataclasses.replace(same, of="", loss=0.0)
+    support = {each.name: each.support for each in scores.per_class}
+    assert {name for name, count in support.items() if count} == {"3", "7"}
+    assert scores.accuracy > 0.8, "a class matched by its position would score near 0"
+
+
+def test_colour_files_are_brought_to_a_grey_model(digits, test_part, tmp_path):
+    save_images(test_part, tmp_path / "grey")
+    save_images(test_part, tmp_path / "colour", mode="RGB")
+    grey, colour = (dataclasses.replace(evaluate(digits, tmp_path / name), of="") for name in ("grey", "colour"))
+    assert grey == colour
+
+
+def test_a_class_that_the_run_does_not_know_is_refused(digits, test_part, tmp_path):
+    save_images(test_part, tmp_path)
+    (tmp_path / "7").rename(tmp_path / "seven")
+    with pytest.raises(DataError, match="no class 'seven'"):
+        evaluate(digits, tmp_path)
+
+
+def test_parts_of_given_data_are_kept_apart(line):
+    result, data, _ = line
+    scores = evaluate(result, data)
+    assert (scores.of, scores.examples) == ("arrays, test part", 50)
+    assert scores.mse == pytest.approx(result.summary["test_loss"], rel=1e-5)
+    assert scores.r2 > 0.99
+    with pytest.raises(DataError, match="no validation part"):
+        evaluate(result, data, part="validation")
+
+
+def test_data_that_changed_since_the_run_is_not_scored_as_its_own(table):
+    result, file = table
+    before = file.read_text()
+    try:
+        file.write_text(before + "0,0,red\n")
+        with pytest.raises(DataError, match="has changed since"):
+            evaluate(result, part="train")
+        assert evaluate(result, file).examples == 151
+    finally:
+        file.write_text(before)
+    assert evaluate(result, part="validation").accuracy == result.record.last.val_accuracy
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        ((np.zeros((4, 1, 9, 9), np.uint8), [0, 1, 2, 3]), DataError, "the model takes"),
+        ((np.zeros((4, 5), np.float32), [0, 1, 2, 3]), DataError, "holds numbers"),
+        ((np.zeros((4, 1, 8, 8), np.uint8), [0, 1, 2, 12]), DataError, "no class '12'"),
+        ((np.zeros((4, 1, 8, 8), np.uint8), [0, 1, 2, -1]), DataError, "no class '-1'"),
+        ((np.zeros((4, 1, 8, 8), np.uint8), [0, 1, 2, 0.5]), DataError, "whole numbers or text"),
+        ("no/such/folder", DataError, "no such file"),
+        ("digitz", ConfigError, "digits"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(digits, data, error, words):
+    with pytest.raises(error, match=words):
+        evaluate(digits, data if isinstance(data, str) else (data[0], np.array(data[1])))
+
+
+def test_values_that_are_not_finite_are_named(line):
+    result, data, _ = line
+    x, y = data["test"]
+    x = x.copy()
+    x[7, 1] = np.nan
+    with pytest.raises(DataError, match="row 7"):
+        evaluate(result, (x, y))
+
+
+def test_an_unknown_part_and_an_unknown_run_are_refused(digits, runs):
+    with pytest.raises(ConfigError, match="train, validation, test"):
+        evaluate(digits, part="tset")
+    with pytest.raises(CheckpointError, match="is not a run"):
+        evaluate("absent", runs_dir=runs)
+
+
+@pytest.mark.parametrize("names", [[1, 2, 3], [-1, 1], [2, 4]])
+def test_labels_that_do_not_begin_at_0_are_matched_by_name(names, tmp_path):
+    draw = np.random.default_rng(0)
+    place = draw.integers(len(names), size=200)
+    x, y = np.eye(len(names))[place] + 0.1 * draw.normal(size=(200, len(names))), np.array(names)[place]
+    result = train((x, y), "linear", epochs=5, lr=0.5, batch_size=16, runs_dir=tmp_path)
+    assert evaluate(result, (x, y)).accuracy == 1
+    last = y == names[-1]
+    assert evaluate(result, (x[last], y[last].astype(object))).accuracy == 1
+    assert set(predict(result, x).labels) == set(map(str, names))
+    with pytest.raises(DataError, match="knows no class '0'"):
+        evaluate(result, (x, 0 * y))

@@ -1,0 +1,34 @@
+"""Looking presets up, and what each must tell. Their values: tests/laws/test_presets.py."""
+
+import re
+
+import pytest
+
+from surefoot.errors import ConfigError
+from surefoot.optim.presets import ALIASES, PRESETS, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_says_where_it_comes_from(name):
+    each = PRESETS[name]
+    assert each.name == name
+    assert re.search(r"(19|20)\d\d|@[0-9a-f]{7}", each.citation), "a year or a commit"
+    assert re.match(r"SGD|Adam", each.optimizer)
+    assert each.steps > 0
+    assert each.peak_lr > 0
+    if each.optimizer.startswith("SGD"):
+        assert each.momentum is not None
+        assert each.batch_size is not None
+        assert each.weight_decay is not None
+    else:
+        assert each.momentum is None, "momentum of SGD was not published for another optimizer"
+
+
+def test_aliases_lead_to_presets_and_hide_none():
+    assert all(target in PRESETS and alias not in PRESETS for alias, target in ALIASES.items())
+    assert preset("roberta") is PRESETS["roberta-large"]
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"did you mean 'slowfast'\?|Did you mean 'slowfast'\?"):
+        preset("slow-fast")
