@@ -11,20 +11,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "surefoot"
 BUDGETS = {
-    "cli": 3119,
-    "comparison": 1619,
+    "cli": 2889,
+    "comparison": 1506,
     "curves": 369,
-    "data": 2801,
-    "house": 792,
-    "inference": 683,
+    "data": 3032,
+    "house": 818,
+    "inference": 707,
     "integrations": 80,
-    "models": 393,
-    "optim": 1513,
-    "record": 1858,
-    "report": 2648,
-    "search": 2494,
-    "steps": 5145,
-    "training": 3344,
+    "models": 394,
+    "optim": 1640,
+    "record": 1957,
+    "report": 2474,
+    "search": 2495,
+    "steps": 5136,
+    "training": 3787,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
 SLACK = 40
