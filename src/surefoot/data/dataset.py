@@ -156,8 +156,8 @@ class DataSet:
     fingerprint: str
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
-    channels_last: bool = True
     features: tuple[str, ...] | None = None
+    channels_last: bool = True
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -213,6 +213,7 @@ class Raw:
     kind: Literal["images", "numbers"] = "images"
     strict: bool = False
     features: tuple[str, ...] | None = None
+    channels_last: bool = True
 
 
 def column_order(title: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]:
