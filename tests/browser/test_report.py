@@ -87,7 +87,7 @@ def test_the_pictures_of_a_search_are_drawn_and_the_console_is_silent(report, tm
         assert console == []
         kinds = re.findall(r'<figure class="([^"]*)" id="([^"]*)"', dom)
         assert {"chart drawn"} == {kind for kind, _ in kinds}
-        assert sum("step-" in name for _, name in kinds) == 3
+        assert sum("step-" in name for _, name in kinds) == 2
         assert any(name.endswith("-layers") for _, name in kinds)
 
 

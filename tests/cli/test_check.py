@@ -56,7 +56,7 @@ def test_quiet_shows_no_progress_and_json_has_every_finding(quick, capsys):
 
 def test_what_fails_is_explained_ends_with_3_and_nothing_is_trained_on(quick, capsys, tmp_path):
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "a.npz", x=rng.normal(size=(60, 4)), y=np.arange(60) % 3 + 1)
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(60, 4)), y=np.arange(60) % 20 * 3 + 1)
     code, captured = answer(capsys, tmp_path / "a.npz", "--model", "mlp")
     assert code == 3
     assert "labels may be off by one" in captured.out

@@ -134,7 +134,7 @@ def test_settings_that_cannot_be_used_are_one_message_and_leave_nothing(words, m
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 
 
-@pytest.mark.parametrize("name", ["config.toml", "environment.json", "metrics.jsonl", "checkpoints"])
+@pytest.mark.parametrize("name", ["config.toml", "environment.json", "checkpoints"])
 def test_a_damaged_run_is_one_message_that_names_the_file(name, tmp_path, capsys):
     assert run([*SHORT, "--name", "a", "-q"]) == 0
     folder = tmp_path / "runs" / "a"

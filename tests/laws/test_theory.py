@@ -22,7 +22,6 @@ from surefoot.comparison.surfaces import (
     noise_floor,
     positions,
     quadratic,
-    rosenbrock,
     surface_task,
 )
 from surefoot.config import Recipe, Schedule
@@ -83,18 +82,6 @@ def test_two_forms_of_momentum_are_one_at_a_constant_rate():
     made = Recipe(lr=0.05, momentum=0.9, batch_size="full")
     a, b = (path_on_quadratic(replace(made, momentum_form=form), 10.0, 100) for form in ("pytorch", "sutskever"))
     np.testing.assert_allclose(a, b, atol=1e-5)
-
-
-def test_rosenbrocks_minimum_is_reached_with_momentum_and_not_without_in_as_many_steps():
-    rules = {0.9: 3.16e-3, 0.0: 1.78e-3}
-    recipes = {momentum: Recipe(lr=lr, momentum=momentum, batch_size="full") for momentum, lr in rules.items()}
-    task = surface_task(rosenbrock, (-1.2, 1.0))
-    ends = {momentum: positions(task, recipe, 500) for momentum, recipe in recipes.items()}
-    assert np.abs(ends[0.9][-1] - 1).max() < 0.01
-    assert np.abs(ends[0.0][-1] - 1).max() > 0.2
-
-
-# Softmax regression
 
 
 def regularised() -> tuple[surefoot.Task, Recipe]:

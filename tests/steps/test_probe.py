@@ -92,12 +92,12 @@ def test_bad_values_and_empty_loaders_are_data_errors(x):
         probe_data([(x, torch.zeros(len(x), dtype=torch.long))])
 
 
-def test_labels_that_start_at_one_can_be_looked_at():
-    x, y = image_arrays(30)
-    found, refused = lenient_data((x, y + 1))
+def test_labels_with_gaps_can_be_looked_at():
+    x, y = image_arrays(60)
+    found, refused = lenient_data((x, np.arange(60) % 20 * 3 + 1))
     assert found.kind == "images"
-    assert found.train.y.unique().tolist() == [1, 2, 3]
-    assert "class '0' has no example" in refused
+    assert found.train.y.min() == 1
+    assert "class '0', '2'" in refused
     assert lenient_data((x, y))[1] is None
     with pytest.raises(DataError):
-        lenient_data((x, y * 2))
+        lenient_data((x, np.arange(60) % 20 * 3))

@@ -227,7 +227,7 @@ def test_more_outputs_than_classes_occur_are_classes_that_are_missing():
     [
         (nn.Linear(3, 2), np.arange(40) % 2, "shapes"),  # takes 3 numbers, there are 4
         (nn.Linear(4, 2), np.arange(40) % 3, "labels"),  # a class has no output
-        (nn.Linear(4, 2), np.arange(40) % 2 + 1, "labels"),  # labels from 1
+        (nn.Linear(4, 2), np.arange(40) % 20 * 3 + 1, "labels"),  # labels with gaps
         (nn.Linear(4, 2).requires_grad_(False), np.arange(40) % 2, "gradients"),
     ],
 )
