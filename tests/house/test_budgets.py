@@ -14,17 +14,17 @@ BUDGETS = {
     "cli": 2889,
     "comparison": 1506,
     "curves": 369,
-    "data": 3032,
+    "data": 3033,
     "house": 818,
     "inference": 707,
     "integrations": 80,
     "models": 394,
     "optim": 1640,
-    "record": 1957,
+    "record": 1959,
     "report": 2474,
-    "search": 2495,
-    "steps": 5136,
-    "training": 3787,
+    "search": 2496,
+    "steps": 5133,
+    "training": 3769,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
 SLACK = 40

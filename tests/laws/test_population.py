@@ -344,6 +344,6 @@ def test_the_same_call_is_computed_the_same_way_in_any_division(everything_pays)
     pieces, engine = start_many(members), Engine()
     for until in (1, 7, 8, 30, 40):
         pieces, _ = advance_many(members, pieces, until, engine)
-    assert engine.computed == ["stacked by 3"] * 3
+    assert engine.computed(members) == ["stacked by 3"] * 3
     for a, b in zip(whole, pieces, strict=True):
         assert contents(a) == contents(b)

@@ -43,7 +43,7 @@ def test_the_steps_of_all_looks_are_those_that_were_done(members):
 def test_looks_come_between_marks_where_steps_are_slow(members, monkeypatch):
     monkeypatch.setattr("surefoot.steps.follow.steps_at_once", lambda _: 2)
     looks = [look.states[0].step for look in follow(members[:1], [20]) if look.mark is None]
-    assert looks == [8, 10, 12, 14, 16, 18]
+    assert looks == [2, 4, 6, 8, 10, 12, 14, 16, 18]
 
 
 def test_it_goes_on_from_states_and_stops_when_nobody_asks(members):

@@ -49,6 +49,7 @@ class TrialResult:
         val_loss: after the last step; None where the run diverged.
         val_accuracy: likewise; None for a regression too.
         seconds: what it took, its share of those computed with it.
+        computed: how its steps were computed, as `Record.computed`.
     """
 
     trial: Trial
@@ -58,6 +59,7 @@ class TrialResult:
     val_loss: float | None
     val_accuracy: float | None
     seconds: float
+    computed: str = "loop"
 
     @property
     def finished(self) -> bool:

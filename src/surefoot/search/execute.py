@@ -196,8 +196,8 @@ def _together(runs: Sequence[_Run], journal: Journal, engine: Engine) -> Generat
     for look in follow(members, [members[0].plan.steps], engine, [run.resumed() for run in runs]):
         seconds += time.perf_counter() - since
         if not look.alive:
-            ended = zip(runs, look.states, look.rows, strict=True)
-            journal.keep(run.result(state, rows, seconds / len(runs)) for run, state, rows in ended)
+            ended = zip(runs, look.states, look.rows, engine.computed(members), strict=True)
+            journal.keep(run.result(state, rows, seconds / len(runs), how) for run, state, rows, how in ended)
             for run in runs:
                 run.discard()
         due = time.perf_counter() - saved > SAVE_SECONDS
@@ -242,7 +242,7 @@ class _Run:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def result(self, state: State, rows: Sequence[Row], seconds: float) -> TrialResult:
+    def result(self, state: State, rows: Sequence[Row], seconds: float, computed: str) -> TrialResult:
         """Return what came of the trial."""
         assert state.outcome is not None
         last = rows[-1] if rows and state.outcome.kind == "finished" else None
@@ -254,4 +254,5 @@ class _Run:
             val_loss=last.val_loss if last else None,
             val_accuracy=last.val_accuracy if last else None,
             seconds=seconds,
+            computed=computed,
         )

@@ -22,8 +22,6 @@ from surefoot.training.task import Task
 
 PIECE_SECONDS = 1.0
 """What a piece takes on the nominal machine. Chosen by hand."""
-FIRST_STEPS = 8
-"""Steps of a first piece at least: an engine that tries its ways needs some to try them on. Chosen by hand."""
 _RATE = {"cpu": 3e10, "cuda": 3e12}
 """Floating-point operations per second of the nominal machine, a CPU's for each thread: 3e10 were seen for small CNNs
 on one core of an AMD EPYC. Only the length of pieces hangs on it."""
@@ -185,15 +183,14 @@ def follow(
     here = list(states) if states is not None else start_many(members)
     rows: list[list[Row]] = [[] for _ in members]
     piece = steps_at_once(members)
-    at_once = max(FIRST_STEPS, piece)
     for mark in marks:
         moved = 0
         while behind := [state.step for state in here if state.outcome is None and state.step < mark]:
-            before, until = sum(state.step for state in here), min(mark, min(behind) + at_once)
+            before, until = sum(state.step for state in here), min(mark, min(behind) + piece)
             here, new = advance_many(members, here, until, engine)
             for old, more in zip(rows, new, strict=True):
                 old += more
-            moved, at_once = sum(state.step for state in here) - before, piece
+            moved = sum(state.step for state in here) - before
             if until < mark:
                 yield Look(None, here, rows, moved)
                 moved = 0

@@ -140,4 +140,4 @@ def test_a_way_that_was_given_is_taken_without_a_check():
     members = members_of("mlp", steps=2)
     engine = Engine(Way("stacked", 8))
     fit_many(members, engine)
-    assert engine.computed == ["stacked by 8"] * 8
+    assert engine.computed(members) == ["stacked by 8"] * 8

@@ -20,16 +20,13 @@ class CompiledStep:
     """A `Compute` that is compiled at its first call, for one `shape` of stack.
 
     A member whose numbers are not finite is masked inside: nothing is decided on the way, and nothing is compiled anew
-    for the others.
+    for the others. Where this machine or this model has no compiler that works, the call raises what that one raises.
 
     Args:
         backend: of `torch.compile`.
 
     Attributes:
         ready: whether it has been compiled.
-
-    Raises, when called:
-        Exception: of the compiler, where this machine or this model has none that works.
     """
 
     def __init__(self, backend: str = "inductor") -> None:

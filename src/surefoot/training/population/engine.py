@@ -35,11 +35,9 @@ class _Choice:
     def figures(self) -> Figures:
         return FIGURES[self.first.task.machine.device.type]
 
-    def without(self, reason: str, **changes: bool) -> None:
-        """Choose anew, since something cannot be done."""
-        assert self.work is not None
-        self.work = dataclasses.replace(self.work, **changes)
-        self.way, self.reason = strategy(self.work, self.figures), f"; {reason}"
+    def choose(self, work: Work, reason: str = "") -> None:
+        """Follow the rule, again where it turned out that something cannot be done."""
+        self.work, self.way, self.reason = work, strategy(work, self.figures), reason
 
 
 @dataclass
@@ -51,11 +49,9 @@ class Engine:
 
     Attributes:
         way: compute everything so. None: as `strategy` says.
-        computed: how each member of the last call was computed, as `Record.computed` has it.
     """
 
     way: Way | None = None
-    computed: list[str] = field(default_factory=list)
     _choices: dict[tuple[Hashable, int], _Choice] = field(default_factory=dict, repr=False)
 
     def advance(self, members: Sequence[Member], states: Sequence[State], until_step: int) -> list[list[Row]]:
@@ -66,7 +62,6 @@ class Engine:
             until_step: as in `advance`.
         """
         rows: list[list[Row]] = [[] for _ in members]
-        self.computed = ["loop" for _ in members]
         for kind, positions in groups(members).items():
             some, theirs = [members[i] for i in positions], [states[i] for i in positions]
             last = min(until_step, some[0].plan.steps)
@@ -74,18 +69,23 @@ class Engine:
                 continue
             if (kind, len(some)) not in self._choices:
                 self._choices[kind, len(some)] = self._chosen(some)
-            choice = self._choices[kind, len(some)]
-            for i, new in zip(positions, self._advance(choice, some, theirs, last), strict=True):
-                rows[i], self.computed[i] = new, f"{choice.way}{choice.reason}"
+            for i, new in zip(
+                positions, self._advance(self._choices[kind, len(some)], some, theirs, last), strict=True
+            ):
+                rows[i] = new
         return rows
+
+    def computed(self, members: Sequence[Member]) -> list[str]:
+        """Return how this engine has computed each member of a call, as `Record.computed` has it."""
+        found = {i: self._choices.get((kind, len(at))) for kind, at in groups(members).items() for i in at}
+        return [f"{one.way}{one.reason}" if (one := found[i]) is not None else "loop" for i in range(len(members))]
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:
         choice = _Choice(members[0], self.way or LOOP)
         if self.way is None and len(members) > 1 and len(members) * members[0].plan.steps >= LEAST_STEPS:
-            choice.work = work_of(members[0], len(members))
-            choice.way = strategy(choice.work, choice.figures)
+            choice.choose(work := work_of(members[0], len(members)))
             if choice.way.form != "loop" and (fault := refusal(members)) is not None:
-                choice.without(f"not stacked: {fault}", stackable=False)
+                choice.choose(dataclasses.replace(work, stackable=False), f"; not stacked: {fault}")
         return choice
 
     def _advance(
@@ -127,7 +127,9 @@ class Engine:
             except Exception as error:  # no compiler that works here, or none for this model
                 if choice.work is None:
                     raise
-                choice.without(f"not compiled: {type(error).__name__}", compilable=False)
+                choice.choose(
+                    dataclasses.replace(choice.work, compilable=False), f"; not compiled: {type(error).__name__}"
+                )
                 return False
         return True
 

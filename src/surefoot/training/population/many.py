@@ -68,7 +68,7 @@ def fit_many(members: Sequence[Member], engine: Engine | None = None) -> tuple[l
     engine, states = engine or Engine(), start_many(members)
     found = engine.advance(members, states, max((member.plan.steps for member in members), default=0))
     records = []
-    for rows, state, computed in zip(found, states, engine.computed, strict=True):
+    for rows, state, computed in zip(found, states, engine.computed(members), strict=True):
         assert state.outcome is not None  # `advance` to the last step ends every run
         records.append(Record(rows=tuple(rows), outcome=state.outcome, computed=computed))
     return states, records

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from surefoot.data.batches import fetch
 from surefoot.optim.plan import Plan
@@ -70,15 +70,12 @@ def _draws(task: Task) -> bool:
         model = task.fresh_model()
         cards = [task.machine.device] if task.machine.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cards), torch.no_grad():
-            before = _generators(cards)
+            before = torch.get_rng_state(), *map(torch.cuda.get_rng_state, cards)
             try:
                 model(x)
-                drawn = not torch.equal(_generators(cards), before)
+                after = torch.get_rng_state(), *map(torch.cuda.get_rng_state, cards)
+                drawn = not all(map(torch.equal, before, after))
             except ValueError:  # batch norm with one example; whether the plan can train at all is `start`'s to say
                 drawn = True
         _drawing[task.template] = drawn
     return _drawing[task.template]
-
-
-def _generators(cards: Sequence[torch.device]) -> Tensor:
-    return torch.cat([torch.get_rng_state(), *(torch.cuda.get_rng_state(card) for card in cards)])

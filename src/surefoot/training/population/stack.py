@@ -221,13 +221,9 @@ def advance_stack(
     members: Sequence[Member], states: Sequence[State], until_step: int, compute: Compute | None = None,
     going: Sequence[int] | None = None,
 ) -> list[list[Row]]:  # fmt: skip
-    """Advance members that `groups` found alike as one, changing their states, and return the new rows of each.
+    """Advance members that `groups` found alike as one, change their states, and return the new rows of each.
 
-    Args:
-        members, states: [K].
-        until_step: as in `advance`.
-        compute: how a step is computed; None: operation by operation.
-        going: positions of those that are advanced, all at one step; None is all.
+    `compute` None goes operation by operation; `going` are the positions of those that are advanced, None is all.
     """
     runs = [(member.task, member.plan) for member in members]
     return advance_alike(runs, states, until_step, Stack(members, states, compute), going)

@@ -16,7 +16,6 @@ the two no choice differed, so the figures know only CPU and card.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -180,12 +179,6 @@ def step_calls(way: Way, work: Work, figures: Figures) -> float:
 
 
 def forks_pay(way: Way, work: Work, figures: Figures, member_steps: int) -> bool:
-    """Return whether so many steps of single members are worth forking for; else they are done here, with one thread.
-
-    Args:
-        way: of several processes.
-        work, figures: of the members.
-        member_steps: that a call does.
-    """
+    """Return whether so many steps of single members are worth forks; else they are done here, with one thread."""
     together = figures.call_seconds * step_calls(way, work, figures) * member_steps
-    return together * (way.processes - 1) > SETUP_WEIGHT * _FORK_SECONDS and not math.isinf(together)
+    return together * (way.processes - 1) > SETUP_WEIGHT * _FORK_SECONDS

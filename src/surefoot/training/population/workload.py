@@ -143,8 +143,8 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return total_bytes(device) // 2
 
@@ -168,9 +168,6 @@ def refusal(members: Sequence[Member]) -> str | None:
     Loss, gradient and buffers of a first and another member are compared at their initial weights, over two batches; so
     the answer is a function of the members, whatever has been trained. It costs about ten steps of one member. What a
     model keeps beside its buffers is nobody's state: a stack has one such thing for all its members.
-
-    Args:
-        members: that `groups` found alike, at least two.
     """
     other = next((member for member in members if member.task.seed != members[0].task.seed), members[-1])
     pair = [members[0], other]
