@@ -221,6 +221,10 @@ def done(folder: Path, key: str) -> dict[str, Any] | None:
     return told if told["key"] == key and told["exit"] >= 0 else None  # what was killed from outside is tried again
 
 
+_SEALED = {"seal", "files", "settings"}
+"""Values of a run that say what its other values are; they would refuse fixed numbers."""
+
+
 def copy_run(run: Path, to: Path, command: Command, rules: Rules) -> None:
     """Copy a run that another command has written, with fixed numbers for those of a clock where that is asked for."""
     if not run.is_dir():  # the command that writes it has failed, which is said there
@@ -229,6 +233,8 @@ def copy_run(run: Path, to: Path, command: Command, rules: Rules) -> None:
     for path in (path for path in to.rglob("*.json*") if command.frozen):
         values = rules.frozen(f"{command.of}/runs/{command.of}/{path.relative_to(to).as_posix()}", read(path))
         rows = values if path.suffix == ".jsonl" else [values]
+        # A seal over other numbers would be refused.
+        rows = [{name: value for name, value in row.items() if name not in _SEALED} for row in rows]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
