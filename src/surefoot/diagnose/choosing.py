@@ -56,7 +56,7 @@ def bracket_of_short_runs(decision: Decision) -> Decision:
         decision: of `find_lr`.
     """
     evidence = decision.evidence
-    if decision.value is not None or (evidence["steps"] >= _FULL_STEPS and not evidence.get("cut")):
+    if decision.value is not None or (evidence["steps"] >= _FULL_STEPS and not evidence["cut"]):
         return decision
     initial = sum(evidence["initial_losses"]) / len(evidence["initial_losses"])
     unharmed = 0.0

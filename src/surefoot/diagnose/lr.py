@@ -207,13 +207,12 @@ def _no_drop(scores: Scores, steps: int) -> Finding:
     lost = int(np.isinf(scores.final).any(axis=1).sum())
     start = float(scores.initial.mean())
     return Finding(
-        name="loss-drops",
-        verdict="fail",
+        name="loss-drops", verdict="fail",
         reason=f"at none of {many} rates from {low:.2g} to {high:.2g} does the loss drop from {start:.4g} within "
         f"{steps} steps; {lost} of them diverged",
         advice="a model that learns drops its loss here: run overfit_sample first, then look at initialisation, data "
         "and labels",
-    )
+    )  # fmt: skip
 
 
 def _drop(scores: Scores, steps: int) -> Finding:
@@ -221,12 +220,11 @@ def _drop(scores: Scores, steps: int) -> Finding:
     drop, error = float(scores.mean_drop[at]), float(scores.error[at])
     small = drop < LEAST_DROP * abs(start)
     return Finding(
-        name="loss-drops",
-        verdict="suspect" if small else "pass",
+        name="loss-drops", verdict="suspect" if small else "pass",
         reason=f"at rate {scores.lrs[at]:.2g} the loss drops from {start:.4g} to {start - drop:.4g} in {steps} steps "
         f"({drop:.3g} +- {error:.2g} over seeds)",
         advice=f"a drop of {drop / abs(start):.1%} is little to read rates from: give more steps" if small else None,
-    )
+    )  # fmt: skip
 
 
 def _inside(scores: Scores, *, cut: bool) -> Finding:
@@ -253,12 +251,11 @@ def _agreement(scores: Scores, found: Bracket) -> Finding:
         )
     wide = apart > WIDE_DECADES
     return Finding(
-        name="seeds-agree",
-        verdict="suspect" if wide else "pass",
+        name="seeds-agree", verdict="suspect" if wide else "pass",
         reason=f"over {seeds} seeds the upper edge lies within {found.high_interval[0]:.2g} to "
         f"{found.high_interval[1]:.2g}, {apart:.2f} decades",
         advice="give more seeds, or go on with the lower half of the bracket" if wide else None,
-    )
+    )  # fmt: skip
 
 
 NEITHER_END = (

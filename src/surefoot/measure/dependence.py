@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import epoch_order
 from surefoot.data.dataset import Part
+from surefoot.record.decision import cost_in_examples
 from surefoot.seeds import generator
 from surefoot.sgd.plan import plan
 from surefoot.training.evaluate import outputs_of
@@ -27,9 +27,9 @@ CLEAR = 4.5
 """z above which the targets depend on the inputs: one-sided 3e-6, and at most 36 looks are taken. Chosen by hand."""
 LEAST_HELD_OUT = 60
 """Examples to test on, below which no dependence is no evidence. Chosen by hand."""
-LEAST_STEPS = 60
-"""Updates after which no dependence is evidence: 33 sound tasks (tests/laws/test_faults.py) and the shipped models on
-CIFAR-10 show theirs after 10 or 30, the sign of a product of two of 20 inputs after 60."""
+LEAST_STEPS = 30
+"""Updates after which no dependence is evidence: 33 sound tasks (tests/support/faults.py) and the shipped models on
+CIFAR-10 show theirs after 10 or 30."""
 MOST_EXAMPLES = 84_000
 """What it may cost where nobody says: all looks, and as many at planted targets, with 600 examples held out. Where no
 dependence is found that takes a second for perceptrons and 10 to 25 s for the shipped CNNs on digits, on one core."""
@@ -41,6 +41,8 @@ _MOST_EXAMPLES = 2000
 _HELD_OUT = 0.3
 _BATCH = 64
 """All chosen by hand."""
+_NONE = -99.0
+"""z where no member could be asked."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Look:
         steps: updates of each member until then.
         trained_examples: trained on, over all rates, repetitions counted.
         evaluated_examples: that outputs were computed for, over all rates.
-        z: of the test, the largest over rates; -99 where no member could be asked.
+        z: of the test, the largest over rates; -99 where every member has diverged.
     """
 
     planted: bool
@@ -69,12 +71,12 @@ class Dependence:
     Attributes:
         z: of the test, the largest over rates and looks: 0 is what shuffled targets give, in standard deviations.
         planted_z: the same for targets computed from the inputs, which this network should be able to learn. None where
-            there were none: z is clear, or can be no evidence for want of examples to test on or to train on.
+            it is of no use: z is clear, or can be no evidence for want of examples to test on or to train on.
         accuracy: held-out share of right answers where z was largest; None for numbers.
         majority: held-out share of the most frequent class; None for numbers.
         examples, held_out: that were trained on, and tested on.
         steps: updates of the longest member.
-        looks: in order, those at planted targets last.
+        looks: all that were taken, those at planted targets last.
         seconds: that it took.
     """
 
@@ -98,8 +100,9 @@ def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | 
     central limit theorem"), so z = (A - E A) / sd(A). It asks for no prior, and holds for any imbalance of classes.
 
     A low z is evidence only beside a high one: that of targets planted in the same inputs, after a training of at most
-    the same length. So half of what it may cost is kept for these. Where the half does not reach `LEAST_STEPS` updates,
-    nothing is planted, and one look is taken: a plain dependence shows there.
+    the same length. So each look that shows nothing is followed by one at planted targets, until these are clear. Where
+    `LEAST_STEPS` updates and a look at planted targets cannot be paid for, a low z will be no evidence, and one look is
+    taken: a plain dependence shows there.
 
     Args:
         task: what is learned; nothing of it is changed.
@@ -115,23 +118,32 @@ def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | 
     costs = _costs(small, held)
     if costs[0] > most_examples:
         return None
-    engine = engine or Engine()
-    count, controlled = _looks(costs, len(held.y), most_examples)
-    own, accuracy = _trained(small, held, count, engine)
-    z = max(look.z for look in own)
-    control = list[Look]()
-    if z < CLEAR and controlled and own[-1].steps >= LEAST_STEPS:  # it ends earlier where every member has diverged
-        control, _ = _trained(*_planted(small, held), len(own), engine, planted=True)
+    own, control = _Training(small, held, engine or Engine()), None
+    enough = len(held.y) >= LEAST_HELD_OUT  # else a low z is no evidence, and all may be spent on finding a high one
+    if enough and sum(costs[: _LOOKS.index(LEAST_STEPS) + 1]) + costs[0] <= most_examples:
+        control = _Training(*_planted(small, held), own.engine, planted=True)
+
+    def affordable(training: _Training) -> bool:
+        spent = own.cost + (control.cost if control else 0)
+        return training.open and spent + costs[len(training.looks)] <= most_examples
+
+    while affordable(own):
+        own.look()
+        if control is None and enough:
+            break
+        if control is not None and own.open and affordable(control):
+            control.look()
     counts = torch.bincount(held.y) if task.classifies else None
+    told = own.z < CLEAR and own.alive and own.looks[-1].steps >= LEAST_STEPS
     return Dependence(
-        z=z,
-        planted_z=max(look.z for look in control) if control else None,
-        accuracy=accuracy,
+        z=own.z,
+        planted_z=control.z if control and control.looks and told else None,
+        accuracy=own.accuracy,
         majority=float(counts.max() / len(held.y)) if counts is not None else None,
         examples=len(small.data.train.y),
         held_out=len(held.y),
-        steps=own[-1].steps,
-        looks=(*own, *control),
+        steps=own.looks[-1].steps,
+        looks=(*own.looks, *(control.looks if control else ())),
         seconds=time.perf_counter() - began,
     )
 
@@ -169,48 +181,55 @@ def _taken(part: Part, rows: np.ndarray) -> Part:
     return Part(part.x[at], part.y[at], part.source.taken(rows))
 
 
-def _costs(task: Task, held: Part) -> list[float]:
+def _costs(task: Task, held: Part) -> list[int]:
     """Return what each look costs at most, with the training since the look before, in training examples."""
-    size = min(_BATCH, task.data.examples)
-    updates = np.diff([0, *_LOOKS])
-    return [len(_RATES) * (size * int(each) + len(held.y) / 3) for each in updates]
+    size, rates = min(_BATCH, task.data.examples), len(_RATES)
+    return [cost_in_examples(rates * size * int(each), rates * len(held.y)) for each in np.diff([0, *_LOOKS])]
 
 
-def _looks(costs: Sequence[float], held_out: int, most_examples: float) -> tuple[int, bool]:
-    """Return how many looks may be taken, and whether planted targets are to follow where they show nothing.
+class _Training:
+    """The members at all rates on one set of targets, from look to look.
 
-    >>> [_looks([100] * 6, 600, most) for most in (599, 600, 1200)], _looks([100] * 6, 30, 599)
-    ([(1, False), (3, True), (6, True)], (5, False))
+    Attributes:
+        looks: taken so far.
+        z: the largest of them, -99 before the first; accuracy: where it was.
+        alive: whether some member has not diverged.
     """
-    whole = np.cumsum(costs)
-    if held_out < LEAST_HELD_OUT:  # a low z is no evidence here, so all may be spent on finding a high one
-        return int((whole <= most_examples).sum()), False
-    count = int((2 * whole <= most_examples).sum())
-    return (count, True) if count > _LOOKS.index(LEAST_STEPS) else (1, False)
 
+    def __init__(self, task: Task, held: Part, engine: Engine, *, planted: bool = False) -> None:
+        self.task, self.held, self.engine, self.planted = task, held, engine, planted
+        size = min(_BATCH, task.data.examples)
+        given = Recipe(steps=_LOOKS[-1], batch_size=size, weight_decay=0.0, schedule=Schedule(kind="constant"))
+        recipes = [dataclasses.replace(given, lr=lr) for lr in _RATES]
+        self.members = [Member(task, plan(recipe, task.data.examples)) for recipe in recipes]
+        self.states = start_many(self.members)
+        self.looks: list[Look] = []
+        self.z, self.accuracy, self.alive = _NONE, None, True
 
-def _trained(
-    task: Task, held: Part, count: int, engine: Engine, *, planted: bool = False
-) -> tuple[list[Look], float | None]:
-    """Return the looks that were taken, at most `count`, and the accuracy where z was largest."""
-    size = min(_BATCH, task.data.examples)
-    constant = Schedule(kind="constant")
-    recipes = [Recipe(lr=lr, steps=_LOOKS[-1], batch_size=size, weight_decay=0.0, schedule=constant) for lr in _RATES]
-    members = [Member(task, plan(recipe, task.data.examples)) for recipe in recipes]
-    states = start_many(members)
-    looks, best, accuracy = list[Look](), -math.inf, None
-    for until in _LOOKS[:count]:
-        before = sum(state.step for state in states)
-        states, _ = advance_many(members, states, until, engine)
-        asked = [state for state in states if state.outcome is None or state.outcome.kind == "finished"]
-        seen = [_held_out_z(task, state.model, held) for state in asked]
-        z, share = max(seen, key=lambda each: each[0], default=(-math.inf, None))
-        best, accuracy = (z, share) if z > best else (best, accuracy)
-        updates = sum(state.step for state in states) - before
-        looks.append(Look(planted, until, updates * size, len(asked) * len(held.y), max(z, -99.0)))
-        if z >= CLEAR or not asked:
-            break
-    return looks, accuracy
+    @property
+    def open(self) -> bool:
+        """Whether another look can change anything."""
+        return self.z < CLEAR and self.alive and len(self.looks) < len(_LOOKS)
+
+    @property
+    def cost(self) -> int:
+        """What it has cost so far, in training examples."""
+        looks = self.looks
+        return cost_in_examples(sum(x.trained_examples for x in looks), sum(x.evaluated_examples for x in looks))
+
+    def look(self) -> None:
+        """Train until the next look, and take it."""
+        until, before = _LOOKS[len(self.looks)], sum(state.step for state in self.states)
+        self.states, _ = advance_many(self.members, self.states, until, self.engine)
+        asked = [state for state in self.states if state.outcome is None or state.outcome.kind == "finished"]
+        seen = [_held_out_z(self.task, state.model, self.held) for state in asked]
+        z, accuracy = max(seen, key=lambda each: each[0], default=(_NONE, None))
+        if z > self.z:
+            self.z, self.accuracy = z, accuracy
+        updates = sum(state.step for state in self.states) - before
+        trained, evaluated = updates * self.members[0].plan.batch_size, len(asked) * len(self.held.y)
+        self.looks.append(Look(self.planted, until, trained, evaluated, max(z, _NONE)))
+        self.alive = bool(asked)
 
 
 def _held_out_z(task: Task, model: torch.nn.Module, held: Part) -> tuple[float, float | None]:

@@ -11,8 +11,9 @@ from surefoot.diagnose import costs, space
 from surefoot.record.decision import Decision
 from surefoot.sgd.plan import plan
 from surefoot.tuning.batch_size import BatchSizeSearch, choosing_batch_size
-from surefoot.tuning.find_lr import LrSearch, searching
+from surefoot.tuning.find_lr import searching
 from surefoot.tuning.length import measure_length
+from surefoot.tuning.lr_runs import LrSearch
 from surefoot.tuning.progress import Progress
 from surefoot.tuning.work import Work
 

@@ -47,7 +47,7 @@ def check_initial_loss(
         A decision whose value has `loss`, `chance`, and `with_weight_decay`; None where model and data do not fit.
 
     Raises:
-        ConfigError, DataError: as `check_wiring`, or the weight decay is below 0.
+        ConfigError, DataError: as `check_wiring`, or the weight decay or most_examples is below 0.
 
     Reference: CS231n notes, neural-networks-3, "Before learning: sanity checks": "look for correct loss at chance
     performance", 2.302 for 10 classes, and "increasing the regularization strength should increase the loss".
@@ -58,6 +58,10 @@ def check_initial_loss(
     """
     if not (math.isfinite(weight_decay) and weight_decay >= 0):
         raise ConfigError(f"weight_decay = {weight_decay}", "weight_decay must be at least 0", "try 5e-4")
+    if most_examples is not None and most_examples < 0:
+        raise ConfigError(
+            f"most_examples = {most_examples}", "most_examples must be at least 0", "leave most_examples out"
+        )
     began = time.perf_counter()
     with untouched(model, data) as proof:
         task, findings = prepared(model, data, loss, seed=seed, device=device, precision=precision, threads=threads)

@@ -70,7 +70,7 @@ def check_wiring(
 
     Raises:
         ConfigError, DataError: the model, data or device does not exist or cannot be read; a step is given without a
-            module; data that can be gone through only once.
+            module; data that can be gone through only once; most_examples is below 0.
 
     References: Karpathy 2019, "A recipe for training neural networks"; Zhang et al. 2021 (AUTOTRAINER) and Wardat et
     al. 2021 (DeepLocalize) for dead units and modes.
@@ -78,6 +78,10 @@ def check_wiring(
     >>> check_wiring("mlp", "digits").verdict
     'pass'
     """
+    if most_examples is not None and most_examples < 0:
+        raise ConfigError(
+            f"most_examples = {most_examples}", "most_examples must be at least 0", "leave most_examples out"
+        )
     began = time.perf_counter()
     if step is not None and not isinstance(model, nn.Module):
         raise ConfigError(
