@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from surefoot.measure.wiring import batch, forward
@@ -75,7 +76,7 @@ def work_of(task: Task) -> tuple[int, int]:
             total += first.numel() // len(x) * fans
 
     for module in model.modules():
-        if _parameters(module):
+        if _parameters(module) and not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
             module.register_forward_hook(count)
     forward(task, model, x)
     return calls, max(total, sum(each.numel() for each in model.parameters()))
