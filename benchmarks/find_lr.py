@@ -43,7 +43,8 @@ from surefoot.diagnose.suggestions import suggestions
 from surefoot.measure.rates import ramp
 from surefoot.training.population.many import Member, fit_many
 from surefoot.training.task import Task, reseeded
-from surefoot.tuning.find_lr import RAMP, LrSearch, measuring
+from surefoot.tuning.find_lr import RAMP
+from surefoot.tuning.lr_runs import LrSearch, measuring
 from surefoot.tuning.progress import finished
 
 RULES = ("steep", "minimum/10", "valley", "slide", "lightning")

@@ -78,11 +78,11 @@ def test_a_schedule_must_be_clearly_better_to_replace_the_present_one():
     assert moves.value["schedule"]["kind"] == "cosine"
 
 
-def bracket(losses, steps=12, value=None):
+def bracket(losses, steps=12, value=None, cut=False):
     rates = [{"lr": 10.0**i / 1000, "final_losses": [loss]} for i, loss in enumerate(losses)]
     return Decision(
         step=3, name="learning-rate", claim="c", verdict="fail" if value is None else "pass", reason="r", value=value,
-        evidence={"steps": steps, "initial_losses": [2.3], "rates": rates},
+        evidence={"steps": steps, "initial_losses": [2.3], "rates": rates, "cut": cut},
     )  # fmt: skip
 
 
@@ -95,6 +95,9 @@ def test_a_few_steps_in_which_nothing_drops_still_bound_the_rate():
 def test_a_hundred_steps_in_which_nothing_drops_are_a_failure():
     decision = bracket([2.3, 2.3], steps=100)
     assert choosing.bracket_of_short_runs(decision) is decision
+    cut = choosing.bracket_of_short_runs(bracket([2.3, 2.3], steps=100, cut=True))
+    assert (cut.verdict, cut.value["high"]) == ("suspect", pytest.approx(0.01))
+    assert "as far as the budget reaches" in cut.reason
     everything_harms = bracket([2.9, None])
     assert choosing.bracket_of_short_runs(everything_harms) is everything_harms
 

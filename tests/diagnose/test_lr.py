@@ -169,3 +169,13 @@ def test_words():
     assert judge.word(0.05, 1.8, 1.8, found) == "drops"
     assert judge.word(5.0, 0.1, 1.8, found) == "too high"
     assert judge.word(1e-4, -0.01, 1.8, found) == "does not drop"
+
+
+def test_a_grid_that_was_cut_blames_the_budget_and_not_the_model():
+    rising = scores(best=0.003, lrs=LRS[:6])
+    for cut, words in ((False, "not usual"), (True, "no more updates were granted")):
+        inside = next(
+            x for x in judge.judged(rising, judge.bracket(rising), 40, cut=cut) if x.name == "inside-the-grid"
+        )
+        assert inside.verdict == "suspect"
+        assert words in inside.advice

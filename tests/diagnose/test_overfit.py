@@ -1,5 +1,6 @@
 """The judge of step 2 on invented records."""
 
+import dataclasses
 import math
 
 import pytest
@@ -61,6 +62,16 @@ def verdicts(given):
 )
 def test_each_pattern_has_its_finding(records, facts, name, verdict):
     assert verdicts(trials(*records, **facts))[name] == verdict
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [([FLAT, LEARNED], {"learns-by-heart": "pass"}), ([FLAT, FALLING], {"unfinished": "pass"}),
+     ([FLAT, RESTS], {"unfinished": "pass"}), ([FLAT, GONE], {"unfinished": "suspect"}),
+     ([FLAT, record([1.0, 0.1], [0.9, 1.0], eval_accuracy=0.1)], {"unfinished": "pass"})],
+)  # fmt: skip
+def test_runs_that_were_cut_short_are_no_failure(records, expected):
+    assert verdicts(dataclasses.replace(trials(*records), cut=True)) == expected
 
 
 def test_softmax_before_the_loss_names_its_floor():

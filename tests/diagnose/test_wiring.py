@@ -158,6 +158,16 @@ def test_no_dependence_is_suspect_only_where_it_would_have_been_seen(z, planted,
     assert judge.dependence(**LEARNED, z=z, planted_z=planted, held_out=held_out).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("planted", "held_out", "words"),
+    [(None, 400, "none was planted"), (2.0, 400, "nor did it learn labels planted"), (None, 20, "fewer than 60")],
+)
+def test_a_low_z_without_a_control_says_that_it_is_no_evidence(planted, held_out, words):
+    found = judge.dependence(**LEARNED, z=1.0, planted_z=planted, held_out=held_out)
+    assert "cannot tell" in found.reason
+    assert words in found.reason
+
+
 STEP = {
     "problem": None, "moved": 0.1, "calls": 1, "still": (), "not_held": (), "lr": 0.1, "stale": 0.0, "ratio": 1.0,
     "uphill": -1.0, "fresh": True,

@@ -5,7 +5,8 @@ import torch
 from scipy.stats import kstest
 
 import surefoot
-from surefoot.measure.dependence import CLEAR, dependence, matching_z
+from surefoot.measure.dependence import CLEAR, LEAST_STEPS, MOST_EXAMPLES, dependence, matching_z
+from surefoot.record.decision import cost_in_examples
 from surefoot.training.task import task
 
 
@@ -60,3 +61,48 @@ def test_it_trains_on_a_copy_of_the_training_part_alone():
     found = dependence(work)
     assert found.examples + found.held_out == work.data.examples
     assert all(torch.equal(each, before[name]) for name, each in work.template.state_dict().items())
+
+
+def cost(found):
+    looks = found.looks
+    return cost_in_examples(sum(x.trained_examples for x in looks), sum(x.evaluated_examples for x in looks))
+
+
+def test_it_never_costs_more_than_it_may_and_a_low_z_without_a_control_is_none():
+    """Of 360 examples 108 are held out: a look after ten updates of 64 at three rates costs 3 x (640 + 108 / 3)."""
+    work = task(data(False), "mlp", threads=1)
+    first, telling = 2028, 2 * 2028 + 3 * (20 * 64 + 108 // 3)  # two looks, and one at planted targets
+    assert dependence(work, first - 1) is None
+    for most in (first, telling - 1, telling, 20_000, MOST_EXAMPLES):
+        found = dependence(work, most)
+        assert cost(found) <= most
+        own, control = ([look for look in found.looks if look.planted == planted] for planted in (False, True))
+        assert found.steps == own[-1].steps
+        assert len(control) <= len(own)
+        if most < telling:
+            assert (found.steps, found.planted_z) == (10, None)
+        else:
+            assert found.steps >= LEAST_STEPS
+            assert found.planted_z > CLEAR
+    assert found.steps == 200
+
+
+def test_with_few_examples_held_out_no_target_is_planted_and_all_may_be_spent():
+    found = dependence(task(data(False, examples=100), "mlp", threads=1), 30_000)
+    assert found.planted_z is None
+    assert found.held_out == 27
+    assert 20_000 < cost(found) <= 30_000
+
+
+def test_members_that_all_diverge_are_no_evidence():
+    class Wild(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(x * 1e30) * 1e30
+
+    found = dependence(task(data(True), Wild(), threads=1))
+    assert (found.z, found.planted_z, len(found.looks)) == (-99.0, None, 1)
+    assert cost(found) < 2028

@@ -9,7 +9,8 @@ from torch import nn
 
 import surefoot
 from surefoot.config import Recipe
-from surefoot.measure.overfit import describe, learned, overfitting, sample_task
+from surefoot.measure.overfit import EPOCHS_AT_ONCE, SPENT, describe, learned, look_examples, overfitting, sample_task
+from surefoot.record.decision import cost_in_examples
 from surefoot.record.run import Row
 
 EXAMPLES = 64
@@ -89,6 +90,24 @@ def test_training_stops_when_one_rate_has_learned_and_says_so_of_the_others():
     assert "faster" in slow.outcome.reason
     assert worth == slow.last.step + quick.last.step < 2 * 2000
     assert [row.step for row in quick.rows] == list(range(2, quick.last.step + 1, 2)), "a row for each pass of 2 steps"
+
+
+@pytest.mark.parametrize("looks", [1, 2, 4])
+def test_no_look_is_begun_that_costs_more_than_is_granted(looks):
+    small = sample_task(whole(mlp()), 16)
+    recipe = Recipe(batch_size=8, momentum=0.9, weight_decay=0.0)
+    most = looks * look_examples(16, rates=2) + 1
+    work = overfitting(small, recipe, [1e-6, 1e-7], 2000, None, most)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            records = end.value
+            break
+    assert [len(record.rows) for record in records] == [looks * EPOCHS_AT_ONCE] * 2
+    assert {record.outcome.reason for record in records} == {SPENT}
+    trained, evaluated = (8 * sum(x.outcome.step for x in records), 16 * sum(len(x.rows) for x in records))
+    assert most - look_examples(16, rates=2) <= cost_in_examples(trained, evaluated) <= most
 
 
 def test_learned_means_in_both_modes():

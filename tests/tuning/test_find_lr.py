@@ -10,8 +10,13 @@ from small import images
 from torch import nn
 
 import surefoot
+from surefoot.config import Recipe
 from surefoot.record.decision import Decision
-from surefoot.tuning.find_lr import LrSearch, find_lr
+from surefoot.training.population.choose import LOOP
+from surefoot.training.population.engine import Engine
+from surefoot.tuning.find_lr import find_lr, searching
+from surefoot.tuning.lr_runs import LrSearch
+from surefoot.tuning.progress import finished
 
 QUICK = {"steps": 40, "seeds": 2, "points_per_decade": 3, "threads": 1, "precision": "fp32"}
 
@@ -112,3 +117,18 @@ def test_settings_out_of_range_are_errors():
                      {"seeds": 1.5}, {"low": "1e-4"}, {"steps": True}):  # fmt: skip
         with pytest.raises(surefoot.ConfigError):
             LrSearch(**settings)
+
+
+@pytest.mark.parametrize(("most", "cut"), [(150, True), (250, True), (600, False), (None, False)])
+def test_no_more_updates_are_done_than_granted(most, cut):
+    """The first grid is 5 rates of 20 steps and 20 at rate 0; the best of the linear model lies beyond it."""
+    task = surefoot.task(surefoot.load("digits"), "linear", precision="fp32", threads=1)
+    search = LrSearch(low=1e-5, high=1e-3, points_per_decade=2, steps=20, seeds=3, range_test=False, most_updates=most)
+    found = finished(searching(task, Recipe(batch_size=32), search, Engine(LOOP)))
+    evidence = found.evidence
+    updates = evidence["trained_examples"] / 32
+    assert updates == 20 * (sum(len(rate["final_losses"]) for rate in evidence["rates"]) + len(evidence["seeds"]))
+    assert most is None or updates <= most
+    assert evidence["cut"] == cut
+    if not cut:
+        assert (evidence["rates"][-1]["lr"] > 0.1, len(evidence["seeds"])) == (True, 3)

@@ -44,3 +44,14 @@ def test_what_does_not_fit_has_no_value_and_fails():
 def test_a_weight_decay_below_0_is_refused(weight_decay):
     with pytest.raises(ConfigError, match="weight_decay"):
         surefoot.check_initial_loss("mlp", "digits", weight_decay=weight_decay)
+
+
+@pytest.mark.parametrize(("most", "batches"), [(None, 8), (5000, 8), (640, 5), (0, 2)])
+def test_it_takes_as_many_batches_as_are_paid_for_and_two_at_least(most, batches):
+    decision = surefoot.check_initial_loss("mlp", "digits", most_examples=most)
+    assert decision.evidence["evaluated_examples"] == 3 * batches * 128
+    assert decision.passed
+    with pytest.raises(ConfigError, match="most_examples"):
+        surefoot.check_initial_loss("mlp", "digits", most_examples=-1)
+    with pytest.raises(ConfigError, match="most_examples"):
+        surefoot.check_wiring("mlp", "digits", most_examples=-1)

@@ -10,8 +10,10 @@ from surefoot.config import Recipe, Schedule
 from surefoot.diagnose import space
 from surefoot.diagnose.response import coordinates
 from surefoot.errors import ConfigError
+from surefoot.measure import rates
 from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
+from surefoot.tuning import trials
 from surefoot.tuning.budget import budget
 from surefoot.tuning.coarse import TELLING_SHARE
 from surefoot.tuning.journal import Journal, open_journal
@@ -72,7 +74,14 @@ def test_the_same_seed_gives_the_same_decisions(task, undisturbed):
     assert [without_clock(each) for each in again.decisions] == [without_clock(each) for each in undisturbed.decisions]
 
 
-def test_a_search_that_is_stopped_anywhere_ends_with_the_same_decisions(task, undisturbed, tmp_path):
+@pytest.fixture
+def short_pieces(monkeypatch):
+    """Pieces of ten steps, where the smallest models would have thousands: a search is then stopped within a trial."""
+    for room in (rates, trials):
+        monkeypatch.setattr(room, "steps_at_once", lambda members: 10)
+
+
+def test_a_search_that_is_stopped_anywhere_ends_with_the_same_decisions(task, undisturbed, tmp_path, short_pieces):
     """It is dropped after 1, 2, 3, ... signs of life, each time with a new journal from the folder."""
     for patience in range(1, 60):
         running = search(task, open_journal(tmp_path))
@@ -92,7 +101,7 @@ def test_a_search_that_is_stopped_anywhere_ends_with_the_same_decisions(task, un
     assert not list((tmp_path / "members").glob("*"))
 
 
-def test_a_trial_in_progress_is_saved_when_the_search_is_stopped(task, tmp_path):
+def test_a_trial_in_progress_is_saved_when_the_search_is_stopped(task, tmp_path, short_pieces):
     journal = open_journal(tmp_path)
     recipe = Recipe(lr=0.1, steps=200, batch_size=64)
     trial = trial_of("refine", START, recipe, 0, 1.0)

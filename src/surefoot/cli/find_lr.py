@@ -65,7 +65,7 @@ def find_lr(
     typed = {"data": data, **settings}
     file = read_toml(config) if config else {}
     from surefoot.training.opening import resolve
-    from surefoot.tuning.find_lr import LrSearch
+    from surefoot.tuning.lr_runs import LrSearch
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)
     chosen = resolve(merged(file, nested(typed)))

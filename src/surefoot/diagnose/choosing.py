@@ -46,7 +46,8 @@ def batch_size(wanted: int, examples: int) -> int:
 
 
 def bracket_of_short_runs(decision: Decision) -> Decision:
-    """Return step 3's decision as runs of fewer than 100 updates allow it: no drop in so few proves nothing.
+    """Return step 3's decision as runs of fewer than 100 updates allow it, or a grid that could not be paid for as far
+    as it should reach: no drop there proves nothing.
 
     A network may stand still for longer at its start. What such runs do show is which rates harm, so the bracket is the
     decade below the first of these.
@@ -55,7 +56,7 @@ def bracket_of_short_runs(decision: Decision) -> Decision:
         decision: of `find_lr`.
     """
     evidence = decision.evidence
-    if decision.value is not None or evidence["steps"] >= _FULL_STEPS:
+    if decision.value is not None or (evidence["steps"] >= _FULL_STEPS and not evidence["cut"]):
         return decision
     initial = sum(evidence["initial_losses"]) / len(evidence["initial_losses"])
     unharmed = 0.0
@@ -68,8 +69,9 @@ def bracket_of_short_runs(decision: Decision) -> Decision:
         return decision
     finding = Finding(
         name="loss-drops", verdict="suspect",
-        reason=f"{evidence['steps']} updates are too few for the loss to drop at any rate; "
-        f"up to {unharmed:.2g} they do no harm",
+        reason=(f"{evidence['steps']} updates are too few for the loss to drop at any rate"
+                if evidence["steps"] < _FULL_STEPS else "the loss drops at no rate as far as the budget reaches")
+        + f"; up to {unharmed:.2g} they do no harm",
         advice="the coarse grid looks below that rate; a larger budget looks better",
     )  # fmt: skip
     low = unharmed / 10

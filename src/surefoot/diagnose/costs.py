@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from surefoot.record.decision import Decision
+from surefoot.record.decision import Decision, cost_in_examples
 
 
-def wiring(decision: Decision) -> int:
-    """Return about how many examples step 0 has trained on: three rates, and a few batches for the gradients."""
-    seen = decision.evidence.get("dependence") or {}
-    return 3 * 64 * int(seen.get("steps", 0)) + 1000
-
-
-def initial_loss(decision: Decision) -> int:
-    """Return how many examples step 1 has looked at."""
-    return int(decision.evidence.get("examples") or 1000)
-
-
-def overfit(decision: Decision) -> int:
-    """Return how many examples step 2 has trained on, repetitions counted."""
-    size = decision.evidence["sample"]["batch_size"]
-    return sum(int(run["steps"][-1]) * size for run in decision.evidence["runs"] if run["steps"])
-
-
-def bracket(decision: Decision) -> int:
-    """Return how many examples step 3 has trained on; a run that diverged counts in full."""
+def counted(decision: Decision) -> int:
+    """Return what a step has cost that counted what it trained on and what it only looked at."""
     evidence = decision.evidence
-    runs = sum(len(rate["final_losses"]) for rate in evidence["rates"]) + ("range_test" in evidence)
-    return runs * evidence["steps"] * evidence["batch_size"]
+    return cost_in_examples(evidence.get("trained_examples", 0), evidence.get("evaluated_examples", 0))
 
 
 def batch_size(decision: Decision) -> int:

@@ -189,16 +189,17 @@ def _edge(works: np.ndarray, best: int) -> int:
     return edge
 
 
-def judged(scores: Scores, found: Bracket | None, steps: int) -> tuple[Finding, ...]:
+def judged(scores: Scores, found: Bracket | None, steps: int, *, cut: bool = False) -> tuple[Finding, ...]:
     """Return the findings of step 3: whether the loss drops, whether the grid held the answer, whether seeds agree.
 
     Args:
         scores, found: from `scored` and `bracket`.
         steps: of the short runs.
+        cut: the grid was not widened, or seeds were left out, because no more updates were granted.
     """
     if found is None:
         return (_no_drop(scores, steps),)
-    return (_drop(scores, steps), _inside(scores, found), _agreement(scores, found))
+    return (_drop(scores, steps), _inside(scores, cut=cut), _agreement(scores, found))
 
 
 def _no_drop(scores: Scores, steps: int) -> Finding:
@@ -206,13 +207,12 @@ def _no_drop(scores: Scores, steps: int) -> Finding:
     lost = int(np.isinf(scores.final).any(axis=1).sum())
     start = float(scores.initial.mean())
     return Finding(
-        name="loss-drops",
-        verdict="fail",
+        name="loss-drops", verdict="fail",
         reason=f"at none of {many} rates from {low:.2g} to {high:.2g} does the loss drop from {start:.4g} within "
         f"{steps} steps; {lost} of them diverged",
         advice="a model that learns drops its loss here: run overfit_sample first, then look at initialisation, data "
         "and labels",
-    )
+    )  # fmt: skip
 
 
 def _drop(scores: Scores, steps: int) -> Finding:
@@ -220,22 +220,25 @@ def _drop(scores: Scores, steps: int) -> Finding:
     drop, error = float(scores.mean_drop[at]), float(scores.error[at])
     small = drop < LEAST_DROP * abs(start)
     return Finding(
-        name="loss-drops",
-        verdict="suspect" if small else "pass",
+        name="loss-drops", verdict="suspect" if small else "pass",
         reason=f"at rate {scores.lrs[at]:.2g} the loss drops from {start:.4g} to {start - drop:.4g} in {steps} steps "
         f"({drop:.3g} +- {error:.2g} over seeds)",
         advice=f"a drop of {drop / abs(start):.1%} is little to read rates from: give more steps" if small else None,
-    )
+    )  # fmt: skip
 
 
-def _inside(scores: Scores, found: Bracket) -> Finding:
+def _inside(scores: Scores, *, cut: bool) -> Finding:
     side = "above" if scores.drops[-1] else "below" if scores.best == 0 else None
     return Finding(
         name="inside-the-grid",
         verdict="suspect" if side else "pass",
         reason=f"the rates tried, {scores.lrs[0]:.2g} to {scores.lrs[-1]:.2g}, "
         + (f"do not hold the answer: it may lie {side}" if side else "hold the bracket inside them"),
-        advice="look at the scale of inputs and loss: rates this far out are not usual" if side else None,
+        advice=None
+        if side is None
+        else "no more updates were granted: a larger budget looks further"
+        if cut
+        else "look at the scale of inputs and loss: rates this far out are not usual",
     )
 
 
@@ -248,12 +251,11 @@ def _agreement(scores: Scores, found: Bracket) -> Finding:
         )
     wide = apart > WIDE_DECADES
     return Finding(
-        name="seeds-agree",
-        verdict="suspect" if wide else "pass",
+        name="seeds-agree", verdict="suspect" if wide else "pass",
         reason=f"over {seeds} seeds the upper edge lies within {found.high_interval[0]:.2g} to "
         f"{found.high_interval[1]:.2g}, {apart:.2f} decades",
         advice="give more seeds, or go on with the lower half of the bracket" if wide else None,
-    )
+    )  # fmt: skip
 
 
 NEITHER_END = (

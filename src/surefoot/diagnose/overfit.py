@@ -53,12 +53,14 @@ class Trials:
         records: a row for each pass; its validation is the sample itself, in evaluation mode.
         facts: of the sample.
         enough: the loss at which a regression is learned; None for classes.
+        cut: the runs were ended, or no others begun, because no more examples were granted.
     """
 
     records: Mapping[float, Record] = field(default_factory=dict)
     facts: SampleFacts = field(default_factory=lambda: SampleFacts(examples=0, batch_size=1, parameters=0, outputs=1,
                                                                    initial_loss=math.nan))  # fmt: skip
     enough: float | None = None
+    cut: bool = False
 
     def trained(self, lr: float) -> bool:
         """Whether a run learned the sample in training mode."""
@@ -132,6 +134,9 @@ def judged(trials: Trials) -> tuple[Finding, ...]:
         lr = passed[0]
         findings.append(Finding(name="learns-by-heart", verdict="pass", reason=_success(trials, lr)))
         return tuple(findings)
+    if trials.cut:
+        findings.append(_unfinished(trials))
+        return tuple(findings)
     only_training = [lr for lr in trials.records if trials.trained(lr)]
     findings.append(_statistics(trials, only_training) if only_training else _failure(trials))
     return tuple(findings)
@@ -164,12 +169,27 @@ def _failure(trials: Trials) -> Finding:
     return _plateau(trials)
 
 
-def _plateau(trials: Trials) -> Finding:
-    lr, facts = trials.best, trials.facts
-    record = trials.records[lr]
-    loss, last = _last_loss(record), record.last
+def _unfinished(trials: Trials) -> Finding:
+    """Short runs that fall prove nothing yet; that none of them falls is worth a look."""
+    record = trials.records[trials.best]
+    falls = any(trials.fate(lr) == "falls" or trials.trained(lr) for lr in trials.records)
+    return Finding(
+        name="unfinished", verdict="pass" if falls else "suspect",
+        reason=f"not decided: {_at_best(trials)} in {_steps(record)} steps, and no more examples were granted",
+        advice=None if falls else "surefoot check gives this step all the time that it takes",
+    )  # fmt: skip
+
+
+def _at_best(trials: Trials) -> str:
+    record, initial = trials.records[trials.best], trials.facts.initial_loss
+    last, loss = record.last, _last_loss(record)
     accuracy = "" if last is None or last.train_accuracy is None else f" and {last.train_accuracy:.1%} right"
-    seen = f"at best, at rate {lr:.2g}, the loss falls from {facts.initial_loss:.4g} to {loss:.4g}{accuracy}"
+    goes = "falls" if loss < initial else "goes"
+    return f"at best, at rate {trials.best:.2g}, the loss {goes} from {initial:.4g} to {loss:.4g}{accuracy}"
+
+
+def _plateau(trials: Trials) -> Finding:
+    facts, record, seen = trials.facts, trials.records[trials.best], _at_best(trials)
     if _falling(record):
         return Finding(
             name="still-falling", verdict="suspect",

@@ -252,14 +252,21 @@ def dependence(
 ) -> Finding:
     """Judge whether the targets depend on the inputs; the arguments are those of `measure.dependence.Dependence`.
 
-    No dependence is suspect only where this training would have seen one: it saw one that was planted.
+    No dependence is suspect only where this training would have seen one: it saw one that was planted. Where it did
+    not, or where none could be planted, the finding says so and means nothing.
     """
     share = "" if accuracy is None or majority is None else f", accuracy {accuracy:.1%}, largest class {majority:.1%}"
     seen = f"z = {z:.1f} on {held_out} examples held out after {steps} steps on {examples}{share}"
     if z >= CLEAR:
         return Finding(name="dependence", verdict="pass", reason=f"the targets depend on the inputs: {seen}")
     if planted_z is None or planted_z < CLEAR or held_out < LEAST_HELD_OUT:
-        reason = f"a moment's training cannot tell whether the targets depend on the inputs: {seen}"
+        if held_out < LEAST_HELD_OUT:
+            why = f"fewer than {LEAST_HELD_OUT} examples are no evidence"
+        elif planted_z is None:
+            why = "too short a training for no dependence to be evidence, and none was planted beside it"
+        else:
+            why = f"nor did it learn labels planted in the same inputs, z = {planted_z:.1f}"
+        reason = f"a moment's training cannot tell whether the targets depend on the inputs: {seen}; {why}"
         return Finding(name="dependence", verdict="pass", reason=reason)
     reason = (
         f"the labels do not depend on the inputs, as far as this model can see (shuffled, or joined wrongly?): {seen}; "

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from surefoot.measure.wiring import BATCH, batch, forward
 from surefoot.training.task import Task
 
-_BATCHES = 4
+RELU_BATCHES = 4
 """Batches of 128 examples: a unit that is active for one example in 100 looks dead in 0.6 % of cases."""
 _RELUS = {torch.relu, torch.relu_, F.relu, F.relu_, Tensor.relu, Tensor.relu_}
 
@@ -40,10 +40,10 @@ def rectifiers(task: Task) -> tuple[tuple[Rectifier, ...], int]:
     """
     model, seen = task.fresh_model().train(), _Seen()
     with torch.no_grad(), seen:
-        for number in range(_BATCHES):
+        for number in range(RELU_BATCHES):
             seen.place = 0
             forward(task, model, batch(task, number)[0])
-    return tuple(map(_counted, seen.active)), min(_BATCHES * BATCH, task.data.examples)
+    return tuple(map(_counted, seen.active)), min(RELU_BATCHES * BATCH, task.data.examples)
 
 
 def _counted(axes: dict[int, Tensor]) -> Rectifier:

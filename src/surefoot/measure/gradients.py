@@ -32,6 +32,7 @@ class Reach:
         frozen_after: frozen weights of linear and convolutional layers that come after a trainable one.
         frozen_share: share of all weights, by count, that is frozen.
         frozen: number of frozen parameters.
+        batches: whose gradients were taken.
     """
 
     trainable: tuple[str, ...]
@@ -40,6 +41,7 @@ class Reach:
     frozen_after: tuple[str, ...]
     frozen_share: float
     frozen: int
+    batches: int
 
 
 def reach(task: Task) -> Reach:
@@ -47,7 +49,9 @@ def reach(task: Task) -> Reach:
     model = task.fresh_model().train()
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     absent, zero = set(named), {name for name, parameter in named.items() if parameter.dim() >= 2}
+    batches = 0
     for number in range(_BATCHES + _STEPS):
+        batches += 1
         grads = _gradients(task, model, list(named.values()), number)
         seen = {name: grad for name, grad in zip(named, grads, strict=True) if grad is not None}
         absent -= seen.keys()
@@ -66,6 +70,7 @@ def reach(task: Task) -> Reach:
         frozen_after=frozen_after,
         frozen_share=share,
         frozen=frozen,
+        batches=batches,
     )
 
 

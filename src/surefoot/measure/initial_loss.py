@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from surefoot.measure.wiring import batch, forward, loss_kind
 from surefoot.training.task import Task
 
-BATCHES = 8
-"""Batches of 128 examples whose losses are averaged: the standard error shows if that is enough. Chosen by hand."""
+LEAST_BATCHES, BATCHES = 2, 8
+"""Batches of 128 examples whose losses are averaged, at least and usually: the standard error shows if that is enough.
+Chosen by hand."""
+PASSES = 3
+"""Forward passes of each: as it is, standardised, and in evaluation mode."""
 
 
 @dataclass(frozen=True)
@@ -57,28 +60,33 @@ class InitialLoss:
     examples: int
 
 
-def initial_loss(task: Task, weight_decay: float = 5e-4) -> InitialLoss:
+def initial_loss(task: Task, weight_decay: float = 5e-4, batches: int = BATCHES) -> InitialLoss:
     """Return the loss of an untrained copy and what explains it.
+
+    Args:
+        task: what is to be learned.
+        weight_decay: of the penalty.
+        batches: whose losses are averaged, at least 2.
 
     >>> import surefoot
     >>> found = initial_loss(surefoot.task(surefoot.load("digits"), "linear"))
     >>> round(found.loss, 4), round(found.chance, 4), found.penalty  # ln 10; the weights start at zero
     (2.3026, 2.3026, 0.0)
     """
-    batches = [batch(task, number) for number in range(BATCHES)]
-    outputs = _outputs(task, [x for x, _ in batches])
-    losses = [float(task.mean_loss(each, y)) for each, (_, y) in zip(outputs, batches, strict=True)]
-    x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+    looked = [batch(task, number) for number in range(batches)]
+    outputs = _outputs(task, [x for x, _ in looked])
+    losses = [float(task.mean_loss(each, y)) for each, (_, y) in zip(outputs, looked, strict=True)]
+    x, y = torch.cat([x for x, _ in looked]), torch.cat([y for _, y in looked])
     whole = torch.cat(outputs)
-    kind = loss_kind(task, outputs[0], batches[0][1])
+    kind = loss_kind(task, outputs[0], looked[0][1])
     chance, prior = _without_inputs(task, whole, y)
     mean, std = x.mean(0, keepdim=True), x.std(0, keepdim=True, correction=0).clamp_min(1e-6 * float(x.abs().max()))
-    standardised = _outputs(task, [(each - mean) / std.clamp_min(1e-30) for each, _ in batches])
+    standardised = _outputs(task, [(each - mean) / std.clamp_min(1e-30) for each, _ in looked])
     weights = [parameter for parameter in task.template.parameters() if parameter.requires_grad]
     return InitialLoss(
         loss=float(np.mean(losses)),
         standard_error=float(np.std(losses, ddof=1) / math.sqrt(len(losses))),
-        eval_loss=_eval_loss(task, batches),
+        eval_loss=_eval_loss(task, looked),
         chance=chance,
         prior=prior,
         classes=task.data.outputs if task.classifies else 2 if kind.binary else None,
@@ -86,14 +94,14 @@ def initial_loss(task: Task, weight_decay: float = 5e-4) -> InitialLoss:
         target_scale=None if task.classifies else _scale(y.float()),
         input_scale=_scale(x),
         standardised_loss=float(
-            np.mean([float(task.mean_loss(each, y)) for each, (_, y) in zip(standardised, batches, strict=True)])
+            np.mean([float(task.mean_loss(each, y)) for each, (_, y) in zip(standardised, looked, strict=True)])
         ),
         penalty=weight_decay / 2 * sum(float(each.detach().double().square().sum()) for each in weights),
         standard_loss=kind.cross_entropy or kind.binary or (task.loss is None and not task.classifies),
         sums=kind.sums,
         right=kind.right,
         wrong=kind.wrong,
-        examples=len(batches[0][1]),
+        examples=len(looked[0][1]),
     )
 
 

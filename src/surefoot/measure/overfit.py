@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from surefoot.config import Recipe
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet, Part
 from surefoot.measure.rates import rate_plan
+from surefoot.record.decision import cost_in_examples
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.loop import advance, start
@@ -26,6 +28,10 @@ from surefoot.training.task import Task
 
 EPOCHS_AT_ONCE = 5
 """Passes over the sample between two looks at it. Chosen by hand."""
+FASTER, SPENT = "another member was faster", "no more examples were granted"
+"""Why a run was interrupted."""
+_VARIES_EXAMPLES = 16
+"""Examples that are looked at twice to see whether the model draws random numbers. Chosen by hand."""
 _ROUNDING = 1e-3
 """How far the sum of a softmax may be from 1, in bfloat16 too."""
 
@@ -142,15 +148,31 @@ def _gives_probabilities(task: Task) -> bool:
 
 def _varies(task: Task) -> bool:
     """Whether two passes in training mode differ although torch's dropout modules are off."""
-    x, _ = fetch(task.data, task.data.train, np.arange(min(16, len(task.data.train))), seed=task.seed)
+    x, _ = fetch(task.data, task.data.train, np.arange(min(_VARIES_EXAMPLES, len(task.data.train))), seed=task.seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.autocast():
         first, second = (task.fresh_model().train()(x) for _ in range(2))
     return not torch.equal(first, second)
 
 
+def description_examples(task: Task, examples: int, batch_size: int) -> tuple[int, int]:
+    """Return on how many of a sample's examples `describe` trains, and for how many it only computes outputs."""
+    asked = examples if task.classifies and task.loss is None else 0
+    return examples // batch_size * batch_size, asked + 2 * min(_VARIES_EXAMPLES, examples)
+
+
+def look_examples(examples: int, rates: int, passes: int = EPOCHS_AT_ONCE) -> int:
+    """Return what the passes until a look cost, each with an evaluation after it, in training examples.
+
+    >>> look_examples(128, 7)  # 4/3 x 128 x 7 x 5
+    5974
+    """
+    return cost_in_examples(passes * rates * examples, passes * rates * examples)
+
+
 def overfitting(
-    task: Task, recipe: Recipe, lrs: Sequence[float], max_steps: int, enough: float | None
-) -> Generator[int, None, list[Record]]:
+    task: Task, recipe: Recipe, lrs: Sequence[float], max_steps: int, enough: float | None,
+    most_examples: float = math.inf, engine: Engine | None = None,
+) -> Generator[int, None, list[Record]]:  # fmt: skip
     """Train at each constant rate until one member knows the sample by heart, or all are at their end.
 
     Args:
@@ -159,12 +181,16 @@ def overfitting(
         lrs: the rates, [R].
         max_steps: of each member.
         enough: the loss at which a regression is learned; None: 100 % of the examples right.
+        most_examples: what it may cost, in training examples. After the first look no other is begun that would cost
+            more.
+        engine: computes the steps; None makes one.
 
     Yields:
         updates of one member that the last piece of work was worth.
 
     Returns:
-        a record for each rate, with a row for each pass; "interrupted" where another member was faster.
+        a record for each rate, with a row for each pass; "interrupted" where another member was faster, or where no
+        more examples were granted.
     """
     examples, batch = task.data.examples, int(recipe.batch_size)
     passes = max(1, max_steps // (examples // batch))
@@ -172,19 +198,24 @@ def overfitting(
     marks = tuple(range(examples // batch, steps + 1, examples // batch))
     plans = [rate_plan(recipe, examples, np.full(steps, lr)) for lr in lrs]
     members = [Member(task, dataclasses.replace(each, row_steps=marks)) for each in plans]
-    states, rows, engine = start_many(members), [[] for _ in members], Engine()
+    states, rows, engine, reason = start_many(members), [[] for _ in members], engine or Engine(), FASTER
     for until in [*marks[EPOCHS_AT_ONCE - 1 : -1 : EPOCHS_AT_ONCE], steps]:
         before = sum(state.step for state in states)
+        alive = [state for state in states if state.outcome is None]
+        left = most_examples - cost_in_examples(before * batch, sum(map(len, rows)) * examples)
+        ahead = (until - alive[0].step) // (examples // batch)
+        if before and look_examples(examples, len(alive), ahead) > left:
+            reason = SPENT
+            break
         states, new = advance_many(members, states, until, engine)
         rows = [old + more for old, more in zip(rows, new, strict=True)]
         yield max(0, sum(state.step for state in states) - before)
         if any(own and learned(own[-1], enough) for own in rows) or all(state.outcome for state in states):
             break
-    faster = "another member was faster"
     return [
         Record(
             rows=tuple(own),
-            outcome=state.outcome or Outcome(kind="interrupted", step=state.step, reason=faster),
+            outcome=state.outcome or Outcome(kind="interrupted", step=state.step, reason=reason),
         )
         for state, own in zip(states, rows, strict=True)
     ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Generator, Sequence
 
 import numpy as np
 
 from surefoot.config import Recipe, Schedule
+from surefoot.measure.pace import FIRST_STEPS, steps_at_once
 from surefoot.record.run import Row
 from surefoot.sgd.plan import Plan, plan
 from surefoot.training.loop import advance, start
@@ -22,10 +22,6 @@ LOSSES_PER_ROW = 100
 """A row keeps up to 100 losses unthinned (`training.loop`), so with a row every 100 steps none is lost."""
 MOST_NUMBERS = 2**27
 """Weights of all members that are trained at once: 0.5 GB, and as much again for velocities. Chosen by hand."""
-STEPS_AT_ONCE = 25
-"""Steps between two signs of life, at most. Chosen by hand."""
-_FIRST_STEPS, _SLICE_SECONDS = 8, 2.0
-"""Steps of the first piece of work, and how long others take about, where steps are slow. Chosen by hand."""
 
 
 def rate_plan(recipe: Recipe, examples: int, lr: np.ndarray) -> Plan:
@@ -95,14 +91,13 @@ def constant_rates(
     for first in range(0, len(members), at_once):
         some = members[first : first + at_once]
         states, rows = start_many(some), [[] for _ in some]
-        done, piece = 0, _FIRST_STEPS
-        while done < steps:
-            until, began = min(steps, done + piece), time.perf_counter()
+        piece = steps_at_once(some)
+        first_piece = max(FIRST_STEPS, piece)
+        for done in [0, *range(first_piece, steps, piece)]:
+            until = min(steps, done + (piece if done else first_piece))
             states, new = advance_many(some, states, until, engine)
             rows = [old + more for old, more in zip(rows, new, strict=True)]
             yield len(some) * (until - done)
-            each_step = (time.perf_counter() - began) / (until - done)
-            done, piece = until, max(1, min(STEPS_AT_ONCE, round(_SLICE_SECONDS / max(each_step, 1e-9))))
         losses += [losses_of(state, own, steps) for state, own in zip(states, rows, strict=True)]
     return losses
 

@@ -30,6 +30,10 @@ _STEPS = (1e-1, 1e-2, 1e-3, 1e-4)
 """Step sizes along -g, as the share of the loss that they would take off if it were linear. Chosen by hand."""
 _WARMING = 10
 """Forward passes that fill batch norm's statistics before both modes are compared. Chosen by hand."""
+MODES_PASSES = _WARMING + 2
+"""Forward passes of a batch that `modes` takes."""
+DESCENT_PASSES = 1 + len(_STEPS)
+"""Forward passes that `descent` takes besides that of its gradient."""
 _RESHAPING = ("View", "UnsafeView", "Squeeze", "Unsqueeze", "Reshape", "Select", "ToCopy")
 """What may come after a sigmoid without computing anything, as autograd names it."""
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)

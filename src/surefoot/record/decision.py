@@ -75,6 +75,21 @@ class Decision:
         return cls(**{**values, "findings": findings})
 
 
+def cost_in_examples(trained: int, evaluated: int = 0) -> int:
+    """Return what work costs, in training examples: one that only goes forward costs a third of one that is trained on.
+
+    The backward pass takes twice what the forward pass does (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
+
+    Args:
+        trained: examples whose gradient was taken, repetitions counted.
+        evaluated: examples for which only outputs were computed.
+
+    >>> cost_in_examples(640, 100)
+    674
+    """
+    return trained - -evaluated // 3
+
+
 def worst(findings: tuple[Finding, ...] | list[Finding]) -> Verdict:
     """Return the gravest verdict; "pass" where there is none.
 

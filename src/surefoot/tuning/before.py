@@ -7,21 +7,16 @@ from typing import Any
 
 from surefoot.diagnose import costs
 from surefoot.record.decision import Decision
-from surefoot.tuning.initial_loss import check_initial_loss
-from surefoot.tuning.overfit import overfitting_sample
+from surefoot.tuning.initial_loss import check_initial_loss, initial_loss_examples
+from surefoot.tuning.overfit import overfit_examples, overfitting_sample
 from surefoot.tuning.progress import Progress, within
-from surefoot.tuning.wiring import check_wiring
+from surefoot.tuning.wiring import check_wiring, light_examples
 from surefoot.tuning.work import Work
 
-USUAL_EXAMPLES = {"wiring": 3000, "overfit-sample": 10_000}
-"""What steps 0 and 2 cost where nothing is wrong, in examples: seen on digits and CIFAR-10 with the shipped models. A
-step that fails costs more, but it ends the search."""
-LIGHT_EXAMPLES = {"wiring": 1000}
-"""What a step costs in its light form, without the moment's training that shows whether labels depend on inputs: where
-they do not, the coarse grid does not learn, and says so."""
-CHECK_SHARE = {"wiring": 0.1, "overfit-sample": 0.15}
-"""A step is done lightly, or left out, where that is more than this share of what the search may cost. By hand: a
-quarter for step 0 took the rates of a search of two trainings a fifth of their runs."""
+CHECK_SHARE = {"wiring": 0.1, "initial-loss": 0.1, "overfit-sample": 0.15}
+"""Shares of what is left that these steps may cost, in training examples. A step is left out where its smallest form
+costs more; else it ends before it would. By hand: a quarter for step 0 took the rates of a search of two trainings a
+fifth of their runs."""
 
 
 def check_before_training(own: Work, given: tuple[Any, Any, Any]) -> Generator[Progress, None, bool]:
@@ -37,31 +32,37 @@ def check_before_training(own: Work, given: tuple[Any, Any, Any]) -> Generator[P
         "seed": own.task.seed, "device": str(place.device), "precision": place.precision, "threads": place.threads
     }  # fmt: skip
 
-    def granted(name: str) -> float:
-        return CHECK_SHARE.get(name, 1.0) * own.ledger.left * own.ledger.final_examples
+    def granted(name: str) -> int:
+        return max(0, int(CHECK_SHARE[name] * own.ledger.left * own.ledger.final_examples))
 
     def wiring() -> Generator[Progress, None, Decision]:
         yield Progress(0, 1, "step 0: wiring")
-        whole = USUAL_EXAMPLES["wiring"] <= granted("wiring")
-        return check_wiring(model, data, loss, carry_over=whole, **where)
+        return check_wiring(model, data, loss, most_examples=granted("wiring"), engine=own.engine, **where)
 
     def initial() -> Generator[Progress, None, Decision]:
         yield Progress(0, 1, "step 1: initial loss")
-        return check_initial_loss(model, data, loss, weight_decay=own.base.weight_decay, **where)
+        most = granted("initial-loss")
+        return check_initial_loss(model, data, loss, weight_decay=own.base.weight_decay, most_examples=most, **where)
 
     def overfit() -> Generator[Progress, None, Decision]:
-        return (yield from within("step 2: overfit a sample", overfitting_sample(own.task)))
+        work = overfitting_sample(own.task, most_examples=granted("overfit-sample"), engine=own.engine)
+        return (yield from within("step 2: overfit a sample", work))
 
     steps = (
-        ("wiring", "step 0, wiring", wiring, costs.wiring),
-        ("initial-loss", "step 1, initial loss", initial, costs.initial_loss),
-        ("overfit-sample", "step 2, overfitting a small sample", overfit, costs.overfit),
+        ("wiring", "step 0, wiring", wiring, light_examples(own.task)),
+        ("initial-loss", "step 1, initial loss", initial, initial_loss_examples(own.task)),
+        ("overfit-sample", "step 2, overfitting a small sample", overfit, overfit_examples(own.task)),
     )
-    for name, words, make, cost in steps:
-        if LIGHT_EXAMPLES.get(name, USUAL_EXAMPLES.get(name, 0)) > granted(name):
+    for name, words, make, least in steps:
+        if least > granted(name):
             own.left_out(f"{words}: too large a part of this budget; surefoot check does it")
             continue
-        decision = yield from own.decision(make, cost)
+        decision = yield from own.decision(make, costs.counted)
         if decision.verdict == "fail" and not own.search.force:
             return True
+        if name == "wiring" and decision.verdict != "fail" and "dependence" not in decision.evidence:
+            own.left_out(f"{words}, whether labels depend on inputs: too large a part of this budget; surefoot check "
+                         "does it")  # fmt: skip
+        if any(finding.name == "unfinished" for finding in decision.findings):
+            own.left_out(f"{words}: not decided within its part of this budget; surefoot check does it")
     return False

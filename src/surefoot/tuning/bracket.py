@@ -11,13 +11,15 @@ from surefoot.diagnose import costs, space
 from surefoot.record.decision import Decision
 from surefoot.sgd.plan import plan
 from surefoot.tuning.batch_size import BatchSizeSearch, choosing_batch_size
-from surefoot.tuning.find_lr import LrSearch, searching
+from surefoot.tuning.find_lr import searching
 from surefoot.tuning.length import measure_length
+from surefoot.tuning.lr_runs import LrSearch
 from surefoot.tuning.progress import Progress
 from surefoot.tuning.work import Work
 
-BRACKET_SHARE = 0.1
-"""Share of what is left that step 3 may cost. Chosen by hand: it only has to tell the coarse grid where to look."""
+BRACKET_SHARE, MOST_BRACKET_SHARE = 0.1, 0.2
+"""Shares of what is left: step 3 is planned for the first, and may cost the second where the search is small or the
+grid is widened. Chosen by hand: it only has to tell the coarse grid where to look."""
 BATCH_SHARE = 0.15
 """Share of what is left that choosing the batch size may cost. Chosen by hand."""
 _BATCH_STEPS = 200
@@ -58,23 +60,23 @@ def bracket_rates(own: Work) -> Generator[Progress, None, bool]:
         own.left_out("step 3, the bracket of learning rates: the rate is fixed")
         return False
     size = plan(own.base, own.task.data.examples).batch_size
-    affordable = BRACKET_SHARE * own.ledger.left * own.ledger.final_examples / size
-    settings = judge.bracket_size(affordable, own.final_steps)
-    if judge.BRACKET_RUNS * settings.steps > 2 * affordable:
+    left = own.ledger.left * own.ledger.final_examples / size
+    settings = judge.bracket_size(BRACKET_SHARE * left, own.final_steps)
+    if judge.BRACKET_RUNS * settings.steps > MOST_BRACKET_SHARE * left:
         own.left_out("step 3, the bracket of learning rates: too large a part of this budget; surefoot find-lr does it")
         return False
     wanted = LrSearch(
         low=1e-4 if settings.points_per_decade > 2 else 1e-3, high=1e-1 if settings.points_per_decade > 2 else 1.0,
         points_per_decade=settings.points_per_decade, steps=settings.steps, seeds=settings.seeds,
-        range_test=settings.seeds > 1,
+        range_test=settings.seeds > 1, most_updates=int(MOST_BRACKET_SHARE * left),
     )  # fmt: skip
     recipe = dataclasses.replace(own.base, schedule=Schedule(kind="constant"))
 
     def bracketing() -> Generator[Progress, None, Decision]:
-        made = yield from searching(own.task, recipe, wanted)
+        made = yield from searching(own.task, recipe, wanted, own.engine)
         return judge.bracket_of_short_runs(made)
 
-    decision = yield from own.decision(bracketing, costs.bracket)
+    decision = yield from own.decision(bracketing, costs.counted)
     return decision.value is None
 
 

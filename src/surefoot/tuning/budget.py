@@ -64,7 +64,8 @@ class Ledger:
 
     Attributes:
         budget: what was granted.
-        examples: spent so far.
+        examples: spent so far, in training examples: what only goes forward counts a third
+            (`record.decision.cost_in_examples`). Validation counts neither in trials nor in the final training.
         seconds: spent so far, as the journal has it, so that a search which was stopped counts on from there.
         seconds_per_example: of a plain training step, measured; 0 as long as it is not.
         final_examples: of the final training.

@@ -3,102 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator
 from typing import Any, Literal
 
 import numpy as np
 from torch import nn
 
-from surefoot.config import Recipe, type_error
+from surefoot.config import Recipe
 from surefoot.diagnose import lr as judge
 from surefoot.diagnose.suggestions import smoothed, suggestions
-from surefoot.errors import ConfigError
-from surefoot.measure.rates import constant_rates, ramp, untrained_losses
+from surefoot.measure.rates import ramp
 from surefoot.measure.untouched import untouched
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision, worst
 from surefoot.training.population.engine import Engine
-from surefoot.training.task import Loss, Task, reseeded
+from surefoot.training.task import Loss, Task
 from surefoot.tuning.given import probe_task
+from surefoot.tuning.lr_runs import LrSearch, Measured, measuring
 from surefoot.tuning.progress import Progress, finished
 
 RAMP = (1e-7, 10.0)
 """First and last rate of the range test: fastai's defaults, for which its rules were made."""
-NEIGHBOURS = 2
-"""Rates above the edge that every seed is measured at, so that a seed with a higher edge shows it. Chosen by hand."""
 CURVE_POINTS = 50
 """Points kept of each curve for the picture. Chosen by hand."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LrSearch:
-    """What is measured.
-
-    Attributes:
-        low, high: first and last rate of the grid, which is widened where the answer lies on its border.
-        points_per_decade: of the grid.
-        steps: of each short run.
-        seeds: repetitions, each with its own initial weights and batches; within one all rates share them.
-        range_test: also a classic range test, to show what the usual rules read from it.
-    """
-
-    low: float = 1e-4
-    high: float = 1e-1
-    points_per_decade: int = 4
-    steps: int = 100
-    seeds: int = 3
-    range_test: bool = True
-
-    def __post_init__(self) -> None:
-        least, most = judge.LIMITS
-        kinds: dict[str, type] = {"low": float, "high": float, "points_per_decade": int, "steps": int, "seeds": int}
-        for name, kind in kinds.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
-                raise type_error(kind, value, name)
-        if not least <= self.low < self.high <= most:
-            raise ConfigError(
-                f"low = {self.low:g} and high = {self.high:g}", f"low is below high, both in [{least:g}, {most:g}]",
-                "leave them out: the grid is widened by itself",
-            )  # fmt: skip
-        for name, lowest in (("points_per_decade", 1), ("steps", 10), ("seeds", 1)):
-            if getattr(self, name) < lowest:
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)}", f"{name} must be at least {lowest}", f"leave {name} out"
-                )
-
-    @property
-    def grid(self) -> list[float]:
-        """The rates of the first round, evenly spaced in their logarithm."""
-        points = round(math.log10(self.high / self.low) * self.points_per_decade) + 1
-        return np.geomspace(self.low, self.high, max(2, points)).tolist()
-
-
-@dataclass
-class Measured:
-    """What was measured so far.
-
-    Attributes:
-        tasks: one for each seed, [S].
-        losses: of each update, [T], by number of the seed and rate.
-        untrained: losses of the initial weights on the last batches of each seed, [W] each.
-        lrs: the rates that all seeds were measured at, rising.
-        engine: computes the steps.
-    """
-
-    tasks: list[Task]
-    losses: dict[tuple[int, float], np.ndarray] = field(default_factory=dict)
-    untrained: list[np.ndarray] = field(default_factory=list)
-    lrs: list[float] = field(default_factory=list)
-    engine: Engine = field(default_factory=Engine)
-
-    def scores(self, lrs: Sequence[float], seeds: int) -> judge.Scores:
-        """Return how the runs at these rates ended for the first seeds."""
-        losses = np.stack([[self.losses[seed, lr] for seed in range(seeds)] for lr in lrs])
-        return judge.scored(lrs, losses, np.stack(self.untrained[:seeds]))
 
 
 def find_lr(
@@ -166,24 +94,29 @@ def find_lr(
     return dataclasses.replace(decision, untouched=proof.digest)
 
 
-def searching(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progress, None, Decision]:
+def searching(
+    task: Task, recipe: Recipe, search: LrSearch, engine: Engine | None = None
+) -> Generator[Progress, None, Decision]:
     """Do the work of `find_lr` on a task, a piece at a time, and return the decision.
 
     Args:
         task: what is trained.
         recipe: the other hyperparameters; its rate, length and schedule are not used.
         search: what is measured.
+        engine: computes the steps; None makes one.
     """
     began = time.perf_counter()
-    measured = yield from measuring(task, recipe, search)
-    scores = measured.scores(measured.lrs, search.seeds)
+    measured = yield from measuring(task, recipe, search, engine)
+    scores = measured.scores(measured.lrs, measured.seeds)
     found = judge.bracket(scores)
-    evidence = _evidence(measured, recipe, search, scores, found)
+    evidence, updates = _evidence(measured, recipe, search, scores, found), measured.updates
     if search.range_test:
         done = len(measured.losses) * search.steps
         yield Progress(done, done + search.steps, "range test")
-        evidence["range_test"] = _range_test(task, recipe, search.steps)
-    findings = judge.judged(scores, found, search.steps)
+        evidence["range_test"], more = _range_test(task, recipe, search.steps)
+        updates += more
+    evidence["trained_examples"] = updates * int(recipe.batch_size)
+    findings = judge.judged(scores, found, search.steps, cut=measured.cut)
     return Decision(
         step=3,
         name="learning-rate",
@@ -196,64 +129,6 @@ def searching(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progres
         evidence=evidence,
         seconds=time.perf_counter() - began,
     )
-
-
-def measuring(task: Task, recipe: Recipe, search: LrSearch) -> Generator[Progress, None, Measured]:
-    """Train at every rate of the grid, widened where the answer lies on its border, and return all losses.
-
-    The first seed goes over the whole grid, the others over the rates that can matter. Arguments as in `searching`.
-    """
-    measured = Measured([task if s == 0 else reseeded(task, task.seed + s) for s in range(search.seeds)])
-    measured.lrs = yield from _widened(measured, recipe, search, search.grid, seeds=1)
-    if search.seeds > 1:
-        some = _worth_repeating(measured.scores(measured.lrs, 1))
-        measured.lrs = yield from _widened(measured, recipe, search, some, search.seeds)
-    return measured
-
-
-def _widened(
-    measured: Measured, recipe: Recipe, search: LrSearch, lrs: Sequence[float], seeds: int
-) -> Generator[Progress, None, list[float]]:
-    """Measure these rates with the first seeds, widen while the answer lies on the border, and return all rates."""
-    rates = sorted(lrs)
-    while True:
-        for number in range(seeds):
-            yield from _measure(measured, recipe, search, number, rates, seeds)
-        more = judge.beyond(measured.scores(rates, seeds), search.points_per_decade)
-        if not more:
-            return rates
-        # A decade that was already measured with another number of seeds must give the very same rates.
-        known = [lr for _, lr in measured.losses]
-        rates = sorted({*rates, *(next((k for k in known if math.isclose(k, lr)), lr) for lr in more)})
-
-
-def _measure(
-    measured: Measured, recipe: Recipe, search: LrSearch, number: int, lrs: Sequence[float], seeds: int
-) -> Generator[Progress, None, None]:
-    """Measure what is not yet known of one seed."""
-    task, steps = measured.tasks[number], search.steps
-    if len(measured.untrained) == number:
-        measured.untrained.append(untrained_losses(task, recipe, steps, min(judge.WINDOW_STEPS, steps)))
-    missing = [lr for lr in lrs if (number, lr) not in measured.losses]
-    done = len(measured.losses) * steps
-    waiting = len({(s, lr) for s in range(seeds) for lr in lrs} - measured.losses.keys()) * steps
-    work, worth = constant_rates(task, recipe, missing, steps, measured.engine), 0
-    text = f"seed {number + 1} of {search.seeds}, rates {lrs[0]:.2g} to {lrs[-1]:.2g}"
-    while True:
-        yield Progress(done + worth, done + waiting, text)
-        try:
-            worth += next(work)
-        except StopIteration as end:
-            measured.losses |= {(number, lr): own for lr, own in zip(missing, end.value, strict=True)}
-            return
-
-
-def _worth_repeating(scores: judge.Scores) -> list[float]:
-    """The rates at which one seed's loss drops well, and their neighbours: the others need no repetition."""
-    works = np.flatnonzero(scores.drops)
-    if not len(works):
-        return scores.lrs.tolist()
-    return scores.lrs[max(0, works[0] - 1) : works[-1] + 1 + NEIGHBOURS].tolist()
 
 
 def _evidence(
@@ -270,7 +145,7 @@ def _evidence(
         rates.append({"lr": lr, "final_losses": finals, "drop": drop, "word": word, "curve": _thinned(runs[0])})
     return {
         "steps": search.steps, "window_steps": min(judge.WINDOW_STEPS, search.steps),
-        "seeds": [task.seed for task in measured.tasks],
+        "seeds": [task.seed for task in measured.tasks[: measured.seeds]], "cut": measured.cut,
         "initial_weights": "the given module's each time" if measured.tasks[0].model is None else "new for each seed",
         "batch_size": recipe.batch_size, "momentum": recipe.momentum, "momentum_form": recipe.momentum_form,
         "weight_decay": recipe.weight_decay, "initial_losses": initial, "curve_steps": _thinned_steps(search.steps),
@@ -278,12 +153,14 @@ def _evidence(
     }  # fmt: skip
 
 
-def _range_test(task: Task, recipe: Recipe, steps: int) -> dict[str, Any]:
+def _range_test(task: Task, recipe: Recipe, steps: int) -> tuple[dict[str, Any], int]:
+    """Return what it shows, and its updates."""
     lrs, losses = ramp(task, recipe, *RAMP, steps)
     curve = smoothed(losses)
     shown = slice(0, len(curve))
-    return {"lrs": lrs[shown].tolist(), "losses": losses[shown].tolist(), "smoothed": curve.tolist(),
-            "suggestions": suggestions(lrs, losses)}  # fmt: skip
+    shows = {"lrs": lrs[shown].tolist(), "losses": losses[shown].tolist(), "smoothed": curve.tolist(),
+             "suggestions": suggestions(lrs, losses)}  # fmt: skip
+    return shows, int(np.isfinite(losses).sum())
 
 
 def _thinned(losses: np.ndarray) -> list[float]:

@@ -9,13 +9,13 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from surefoot.config import Recipe, Schedule
+from surefoot.measure.pace import FIRST_STEPS, steps_at_once
 from surefoot.record import store
 from surefoot.record.run import Row
 from surefoot.record.tried import Trial, Tried
 from surefoot.sgd.plan import Plan, plan
 from surefoot.training import checkpoint
 from surefoot.training.loop import start
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many
 from surefoot.training.population.member import Member
@@ -26,10 +26,6 @@ from surefoot.tuning.progress import Progress
 
 SAVE_SECONDS = 30.0
 """Trials that have been computed for so long since they were last saved are saved. Chosen by hand."""
-_SLICE_SECONDS = 1.0
-"""Between two signs of life, about. Chosen by hand."""
-_FIRST_SECONDS = 10.0
-"""Of the first piece of work, in which the engine tries its ways. Chosen by hand."""
 AT_ONCE = 64
 """Trials trained at once at most: states take memory. Chosen by hand."""
 _IN_EPOCHS = ("warmup_epochs", "milestones_epochs", "cycle_epochs", "decay_epochs", "peak_epochs")
@@ -111,20 +107,17 @@ def _together(
     members = [Member(tasks[each.seed], _plan(each, tasks[each.seed])) for each in trials]
     states = [_resumed(journal.folder, each, member) for each, member in zip(trials, members, strict=True)]
     rows: list[list[Row]] = [[] for _ in trials]
-    spent, saved, at_once = 0.0, time.perf_counter(), 1
-    last = members[0].plan.steps
-    own_engine, first = Engine(LOOP), True  # a first step in the plain loop tells how far the next piece may go
+    spent, saved, last = 0.0, time.perf_counter(), members[0].plan.steps
+    piece = steps_at_once(members)
+    at_once = max(FIRST_STEPS, piece)
     while any(state.outcome is None for state in states):
         began, before = time.perf_counter(), sum(state.step for state in states)
         behind = min(state.step for state in states if state.outcome is None)
-        states, new = advance_many(members, states, min(last, behind + at_once), own_engine)
+        states, new = advance_many(members, states, min(last, behind + at_once), engine)
         for own, more in zip(rows, new, strict=True):
             own += more
-        elapsed, moved = time.perf_counter() - began, sum(state.step for state in states) - before
-        spent += elapsed
-        each_step = max(elapsed, 1e-9) * len(trials) / max(moved, 1)
-        at_once = first_look(each_step) if first else max(1, round(_SLICE_SECONDS / each_step))
-        own_engine, first = engine, False
+        spent += time.perf_counter() - began
+        moved, at_once = sum(state.step for state in states) - before, piece
         due = time.perf_counter() - saved > SAVE_SECONDS
         try:
             yield moved, sum(state.outcome is None for state in states)
@@ -144,20 +137,6 @@ def _together(
     if journal.folder is not None:
         for each in trials:
             shutil.rmtree(journal.folder / store.MEMBERS / each.key, ignore_errors=True)
-
-
-def first_look(step_seconds: float) -> int:
-    """Return how many steps the engine's first piece of work has, in which it tries its ways.
-
-    One that is too small would hide what they cost, one that is too long would leave everybody without a sign of life.
-
-    Args:
-        step_seconds: of a step of all members, in the plain loop.
-
-    >>> first_look(0.01), first_look(1.0), first_look(30.0)
-    (50, 10, 8)
-    """
-    return max(8, min(50, round(_FIRST_SECONDS / step_seconds)))
 
 
 def _plan(trial: Trial, task: Task) -> Plan:
