@@ -7,8 +7,8 @@ what counts. Arms, in steps of single members per second:
 
     loop            `advance` for one member after the other, with all threads
     two processes   the same, half of the members in each of two processes of one thread: the fair opponent
-    engine          the way that the engine has chosen for this cell, once it is warm
-    short run       one whole call of a new engine, its trials and warming up counted, for the loop's member-steps
+    engine          the way that the rule names for the long run of this cell, once it is warm
+    short run       one whole call of a new engine, its checks and warming up counted, for the loop's member-steps
     long run        the same for ten times as many
     compiled        linear layers only: the compiled step, with the seconds that compiling took beside it
 
@@ -35,10 +35,11 @@ import torch
 
 import surefoot
 from surefoot.config import Recipe
-from surefoot.training.population.choose import LOOP, Way
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
+from surefoot.training.population.strategy import FIGURES, LOOP, Way, strategy
+from surefoot.training.population.workload import work_of
 from surefoot.training.task import Task
 
 LONGEST_SECONDS = 120.0
@@ -73,9 +74,9 @@ def measure(task: Task, count: int, batch: int, member_steps: int, rounds: int) 
     ten = members_of(task, count, batch, 10 * steps)
     if len(members) * steps / result["short run"] < LONGEST_SECONDS / 10:
         result["long run"] = rate(ten, 10 * steps, long)
-        result["long run went"] = str(long.last)
-    result["short run went"] = str(short.last)
-    chosen = long.last if "long run" in result else short.last
+        result["long run went"] = long.computed
+    result["short run went"] = short.computed
+    chosen = strategy(work_of(ten[0], count), FIGURES[task.machine.device.type])
     arms: dict[str, Callable[[], float]] = {
         "loop": lambda: rate(members, steps, Engine(LOOP)),
         "two processes": lambda: rate(members, steps, Engine(Way("loop", processes=2))),
@@ -96,7 +97,6 @@ def measure(task: Task, count: int, batch: int, member_steps: int, rounds: int) 
     result |= {name: statistics.median(values) for name, values in seen.items()}
     result.setdefault("engine", result["loop" if chosen == LOOP else "two processes"])
     result["raw"] = seen
-    result["trials"] = [[str(t.way), t.call_seconds, t.step_seconds] for t in (long if long.trials else short).trials]
     for arm in ("engine", "short run", "long run", "compiled"):
         if arm in result:
             result[f"{arm} / loop"] = result[arm] / result["loop"]
@@ -141,9 +141,7 @@ def main() -> None:
             result["cpu share"] = busy_share(began, used)
             report["cells"][f"{name}, K = {count}"] = result
             given.out.write_text(json.dumps(report, indent=1) + "\n")
-            shown = {
-                k: round(v, 2) if isinstance(v, float) else v for k, v in result.items() if k not in ("raw", "trials")
-            }
+            shown = {k: round(v, 2) if isinstance(v, float) else v for k, v in result.items() if k != "raw"}
             print(f"{name}, K = {count}: {shown}", file=sys.stderr, flush=True)
 
 

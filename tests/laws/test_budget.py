@@ -7,13 +7,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from surefoot.training.population.choose import LOOP
 from torch import nn
 
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.record.decision import cost_in_examples
 from surefoot.training import loop
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.tuning.before import CHECK_SHARE
 from surefoot.tuning.bracket import MOST_BRACKET_SHARE

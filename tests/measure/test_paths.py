@@ -12,9 +12,9 @@ from surefoot.config import Recipe, Schedule
 from surefoot.measure.paths import flat, follow, log_marks, part_of, unseen_rows
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, start
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
+from surefoot.training.population.strategy import LOOP
 from surefoot.tuning.progress import finished
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from small import images
+from surefoot.training.population.choose import LOOP
 from torch import nn
 
 import surefoot
 from surefoot.config import Recipe
 from surefoot.record.decision import Decision
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
 from surefoot.tuning.find_lr import find_lr, searching
 from surefoot.tuning.lr_runs import LrSearch

@@ -5,8 +5,8 @@ import pytest
 import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import LOOP
 from surefoot.tuning.budget import Ledger, budget
 from surefoot.tuning.journal import Journal
 from surefoot.tuning.length import MOST_EPOCHS, measure_length, sized

@@ -11,8 +11,8 @@ from surefoot.diagnose import space
 from surefoot.diagnose.response import coordinates
 from surefoot.errors import ConfigError
 from surefoot.measure import rates
-from surefoot.training.population.choose import LOOP
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import LOOP
 from surefoot.tuning import trials
 from surefoot.tuning.budget import budget
 from surefoot.tuning.coarse import TELLING_SHARE

@@ -14,7 +14,7 @@ from surefoot.config import Recipe
 from surefoot.measure.rates import rate_plan, without_validation
 from surefoot.training.loop import advance, start
 from surefoot.training.population.member import Member
-from surefoot.training.population.memory import MEMORY_SHARE, free_bytes, step_bytes
+from surefoot.training.population.workload import MEMORY_SHARE, free_bytes, step_bytes
 from surefoot.training.state import State
 from surefoot.training.task import Task
 

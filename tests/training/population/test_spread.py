@@ -1,6 +1,7 @@
 """Forks: what they load, and what they leave. tests/laws/test_population.py holds that their numbers are the loop's."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -30,7 +31,8 @@ def noted(own, states, until):
     pathlib.Path(sys.argv[1], str(own[0].plan.recipe.lr)).write_text(json.dumps("torch._dynamo" in sys.modules))
     return rows
 
-advance_spread(members, start_many(members), 2, 2, noted)
+states = start_many(members)
+advance_spread([([member], [state]) for member, state in zip(members, states)], 2, noted)
 """
 
 
@@ -46,17 +48,17 @@ def test_a_fork_does_not_load_the_compiler(tmp_path):
 
 
 def test_a_fork_that_fails_costs_no_member():
-    own = members(3)
+    own, here = members(3), os.getpid()
     parent = []
 
     def failing(some, states, until):
-        if some[0].task.machine is not own[0].task.machine and len(some) == 2:
+        if os.getpid() != here and len(some) == 2:
             raise RuntimeError("in the fork")
         parent.append(len(some))
         return [advance(m.task, m.plan, s, until)[1] for m, s in zip(some, states, strict=True)]
 
     states = start_many(own)
-    advance_spread(own, states, 3, 2, failing)
+    advance_spread([(own[:2], states[:2]), (own[2:], states[2:])], 3, failing)
     alone = start_many(own)
     for member, state in zip(own, alone, strict=True):
         advance(member.task, member.plan, state, 3)
@@ -70,8 +72,8 @@ def test_a_fork_that_fails_costs_no_member():
 def test_rows_come_out_of_a_fork_as_they_are_made():
     own = members(2)
     wanted = [advance(m.task, m.plan, state, 4)[1] for m, state in zip(own, start_many(own), strict=True)]
-    found = advance_spread(own, start_many(own), 4, 2, _alone)
-    for ours, theirs in zip(found, wanted, strict=True):
+    found = advance_spread([([one], [state]) for one, state in zip(own, start_many(own), strict=True)], 4, _alone)
+    for ours, theirs in zip([rows for (rows,) in found], wanted, strict=True):
         assert [row.layers for row in ours] == [row.layers for row in theirs]
         assert all(type(pair) is tuple for row in ours for pair in row.layers.values())
         assert ours[-1].layers

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from surefoot.record.run import Row
 from surefoot.seeds import StepSeeds
-from surefoot.sgd.plan import Plan
+from surefoot.sgd.plan import Plan, plateau_factor
 from surefoot.sgd.stacked import stacked_
-from surefoot.training.loop import diverged, outcome_at_end, rate, row_after, watch_plateau
+from surefoot.training.loop import diverged, outcome_at_end, row_after, watch_plateau
 from surefoot.training.population.member import Member
 from surefoot.training.population.stack import Seen, Stack, norms
 from surefoot.training.state import State
@@ -105,7 +105,7 @@ def _run(stack: Stack, states: Sequence[State], end: int, seeds: StepSeeds, step
 
 def rate_table(plan: Plan, state: State, first: int, end: int) -> np.ndarray:
     """Return the learning rates of updates first .. end - 1, float64 [S]; between them no plateau is judged."""
-    return plan.lr[first:end] * (rate(plan, state) / plan.lr[state.step] if plan.lr[state.step] > 0 else 1.0)
+    return plan.lr[first:end] * plateau_factor(plan.recipe.schedule, state.val_losses)
 
 
 def _ratios(stack: Stack, before: Sequence[Tensor]) -> np.ndarray:

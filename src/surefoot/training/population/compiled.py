@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import grad_and_value
 
 from surefoot.sgd.update import reference_step
-from surefoot.training.population.stack import Seen, Stack
+from surefoot.training.population.stack import Seen, Stack, norms
 
 
 class CompiledStep:
@@ -56,7 +57,8 @@ def _compute(
     """Return new weights and velocity, and what was seen: `Network.gradient` and `reference_step` in one graph."""
     lr, momentum, keep, weight_decay, smoothing, clip = given
     momentum_form, weight_decay_form, decaying, decays = settings
-    seen, by_name = network.gradient(weights, buffers, x, y, smoothing)
+    by_name, (_, (loss, correct)) = grad_and_value(network.total, has_aux=True)(weights, buffers, x, y, smoothing)
+    seen = Seen(loss, correct, norms(list(by_name.values())))
     grads, params = list(by_name.values()), list(weights.values())
     if clip is not None:
         scale = torch.clamp(clip / seen.grad_norm, max=1.0)

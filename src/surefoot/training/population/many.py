@@ -52,11 +52,8 @@ def advance_many(
     engine = engine or Engine()
     found: list[list[Row]] = [[] for _ in members]
     moved = list(states)
-    for positions in groups(members, moved):
-        chosen, own = [members[i] for i in positions], [moved[i] for i in positions]
-        if own[0].outcome is not None or own[0].step >= min(until_step, chosen[0].plan.steps):
-            continue
-        rows = engine.advance(chosen, own, until_step)
+    for kind, positions in groups(members).items():
+        rows = engine.advance(kind, [members[i] for i in positions], [moved[i] for i in positions], until_step)
         for i, new in zip(positions, rows, strict=True):
             found[i] = new
     return moved, found
@@ -77,11 +74,11 @@ def fit_many(members: Sequence[Member], engine: Engine | None = None) -> tuple[l
     engine = engine or Engine()
     states = start_many(members)
     records: list[Record | None] = [None for _ in members]
-    for positions in groups(members, states):
+    for kind, positions in groups(members).items():
         chosen, own = [members[i] for i in positions], [states[i] for i in positions]
-        rows = engine.advance(chosen, own, chosen[0].plan.steps)
+        rows = engine.advance(kind, chosen, own, chosen[0].plan.steps)
         for i, new in zip(positions, rows, strict=True):
             outcome = states[i].outcome
             assert outcome is not None  # `advance` to the last step ends every run
-            records[i] = Record(rows=tuple(new), outcome=outcome, computed=str(engine.last))
+            records[i] = Record(rows=tuple(new), outcome=outcome, computed=engine.computed)
     return states, [record for record in records if record is not None]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor, nn
 
 from surefoot.data.batches import fetch
 from surefoot.sgd.plan import Plan
-from surefoot.training.state import State
 from surefoot.training.task import Task
+
+_drawing: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -29,28 +32,25 @@ class Member:
     plan: Plan
 
 
-def groups(members: Sequence[Member], states: Sequence[State]) -> list[list[int]]:
-    """Return the positions of the members that can be computed as one, a list for each group.
+def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
+    """Return the positions of the members that can be computed as one, a list for each kind.
 
-    Alike are: data, model, loss, augmentation and machine; batch size, length and rows; the form of the rule; the step
-    at which they stand. Free for each member are lr, momentum, dampening, weight decay, schedule, label smoothing,
-    clipping, and the seed, unless the model draws random numbers: these come from one generator for each seed.
+    Alike are: data, model, loss, augmentation and machine; batch size, length and rows; the form of the rule. Free for
+    each member are lr, momentum, dampening, weight decay, schedule, label smoothing, clipping, and the seed, unless the
+    model draws random numbers: these come from one generator for each seed.
     """
     found: dict[Hashable, list[int]] = {}
-    random: dict[int, bool] = {}
-    for i, (member, state) in enumerate(zip(members, states, strict=True)):
+    for i, member in enumerate(members):
         task, plan, recipe = member.task, member.plan, member.plan.recipe
-        if id(task) not in random:
-            random[id(task)] = _draws(task)
-        key = (
+        kind = (
             id(task.data.train.x), id(task.data.train.y), id(task.loss), id(task.augment), task.machine,
-            _structure(task), task.seed if random[id(task)] else None,
+            _structure(task), task.seed if _draws(task) else None,
             plan.examples, plan.steps, plan.row_steps, plan.batch_size,
             recipe.micro_batch_size, recipe.momentum_form, recipe.weight_decay_form, recipe.decay_on,
-            recipe.ema_decay is None, recipe.schedule.kind == "plateau", state.step, state.outcome is None,
+            recipe.ema_decay is None, recipe.schedule.kind == "plateau",
         )  # fmt: skip
-        found.setdefault(key, []).append(i)
-    return list(found.values())
+        found.setdefault(kind, []).append(i)
+    return found
 
 
 def _structure(task: Task) -> Hashable:
@@ -62,13 +62,21 @@ def _structure(task: Task) -> Hashable:
 
 def _draws(task: Task) -> bool:
     """Return whether the model in training draws from torch's generator, as dropout does."""
-    rows = torch.arange(min(2, task.data.examples)).numpy()
-    x, _ = fetch(task.data, task.data.train, rows, seed=task.seed)
-    model = task.fresh_model().train()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        before = torch.get_rng_state()
-        try:
-            model(x)
-        except ValueError:  # batch norm with a single example; whether the plan can train at all is `start`'s to say
-            return True
-        return not bool((torch.get_rng_state() == before).all())
+    if task.template not in _drawing:
+        rows = torch.arange(min(2, task.data.examples)).numpy()
+        x, _ = fetch(task.data, task.data.train, rows, seed=task.seed)
+        model = task.fresh_model().train()
+        cards = [task.machine.device] if task.machine.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cards), torch.no_grad():
+            before = _generators(cards)
+            try:
+                model(x)
+                drawn = not torch.equal(_generators(cards), before)
+            except ValueError:  # batch norm with one example; whether the plan can train at all is `start`'s to say
+                drawn = True
+        _drawing[task.template] = drawn
+    return _drawing[task.template]
+
+
+def _generators(cards: Sequence[torch.device]) -> Tensor:
+    return torch.cat([torch.get_rng_state(), *(torch.cuda.get_rng_state(card) for card in cards)])

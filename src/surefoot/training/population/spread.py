@@ -35,25 +35,21 @@ def possible(member: Member) -> bool:
 
 
 def advance_spread(
-    members: Sequence[Member], states: Sequence[State], until_step: int, processes: int, advance: Advance
-) -> list[list[Row]]:
-    """Advance members in `processes` forks with one thread each, changing their states, and return the new rows.
+    shares: Sequence[tuple[Sequence[Member], Sequence[State]]], until_step: int, advance: Advance
+) -> list[list[list[Row]]]:
+    """Advance each share of members in a fork of its own, changing their states, and return the new rows of each share.
 
     Args:
-        members, states, until_step: as for `advance`.
-        processes: at most one for each member.
+        shares: members and states, the members' machine with one thread.
+        until_step: as for `advance`.
         advance: how each process computes its share.
     """
-    shares = [list(range(k, len(members), processes)) for k in range(processes)]
-    rows: list[list[Row]] = [[] for _ in members]
-    children = [_Child([members[i] for i in own], [states[i] for i in own], until_step, advance) for own in shares]
+    rows: list[list[list[Row]]] = []
+    children = [_Child(members, states, until_step, advance) for members, states in shares]
     try:
-        for own, child in zip(shares, children, strict=True):
+        for (members, states), child in zip(shares, children, strict=True):
             found = child.result()
-            if found is None:  # it died: its members are where they were
-                found = advance([members[i] for i in own], [states[i] for i in own], until_step)
-            for i, new in zip(own, found, strict=True):
-                rows[i] = new
+            rows.append(advance(members, states, until_step) if found is None else found)  # it died: all is as it was
     finally:
         for child in children:
             child.end()
@@ -118,7 +114,7 @@ def _work(
             "torch._dynamo" in sys.modules
         ):  # asking would load it: a second in each fork, and without it nothing compiles
             torch.compiler.set_stance("fail_on_recompile")
-        rows = advance([with_one_thread(member) for member in members], states, until_step)
+        rows = advance(members, states, until_step)
         for state, box in zip(states, outbox, strict=True):
             for name, value in _packed(state).items():
                 box[name].copy_(value)
@@ -131,7 +127,7 @@ def _work(
 
 
 def with_one_thread(member: Member) -> Member:
-    """Return the member as a forked process computes it."""
+    """Return the member as it is computed beside others: the same bits in a fork and here."""
     place = dataclasses.replace(member.task.machine, threads=1)
     return Member(dataclasses.replace(member.task, machine=place), member.plan)
 
