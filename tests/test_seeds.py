@@ -78,3 +78,29 @@ def test_the_steps_state_ends_with_its_block_also_by_an_exception():
         each.at(5)
         raise KeyError
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_seed_that_a_user_left_for_a_card_is_not_superseded():
+    """Before CUDA is initialised its seeds wait in a queue; one of ours behind them could not be taken back."""
+    assert not torch.cuda.is_initialized()
+    queued = list(torch.cuda._queued_calls)
+    with seeds.torch_stream(0, "init"):
+        first = torch.rand(3)
+    with seeds.torch_stream(0, "init"), seeds.StepSeeds(1, "step") as inner:
+        inner.at(4)
+    with seeds.torch_stream(0, "init"):
+        assert torch.equal(first, torch.rand(3))
+    assert torch.cuda._queued_calls == queued
+    assert not torch.cuda.is_initialized()
+
+
+def test_the_cards_are_set_and_put_back_where_cuda_is_initialised(monkeypatch):
+    calls, states = [], {0: torch.tensor([3]), 1: torch.tensor([4])}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[int(device)])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: calls.append((int(device), int(state))))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda value: calls.append(value))
+    with seeds.torch_stream(7, "step", 12):
+        pass
+    assert calls == [seeds.torch_seed(7, "step", 12), (0, 3), (1, 4)]

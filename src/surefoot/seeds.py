@@ -56,7 +56,9 @@ def torch_seed(seed: int, stream: str, *counters: int) -> int:
 def torch_stream(seed: int, stream: str, *counters: int) -> Iterator[None]:
     """Run the block with torch's default generators at one address, then put them back as they were.
 
-    For code that draws from torch's global state and takes no generator: weight initialisation, dropout.
+    For code that draws from torch's global state and takes no generator: weight initialisation, dropout. Where CUDA has
+    not been initialised it stays so, and what a user has seeded there for later is left: `torch.manual_seed` would put
+    a seed of ours after it, which nobody could take back.
 
     >>> before = torch.get_rng_state()
     >>> with torch_stream(0, "init"):
@@ -66,16 +68,16 @@ def torch_stream(seed: int, stream: str, *counters: int) -> Iterator[None]:
     >>> bool((a == b).all()), bool((torch.get_rng_state() == before).all())
     (True, True)
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=list(devices)):
-        torch.manual_seed(torch_seed(seed, stream, *counters))
+    with StepSeeds(seed, stream) as seeds:
+        seeds.at(*counters)
         yield
 
 
 class StepSeeds:
     """A context in which torch's default generators can be set to the address (seed, stream, step) at each step.
 
-    The states from before come back at the end. Dropout in step t is so a function of (seed, t) alone.
+    The states from before come back at the end. Dropout in step t is so a function of (seed, t) alone. Cards' generators
+    are set where CUDA was initialised before the context.
 
     >>> with StepSeeds(0, "step") as seeds:
     ...     seeds.at(7); a = torch.rand(1)
@@ -97,9 +99,9 @@ class StepSeeds:
     def __exit__(self, *exception: Any) -> None:
         self._fork.__exit__(*exception)
 
-    def at(self, step: int) -> None:
-        """Set the generators to this step's address."""
-        value = torch_seed(self.seed, self.stream, step)
+    def at(self, *counters: int) -> None:
+        """Set the generators to the address of these counters: a step's."""
+        value = torch_seed(self.seed, self.stream, *counters)
         torch.default_generator.manual_seed(value)  # put back as it was by __exit__
         if self._cuda:
             torch.cuda.manual_seed_all(value)

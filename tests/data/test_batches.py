@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from surefoot.data import batches
 from surefoot.data.batches import batch_indices, epoch_order, fetch, normalised
 from surefoot.data.load import load
 from surefoot.errors import ConfigError
@@ -83,3 +84,17 @@ def test_a_batch_that_no_epoch_holds_is_refused(batch_size):
 def test_an_order_cannot_be_changed_by_who_reads_it():
     with pytest.raises(ValueError, match="read-only"):
         epoch_order(5, 0, 0)[0] = 1
+
+
+def test_an_order_that_somebody_holds_is_not_drawn_again(monkeypatch):
+    """Five members with batches of their own drew five orders a step, since four were kept: 36.6 ms in place of 4.3."""
+    drawn = []
+    plain = batches.seeds.generator
+    monkeypatch.setattr(batches.seeds, "generator", lambda *address: drawn.append(address) or plain(*address))
+    for _ in range(3):
+        held = [epoch_order(50, seed, 77) for seed in range(20)]  # the new ones before the old ones go
+    assert len(drawn) == 20
+    del held
+    epoch_order.cache_clear()
+    epoch_order(50, 0, 77)
+    assert len(drawn) == 21, "and one that nobody holds takes no memory"

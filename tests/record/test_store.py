@@ -2,6 +2,9 @@ import fcntl
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -92,6 +95,35 @@ def test_the_lock_is_held_for_the_block_and_freed_by_an_exception(tmp_path):
         raise KeyError
     with store.locked(tmp_path):
         pass
+
+
+_PARENT = """
+import os, pathlib, sys, time
+from surefoot.record import store
+
+with store.locked(pathlib.Path(sys.argv[1])):
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_fork_that_outlives_its_parent_does_not_hold_the_lock(tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        with pytest.raises(CheckpointError, match=f"in use by process {parent.pid}"), store.locked(tmp_path):
+            pass
+        parent.kill()
+        parent.wait()
+        os.kill(child, 0)  # it is there
+        with store.locked(tmp_path):
+            pass
+    finally:
+        parent.kill()
+        os.kill(child, signal.SIGKILL)
+        parent.stdout.close()
 
 
 def test_a_lock_whose_file_was_made_anew_is_not_taken_for_the_lock(tmp_path, monkeypatch):

@@ -99,3 +99,13 @@ def test_tied_weights_are_judged():
     x, y = fetch(work.data, work.data.test, np.arange(21))
     found = evaluate_part(work, model, {k: v.clone() for k, v in model.state_dict().items()}, work.data.test)
     assert found.loss == pytest.approx(F.cross_entropy(model(x), y).item(), rel=1e-5)
+
+
+def test_between_two_batches_nothing_of_the_callers_is_changed(work, monkeypatch):
+    monkeypatch.setattr("surefoot.training.evaluate._BATCH_EXAMPLES", 5)
+    model = work.fresh_model().train()
+    outputs = outputs_of(work, model, model.state_dict(), work.data.train)
+    next(outputs)
+    assert torch.is_grad_enabled()
+    assert all(module.training for module in model.modules())
+    assert not next(outputs)[0].requires_grad

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -19,18 +20,26 @@ from surefoot.data.augment import Augment, parse
 from surefoot.data.dataset import DataSet, Part
 from surefoot.errors import ConfigError
 
+_in_use: WeakValueDictionary[tuple[int, int, int], np.ndarray] = WeakValueDictionary()
 
-@lru_cache(maxsize=4)  # members of a population may stand in different epochs, each order is 8 bytes an example
+
+@lru_cache(maxsize=4)
 def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
     """Return the order of one epoch: a permutation of the examples, int64 [N], read-only.
+
+    It is drawn once for as long as somebody holds it, and the last four are held here: K members with batches of their
+    own that take turns need K, at 8 bytes an example.
 
     >>> epoch_order(5, seed=0, epoch=1).tolist() == epoch_order(5, seed=0, epoch=1).tolist()
     True
     >>> sorted(epoch_order(5, seed=0, epoch=1).tolist())
     [0, 1, 2, 3, 4]
     """
-    order = seeds.generator(seed, "order", epoch).permutation(examples)
-    order.setflags(write=False)
+    order = _in_use.get((examples, seed, epoch))
+    if order is None:
+        order = seeds.generator(seed, "order", epoch).permutation(examples)
+        order.setflags(write=False)
+        _in_use[examples, seed, epoch] = order
     return order
 
 

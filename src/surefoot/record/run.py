@@ -33,7 +33,7 @@ class Row:
         examples_per_second: training examples / seconds of training steps, since the last row.
         layers: of each weight of at least two dimensions, by its name without ".weight": the L2 norm of this step's
             gradient before clipping, and the L2 norm of its update / that of the weight before it, NaN for a weight
-            of zeros. Empty for a member of a population that shared its steps with others.
+            of zeros.
     """
 
     step: int

@@ -29,7 +29,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from surefoot.errors import CheckpointError, ConfigError, nearest
 from surefoot.record.run import Row
@@ -95,9 +95,24 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+_held: set[TextIO] = set()
+
+
+def _forked() -> None:
+    """Close a child's copies of the locks: a lock lasts as long as any copy is open. Closing one frees no other."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder for the block. The kernel frees the lock when the process ends, however it ends.
+
+    A fork of the process does not hold it: a child that outlives its parent keeps nobody from going on.
 
     Raises:
         CheckpointError: another process holds it.
@@ -119,7 +134,11 @@ def locked(folder: Path) -> Iterator[None]:
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)
 
 
 def sweep(folder: Path) -> None:

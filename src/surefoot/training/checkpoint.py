@@ -52,7 +52,7 @@ def save(run_folder: Path, task: Task, state: State) -> Path:
     temporary.mkdir()
     files = {
         _MODEL: tensor_bytes(state.model.state_dict()),
-        _TENSORS: tensor_bytes(_tensors(state)),
+        _TENSORS: tensor_bytes(tensors_beside_model(state)),
         _STATE: json.dumps(_scalars(task, state), indent=2).encode(),
     }
     manifest = {name: {"bytes": len(content), "sha256": _sha256(content)} for name, content in files.items()}
@@ -178,7 +178,8 @@ def _changed(scalars: dict[str, Any], task: Task) -> list[str]:
     ]
 
 
-def _tensors(state: State) -> dict[str, Tensor]:
+def tensors_beside_model(state: State) -> dict[str, Tensor]:
+    """Return velocity, average, and buffers that the model's state_dict leaves out, by name."""
     tensors: dict[str, Tensor] = {}
     if state.velocity is not None:
         tensors |= {f"velocity/{i}": value for i, value in enumerate(state.velocity)}
@@ -194,10 +195,13 @@ def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _scalars(task: Task, state: State) -> dict[str, Any]:
+    at = {"schema": SCHEMA, "data": task.data.fingerprint, "seed": task.seed}
+    return {**at, **scalars_of(state), "fingerprint": fingerprint(task)}
+
+
+def scalars_of(state: State) -> dict[str, Any]:
+    """Return all that is no tensor in a state, as JSON values."""
     return {
-        "schema": SCHEMA,
-        "data": task.data.fingerprint,
-        "seed": task.seed,
         "step": state.step,
         "has_velocity": state.velocity is not None,
         "has_average": state.average is not None,
@@ -205,8 +209,28 @@ def _scalars(task: Task, state: State) -> dict[str, Any]:
         "val_losses": state.val_losses,
         "seconds": state.seconds,
         "outcome": dataclasses.asdict(state.outcome) if state.outcome else None,
-        "fingerprint": fingerprint(task),
     }
+
+
+def restore(
+    state: State, scalars: dict[str, Any], weights: dict[str, Tensor], others: dict[str, Tensor], where: str
+) -> None:
+    """Make a state the one that `scalars_of`, its state_dict and `tensors_beside_model` were taken of.
+
+    Raises:
+        CheckpointError: the tensors do not fit the model.
+    """
+    model = state.model
+    load_weights(model, weights, where)
+    state.step, state.val_losses, state.seconds = scalars["step"], scalars["val_losses"], scalars["seconds"]
+    state.tally = Tally(**scalars["tally"])
+    state.outcome = Outcome(**scalars["outcome"]) if scalars["outcome"] else None
+    state.velocity = state.average = None
+    if scalars["has_velocity"]:
+        state.velocity = [torch.empty_like(parameter.data) for parameter in trainable(model).values()]
+    if scalars["has_average"]:
+        state.average = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+    _fill(tensors_beside_model(state), others, where)
 
 
 def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
@@ -224,22 +248,8 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
         )
     model = task.fresh_model()
     model.train()
-    load_weights(model, read_tensors(folder / _MODEL), str(folder))
-    state = State(
-        step=scalars["step"],
-        model=model,
-        velocity=None,
-        average=None,
-        tally=Tally(**scalars["tally"]),
-        val_losses=scalars["val_losses"],
-        seconds=scalars["seconds"],
-        outcome=Outcome(**scalars["outcome"]) if scalars["outcome"] else None,
-    )
-    if scalars["has_velocity"]:
-        state.velocity = [torch.empty_like(parameter.data) for parameter in trainable(model).values()]
-    if scalars["has_average"]:
-        state.average = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
-    _fill(_tensors(state), read_tensors(folder / _TENSORS), str(folder))
+    state = State(0, model, None, None, Tally(), [], 0.0, None)
+    restore(state, scalars, read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS), str(folder))
     return state
 
 

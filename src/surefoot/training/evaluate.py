@@ -43,15 +43,17 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def outputs_of(
     task: Task, model: nn.Module, weights: Mapping[str, Tensor], part: Part
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (outputs [B, ...] in fp32, targets [B, ...]) over a part, in order."""
-    with evaluation_mode(model), torch.no_grad():
-        for first in range(0, len(part.y), _BATCH_EXAMPLES):
-            rows = np.arange(first, min(first + _BATCH_EXAMPLES, len(part.y)))
-            x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
-            with task.machine.autocast():
-                # Tied weights come under both of their names, with one value.
-                outputs = functional_call(model, dict(weights), (x,), tie_weights=False)
-            yield outputs.float(), y
+    """Yield (outputs [B, ...] in fp32, targets [B, ...]) over a part, in order.
+
+    Between two batches the model is in its own mode, and gradients are on or off as the caller has them.
+    """
+    for first in range(0, len(part.y), _BATCH_EXAMPLES):
+        rows = np.arange(first, min(first + _BATCH_EXAMPLES, len(part.y)))
+        x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
+        with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
+            # Tied weights come under both of their names, with one value.
+            outputs = functional_call(model, dict(weights), (x,), tie_weights=False).float()
+        yield outputs, y
 
 
 def evaluate_part(

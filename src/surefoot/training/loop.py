@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -74,27 +76,100 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
     >>> state.step, rows  # the first row comes at the end of the epoch
     (3, [])
     """
-    rows: list[Row] = []
-    marks = set(plan.row_steps)
+    return state, advance_alike([(task, plan)], [state], until_step, _Alone(task, plan, state))[0]
+
+
+class Stepper(Protocol):
+    """How an update is computed of runs that stand at one step: of one alone, or of K as one."""
+
+    def step(self, runs: Sequence[int], lrs: Sequence[float], *, measure_update: bool) -> list[Seen]:
+        """Do the update of some runs, in place; one whose loss or gradient is not finite stays as it was.
+
+        Args:
+            runs: positions of those that go on; who was left out once does not come back.
+            lrs: the learning rate of each.
+            measure_update: as in `training.step.step`.
+        """
+        ...
+
+    def settle(self, run: int) -> None:
+        """Bring the tensors of a run's state up to date."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """The update of one run."""
+
+    task: Task
+    plan: Plan
+    state: State
+
+    def step(self, runs: Sequence[int], lrs: Sequence[float], *, measure_update: bool) -> list[Seen]:
+        seen = step(self.task, self.plan, self.state, lrs[0], measure_update=measure_update)
+        decay = self.plan.recipe.ema_decay
+        if seen.finite and decay is not None and self.state.average is not None:
+            now = self.state.model.state_dict()
+            for name, value in self.state.average.items():
+                value.lerp_(now[name], 1 - decay)
+        return [seen]
+
+    def settle(self, run: int) -> None:
+        """It is up to date after every step."""
+
+
+def advance_alike(
+    runs: Sequence[tuple[Task, Plan]], states: Sequence[State], until_step: int, stepper: Stepper,
+    going: Sequence[int] | None = None,
+) -> list[list[Row]]:  # fmt: skip
+    """Advance runs that stand at one step and have their rows at the same steps; change the states, return new rows.
+
+    This is the loop: tally, rows and outcomes of one run and of K are made here, and nowhere else.
+
+    Args:
+        runs: task and plan of each, [K].
+        states: theirs.
+        until_step: as in `advance`.
+        stepper: computes the updates, of these states.
+        going: positions of those that are advanced; None is all.
+    """
+    task, plan = runs[0]
+    rows: list[list[Row]] = [[] for _ in runs]
+    marks, last = set(plan.row_steps), min(until_step, plan.steps)
+    asked = range(len(runs)) if going is None else going
+    live = [i for i in asked if states[i].outcome is None]
     with StepSeeds(task.seed, "step") as seeds, task.machine.computing():
-        while state.outcome is None and state.step < min(until_step, plan.steps):
-            began = time.perf_counter()
-            seeds.at(state.step)
-            lr = rate(plan, state)
-            seen = step(task, plan, state, lr, measure_update=state.step + 1 in marks)
-            if not seen.finite:
-                state.outcome = diverged(seen.loss, state.step, lr)
-                break
-            state.step += 1
-            _remember(task, plan, state, seen)
-            elapsed = time.perf_counter() - began
-            state.seconds += elapsed
-            state.tally.seconds += elapsed
-            if state.step in marks:
-                rows.append(row_after(task, plan, state, seen.update_ratio, lr, seen.layers))
-    if state.step == plan.steps and state.outcome is None:
-        state.outcome = outcome_at_end(task, plan, state)
-    return state, rows
+        try:
+            while live and (at := states[live[0]].step) < last:
+                began = time.perf_counter()
+                seeds.at(at)
+                lrs = [rate(runs[i][1], states[i]) for i in live]
+                found = stepper.step(live, lrs, measure_update=at + 1 in marks)
+                done = [(i, lr, seen) for i, lr, seen in zip(live, lrs, found, strict=True) if seen.finite]
+                for i, lr, seen in zip(live, lrs, found, strict=True):
+                    if not seen.finite:
+                        stepper.settle(i)
+                        states[i].outcome = diverged(seen.loss, at, lr)
+                for i, _, seen in done:
+                    _remember(runs[i][1], states[i], seen)
+                    if runs[i][1].recipe.schedule.kind == "plateau" and states[i].step % plan.steps_per_epoch == 0:
+                        stepper.settle(i)
+                        _watch(runs[i][0], states[i])
+                each = (time.perf_counter() - began) / len(live)
+                for i, lr, seen in done:
+                    states[i].seconds += each
+                    states[i].tally.seconds += each
+                    if at + 1 in marks:
+                        stepper.settle(i)
+                        rows[i].append(_row(*runs[i], states[i], seen, lr))
+                live = [i for i, _, _ in done]
+        finally:  # whoever catches what a step raised has states as they were before it
+            for i in live:
+                stepper.settle(i)
+    for i in live:
+        if states[i].step == plan.steps:
+            states[i].outcome = _at_end(runs[i][0], plan, states[i])
+    return rows
 
 
 def fit(task: Task, plan: Plan) -> tuple[State, Record]:
@@ -133,32 +208,23 @@ def _try_one_example(task: Task, plan: Plan) -> None:
         ) from error
 
 
-def _remember(task: Task, plan: Plan, state: State, seen: Seen) -> None:
+def _remember(plan: Plan, state: State, seen: Seen) -> None:
     tally = state.tally
+    state.step += 1
     tally.loss += seen.loss * plan.batch_size
     tally.correct += seen.correct
     tally.examples += plan.batch_size
     tally.grad_norm += seen.grad_norm
     tally.losses.append(seen.loss)
-    decay = plan.recipe.ema_decay
-    if decay is not None and state.average is not None:
-        now = state.model.state_dict()
-        for name, value in state.average.items():
-            value.lerp_(now[name], 1 - decay)
-    watch_plateau(task, plan, state)
 
 
-def watch_plateau(task: Task, plan: Plan, state: State) -> None:
+def _watch(task: Task, state: State) -> None:
     """At the end of an epoch, note the validation loss that the plateau schedule reads; no other schedule does."""
-    if plan.recipe.schedule.kind == "plateau" and state.step % plan.steps_per_epoch == 0:
-        assert task.data.validation is not None  # `start` has seen to it
-        state.val_losses.append(evaluate_part(task, state.model, state.weights, task.data.validation).loss)
+    assert task.data.validation is not None  # `start` has seen to it
+    state.val_losses.append(evaluate_part(task, state.model, state.weights, task.data.validation).loss)
 
 
-def row_after(
-    task: Task, plan: Plan, state: State, update_ratio: float | None, lr: float,
-    layers: Mapping[str, tuple[float, float]] | None = None,
-) -> Row:  # fmt: skip
+def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
     """Return the row of the step that was just done, and begin a new tally; validates, which takes time."""
     began = time.perf_counter()
     validation = task.data.validation
@@ -175,15 +241,15 @@ def row_after(
         val_loss=judged.loss if judged else None,
         val_accuracy=judged.accuracy if judged else None,
         grad_norm=tally.grad_norm / len(tally.losses),
-        update_ratio=update_ratio if update_ratio is not None else math.nan,
+        update_ratio=seen.update_ratio if seen.update_ratio is not None else math.nan,
         losses=tuple(tally.losses[:: math.ceil(len(tally.losses) / _LOSSES_PER_ROW)]),
         seconds=state.seconds,
         examples_per_second=tally.examples / tally.seconds if tally.seconds > 0 else 0.0,
-        layers=layers or {},
+        layers=seen.layers,
     )
 
 
-def outcome_at_end(task: Task, plan: Plan, state: State) -> Outcome:
+def _at_end(task: Task, plan: Plan, state: State) -> Outcome:
     """Return the outcome of a run whose steps are all done: finished, or diverged by its very last step."""
     if not state.is_finite(task.template):
         reason = f"the weights were no longer finite after the last step, {plan.steps}"

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from surefoot.record.run import Row
 from surefoot.training.loop import advance
-from surefoot.training.population.advance import StepFn, advance_stack, eager_step
-from surefoot.training.population.compiled import CompiledStep
+from surefoot.training.population.compiled import CompiledStep, shape
 from surefoot.training.population.member import Member
 from surefoot.training.population.spread import advance_spread, with_one_thread
+from surefoot.training.population.stack import advance_stack
 from surefoot.training.population.strategy import FIGURES, LOOP, Figures, Way, Work, forks_pay, strategy
 from surefoot.training.population.trust import refusal
 from surefoot.training.population.workload import work_of
 from surefoot.training.state import State
 
-_LEAST_STEPS = 30
-"""Steps of single members below which nothing pays for looking how they are computed. Chosen by hand."""
+LEAST_STEPS = 100
+"""Steps of single members below which nothing is counted: the counting takes as long as three or four."""
 
 
 @dataclass
@@ -29,7 +30,7 @@ class _Choice:
     way: Way = LOOP
     work: Work | None = None
     reason: str = ""
-    compiled: dict[int, CompiledStep] = field(default_factory=dict)
+    compiled: dict[Hashable, CompiledStep] = field(default_factory=dict)
 
     @property
     def figures(self) -> Figures:
@@ -69,6 +70,8 @@ class Engine:
             until_step: as in `advance`.
         """
         last = min(until_step, members[0].plan.steps)
+        if all(state.outcome is not None or state.step >= last for state in states):
+            return [[] for _ in members]
         if (kind, len(members)) not in self._choices:
             self._choices[kind, len(members)] = self._chosen(members)
         choice = self._choices[kind, len(members)]
@@ -78,7 +81,7 @@ class Engine:
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:
         choice = _Choice(members[0], self.way or LOOP)
-        if self.way is None and len(members) > 1 and len(members) * members[0].plan.steps >= _LEAST_STEPS:
+        if self.way is None and len(members) > 1 and len(members) * members[0].plan.steps >= LEAST_STEPS:
             choice.work = work_of(members[0], len(members))
             choice.way = strategy(choice.work, choice.figures)
             if choice.way.form != "loop" and (fault := refusal(members)) is not None:
@@ -88,70 +91,64 @@ class Engine:
     def _advance(
         self, choice: _Choice, members: Sequence[Member], states: Sequence[State], last: int
     ) -> list[list[Row]]:
-        way = choice.way
-        shares = [list(range(k, len(members), way.processes)) for k in range(min(way.processes, len(members)))]
-        if way.processes > 1:
-            members = [with_one_thread(member) for member in members]
+        processes = min(choice.way.processes, len(members))
+        shares = [list(range(k, len(members), processes)) for k in range(processes)]
+        own = [with_one_thread(member) for member in members] if choice.way.processes > 1 else members
         left = [0 if state.outcome is not None else max(0, last - state.step) for state in states]
-        busy = [own for own in shares if any(left[i] for i in own)]
-        if way.form == "compiled":
-            self._compile(choice, members, states, shares)
-            if choice.way != way:
-                return self._advance(choice, members, states, last)
-        rows: list[list[Row]] = [[] for _ in members]
-        given = [([members[i] for i in own], [states[i] for i in own]) for own in busy]
-        work, figures = choice.work, choice.figures
-        if len(busy) > 1 and (work is None or forks_pay(way, work, figures, sum(left))):
-            found: Iterator[list[list[Row]]] = iter(
-                advance_spread(given, last, lambda mine, theirs, until: self._here(choice, mine, theirs, until))
-            )
+        busy = [share for share in shares if any(left[i] for i in share)]
+        if choice.way.form == "compiled" and not self._compiled(choice, own, states, busy):
+            return self._advance(choice, members, states, last)
+        given = [([own[i] for i in share], [states[i] for i in share]) for share in busy]
+        if len(busy) > 1 and (choice.work is None or forks_pay(choice.way, choice.work, choice.figures, sum(left))):
+            found = advance_spread(given, last, partial(_here, choice))
         else:
-            found = (self._here(choice, mine, theirs, last) for mine, theirs in given)
-        for own, new in zip(busy, found, strict=True):
-            for i, more in zip(own, new, strict=True):
+            found = [_here(choice, some, theirs, last) for some, theirs in given]
+        rows: list[list[Row]] = [[] for _ in members]
+        for share, new in zip(busy, found, strict=True):
+            for i, more in zip(share, new, strict=True):
                 rows[i] = more
         return rows
 
-    def _here(
-        self, choice: _Choice, members: Sequence[Member], states: Sequence[State], until_step: int
-    ) -> list[list[Row]]:
-        """Advance a share of the members in this process."""
-        rows: list[list[Row]] = [[] for _ in members]
-        width = choice.way.width
-        for piece in (range(first, min(first + width, len(members))) for first in range(0, len(members), width)):
-            going: dict[int, list[int]] = {}
-            for i in piece:
-                if states[i].outcome is None and states[i].step < until_step:
-                    going.setdefault(states[i].step, []).append(i)
-            for own in going.values():
-                some, theirs = [members[i] for i in own], [states[i] for i in own]
-                if choice.way.form == "loop":
-                    found = [advance(m.task, m.plan, s, until_step)[1] for m, s in zip(some, theirs, strict=True)]
-                else:
-                    step = self._step(choice, len(own))
-                    found = advance_stack(some, theirs, until_step, step, compact=step is eager_step)
-                for i, new in zip(own, found, strict=True):
-                    rows[i] = new
-        return rows
-
-    def _step(self, choice: _Choice, width: int) -> StepFn:
-        return eager_step if choice.way.form == "stacked" else choice.compiled.setdefault(width, CompiledStep())
-
-    def _compile(
+    def _compiled(
         self, choice: _Choice, members: Sequence[Member], states: Sequence[State], shares: Sequence[Sequence[int]]
-    ) -> None:
-        """Compile in this process what the forks will call, on copies: they inherit it."""
+    ) -> bool:
+        """Compile in this process, on copies, what the forks will call: they inherit it. False where that fails."""
         width = choice.way.width
-        for own in shares:
-            for piece in (own[first : first + width] for first in range(0, len(own), width)):
-                live = [i for i in piece if states[i].outcome is None and states[i].step < members[i].plan.steps]
-                if not live or getattr(self._step(choice, len(live)), "ready", False):
-                    continue
-                some, copies = [members[i] for i in live], [states[i].clone() for i in live]
-                try:
-                    advance_stack(some, copies, copies[0].step + 1, self._step(choice, len(live)), compact=False)
-                except Exception as error:  # no compiler that works here, or none for this model
-                    if self.way is not None:
-                        raise
-                    choice.without(f"not compiled: {type(error).__name__}", compilable=False)
-                    return
+        for piece in (share[at : at + width] for share in shares for at in range(0, len(share), width)):
+            some, theirs = [members[i] for i in piece], [states[i] for i in piece]
+            step = choice.compiled.setdefault(shape(some), CompiledStep())
+            going = [i for i, state in enumerate(theirs) if state.outcome is None and state.step < some[i].plan.steps]
+            if step.ready or not going:
+                continue
+            copies = [state.clone() for state in theirs]
+            at = copies[going[0]].step
+            try:
+                advance_stack(some, copies, at + 1, step, [i for i in going if copies[i].step == at])
+            except Exception as error:  # no compiler that works here, or none for this model
+                if choice.work is None:
+                    raise
+                choice.without(f"not compiled: {type(error).__name__}", compilable=False)
+                return False
+        return True
+
+
+def _here(choice: _Choice, members: Sequence[Member], states: Sequence[State], until_step: int) -> list[list[Row]]:
+    """Advance a share of the members in this process, in stacks of all of them, so that none depends on who is left."""
+    rows: list[list[Row]] = [[] for _ in members]
+    for first in range(0, len(members), choice.way.width):
+        piece = slice(first, first + choice.way.width)
+        some, theirs = members[piece], states[piece]
+        going: dict[int, list[int]] = {}
+        for i, state in enumerate(theirs):
+            if state.outcome is None and state.step < until_step:
+                going.setdefault(state.step, []).append(i)
+        for alike in going.values():
+            if choice.way.form == "loop":
+                found = [advance(some[i].task, some[i].plan, theirs[i], until_step)[1] for i in alike]
+            else:
+                compute = choice.compiled[shape(some)] if choice.way.form == "compiled" else None
+                stacked = advance_stack(some, theirs, until_step, compute, alike)
+                found = [stacked[i] for i in alike]
+            for i, new in zip(alike, found, strict=True):
+                rows[first + i] = new
+    return rows

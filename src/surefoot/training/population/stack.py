@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,37 +14,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from surefoot.data.batches import batch_indices, fetch
-from surefoot.sgd.stacked import Hyperparameters, hyperparameters
+from surefoot.data.batches import batch_indices, epoch_order, fetch
+from surefoot.record.run import Row
+from surefoot.sgd.stacked import Hyperparameters, hyperparameters, stacked_
 from surefoot.sgd.update import decays
+from surefoot.training.loop import advance_alike
 from surefoot.training.population.layers import StackedLayers
 from surefoot.training.population.member import Member
 from surefoot.training.state import State, trainable
+from surefoot.training.step import Seen
 from surefoot.training.task import Task
 
+Found = tuple[Tensor, Tensor, Tensor]
+"""What a step saw of K members: mean losses [K], correct predictions [K], the norms of P weights' gradients [P, K]."""
 
-@dataclass(frozen=True)
-class Seen:
-    """What one step saw of K members, each [K]: mean loss, correct predictions, norm of the gradient."""
-
-    loss: Tensor
-    correct: Tensor
-    grad_norm: Tensor
-
-    @property
-    def finite(self) -> Tensor:
-        """Which members have been updated, bool [K]."""
-        return self.loss.isfinite() & self.grad_norm.isfinite()
+Compute = Callable[["Stack", int, Tensor], Found]
+"""(stack, step, lr [K]) -> what was seen. It moves the members whose numbers are finite, and no other."""
 
 
 class Stack:
-    """K members that stand at one step, with everything that their steps need.
+    """K members that stand at one step, with everything that their steps need: a `Stepper` of the loop.
 
     Attributes:
         members: of the rows of the stack, in order.
+        rows: their positions among all members that the stack began with.
         network: the model and loss that all of them share.
         weights: the trained parameters by name, each [K, ...].
         buffers: buffers and parameters that are not trained, by name, each [K, ...].
+        used: names of the weights that took part in the last step; one without a gradient is left as it is.
         velocity: one for each weight; None where no member has momentum.
         averages: moving averages by name, each [K, ...]; None where none is kept.
         decays: for each weight whether it decays.
@@ -53,15 +50,18 @@ class Stack:
         rule: the hyperparameters of the first step and those of all later ones, but for their rates.
     """
 
-    def __init__(self, members: Sequence[Member], states: Sequence[State]) -> None:
+    def __init__(self, members: Sequence[Member], states: Sequence[State], compute: Compute | None = None) -> None:
+        self.states, self.compute, self.rows = states, compute or eager, list(range(len(members)))
+        self._orders: dict[int, np.ndarray] = {}
         model = members[0].task.fresh_model().train()
-        names = trainable(model)
+        self.trained = trainable(model)
         tensors = [_tensors(state.model) for state in states]
         stacked = {name: torch.stack([each[name].detach() for each in tensors]) for name in tensors[0]}
         seeds = {member.task.seed for member in members}
         self.network = Network(members[0].task, model, len(seeds) == 1, has_rules(model))
-        self.weights = {name: stacked[name] for name in names}
-        self.buffers = {name: value for name, value in stacked.items() if name not in names}
+        self.weights = {name: stacked[name] for name in self.trained}
+        self.used = list(self.weights)
+        self.buffers = {name: value for name, value in stacked.items() if name not in self.trained}
         self.velocity: list[Tensor] | None = None
         if any(member.plan.recipe.momentum > 0 for member in members):
             zeros = [torch.zeros_like(value[0]) for value in self.weights.values()]
@@ -69,8 +69,36 @@ class Stack:
             self.velocity = [torch.stack(rows) for rows in zip(*each, strict=True)]
         kept = [state.average for state in states if state.average is not None]
         self.averages = {name: torch.stack([each[name] for each in kept]) for name in kept[0]} if kept else None
-        self.decays = decays(list(names.items()), members[0].plan.recipe.decay_on)
+        self.decays = decays(list(self.trained.items()), members[0].plan.recipe.decay_on)
         self._tabulate(members)
+
+    @torch.no_grad()
+    def step(self, runs: Sequence[int], lrs: Sequence[float], *, measure_update: bool) -> list[Seen]:
+        """Do one update, as the loop's `Stepper` says; the compiled one of all rows, its shape being fixed."""
+        if self.compute is eager and len(runs) < len(self.rows):
+            self._keep([self.rows.index(run) for run in runs])
+        places = [self.rows.index(run) for run in runs]
+        rates = torch.zeros(len(self.rows))
+        rates[places] = torch.tensor(lrs, dtype=torch.float32)
+        before = {name: value.clone() for name, value in self.weights.items()} if measure_update else None
+        loss, correct, norms = self.compute(self, self.states[runs[0]].step, rates.to(self.device))
+        grad_norm = torch.linalg.vector_norm(norms, dim=0)
+        self._average(loss.isfinite() & grad_norm.isfinite())
+        numbers = torch.stack([loss, correct, grad_norm]).double().T.tolist()
+        found = [Seen(loss, int(correct), norm, None) for loss, correct, norm in (numbers[place] for place in places)]
+        return found if before is None else self._measured(found, places, norms, before)
+
+    def settle(self, run: int) -> None:
+        """Copy one member's tensors back into its state. Its velocity begins with its first update."""
+        row, state = self.rows.index(run), self.states[run]
+        tensors = _tensors(state.model)
+        with torch.no_grad():
+            for name, value in (*self.weights.items(), *self.buffers.items()):
+                tensors[name].copy_(value[row])
+        if self.velocity is not None and self.members[row].plan.recipe.momentum > 0 and state.step > 0:
+            state.velocity = [value[row].clone() for value in self.velocity]
+        if self.averages is not None:
+            state.average = {name: value[row].clone() for name, value in self.averages.items()}
 
     def _tabulate(self, members: Sequence[Member]) -> None:
         self.members = list(members)
@@ -91,26 +119,16 @@ class Stack:
         """Return the hyperparameters of a step with these rates, [K]."""
         return self.rule[0 if step == 0 else 1].at(lr)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop the members that are not in `rows`."""
-        index = torch.as_tensor(list(rows), device=self.device)
+    def _keep(self, places: Sequence[int]) -> None:
+        """Drop the members that are not at these places."""
+        index = torch.as_tensor(list(places), device=self.device)
         for table in (self.weights, self.buffers, self.averages or {}):
             for name in table:
                 table[name] = table[name].index_select(0, index)
         if self.velocity is not None:
             self.velocity = [value.index_select(0, index) for value in self.velocity]
-        self._tabulate([self.members[row] for row in rows])
-
-    def scatter(self, row: int, state: State) -> None:
-        """Copy one member's tensors back into its state. Its velocity begins with its first update."""
-        tensors = _tensors(state.model)
-        with torch.no_grad():
-            for name, value in (*self.weights.items(), *self.buffers.items()):
-                tensors[name].copy_(value[row])
-        if self.velocity is not None and self.members[row].plan.recipe.momentum > 0 and state.step > 0:
-            state.velocity = [value[row].clone() for value in self.velocity]
-        if self.averages is not None:
-            state.average = {name: value[row].clone() for name, value in self.averages.items()}
+        self.rows = [self.rows[place] for place in places]
+        self._tabulate([self.members[place] for place in places])
 
     def batch(self, step: int) -> tuple[list[tuple[Tensor, Tensor]], list[float]]:
         """Return the pieces of this step's batch and the share of each: x [B, ...] if shared, else [K, B, ...]."""
@@ -120,6 +138,7 @@ class Stack:
         shares: list[float] = []
         for task in tasks:
             epoch, indices = batch_indices(plan.examples, plan.batch_size, task.seed, step)
+            self._orders[task.seed] = epoch_order(plan.examples, task.seed, epoch)  # held, so it is drawn once
             parts = np.array_split(indices, math.ceil(len(indices) / plan.recipe.micro_batch_size))
             shares = [len(part) / len(indices) for part in parts]
             settings: dict[str, Any] = {"augment": task.augment, "seed": task.seed, "epoch": epoch}
@@ -129,26 +148,88 @@ class Stack:
         each = zip(*pieces, strict=True)
         return [(torch.stack([x for x, _ in own]), torch.stack([y for _, y in own])) for own in each], shares
 
-    def gradient(self, step: int) -> tuple[Seen, dict[str, Tensor]]:
-        """Return what a step sees and the gradient of each weight, [K, ...], accumulated over pieces as in one run."""
+    def gradient(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return losses, correct predictions and the gradient of each weight that took part, [K, ...].
+
+        They are accumulated over the pieces of a batch as in one run.
+        """
         pieces, shares = self.batch(step)
         found = [self.network.gradient(self.weights, self.buffers, x, y, self.smoothing) for x, y in pieces]
-        seen, grads = found[0]
-        if len(found) > 1:
-            grads = {
-                name: torch.stack([own[name] * share for (_, own), share in zip(found, shares, strict=True)]).sum(0)
-                for name in grads
-            }
-            loss = torch.stack([own.loss * share for (own, _), share in zip(found, shares, strict=True)]).sum(0)
-            seen = Seen(loss, torch.stack([own.correct for own, _ in found]).sum(0), norms(list(grads.values())))
-        return seen, grads
+        if len(found) == 1:
+            return found[0]
+        grads: dict[str, Tensor] = {}
+        for (_, _, of_piece), share in zip(found, shares, strict=True):
+            for name, grad in of_piece.items():
+                grads[name] = grads[name].add_(grad, alpha=share) if name in grads else grad * share
+        loss = torch.stack([loss * share for (loss, _, _), share in zip(found, shares, strict=True)]).sum(0)
+        return loss, torch.stack([correct for _, correct, _ in found]).sum(0), grads
 
-    def average_(self) -> None:
-        """Move the averages towards the weights and buffers, by 1 - decay."""
+    def _average(self, moved: Tensor) -> None:
+        """Move the averages of these members, bool [K], towards their weights and buffers, by 1 - decay."""
         for name, value in (self.averages or {}).items():
             assert self.ema is not None  # `groups` puts members with and without an average apart
             now = self.weights[name] if name in self.weights else self.buffers[name]
-            value.lerp_(now, (1 - self.ema).view(-1, *[1] * (value.dim() - 1)).to(value.dtype))
+            value.lerp_(now, wide((1 - self.ema) * moved, value).to(value.dtype))
+
+    def _measured(
+        self, found: Sequence[Seen], places: Sequence[int], norms: Tensor, before: dict[str, Tensor]
+    ) -> list[Seen]:
+        """Return what was seen with the relative update of each member, and of each of its layers."""
+        moves = norms_of([self.weights[name] - before[name] for name in self.used])
+        sizes = norms_of([before[name] for name in self.used])
+        total, size = (torch.linalg.vector_norm(each, dim=0) for each in (moves, sizes))
+        ratios = torch.where(size > 0, total / size, torch.zeros_like(size)).tolist()
+        table = torch.stack([norms, torch.where(sizes > 0, moves / sizes, torch.full_like(sizes, math.nan))])
+        layers = [(i, name) for i, name in enumerate(self.used) if self.trained[name].dim() > 1]
+        columns = table.double().permute(2, 1, 0).tolist()  # [K, P, 2]
+        return [
+            replace(
+                one, update_ratio=ratios[place],
+                layers={name.removesuffix(".weight"): (*columns[place][i],) for i, name in layers},
+            )
+            for one, place in zip(found, places, strict=True)
+        ]  # fmt: skip
+
+
+def eager(stack: Stack, step: int, lr: Tensor) -> Found:
+    """Compute one step operation by operation: convolutions grouped, linear layers as batched products."""
+    buffers = {name: value.clone() for name, value in stack.buffers.items()}
+    loss, correct, grads = stack.gradient(step)
+    stack.used = list(grads)
+    moved, norms = list(grads.values()), norms_of(list(grads.values()))
+    norm = torch.linalg.vector_norm(norms, dim=0)
+    finite = loss.isfinite() & norm.isfinite()
+    dead = [] if bool(finite.all()) else (~finite).nonzero()[:, 0].tolist()
+    weights, places = [stack.weights[name] for name in grads], [list(stack.weights).index(name) for name in grads]
+    velocity = None if stack.velocity is None else [stack.velocity[place] for place in places]
+    moving = [*weights, *(velocity or [])]
+    kept = [value[dead].clone() for value in moving] if dead else []
+    if stack.clip is not None:
+        scale = torch.clamp(stack.clip / norm, max=1.0)
+        for grad in moved:
+            grad.mul_(wide(scale, grad))
+    stacked_(weights, moved, velocity, stack.rule_at(step, lr), [stack.decays[place] for place in places])
+    for value, former in zip(moving, kept, strict=False):
+        value[dead] = former
+    for name, value in stack.buffers.items() if dead else ():
+        value[dead] = buffers[name][dead]
+    return loss, correct, norms
+
+
+def advance_stack(
+    members: Sequence[Member], states: Sequence[State], until_step: int, compute: Compute | None = None,
+    going: Sequence[int] | None = None,
+) -> list[list[Row]]:  # fmt: skip
+    """Advance members that `groups` found alike as one, changing their states, and return the new rows of each.
+
+    Args:
+        members, states: [K].
+        until_step: as in `advance`.
+        compute: how a step is computed; None: operation by operation.
+        going: positions of those that are advanced, all at one step; None is all.
+    """
+    runs = [(member.task, member.plan) for member in members]
+    return advance_alike(runs, states, until_step, Stack(members, states, compute), going)
 
 
 @dataclass(frozen=True)
@@ -169,16 +250,14 @@ class Network:
 
     def gradient(
         self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, smoothing: Tensor | None
-    ) -> tuple[Seen, dict[str, Tensor]]:
-        """Return what a batch shows and each weight's gradient, [K, ...]. Buffers change in place, as in training."""
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return what a batch shows and the gradients, [K, ...]. Buffers change in place, as in training."""
         leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
         with torch.enable_grad():
             total, (loss, correct) = self.total(leaves, buffers, x, y, smoothing)
             # Not `torch.func.grad`: it takes a fifth longer, and loads the compiler, 1.5 s.
-            found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-        each = zip(leaves.items(), found, strict=True)
-        grads = {name: torch.zeros_like(value) if grad is None else grad for (name, value), grad in each}
-        return Seen(loss, correct, norms(list(grads.values()))), grads
+            grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        return loss, correct, {name: grad for name, grad in zip(leaves, grads, strict=True) if grad is not None}
 
     def total(
         self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, smoothing: Tensor | None
@@ -199,7 +278,7 @@ class Network:
         else:  # F.cross_entropy takes one number for all members
             likelihoods = F.log_softmax(outputs.float(), -1)
             loss = -(1 - smoothing) * likelihoods.gather(1, y[:, None]).mean() - smoothing * likelihoods.mean()
-        correct = (outputs.argmax(1) == y).sum().float() if self.task.classifies else loss.detach() * 0
+        correct = (outputs.argmax(1) == y).sum().float() if self.task.classifies else torch.zeros_like(loss.detach())
         return loss, correct
 
 
@@ -215,7 +294,11 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def norms(tensors: Sequence[Tensor]) -> Tensor:
-    """Return each member's L2 norm over all its tensors, [K]."""
-    each = [torch.linalg.vector_norm(value.flatten(1), dim=1) for value in tensors]
-    return torch.linalg.vector_norm(torch.stack(each), dim=0)
+def norms_of(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the L2 norm of each tensor of each member, [P, K]."""
+    return torch.stack([torch.linalg.vector_norm(value.flatten(1), dim=1) for value in tensors])
+
+
+def wide(value: Tensor, like: Tensor) -> Tensor:
+    """Return a value for each member, [K], as [K, 1, ...]."""
+    return value.view(-1, *[1] * (like.dim() - 1))

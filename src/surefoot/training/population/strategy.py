@@ -4,10 +4,10 @@ The unit is one operator call of a small model. A step of a member alone costs C
 numbers, of which a thread writes n in one unit. A stack of w members makes three times the calls, but once for all w,
 and moves the members' numbers and W weights besides. So it wins where calls are small, whatever the layers are:
 
-    loop       C + N / (n t)                          t: how much faster several threads move numbers
-    forks      (C + N / n) / P                        P processes of one thread
-    stacked    3 C / w + (N + 4 W) / (n t)
-    compiled   (0.8 C / w + 0.6 (N + 4 W) / n) / P
+    loop       C + N / (n t)                             t: how much faster several threads move numbers
+    forks      (C + N / n) / P                           P processes of one thread
+    stacked    3 C / w + (1.25 N + 4 W) / (n t)
+    compiled   (0.8 C / w + 0.6 (1.25 N + 4 W) / n) / P
 
 The coefficients were fitted to process times of eleven networks (linear to ResNet-20) at batches of 8 to 512 and stacks
 of 2 to 32 on one thread of an AMD Zen 4, with AVX-512 and held to AVX2 (torch 2.13): docs/log.md, 2026-11-28. Between
@@ -24,6 +24,8 @@ Form = Literal["loop", "stacked", "compiled"]
 
 _STACK_CALLS, _COMPILED_CALLS = 3.0, 0.8
 """Calls of a stacked step per call of a step alone. Fitted."""
+_STACK_NUMBERS = 1.25
+"""Numbers that a stack moves per number of a step alone. Fitted."""
 _COMPILED_NUMBERS = 0.6
 """Share of the numbers that a compiled step still moves: neighbouring operations become one. Fitted."""
 _WEIGHT_NUMBERS = 4.0
@@ -168,7 +170,7 @@ def cost_seconds(way: Way, work: Work, figures: Figures) -> float:
 def step_calls(way: Way, work: Work, figures: Figures) -> float:
     """Return the units that a step of one member takes; see the module's text."""
     moved, threads = work.numbers / figures.numbers_per_call, max(1.0, _THREAD_SHARE * work.threads)
-    stacked = moved + _WEIGHT_NUMBERS * work.weights / figures.numbers_per_call
+    stacked = _STACK_NUMBERS * moved + _WEIGHT_NUMBERS * work.weights / figures.numbers_per_call
     if way.form == "stacked":
         return _STACK_CALLS * work.calls / way.width + stacked / threads
     if way.form == "compiled":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -40,16 +40,18 @@ def refusal(members: Sequence[Member]) -> str | None:
             for step in range(min(_STEPS, pair[0].plan.steps)):
                 seeds.at(step)
                 with torch.no_grad():
-                    seen, grads = stack.gradient(step)
+                    losses, _, grads = stack.gradient(step)
                 for i, (member, state) in enumerate(zip(pair, alone, strict=True)):
                     seeds.at(step)
                     state.step, before = step, _places(state.model)
                     loss, _, own = gradient(member.task, member.plan, state)
                     if _places(state.model) != before:
                         return "the model puts another tensor in place of a buffer, or keeps something beside them"
-                    used = [(a, b[i]) for a, b in zip(own, grads.values(), strict=True) if a is not None]
-                    pairs = [(torch.tensor([loss]), seen.loss[i : i + 1].cpu())]
-                    pairs.append((torch.cat([a.flatten() for a, _ in used]), torch.cat([b.flatten() for _, b in used])))
+                    used = {name: grad for name, grad in zip(stack.weights, own, strict=True) if grad is not None}
+                    if used.keys() != grads.keys():
+                        return "other weights take part in a stacked step than in a step alone"
+                    pairs = [(torch.tensor([loss]), losses[i : i + 1].cpu())]
+                    pairs.append((_flat(used.values()), _flat(grad[i] for grad in grads.values())))
                     buffers = dict(state.model.named_buffers())
                     pairs += [(buffers[name], value[i]) for name, value in stack.buffers.items() if name in buffers]
                     if not all(_close(a, b, _APART[task.machine.precision]) for a, b in pairs):
@@ -63,9 +65,12 @@ def _places(model: nn.Module) -> list[object]:
     """Return what a forward pass must leave: the identity of all tensors, and numbers that modules hold."""
     held = [value for module in model.modules() for value in vars(module).values()]
     tensors = [value for value in held if isinstance(value, Tensor)]
-    return [value for value in held if isinstance(value, int | float)] + [
-        id(value) for value in (*model.buffers(), *model.parameters(), *tensors)
-    ]
+    numbers: list[object] = [value for value in held if isinstance(value, int | float)]
+    return numbers + [id(value) for value in (*model.buffers(), *model.parameters(), *tensors)]
+
+
+def _flat(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([value.flatten() for value in tensors])
 
 
 def _close(a: Tensor, b: Tensor, share: float) -> bool:

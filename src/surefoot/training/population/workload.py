@@ -19,6 +19,7 @@ from surefoot.training.population.member import Member
 from surefoot.training.population.spread import possible
 from surefoot.training.population.stack import has_rules
 from surefoot.training.population.strategy import Work
+from surefoot.training.state import trainable
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a step may take. Chosen by hand."""
@@ -30,12 +31,16 @@ _traces: WeakKeyDictionary[nn.Module, dict[object, _Trace]] = WeakKeyDictionary(
 
 @dataclass(frozen=True)
 class _Trace:
-    """A forward and backward pass of some examples: calls, numbers written, bytes kept for the backward pass."""
+    """A forward and backward pass of some examples: calls, numbers written, bytes kept for the backward pass.
+
+    `whole`: every weight took part.
+    """
 
     examples: int
     calls: int
     numbers: int
     kept_bytes: int
+    whole: bool
 
 
 class _Counter(TorchDispatchMode):
@@ -44,6 +49,10 @@ class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls, self.numbers = 0, 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # what skips it loads the compiler first, for a second and a half
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -62,7 +71,7 @@ def work_of(member: Member, members: int) -> Work:
     task, plan = member.task, member.plan
     trace, piece = _trace(member), min(plan.batch_size, plan.recipe.micro_batch_size)
     pieces = math.ceil(plan.batch_size / piece)
-    weights = sum(value.numel() for value in task.template.parameters() if value.requires_grad)
+    weights = sum(value.numel() for value in trainable(task.template).values())
     growing = max(0, trace.numbers - weights)  # the gradients are as many, whatever the batch
     convolves, buffered = has_rules(task.template), any(True for _ in task.template.buffers())
     return Work(
@@ -74,7 +83,7 @@ def work_of(member: Member, members: int) -> Work:
         fitting=max(1, int(_STACK_SHARE * total_bytes(task.machine.device) / step_bytes(member))),
         threads=task.machine.threads if task.machine.device.type == "cpu" else 1,
         processes=min(task.machine.threads, os.cpu_count() or 1) if possible(member) else 1,
-        compilable=not convolves and not buffered and pieces == 1,
+        compilable=not convolves and not buffered and pieces == 1 and trace.whole,
     )
 
 
@@ -113,7 +122,8 @@ def _traced(member: Member, few: int) -> _Trace:
         with saved_tensors_hooks(note, lambda value: value), task.machine.autocast():
             loss = task.mean_loss(model(x), y)
         loss.backward()
-    return _Trace(few, counter.calls, counter.numbers, sum(kept.values()))
+    whole = all(value.grad is not None for value in trainable(model).values())
+    return _Trace(few, counter.calls, counter.numbers, sum(kept.values()), whole)
 
 
 def free_bytes(device: torch.device) -> int:
