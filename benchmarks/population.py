@@ -74,8 +74,8 @@ def measure(task: Task, count: int, batch: int, member_steps: int, rounds: int) 
     ten = members_of(task, count, batch, 10 * steps)
     if len(members) * steps / result["short run"] < LONGEST_SECONDS / 10:
         result["long run"] = rate(ten, 10 * steps, long)
-        result["long run went"] = long.computed
-    result["short run went"] = short.computed
+        result["long run went"] = long.computed[0]
+    result["short run went"] = short.computed[0]
     chosen = strategy(work_of(ten[0], count), FIGURES[task.machine.device.type])
     arms: dict[str, Callable[[], float]] = {
         "loop": lambda: rate(members, steps, Engine(LOOP)),

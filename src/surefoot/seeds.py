@@ -76,8 +76,8 @@ def torch_stream(seed: int, stream: str, *counters: int) -> Iterator[None]:
 class StepSeeds:
     """A context in which torch's default generators can be set to the address (seed, stream, step) at each step.
 
-    The states from before come back at the end. Dropout in step t is so a function of (seed, t) alone. Cards' generators
-    are set where CUDA was initialised before the context.
+    The states from before come back at the end. Dropout in step t is so a function of (seed, t) alone. Generators
+    of cards are set where CUDA was initialised before the context.
 
     >>> with StepSeeds(0, "step") as seeds:
     ...     seeds.at(7); a = torch.rand(1)

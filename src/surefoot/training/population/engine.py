@@ -10,12 +10,11 @@ from functools import partial
 from surefoot.record.run import Row
 from surefoot.training.loop import advance
 from surefoot.training.population.compiled import CompiledStep, shape
-from surefoot.training.population.member import Member
+from surefoot.training.population.member import Member, groups
 from surefoot.training.population.spread import advance_spread, with_one_thread
 from surefoot.training.population.stack import advance_stack
 from surefoot.training.population.strategy import FIGURES, LOOP, Figures, Way, Work, forks_pay, strategy
-from surefoot.training.population.trust import refusal
-from surefoot.training.population.workload import work_of
+from surefoot.training.population.workload import refusal, work_of
 from surefoot.training.state import State
 
 LEAST_STEPS = 100
@@ -52,31 +51,32 @@ class Engine:
 
     Attributes:
         way: compute everything so. None: as `strategy` says.
-        computed: how the last group was computed, as `Record.computed` has it.
+        computed: how each member of the last call was computed, as `Record.computed` has it.
     """
 
     way: Way | None = None
-    computed: str = "loop"
+    computed: list[str] = field(default_factory=list)
     _choices: dict[tuple[Hashable, int], _Choice] = field(default_factory=dict, repr=False)
 
-    def advance(
-        self, kind: Hashable, members: Sequence[Member], states: Sequence[State], until_step: int
-    ) -> list[list[Row]]:
-        """Advance members of one kind, those that can go on, changing their states, and return the new rows.
+    def advance(self, members: Sequence[Member], states: Sequence[State], until_step: int) -> list[list[Row]]:
+        """Advance the members that can go on, changing their states, and return the new rows of each.
 
         Args:
-            kind: from `groups`.
-            members, states: all of the group, also those that have ended: the stacks are made of all.
+            members, states: all, also those that have ended: stacks are made of all that are alike.
             until_step: as in `advance`.
         """
-        last = min(until_step, members[0].plan.steps)
-        if all(state.outcome is not None or state.step >= last for state in states):
-            return [[] for _ in members]
-        if (kind, len(members)) not in self._choices:
-            self._choices[kind, len(members)] = self._chosen(members)
-        choice = self._choices[kind, len(members)]
-        rows = self._advance(choice, members, states, last)
-        self.computed = f"{choice.way}{choice.reason}"
+        rows: list[list[Row]] = [[] for _ in members]
+        self.computed = ["loop" for _ in members]
+        for kind, positions in groups(members).items():
+            some, theirs = [members[i] for i in positions], [states[i] for i in positions]
+            last = min(until_step, some[0].plan.steps)
+            if all(state.outcome is not None or state.step >= last for state in theirs):
+                continue
+            if (kind, len(some)) not in self._choices:
+                self._choices[kind, len(some)] = self._chosen(some)
+            choice = self._choices[kind, len(some)]
+            for i, new in zip(positions, self._advance(choice, some, theirs, last), strict=True):
+                rows[i], self.computed[i] = new, f"{choice.way}{choice.reason}"
         return rows
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from surefoot.record.run import Record, Row
 from surefoot.training.loop import start
 from surefoot.training.population.engine import Engine
-from surefoot.training.population.member import Member, groups
+from surefoot.training.population.member import Member
 from surefoot.training.state import State
 
 
@@ -49,14 +49,8 @@ def advance_many(
     >>> [state.step for state in states]
     [5, 5]
     """
-    engine = engine or Engine()
-    found: list[list[Row]] = [[] for _ in members]
     moved = list(states)
-    for kind, positions in groups(members).items():
-        rows = engine.advance(kind, [members[i] for i in positions], [moved[i] for i in positions], until_step)
-        for i, new in zip(positions, rows, strict=True):
-            found[i] = new
-    return moved, found
+    return moved, (engine or Engine()).advance(members, moved, until_step)
 
 
 def fit_many(members: Sequence[Member], engine: Engine | None = None) -> tuple[list[State], list[Record]]:
@@ -71,14 +65,10 @@ def fit_many(members: Sequence[Member], engine: Engine | None = None) -> tuple[l
     >>> [record.outcome.kind for record in records]
     ['finished', 'diverged']
     """
-    engine = engine or Engine()
-    states = start_many(members)
-    records: list[Record | None] = [None for _ in members]
-    for kind, positions in groups(members).items():
-        chosen, own = [members[i] for i in positions], [states[i] for i in positions]
-        rows = engine.advance(kind, chosen, own, chosen[0].plan.steps)
-        for i, new in zip(positions, rows, strict=True):
-            outcome = states[i].outcome
-            assert outcome is not None  # `advance` to the last step ends every run
-            records[i] = Record(rows=tuple(new), outcome=outcome, computed=engine.computed)
-    return states, [record for record in records if record is not None]
+    engine, states = engine or Engine(), start_many(members)
+    found = engine.advance(members, states, max((member.plan.steps for member in members), default=0))
+    records = []
+    for rows, state, computed in zip(found, states, engine.computed, strict=True):
+        assert state.outcome is not None  # `advance` to the last step ends every run
+        records.append(Record(rows=tuple(rows), outcome=state.outcome, computed=computed))
+    return states, records

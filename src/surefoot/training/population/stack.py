@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from surefoot.data.batches import batch_indices, epoch_order, fetch
 from surefoot.record.run import Row
@@ -253,7 +254,7 @@ class Network:
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return what a batch shows and the gradients, [K, ...]. Buffers change in place, as in training."""
         leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for the other kinds of attention
             total, (loss, correct) = self.total(leaves, buffers, x, y, smoothing)
             # Not `torch.func.grad`: it takes a fifth longer, and loads the compiler, 1.5 s.
             grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)

@@ -14,7 +14,7 @@ from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member
 from surefoot.training.population.strategy import Way
-from surefoot.training.population.trust import refusal
+from surefoot.training.population.workload import refusal
 from surefoot.training.task import reseeded
 
 
@@ -140,4 +140,4 @@ def test_a_way_that_was_given_is_taken_without_a_check():
     members = members_of("mlp", steps=2)
     engine = Engine(Way("stacked", 8))
     fit_many(members, engine)
-    assert engine.computed == "stacked by 8"
+    assert engine.computed == ["stacked by 8"] * 8
