@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from surefoot.errors import ConfigError
 from surefoot.record.run import Row
 from surefoot.training.loop import advance
 from surefoot.training.population.compiled import CompiledStep, shape
@@ -53,6 +54,10 @@ class Engine:
 
     way: Way | None = None
     _choices: dict[tuple[Hashable, int], _Choice] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.way, Way | None):
+            raise ConfigError(f"Engine(way={self.way!r})", "a way is a Way, as Way('stacked', 8)", "leave it out")
 
     def advance(self, members: Sequence[Member], states: Sequence[State], until_step: int) -> list[list[Row]]:
         """Advance the members that can go on, changing their states, and return the new rows of each.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surefoot.data.batches import batch_indices, fetch
-from surefoot.seeds import StepSeeds
+from surefoot.seeds import StepSeeds, torch_stream
 from surefoot.training.loop import start
 from surefoot.training.population.member import Member
 from surefoot.training.population.spread import possible
@@ -43,10 +43,7 @@ _traces: WeakKeyDictionary[nn.Module, dict[object, _Trace]] = WeakKeyDictionary(
 
 @dataclass(frozen=True)
 class _Trace:
-    """A forward and backward pass of some examples: calls, numbers written, bytes kept for the backward pass.
-
-    `whole`: every weight took part.
-    """
+    """A forward and backward pass: calls, numbers written, bytes kept, and whether every weight took part."""
 
     examples: int
     calls: int
@@ -58,9 +55,7 @@ class _Trace:
 class _Counter(TorchDispatchMode):
     """Counts operator calls and the numbers that they write."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls, self.numbers = 0, 0
+    calls = numbers = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -129,7 +124,7 @@ def _traced(member: Member, few: int) -> _Trace:
         kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
         return value
 
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), _Counter() as counter:
+    with torch_stream(task.seed, "trace"), torch.enable_grad(), _Counter() as counter:
         x, y = fetch(task.data, task.data.train, indices[:few], seed=task.seed)
         with saved_tensors_hooks(note, lambda value: value), task.machine.autocast():
             loss = task.mean_loss(model(x), y)
@@ -155,10 +150,8 @@ def total_bytes(device: torch.device) -> int:
         return torch.cuda.get_device_properties(device).total_memory
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
+        with suppress(OSError, ValueError):  # no such file, or "max"
             total = min(total, int(Path(limit).read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
     return total
 
 
