@@ -26,6 +26,8 @@ ScheduleKind = Literal[
     "wsd", "sgdr", "plateau", "preset",
 ]  # fmt: skip
 
+LossName = Literal["cross-entropy", "mse", "mae", "huber", "bce"]
+
 
 def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None) -> Any:
     """A field with its documentation and its range; `ok` judges values that are not None."""
@@ -252,6 +254,14 @@ class Config(_Checked):
     image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
     label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
     target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
+    loss: LossName | None = _setting(
+        None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
+    )
+    normalise: bool = _setting(True, "whether inputs are brought to the training part's mean 0 and deviation 1")
+    standardise_targets: bool = _setting(
+        True,
+        "whether mse, mae and huber learn targets with mean 0 and deviation 1; answers are in their own unit",
+    )
     augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
     model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
     recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})

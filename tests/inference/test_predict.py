@@ -71,7 +71,7 @@ def test_a_model_gives_the_probabilities_that_it_ends_in(end, loss, tmp_path):
     test = images().test
     with torch.no_grad():
         x, y = fetch(images(), test, np.arange(len(test)), seed=0)
-        outputs = result.model(x).double()
+        outputs = result.model.net(x).double()
     expected = outputs if isinstance(end, nn.Softmax) else outputs.softmax(1)
     assert expected.max() > 0.5
     np.testing.assert_allclose(surefoot.predict(result, test.x).outputs, expected.numpy(), rtol=1e-5)

@@ -242,9 +242,9 @@ def test_a_frozen_body_in_evaluation_mode_stays_so(whole, tmp_path):
     work = task(images(), model)
     assert [m.training for m in work.fresh_model()] == [False, True, True]
     result = surefoot.train(images(), model, epochs=3, batch_size=10, lr=0.1, name="a", runs_dir=tmp_path)
-    for (name, buffer), (_, start) in zip(result.model.named_buffers(), model.named_buffers(), strict=True):
+    for (name, buffer), (_, start) in zip(result.model.net.named_buffers(), model.named_buffers(), strict=True):
         assert torch.equal(buffer, start), name
-    assert not torch.equal(result.model[2].weight, model[2].weight)
+    assert not torch.equal(result.model.net[2].weight, model[2].weight)
     recipes = [surefoot.Recipe(lr=lr, steps=6, epochs=None, batch_size=10) for lr in (0.1, 0.2)]
     members = [Member(work, surefoot.plan(recipe, work.data.examples)) for recipe in recipes]
     for way in (LOOP, Way("stacked", 2)):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from surefoot import seeds
 from surefoot.data import images
+from surefoot.data.batches import number_type
 from surefoot.data.check import Problems, coded
 from surefoot.data.dataset import Raw, RawPart, Source, column_order
 from surefoot.errors import ConfigError, DataError
@@ -259,10 +260,12 @@ def _raw(
         parts[part] = RawPart(x, y, Source(f"{part} row " if many else "row "))
         kinds.add(_kind(x))
     kind = "images" if kinds == {"images"} else "numbers"
-    parts = {part: RawPart(_standard(each.x, kind), each.y, each.source) for part, each in parts.items()}
+    xs = [each.x for each in parts.values()]
+    integers, wanted = kind == "numbers" and all(x.dtype.kind in "iu" for x in xs), number_type(*xs)
+    parts = {part: RawPart(_standard(each.x, kind, wanted), each.y, each.source) for part, each in parts.items()}
     if target == "classes" and classes is None:
         parts, classes = coded(parts, problems)
-    return Raw(name, parts, classes if target == "classes" else None, kind, features=features)
+    return Raw(name, parts, classes if target == "classes" else None, kind, features=features, integers=integers)
 
 
 def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
@@ -328,11 +331,11 @@ def _whole_levels(x: np.ndarray) -> bool:
         return bool(np.all((levels >= 0) & (levels <= 255.5) & (np.abs(levels - np.round(levels)) < _LEVEL_TOLERANCE)))
 
 
-def _standard(x: np.ndarray, kind: str) -> np.ndarray:
-    """Return images as uint8 [N, C, H, W] and numbers as float32 [N, ...]."""
+def _standard(x: np.ndarray, kind: str, wanted: type) -> np.ndarray:
+    """Return images as uint8 [N, C, H, W] and numbers in the wanted type, [N, ...]."""
     if kind == "numbers":
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named by the check
-            return np.ascontiguousarray(x.reshape(-1, 1) if x.ndim == 1 else x, dtype=np.float32)
+            return np.ascontiguousarray(x.reshape(-1, 1) if x.ndim == 1 else x, dtype=wanted)
     if x.dtype.kind == "f":
         x = np.concatenate(
             [np.round(x[at : at + 256].astype(np.float32) * 255).astype(np.uint8) for at in range(0, len(x), 256)]

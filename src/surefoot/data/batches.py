@@ -21,6 +21,10 @@ from surefoot.data.dataset import DataSet, Part
 from surefoot.errors import ConfigError
 
 _ROWS_AT_ONCE = 1024
+_LEAST_SPREAD = 1e-3
+"""Rounding error, as a share of a column's deviation, from which float32 is too narrow. Chosen by hand."""
+_SPECK = 1e-14
+"""Deviation, as a share of the mean, that is the rounding of float64: 45 times its 2.2e-16. Chosen by hand."""
 
 _in_use: WeakValueDictionary[tuple[int, int, int], np.ndarray] = WeakValueDictionary()
 
@@ -86,7 +90,7 @@ def fetch(
 
     Returns:
         x: float32 [B, ...]; images are [B, C, H, W], in channels_last where the data says so.
-        y: int64 [B], or float32 [B] or [B, D] for a regression.
+        y: int64 [B]; for a regression float32 [B] or [B, D], standardised where the data says so.
 
     Raises:
         ConfigError: the augmentation does not fit the data.
@@ -96,7 +100,7 @@ def fetch(
     if augment is not None:
         recipe = augment if isinstance(augment, Augment) else parse([augment])
         x = recipe(x, np.asarray(indices), len(part), data.mean, data.kind, seed=seed, epoch=epoch)
-    return normalised(data, x), part.y.index_select(0, rows)
+    return normalised(data, x), standardised(data, part.y.index_select(0, rows))
 
 
 def normalised(data: DataSet, x: Tensor) -> Tensor:
@@ -104,13 +108,29 @@ def normalised(data: DataSet, x: Tensor) -> Tensor:
 
     Args:
         data: gives mean, std and kind.
-        x: images [B, C, H, W] as uint8, or as floating point in [0, 1]; or numbers [B, ...].
+        x: images [B, C, H, W] as uint8, or as floating point in [0, 1]; or numbers [B, ...], computed in float64 where
+            they are float64. Whole numbers stay as they are: they are for a model that embeds them.
     """
     mean, std = data.mean.to(x.device), data.std.to(x.device)
     if data.kind != "images":
-        return (x.float() - mean) / std
-    images = normalised_images(x, mean, std)
+        return _scaled(x, mean, std) if x.is_floating_point() else x
+    images = normalised_images(x, mean.float(), std.float())
     return images if data.channels_last else images.contiguous()
+
+
+def standardised(data: DataSet, y: Tensor) -> Tensor:
+    """Return targets [B] or [B, D] as float32 with the training part's mean 0 and deviation 1, or as they are where the
+    data does not say so: classes, and targets of a loss that takes them in their own unit.
+    """
+    if data.target_mean is None or data.target_std is None:
+        return y.float() if y.is_floating_point() else y
+    return _scaled(y, data.target_mean.to(y.device), data.target_std.to(y.device))
+
+
+def _scaled(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    if x.dtype == torch.float64:
+        return ((x - mean.double()) / std.double()).float()
+    return (x.float() - mean.float()) / std.float()
 
 
 def normalised_images(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -147,37 +167,71 @@ def image_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
     levels, total = np.arange(256) / 255, counts.sum(axis=1)
     mean = counts @ levels / total
     variance = (counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total
-    return _as_tensors(mean, variance)
+    mean32, std32 = mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+    return torch.from_numpy(mean32), torch.from_numpy(np.where(std32 <= 1e-7 * mean32, np.float32(1), std32))
 
 
 def number_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return mean and population deviation of numbers, float32: per feature of [N, D], one of [N]; per channel, as
-    [C, 1, ...], of [N, C, ...]. The deviation is 1 where it would be 0.
+    """Return mean and population deviation of numbers, float64. The deviation is 1 where it would be 0.
+
+    They are of each feature, the last axis, of rows [N, D] and of sequences [N, T, F]; of each channel, as [C, 1, 1],
+    of what has more axes, [N, C, H, W]; and one of [N].
 
     >>> mean, std = number_statistics(np.array([[1.0, 5.0], [3.0, 5.0]], dtype=np.float32))
     >>> mean.tolist(), std.tolist()
     ([2.0, 5.0], [1.0, 1.0])
     """
-    axes = (0, *range(2, x.ndim))
-    shape = (x.shape[1], *([1] * (x.ndim - 2))) if x.ndim > 1 else ()
+    axes, shape = _axes(x)
+    mean, variance = _moments(x, axes)
+    std = np.sqrt(variance)
+    # A feature without spread carries nothing; rounding can leave a deviation that is a speck of the mean.
+    exact = x.dtype in (np.float64, np.int64)
+    std = np.where(std <= (_SPECK if exact else 1e-7) * np.abs(mean), 1.0, std)
+    return torch.from_numpy(np.asarray(mean).reshape(shape)), torch.from_numpy(std.reshape(shape))
+
+
+def number_type(*parts: np.ndarray) -> type[np.float32] | type[np.float64]:
+    """Return the type in which numbers are kept until they are normalised: float32, unless it would lose a column.
+
+    A column is lost where the rounding of its mean, |mean| * 2^-24, is above a thousandth of its deviation: seconds
+    since 1970 of one day. What is float32 already, or narrower, cannot win by float64.
+
+    Args:
+        parts: of one data set, [N, ...].
+
+    >>> number_type(1.7e9 + np.arange(60.0)), number_type(np.arange(60.0))
+    (<class 'numpy.float64'>, <class 'numpy.float32'>)
+    """
+    for x in parts:
+        if x.size and x.dtype.kind in "iuf" and x.dtype.itemsize >= (4 if x.dtype.kind in "iu" else 8):
+            with np.errstate(all="ignore"):  # what is not finite is named by the check
+                mean, variance = _moments(x, _axes(x)[0])
+                std = np.sqrt(variance)
+                lost = (np.abs(mean) * 2.0**-24 > _LEAST_SPREAD * std) & (std > _SPECK * np.abs(mean))
+            if bool(lost.any()):
+                return np.float64
+    return np.float32
+
+
+def _axes(x: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the axes over which statistics are taken, and the shape that they have against an example."""
+    if x.ndim == 3:
+        return (0, 1), x.shape[2:]
+    return (0, *range(2, x.ndim)), (*x.shape[1:2], *([1] * (x.ndim - 2)))
+
+
+def _moments(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and population variance over these axes, in float64."""
+    shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
     count = x.size / max(1, int(np.prod(shape)))
-    mean = sum(_sums(x, axes, lambda piece: piece), np.zeros(shape[:1])) / count
-    centre = mean.reshape(shape)
-    variance = sum(_sums(x, axes, lambda piece: (piece - centre) ** 2), np.zeros(shape[:1])) / count
-    mean, std = _as_tensors(mean, variance)
-    return mean.view(shape), std.view(shape)
+    mean = sum(_sums(x, axes, lambda piece: piece), np.zeros(shape)) / count
+    centre = np.expand_dims(mean, axes)
+    return mean, sum(_sums(x, axes, lambda piece: (piece - centre) ** 2), np.zeros(shape)) / count
 
 
 def _sums(x, axes, of):
     for at in range(0, len(x), _ROWS_AT_ONCE):
         yield of(x[at : at + _ROWS_AT_ONCE].astype(np.float64)).sum(axis=axes)
-
-
-def _as_tensors(mean: np.ndarray, variance: np.ndarray) -> tuple[Tensor, Tensor]:
-    mean32, std32 = mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
-    # A feature without spread carries nothing; rounding can leave a deviation that is a speck of the mean.
-    flat = std32 <= 1e-7 * np.abs(mean32)
-    return torch.from_numpy(np.asarray(mean32)), torch.from_numpy(np.where(flat, np.float32(1), std32))
 
 
 def _writable(indices: Any) -> Any:

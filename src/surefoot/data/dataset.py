@@ -109,8 +109,9 @@ class Part:
     """One part of a data set: train, validation or test.
 
     Attributes:
-        x: images as uint8 [N, C, H, W], or numbers as float32 [N, ...]; may lie in a memory map: never write to it.
-        y: classes as int64 [N], or targets of a regression as float32 [N] or [N, D].
+        x: images as uint8 [N, C, H, W], or numbers [N, ...] as float32, as float64 where that would lose their spread,
+            or as int64 for a model that embeds them; may lie in a memory map: never write to it.
+        y: classes as int64 [N], or targets of a regression, likewise float32 or float64, [N] or [N, D].
         source: names the examples.
     """
 
@@ -132,17 +133,18 @@ class DataSet:
 
     Attributes:
         name: the named set, file or folder; "arrays" for what came from Python.
-        kind: images are uint8 and can be augmented; numbers are float32.
+        kind: images are uint8 and can be augmented; the others are numbers.
         train, validation, test: the parts; validation and test may be absent.
         classes: names of the classes, class i at position i; None for a regression.
-        mean, std: of the training part, float32, for normalising. For images [C], of values scaled to [0, 1];
-            for numbers [D] per feature, or [C, 1, ...] per channel where an example has more than one dimension.
-            std is 1 where it would be 0.
-        target_mean, target_std: of the training targets of a regression, float32, [] or [D], for reporting: targets
-            are never rescaled. None for classes.
+        mean, std: of the training part, for normalising. For images float32 [C], of values scaled to [0, 1]; for
+            numbers float64, see `number_statistics`. std is 1 where it would be 0; they are 0 and 1 where nothing is
+            normalised.
+        target_mean, target_std: of the training targets of a regression, float64, [] or [D]: `fetch` standardises by
+            them. None where targets stay as they are.
         channels_last: how batches of images lie in memory: channels_last is faster where the model can take it.
         fingerprint: SHA-256 of parts, labels, class names and split, as hex: equal if and only if the data is.
         features: names of the D columns of numbers [N, D], by which other tables are matched; None if they have none.
+        integers: whether numbers came as whole ones, by type: a model that embeds takes them so.
     """
 
     name: str
@@ -158,6 +160,7 @@ class DataSet:
     target_std: Tensor | None = None
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    integers: bool = False
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -199,12 +202,13 @@ class Raw:
 
     Attributes:
         name: of the source, for messages.
-        parts: images uint8 [N, C, H, W] or numbers float32 [N, ...].
+        parts: images uint8 [N, C, H, W] or numbers [N, ...] as in `Part`.
         classes: names of the classes, in which case y holds their indices; None where y holds labels as given.
         kind: of all parts.
         strict: a class without an example in some part is wrong, and not only worth a warning: true of folders,
             where someone made a folder for it.
         features: names of the columns of x [N, D]; None where they have none.
+        integers: whether numbers came as whole ones, by type.
     """
 
     name: str
@@ -214,6 +218,7 @@ class Raw:
     strict: bool = False
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    integers: bool = False
 
 
 def column_order(title: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -33,6 +33,8 @@ def load(
     image_size: int | None = None,
     label: str | None = None,
     target: Target = "classes",
+    normalise: bool = True,
+    standardise_targets: bool = True,
 ) -> DataSet:
     """Return checked data from a name, a path or Python objects. Everything wrong with it is found here.
 
@@ -48,6 +50,10 @@ def load(
         image_size: side in pixels to which the images of a folder are brought: centre square, then resized.
         label: name of the label column of a .csv; None for the last.
         target: "classes", or "numbers" for a regression.
+        normalise: whether inputs are brought to the training part's mean 0 and deviation 1; if not, numbers go to the
+            model as they are, and images in [0, 1].
+        standardise_targets: whether a model learns targets of a regression with mean 0 and deviation 1; what it answers
+            is in their own unit all the same.
 
     Raises:
         DataError: something is wrong with the data; all of it is named by file or row.
@@ -66,7 +72,7 @@ def load(
     problems.raise_any()
     raw = examine(raw, target, problems)
     problems.raise_any()
-    return _assembled(raw, validation, seed)
+    return _assembled(raw, validation, seed, normalise, standardise_targets)
 
 
 def default_model(source: Any) -> str:
@@ -203,7 +209,7 @@ def _title(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) else "arrays"
 
 
-def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
+def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, standardise_targets: bool) -> DataSet:
     """Split, measure and fingerprint."""
     parts = dict(raw.parts)
     train, digest = parts["train"], hashlib.sha256()
@@ -228,10 +234,13 @@ def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
     final = {name: Part(_tensor(part.x), _tensor(part.y), part.source) for name, part in parts.items()}
     mean, std = image_statistics(parts["train"].x) if raw.kind == "images" else number_statistics(parts["train"].x)
-    target_mean, target_std = (None, None) if raw.classes is not None else number_statistics(parts["train"].y)
+    if not normalise:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+    standardises = raw.classes is None and standardise_targets
+    target_mean, target_std = number_statistics(parts["train"].y) if standardises else (None, None)
     return DataSet(
         raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
-        mean, std, digest.hexdigest(), target_mean, target_std, raw.features,
+        mean, std, digest.hexdigest(), target_mean, target_std, raw.features, integers=raw.integers,
     )  # fmt: skip
 
 

@@ -39,12 +39,14 @@ class Expected:
         shape: of one example.
         label: name of the column of labels that the run was trained with; it is passed over in a table.
         features: names of the columns that the run was trained with, by which those of a table are matched.
+        dtype: of numbers: int64 for a model that embeds them.
     """
 
     kind: str
     shape: tuple[int, ...]
     label: str | None = None
     features: tuple[str, ...] | None = None
+    dtype: type[np.generic] = np.float32
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape))
@@ -207,8 +209,10 @@ def _numbers(given: np.ndarray, expected: Expected, title: str) -> Tensor:
     shape = expected.shape
     for candidate in (given, given[None], *([given.reshape(-1, 1)] if given.ndim < 2 else [])):
         if candidate.ndim > 0 and candidate.shape[1:] == shape:
+            if expected.dtype == np.int64 and bool((candidate != np.floor(candidate)).any()):
+                raise DataError(f"{title}: fractions", "the model embeds whole numbers", "give whole numbers, as int64")
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named
-                return torch.from_numpy(candidate.astype(np.float32))
+                return torch.from_numpy(candidate.astype(expected.dtype))
     raise _misfit(title, given, expected)
 
 

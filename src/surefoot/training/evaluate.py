@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ _JUDGED = 100
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss and share of right answers over a part; `accuracy` is None for regression."""
+    """Mean loss, in the targets' unit, and share of right answers over a part; `accuracy` is None for regression."""
 
     loss: float
     accuracy: float | None
@@ -59,7 +59,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def outputs_of(
     task: Task, model: nn.Module, weights: Mapping[str, Tensor], part: Part
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (outputs [B, ...] in fp32, targets [B, ...]) over a part, in order.
+    """Yield (outputs [B, ...] in fp32, targets [B, ...]) over a part, in order, both as the model learns them.
 
     Between two batches the model is in its own mode, and gradients are on or off as the caller has them.
     """
@@ -78,12 +78,12 @@ def evaluate_part(
     model: nn.Module,
     weights: Mapping[str, Tensor],
     part: Part,
-    keep: list[tuple[Tensor, Tensor]] | None = None,
+    keep: list[Tensor] | None = None,
 ) -> Evaluation:
     """Return mean loss and accuracy of `weights` in `model` over a part.
 
-    Label smoothing is left out, so that the loss means the same under every recipe. Outputs and targets of every batch
-    are added to `keep`, on the CPU, where that is a list.
+    Label smoothing is left out, so that the loss means the same under every recipe. Outputs of every batch are
+    added to `keep`, on the CPU, where that is a list.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -93,11 +93,11 @@ def evaluate_part(
     """
     loss, correct, examples = 0.0, 0, 0
     for outputs, targets in outputs_of(task, model, weights, part):
-        loss += float(task.mean_loss(outputs, targets)) * len(targets)
+        loss += float(task.objective(outputs, targets)) * task.loss_unit * len(targets)
         correct += int((outputs.argmax(1) == targets).sum()) if task.classifies else 0
         examples += len(targets)
         if keep is not None:
-            keep.append((outputs.cpu(), targets.cpu()))
+            keep.append(outputs.cpu())
     return Evaluation(loss / examples, correct / examples if task.classifies else None, examples)
 
 
@@ -121,42 +121,32 @@ def ends_in_probabilities(task: Task, model: nn.Module, weights: Mapping[str, Te
     return all(are_probabilities(outputs) for outputs, _ in outputs_of(task, model, weights, few))
 
 
-def logits_of(probabilities: Tensor) -> Tensor:
-    """Return logits whose softmax are these probabilities.
-
-    >>> logits_of(torch.tensor([[0.25, 0.75]])).softmax(1)
-    tensor([[0.2500, 0.7500]])
-    """
-    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
-
-
 def may_be_scored(task: Task) -> bool:
     """Return whether the outputs on the test part fit into memory a few times over."""
     test = task.data.test
     return test is not None and len(test) * task.data.outputs <= _MOST_VALUES
 
 
-def write_scored(folder: Path, task: Task, part: Part, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+def write_scored(folder: Path, task: Task, part: Part, outputs: Tensor) -> None:
     """Write `scores.json`, see `record.scores`. Outputs that are not finite have none, and nothing is written.
 
     Args:
         folder: of the run.
         task: that was learned.
         part: that the outputs are of, in its order.
-        pairs: outputs and targets of its batches.
+        outputs: logits, or numbers in the unit of the part's targets, on the CPU.
     """
-    outputs = torch.cat([each for each, _ in pairs]).numpy()
-    targets = torch.cat([each for _, each in pairs]).numpy()
+    found, targets = outputs.numpy(), part.y.cpu().numpy()
     of, classes = f"{task.data.name}, test part", task.data.classes
     try:
-        if task.classifies and classes is not None and outputs.shape == (len(targets), len(classes)):
+        if task.classifies and classes is not None and found.shape == (len(targets), len(classes)):
             images = task.data.kind == "images"
             seen = scored_classes(
-                outputs, targets, classes, of=of, name_of=part.name_of,
+                found, targets, classes, of=of, name_of=part.name_of,
                 picture=lambda i: _png(part.x[i]) if images else None,
             )  # fmt: skip
-        elif not task.classifies and outputs.size == targets.size:
-            seen = scored_numbers(outputs, targets, of=of)
+        elif not task.classifies and found.size == targets.size:
+            seen = scored_numbers(found, targets, of=of)
         else:
             return  # a loss of the user's own, whose outputs mean what we cannot know
     except DataError:

@@ -235,7 +235,7 @@ def _check_pieces(task: Task, plan: Plan) -> None:
     def gradient(out: Tensor, of: Tensor) -> Tensor:
         leaf = out.detach().requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(task.mean_loss(leaf, of), leaf)[0]
+            return torch.autograd.grad(task.objective(leaf, of), leaf)[0]
 
     whole, again = (gradient(torch.cat(outputs), torch.cat(targets)) for _ in range(2))
     parts = [gradient(o, y) * (len(y) / len(indices)) for o, y in zip(outputs, targets, strict=True)]

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from surefoot.config import Config, Schedule, __version__
+from surefoot.config import Config, LossName, Schedule, __version__
 from surefoot.data.load import default_model, load
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
@@ -60,7 +60,7 @@ class Objects:
 
     data: Any = None
     model: nn.Module | Factory | None = None
-    loss: Loss | None = None
+    loss: Loss | LossName | None = None
     augment: Any = None
 
 
@@ -68,7 +68,7 @@ def train(
     data: Any = None,
     model: str | nn.Module | Factory | None = None,
     *,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     augment: Any = None,
     config: str | Path | None = None,
     name: str | None = None,
@@ -81,7 +81,8 @@ def train(
         data: whatever `surefoot.load` takes: a named set, a path, arrays, tensors, a PyTorch Dataset. None: what the
             file says, else the digits.
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied and stays as it is.
-        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        loss: "mse", "mae" or "huber" for numbers, "cross-entropy" for classes, "bce" for either; or a function
+            (outputs, targets) -> scalar or [B], which gets targets in their own unit; None chooses by the targets.
         augment: names of augmentations, or a callable on a batch of images.
         config: a TOML file of settings, under the ones given here.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
@@ -101,13 +102,14 @@ def train(
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": list(augment) if isinstance(augment, Sequence) else None,
+        "loss": None if callable(loss) else loss,
     }
     file = read_toml(config) if config else {}
-    chosen = resolve(merged(file, nested(words | settings)), data, standard_loss=loss is None)
+    chosen = resolve(merged(file, nested(words | settings)), data, standard_loss=not callable(loss))
     objects = Objects(
         data=None if isinstance(data, str | Path) else data,
         model=None if isinstance(model, str) else model,
-        loss=loss,
+        loss=loss if callable(loss) else None,
         augment=augment if callable(augment) else None,
     )
     with open_run(chosen, name=name, runs_dir=runs_dir, objects=objects) as run:
@@ -290,11 +292,13 @@ def make_task(config: Config, objects: Objects) -> Task:
         image_size=config.image_size,
         label=config.label,
         target=config.target,
+        normalise=config.normalise,
+        standardise_targets=config.standardise_targets,
     )
     return task(
         data,
         config.model if objects.model is None else objects.model,
-        loss=objects.loss,
+        loss=config.loss if objects.loss is None else objects.loss,
         augment=config.augment if objects.augment is None else objects.augment,
         seed=config.seed,
         device=config.device,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from surefoot.config import Recipe
+from surefoot.config import LossName, Recipe
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision, worst
 from surefoot.record.progress import Progress, finished
@@ -29,7 +29,7 @@ CURVE_POINTS = 50
 def find_lr(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     *,
     low: float = 1e-4,
     high: float = 1e-1,

@@ -30,7 +30,7 @@ Found = tuple[Tensor, Tensor, Tensor]
 """What a step saw of K members: mean losses [K], correct predictions [K], the norms of P weights' gradients [P, K]."""
 
 Compute = Callable[["Stack", int, Tensor], Found]
-"""(stack, step, lr [K]) -> what was seen. It moves the members whose numbers are finite, and no other."""
+"""(stack, step, lr [K]) -> what was seen, its loss the objective. It moves members whose numbers are finite."""
 
 
 class Stack:
@@ -86,7 +86,8 @@ class Stack:
         grad_norm = torch.linalg.vector_norm(norms, dim=0)
         self._average(loss.isfinite() & grad_norm.isfinite())
         numbers = torch.stack([loss, correct, grad_norm]).double().T.tolist()
-        found = [Seen(loss, int(correct), norm, None) for loss, correct, norm in (numbers[place] for place in places)]
+        unit = self.network.task.loss_unit
+        found = [Seen(numbers[i][0] * unit, int(numbers[i][1]), numbers[i][2], None) for i in places]
         return found if before is None else self._measured(found, places, norms, before)
 
     def settle(self, run: int) -> None:
@@ -270,8 +271,8 @@ class Network:
     def _one(self, weights: Any, buffers: Any, x: Tensor, y: Tensor, smoothing: Any) -> tuple[Tensor, Tensor]:
         with self.task.machine.autocast():
             outputs = functional_call(self.model, (weights, buffers), (x,))
-        if self.task.loss is not None or not self.task.classifies:
-            loss = self.task.mean_loss(outputs, y)
+        if self.task.criterion != "cross-entropy":
+            loss = self.task.objective(outputs, y)
         else:  # F.cross_entropy takes one smoothing for all members, and under vmap loads 500 modules, 0.4 s
             likelihoods = F.log_softmax(outputs.float(), -1)
             loss = -likelihoods.gather(1, y[:, None]).mean()
