@@ -35,15 +35,19 @@ def test_the_training_part_has_mean_0_and_deviation_1_after_normalising():
         assert abs(float(axis_std) - 1) < 1e-5
 
 
-def test_numbers_are_normalised_per_feature_and_labels_of_a_regression_stay_as_they_are():
+def test_numbers_are_normalised_per_feature_and_targets_of_a_regression_standardised():
     generator = np.random.default_rng(0)
     x, y = generator.normal(5, 3, (50, 4)), generator.normal(100, 9, 50)
     data = load((x, y), target="numbers", validation=0)
     fetched, targets = fetch(data, data.train, np.arange(50))
     np.testing.assert_allclose(fetched.mean(0), 0, atol=1e-6)
-    np.testing.assert_allclose(targets, y.astype(np.float32))
+    np.testing.assert_allclose(targets, (y - y.mean()) / y.std(), atol=1e-5)
     assert data.target_mean is not None
     assert float(data.target_mean) == pytest.approx(y.mean())
+    plain = load((x, y), target="numbers", validation=0, normalise=False, standardise_targets=False)
+    fetched, targets = fetch(plain, plain.train, np.arange(50))
+    np.testing.assert_array_equal(fetched, x.astype(np.float32))
+    np.testing.assert_array_equal(targets, y.astype(np.float32))
 
 
 def test_a_fetch_never_writes_to_the_data():
@@ -98,8 +102,9 @@ def test_of_images(n):
 def test_of_numbers(shape):
     x = np.random.default_rng(0).normal(1e4, 3, shape).astype(np.float32)  # a mean that would ruin a float32 sum
     mean, std = number_statistics(x)
-    axes = (0, *range(2, x.ndim))
-    keep = (slice(None), *[None] * (x.ndim - 2)) if x.ndim > 1 else ()
+    axes = (0, 1) if x.ndim == 3 else (0, *range(2, x.ndim))
+    keep = (slice(None), None, None) if x.ndim == 4 else ()
+    assert mean.dtype == std.dtype == torch.float64
     np.testing.assert_allclose(mean, x.astype(np.float64).mean(axes)[keep], rtol=1e-6)
     np.testing.assert_allclose(std, x.astype(np.float64).std(axes)[keep], rtol=1e-5)
 

@@ -42,7 +42,7 @@ def test_numbers_are_predicted_for_a_regression(line):
     x, y = data["test"]
     predictions = predict(result, x)
     assert predictions.labels == (None,) * 50
-    assert ((predictions.outputs[:, 0] - y) ** 2).mean() == pytest.approx(result.summary["test_loss"], rel=1e-4)
+    assert ((predictions.outputs[:, 0] - y) ** 2).mean() == pytest.approx(result.summary["test_loss"], rel=1e-3)
     broken = x.copy()
     broken[3] = np.inf
     assert [i for i, error in enumerate(predict(result, broken).errors) if error] == [3]

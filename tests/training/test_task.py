@@ -50,7 +50,9 @@ def test_the_loss_is_cross_entropy_or_squared_error_or_the_users():
         assert torch.equal(work.mean_loss(logits, classes, smoothing), expected)
     values = logits[:, 0]
     regression = task(numbers(), "linear")
-    assert torch.equal(regression.mean_loss(logits[:, 1:2], values), F.mse_loss(logits[:, 1], values))
+    variance = float(regression.data.target_std) ** 2
+    assert torch.equal(regression.objective(logits[:, 1:2], values), F.mse_loss(logits[:, 1], values))
+    assert torch.equal(regression.mean_loss(logits[:, 1:2], values), F.mse_loss(logits[:, 1], values) * variance)
     own = task(images(), "linear", loss=lambda o, t: (o.sum(1) - t).abs())
     assert torch.equal(own.mean_loss(logits, classes, 0.3), (logits.sum(1) - classes).abs().mean())
     assert work.mean_loss(logits.bfloat16(), classes).dtype == torch.float32
@@ -213,7 +215,7 @@ def test_label_smoothing_is_refused_where_no_built_in_cross_entropy_would_be_smo
     for data, settings, name in [
         ((x, y), {"loss": weighted}, "CrossEntropyLoss"),
         ((x, y), {"loss": F.cross_entropy}, "cross_entropy"),
-        ((LINE_X, LINE_Y), {"target": "numbers"}, "squared error"),
+        ((LINE_X, LINE_Y), {"target": "numbers"}, "loss = mse"),
     ]:
         with pytest.raises(ConfigError, match=rf"label_smoothing = 0\.3 with .*{name}"):
             surefoot.train(data, "linear", label_smoothing=0.3, epochs=1, batch_size=8, runs_dir=tmp_path, **settings)

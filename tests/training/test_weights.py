@@ -70,13 +70,16 @@ def test_a_flipped_bit_anywhere_in_the_weights_is_found(at, run):
         load_trained(run.folder)
 
 
-@pytest.mark.parametrize("key", ["model", "input_shape", "outputs", "classes", "kind", "mean", "std", "sha256"])
+@pytest.mark.parametrize("key", ["model", "input_shape", "outputs", "classes", "kind", "preprocessing", "sha256"])
 def test_a_description_that_lacks_something_is_named(key, run):
     path = run.folder / "model.json"
     information = json.loads(path.read_text())
-    del information[key], information["seal"]
+    information[key] = {} if key == "preprocessing" else None
+    if key != "preprocessing":
+        del information[key]
+    del information["seal"]
     path.write_text(json.dumps(information))
-    with pytest.raises(CheckpointError, match=key):
+    with pytest.raises(CheckpointError, match=key.replace("preprocessing", "dtype")):
         load_trained(run.folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,12 +78,12 @@ def evaluate_part(
     model: nn.Module,
     weights: Mapping[str, Tensor],
     part: Part,
-    keep: list[Tensor] | None = None,
+    keep: list[tuple[Tensor, Tensor]] | None = None,
 ) -> Evaluation:
     """Return mean loss and accuracy of `weights` in `model` over a part.
 
-    Label smoothing is left out, so that the loss means the same under every recipe. Outputs of every batch are
-    added to `keep`, on the CPU, where that is a list.
+    Label smoothing is left out, so that the loss means the same under every recipe. Outputs and targets of every batch
+    are added to `keep`, on the CPU, where that is a list.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -97,7 +97,7 @@ def evaluate_part(
         correct += int((outputs.argmax(1) == targets).sum()) if task.classifies else 0
         examples += len(targets)
         if keep is not None:
-            keep.append(outputs.cpu())
+            keep.append((outputs.cpu(), targets.cpu()))
     return Evaluation(loss / examples, correct / examples if task.classifies else None, examples)
 
 
@@ -127,26 +127,27 @@ def may_be_scored(task: Task) -> bool:
     return test is not None and len(test) * task.data.outputs <= _MOST_VALUES
 
 
-def write_scored(folder: Path, task: Task, part: Part, outputs: Tensor) -> None:
+def write_scored(folder: Path, task: Task, part: Part, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Write `scores.json`, see `record.scores`. Outputs that are not finite have none, and nothing is written.
 
     Args:
         folder: of the run.
         task: that was learned.
         part: that the outputs are of, in its order.
-        outputs: logits, or numbers in the unit of the part's targets, on the CPU.
+        pairs: outputs and targets of its batches, numbers in the unit of the part's targets.
     """
-    found, targets = outputs.numpy(), part.y.cpu().numpy()
+    outputs = torch.cat([each for each, _ in pairs]).numpy()
+    targets = torch.cat([each for _, each in pairs]).numpy()
     of, classes = f"{task.data.name}, test part", task.data.classes
     try:
-        if task.classifies and classes is not None and found.shape == (len(targets), len(classes)):
+        if task.classifies and classes is not None and outputs.shape == (len(targets), len(classes)):
             images = task.data.kind == "images"
             seen = scored_classes(
-                found, targets, classes, of=of, name_of=part.name_of,
+                outputs, targets, classes, of=of, name_of=part.name_of,
                 picture=lambda i: _png(part.x[i]) if images else None,
             )  # fmt: skip
-        elif not task.classifies and found.size == targets.size:
-            seen = scored_numbers(found, targets, of=of)
+        elif not task.classifies and outputs.size == targets.size:
+            seen = scored_numbers(outputs, targets, of=of)
         else:
             return  # a loss of the user's own, whose outputs mean what we cannot know
     except DataError:

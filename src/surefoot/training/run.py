@@ -132,13 +132,13 @@ class Run:
             kept = earlier or start(self.task, self.plan)
         test = self.task.data.test
         with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
-            outputs: list[torch.Tensor] | None = [] if may_be_scored(self.task) else None
+            outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
             judged = evaluate_part(self.task, kept.model, kept.weights, test, outputs) if test is not None else None
             probable = ends_in_probabilities(self.task, kept.model, kept.weights)
         about = Preprocessing.of(self.task.data, loss_name=self.task.loss_name, probabilities=probable)
         if outputs and test is not None:
-            answers = Preprocessed(nn.Identity(), about).answers(torch.cat(outputs))
-            write_scored(self.folder, self.task, test, answers)
+            answers = Preprocessed(nn.Identity(), about).answers(torch.cat([each for each, _ in outputs]))
+            write_scored(self.folder, self.task, test, [(answers, test.y.cpu())])
         save_weights(self.folder, self.config, self.task, kept, about)
         files = store.digests(self.folder, (store.METRICS, store.COMMAND))
         summary = _summary(self, outcome, kept, judged) | {"files": files}

@@ -31,6 +31,8 @@ _INITIAL_EXAMPLES = 1000
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs [B, ...], targets [B, ...]) -> a scalar, the mean over the batch, or one loss per example, [B]."""
 
+_FAR = 10.0
+"""Mean or deviation of targets, or one over it, from which a network at its start is far from them. Chosen by hand."""
 _OF_CLASSES, _OF_NUMBERS = ("cross-entropy", "bce"), ("mse", "mae", "huber", "bce")
 
 
@@ -221,6 +223,22 @@ def _with_targets_for(data: DataSet, loss: Loss | str | None) -> DataSet:
             "subtract a number from the targets first, or choose mse, mae or huber, which standardise them",
         )
     return dataclasses.replace(data, target_mean=None, target_std=None)
+
+
+def remarks(task: Task) -> list[str]:
+    """Return what a user may not expect of a task's inputs and targets, a sentence each."""
+    data, said = task.data, list[str]()
+    if data.kind == "numbers" and not data.train.x.is_floating_point():
+        said.append("integers are given to the model as they are, since it embeds them")
+    y = data.train.y
+    if task.loss is not None and not task.classifies and y.is_floating_point():
+        mean, std = float(y.double().mean()), float(y.double().std(correction=0))
+        if max(abs(mean), std) > _FAR or std < 1 / _FAR:
+            said.append(
+                f"your loss gets targets in their own unit, mean {mean:.3g} and deviation {std:.3g}; "
+                "mse, mae and huber, by name, would standardise them"
+            )
+    return said
 
 
 def training_modes_(model: nn.Module) -> nn.Module:
