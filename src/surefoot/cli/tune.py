@@ -110,6 +110,8 @@ def _searched(search: Search, signals: StopSignals, folder: Path, *, quiet: bool
     signals.patient = True
     with SearchDisplay(quiet=quiet) as display:
         display.say(f"search   {folder}, budget {search.request.terms.budget}")
+        for note in search.notes:
+            display.say(f"note: {note}")
         shown = 0
         while not search.done:
             now = search.advance()

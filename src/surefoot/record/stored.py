@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from surefoot.config import Config
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record import store
+from surefoot.record.lock import is_held
 from surefoot.record.run import Row, read_rows
 from surefoot.settings import differences, flat_settings, from_dict, read_toml, to_dict
 
@@ -163,19 +163,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
-
-
-def is_held(folder: Path) -> bool:
-    """Return whether a process holds the run, by asking the kernel; the process id in the file may be stale.
-
-    For some microseconds the question is itself a lock, shared, during which a training that starts would see the
-    run in use. So nobody asks it of a run that is done.
-    """
-    try:
-        with (folder / store.LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -24,8 +24,10 @@ import tomli_w
 from surefoot.config import Config, Recipe
 from surefoot.curves.read import read_curves
 from surefoot.errors import CheckpointError, ConfigError
+from surefoot.optim.plan import plan, said_of_batch
 from surefoot.record import store
 from surefoot.record.decision import Decision
+from surefoot.record.lock import locked
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.search.budget import Ledger, Request, Terms, budget, final_run
 from surefoot.search.execute import Executor, check_examples
@@ -87,6 +89,13 @@ class Search:
     def recipe(self) -> Recipe | None:
         """What was chosen; None before the end, and where a step failed."""
         return self.end.recipe if self.end else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the batch that the search begins with."""
+        base, free = self.request.base, "batch_size" not in self.request.terms.fixed
+        recipe = dataclasses.replace(base, batch_size="auto") if free else base
+        return said_of_batch(recipe, self.request.examples)
 
     @property
     def failed(self) -> Decision | None:
@@ -193,7 +202,7 @@ def open_search(
         return _search(config, terms, objects, _task(config, objects), Journal(), engine)
     folder = run_place(config, name, runs_dir)
     with contextlib.ExitStack() as cleaner:
-        cleaner.enter_context(store.locked(folder))
+        cleaner.enter_context(locked(folder))
         cleaner.callback(_discard_if_empty, folder)
         store.sweep(folder)
         begun = (folder / store.TUNE).is_file()
@@ -233,6 +242,8 @@ def _task(config: Config, objects: Objects) -> Task:
 
 def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal: Journal, engine: Engine) -> Search:
     assert task.data.validation is not None
+    if "batch_size" in terms.fixed:  # one that was given is not made to fit
+        plan(Recipe(batch_size=config.recipe.batch_size, steps=1), task.data.examples)
     request = Request(
         terms=terms, base=config.recipe, examples=task.data.examples,
         validation_examples=len(task.data.validation), check_examples=check_examples(task),
