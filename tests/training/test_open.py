@@ -344,7 +344,9 @@ def test_a_run_of_an_older_version_goes_on_with_its_default_batch(tmp_path):
 def test_every_verb_takes_small_data_and_a_batch_that_was_given_is_not_made_to_fit():
     x, y = image_arrays(60)
     assert surefoot.find_lr("linear", (x, y), steps=10, seeds=1, range_test=False).evidence["batch_size"] == 16
-    found = surefoot.compare("linear", (x, y), rules=["mini-batch"], epochs=1, seeds=1, slice_points=None, surfaces=False)
+    found = surefoot.compare(
+        "linear", (x, y), rules=["mini-batch"], epochs=1, seeds=1, slice_points=None, surfaces=False
+    )
     assert found.rules[0].batch_size == 16
     tuned = surefoot.tune((x, y), "linear", budget="2x", epochs=3, final=False, force=True)
     assert tuned.recipe is None or tuned.recipe.batch_size == 16

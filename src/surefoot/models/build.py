@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import inspect
 import os
@@ -19,6 +18,7 @@ from surefoot.models.cnn import Cnn
 from surefoot.models.linear import Linear
 from surefoot.models.mlp import Mlp
 from surefoot.models.resnet import ResNet20
+from surefoot.models.usable import copied, usable
 from surefoot.seeds import torch_stream
 
 Factory = Callable[..., nn.Module]
@@ -55,13 +55,13 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
         seed: of the initialisation. A given module keeps its weights.
 
     Raises:
-        ConfigError: no such model, or it cannot take this input.
+        ConfigError: no such model, or it cannot take this input or be trained: see `models.usable`.
 
     >>> build("linear", (4,), 3, seed=0).head.out_features
     3
     """
     if isinstance(model, nn.Module):
-        return copy.deepcopy(model)
+        return usable(copied(model), input_shape, seed)
     if not (isinstance(model, str) or callable(model)):
         raise ConfigError(
             f"model of type {type(model).__name__}", "a model is a name, an nn.Module, or a function that makes one",
@@ -90,7 +90,7 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
         raise ConfigError(
             f"model {name} returned {type(built).__name__}", "a factory returns an nn.Module", "return the module"
         )
-    return built
+    return usable(built, input_shape, seed)
 
 
 def factory_of(name: str) -> Factory:
@@ -122,7 +122,7 @@ def factory_of(name: str) -> Factory:
             f"model '{name}'", f"{module_name} has no '{attribute}'", "check the name after ':'"
         ) from None
     if isinstance(found, nn.Module):
-        return lambda: copy.deepcopy(found)
+        return lambda: copied(found)
     if not callable(found):
         raise ConfigError(
             f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory"
