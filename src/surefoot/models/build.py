@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from torch import nn
@@ -102,8 +103,7 @@ def factory_of(name: str) -> Factory:
             f"model '{name}'", "a model is a shipped name or package.module:factory", nearest(name, SHIPPED)
         )
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does, so that the user's own file beside them is found
+    importable_from(None)  # as `python -m` does, so that the user's own file beside them is found
     try:
         if not all(word.isidentifier() for word in module_name.split(".")):
             raise ImportError(f"'{module_name}' is not a module's name")
@@ -128,6 +128,13 @@ def factory_of(name: str) -> Factory:
             f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory"
         )
     return cast(Factory, found)
+
+
+def importable_from(folder: Path | None) -> None:
+    """Let "package.module:factory" be found in a folder before it is looked for in this one."""
+    for place in (os.getcwd(), None if folder is None else str(folder)):
+        if place is not None and (place not in sys.path or folder is not None):
+            sys.path.insert(0, place)
 
 
 def _words(error: Exception) -> str:

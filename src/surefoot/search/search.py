@@ -53,6 +53,7 @@ class Search:
         request: what is searched for.
         executor: carries out the moves.
         command: what to write down as the command of the final run.
+        resumed: whether relative paths are read as where it was begun.
         end: what the search came to; None until then.
         now: how far it is; also in its folder, at most once a second.
     """
@@ -63,6 +64,7 @@ class Search:
     request: Request
     executor: Executor
     command: str = "library"
+    resumed: bool = False
     end: Done | None = None
     now: Progress = field(default_factory=lambda: Progress(0, 0))
     _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -141,7 +143,12 @@ class Search:
         self.close()
         final = dataclasses.replace(self.config, recipe=self.recipe)
         return open_run(
-            final, name=self.folder.name, runs_dir=self.folder.parent, objects=self.objects, command=self.command
+            final,
+            name=self.folder.name,
+            runs_dir=self.folder.parent,
+            objects=self.objects,
+            command=self.command,
+            resumed=self.resumed,
         )
 
     def complete(self, result: Result, run: Run) -> dict[str, Any]:
@@ -179,6 +186,7 @@ def open_search(
     objects: Objects | None = None,
     engine: Engine | None = None,
     command: str = "library",
+    resumed: bool = False,
 ) -> Search:
     """Begin a search, or go on with the one of that name.
 
@@ -190,6 +198,7 @@ def open_search(
         objects: objects in place of the configuration's data, model, loss or augmentation.
         engine: computes the trials; None makes one.
         command: what to write down as the command.
+        resumed: as in `open_run`.
 
     Raises:
         ConfigError: settings cannot be used, or differ from those of the search of that name; there is no validation
@@ -212,7 +221,7 @@ def open_search(
             raise ConfigError(
                 f"{folder} is a run that was not tuned", "a search has a folder of its own", "choose another name"
             )
-        task = _task(config, objects)
+        task = _task(config, objects, folder if begun and resumed else None)
         here = identity(task)
         if begun:
             _check_identity(folder, here)
@@ -221,7 +230,7 @@ def open_search(
             store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
             store.write_bytes(folder / store.TUNE, asked(config, terms).encode())
         search = _search(config, terms, objects, task, journal, engine)
-        return dataclasses.replace(search, folder=folder, command=command, _lock=cleaner.pop_all())
+        return dataclasses.replace(search, folder=folder, command=command, resumed=resumed, _lock=cleaner.pop_all())
 
 
 def _check_identity(folder: Path, here: dict[str, str]) -> None:
@@ -230,8 +239,8 @@ def _check_identity(folder: Path, here: dict[str, str]) -> None:
         raise another(folder, changed)
 
 
-def _task(config: Config, objects: Objects) -> Task:
-    task = make_task(config, objects)
+def _task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
+    task = make_task(config, objects, folder)
     if task.data.validation is None:
         raise ConfigError(
             "data without a validation part", "recipes are compared by what they do on held-out examples",

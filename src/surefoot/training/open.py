@@ -27,13 +27,13 @@ from torch import nn
 from surefoot.config import Config, Schedule, __version__
 from surefoot.data.load import default_model, load
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory
+from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import USUAL_BATCH, batch_size_of, plan, said_of_batch
 from surefoot.record import store
 from surefoot.record.lock import locked
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
-from surefoot.record.stored import IN_MEMORY, read_config
+from surefoot.record.stored import IN_MEMORY, code_in, located, made_in, read_config
 from surefoot.settings import (
     default_settings,
     differences,
@@ -149,6 +149,7 @@ def open_run(
     runs_dir: str | Path = "runs",
     objects: Objects | None = None,
     command: str = "library",
+    resumed: bool = False,
 ) -> Run:
     """Begin a run, or go on with the unfinished one of that name.
 
@@ -158,6 +159,7 @@ def open_run(
         runs_dir: where runs lie; made if missing.
         objects: in place of the configuration's data, model, loss or augmentation.
         command: what to write down as the command.
+        resumed: relative paths are read as where the run was begun, and not as here.
 
     Raises:
         ConfigError: settings cannot be used, or they, the data, model, loss or augmentation differ from those of the
@@ -182,7 +184,7 @@ def open_run(
         begun = (folder / store.CONFIG).is_file()
         if begun:
             config = agreed_config(config, folder)
-        work = make_task(config, objects or Objects())
+        work = make_task(config, objects or Objects(), folder if resumed else None)
         told, fitted = said_of_batch(config.recipe, work.data.examples), config.recipe.batch_size == "auto"
         config = _resolved(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
@@ -284,12 +286,20 @@ def _abandoned(folder: Path) -> bool:
     return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
-def make_task(config: Config, objects: Objects) -> Task:
+def make_task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
     """Return the task of a configuration, with objects in place of its text.
+
+    Args:
+        config: all settings.
+        objects: in place of its data, model, loss or augmentation.
+        folder: of a run whose relative paths and code are those of the folder in which it was begun.
 
     Raises:
         ConfigError, DataError: as `load` and `task`.
     """
+    if folder is not None:
+        importable_from(code_in(folder))
+        config = located(config, folder) if objects.data is None else config
     data = load(
         config.data if objects.data is None else objects.data,
         data_dir=config.data_dir,
@@ -359,6 +369,8 @@ def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted:
         "cpus": os.cpu_count(),
         "data_fingerprint": work.data.fingerprint,
         "identity": identity(work),
+        "directory": str(made_in(folder) or Path.cwd()),
+        "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
         "batch_size_fitted": fitted,
         "settings": to_dict(config),
