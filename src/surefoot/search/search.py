@@ -22,7 +22,7 @@ from typing import Any
 import tomli_w
 
 from surefoot.config import Config, Recipe
-from surefoot.curves.read import read_curves
+from surefoot.curves.advice import judge_run
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record import store
 from surefoot.record.decision import Decision
@@ -138,11 +138,12 @@ class Search:
     def complete(self, result: Result, run: Run) -> dict[str, Any]:
         """Add recipe, decisions (the last reads the final run's curves) and cost to its result, and return that."""
         assert self.end is not None
-        curves = read_curves(result.record.rows, result.record.outcome)
+        made = [decision.to_dict() for decision in self.decisions]
+        curves = judge_run(result.record.rows, result.record.outcome, run.config, result.summary | {"decisions": made})
         summary = {
             **result.summary,
             "recipe": to_dict(run.config.recipe),
-            "decisions": [decision.to_dict() for decision in (*self.decisions, curves)],
+            "decisions": [*made, curves.to_dict()],
             "cost": self.ledger.to_dict(),
             "unchecked": list(self.end.unchecked),
         }
