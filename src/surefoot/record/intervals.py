@@ -159,3 +159,18 @@ def of_repeats(repeats: Sequence[Sequence[float]]) -> tuple[float, int]:
     if not degrees:
         return math.inf, 0
     return math.sqrt(sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / degrees), degrees
+
+
+def is_less(values: Sequence[float], others: Sequence[float]) -> bool:
+    """Return whether values above 0 are shown to be less than others: pair by pair, of their logarithms.
+
+    Args:
+        values, others: of the same seeds, [S]. One seed shows nothing, and what is not finite is more than all that is.
+
+    >>> is_less([90.0, 110.0, 95.0], [180.0, 230.0, 200.0]), is_less([90.0], [180.0])
+    (True, False)
+    """
+    mine, theirs = (np.maximum(np.asarray(each, np.float64), 1e-300) for each in (values, others))
+    if len(mine) < 2 or not np.isfinite(mine).all():
+        return False
+    return not np.isfinite(theirs).all() or of_mean(np.log(theirs) - np.log(mine)).is_better
