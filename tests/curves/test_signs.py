@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from surefoot.curves.read import initial, slope_of
-from surefoot.record.intervals import student
+from surefoot.curves.read import initial
+from surefoot.record.intervals import slope_of, student
 from surefoot.record.run import Row
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surefoot.record.decision import Decision, Finding, Verdict, worst
-from surefoot.record.intervals import LEVEL, of_discordant, student
+from surefoot.record.intervals import LEVEL, of_discordant, slope_of, student
 from surefoot.record.run import Outcome, Row
 
 LEAST_ROWS = 6
@@ -41,8 +41,6 @@ _CRAWL = 0.1
 _EARLY = 0.6
 """A rate that is low before this share of the run was lowered early: step schedules lower it a hundredfold at 75 % (He
 et al. 2015, arXiv 1512.03385, section 4.2: at 50 and 75 %)."""
-_CORRELATED = 8
-"""Fewer residuals do not show how neighbours correlate. Chosen by hand."""
 _LITTLE = 0.03
 """A relative change of the loss that is none. Chosen by hand."""
 _LONGER = 1.25
@@ -325,34 +323,6 @@ def initial(curve: Sequence[Row]) -> float:
     """The loss of the first batches, before most of the learning; the first row's mean where none is finite."""
     first = [loss for loss in curve[0].losses[:3] if math.isfinite(loss)]
     return float(np.mean(first)) if first else curve[0].train_loss
-
-
-def slope_of(values: np.ndarray, at: np.ndarray | None = None) -> tuple[float, float]:
-    """Return the least-squares slope of n values and half its 95 % interval, by Student's t with n - 2 degrees.
-
-    Losses of neighbouring rows are alike, so that n of them are worth fewer: where neighbouring residuals correlate by
-    r > 0, half the interval is wider by sqrt((1 + r) / (1 - r)) (Bartlett 1935). Infinite for fewer than three values.
-    """
-    x = np.arange(len(values), dtype=float) if at is None else at
-    if len(values) < 3:
-        return 0.0, math.inf
-    x = x - x.mean()
-    slope = float(x @ values / (x @ x))
-    rest = values - values.mean() - slope * x
-    error = math.sqrt(rest @ rest / (len(values) - 2) / (x @ x))
-    return slope, student(len(values) - 2) * error * _widened(rest)
-
-
-def _widened(rest: np.ndarray) -> float:
-    """Return by how much the correlation of neighbours widens an interval; residuals of a line show it too small by
-    about 2 / n, which is added.
-    """
-    square = float(rest @ rest)
-    if len(rest) < _CORRELATED or square == 0:
-        return 1.0
-    r = float(rest[1:] @ rest[:-1]) / square + 2 / len(rest)
-    r = min(max(r, 0.0), 0.9)
-    return math.sqrt((1 + r) / (1 - r))
 
 
 def read_curves(

@@ -28,6 +28,7 @@ from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.search.budget import Ledger, Request, Terms, budget, final_run
+from surefoot.search.decide import never_searched
 from surefoot.search.execute import Executor, check_examples
 from surefoot.search.journal import Journal, open_journal
 from surefoot.search.moves import Conclude, Done
@@ -145,7 +146,7 @@ class Search:
             "recipe": to_dict(run.config.recipe),
             "decisions": [*made, curves.to_dict()],
             "cost": self.ledger.to_dict(),
-            "unchecked": list(self.end.unchecked),
+            "unchecked": [*self.end.unchecked, *never_searched(self.executor.task.data.kind, run.config.augment)],
         }
         return store.write_sealed(run.folder / store.RESULT, summary)
 
