@@ -217,7 +217,8 @@ class Recipe(_Checked):
     label_smoothing: float = _setting(0.0, "label smoothing of the cross-entropy", range="in [0, 1)", ok=_fraction)
     ema_decay: float | None = _setting(
         None,
-        "per-step decay of an exponential moving average of the weights, used for validation, test and prediction",
+        "per-step decay of an exponential moving average of the weights, used for validation, test and prediction; "
+        "less at first, min(decay, (1 + t) / (10 + t)) after t updates",
         range="in (0, 1)",
         ok=lambda v: 0 < v < 1,
     )

@@ -26,8 +26,8 @@ from surefoot.config import Config
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
+from surefoot.record.intervals import wilson
 from surefoot.record.noise import NOISE
-from surefoot.record.scores import wilson
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
@@ -131,9 +131,10 @@ def _train(config: Config, name: str | None, runs_dir: Path, output: Output, res
         if stopped is not None:
             return stopped
         result = run.finish()
-    from surefoot.curves.read import read_curves
+    from surefoot.curves.advice import judge_run
 
-    print_result(result.summary, read_curves(result.record.rows, result.record.outcome), as_json=output.as_json)
+    said_of_it = judge_run(result.record.rows, result.record.outcome, result.config, result.summary)
+    print_result(result.summary, said_of_it, as_json=output.as_json)
     if output.report:
         from surefoot.cli.report import say_report
 
@@ -194,7 +195,7 @@ def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
 
 
 def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects | None) -> int:
-    from surefoot.curves.read import read_stored
+    from surefoot.curves.advice import read_stored
     from surefoot.record.stored import read_run
     from surefoot.training.open import Objects, agreed_config, check_identity, make_task
 

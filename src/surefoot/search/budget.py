@@ -160,7 +160,7 @@ def final_run(request: Request, decisions: Sequence[Decision], timings: Mapping[
     size = fitting_batch(size, request.examples) if free({"batch_size"}) else size
     if base.epochs is None and base.steps is None and request.exact:
         base = dataclasses.replace(base, epochs=DEFAULT_EPOCHS)
-    base = dataclasses.replace(base, batch_size=size, ema_decay=None)
+    base = dataclasses.replace(base, batch_size=size)
     seconds = request.terms.budget.seconds
     if seconds is not None and size in timings and free({"epochs", "steps"}):
         base = _shortened(base, timings[size], seconds, request.examples)

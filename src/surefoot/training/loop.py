@@ -21,7 +21,7 @@ from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
 from surefoot.training.evaluate import evaluate_part
-from surefoot.training.state import State, Tally, named_tensors
+from surefoot.training.state import State, Tally, averaging_decay, named_tensors
 from surefoot.training.step import Seen, step
 from surefoot.training.task import Task, check_label_smoothing
 
@@ -120,7 +120,7 @@ class _Alone:
         if seen.finite and decay is not None and self.state.average is not None:
             now = self.state.model.state_dict()
             for name, value in self.state.average.items():
-                value.lerp_(now[name], 1 - decay)
+                value.lerp_(now[name], 1 - averaging_decay(decay, self.state.step + 1))
         return [seen]
 
     def settle(self, run: int) -> None:

@@ -50,9 +50,9 @@ def find_lr(
     """Measure between which learning rates the loss drops within 100 steps, and suggest one to go on with.
 
     Each rate of a grid is held constant for `steps` updates on all training data with a small weight decay, over
-    several seeds. The bracket's low end is the lowest rate whose loss, seed by seed, is not above the least by more
-    than two standard errors; its high end the largest rate at which the loss still drops by more than two standard
-    errors and by half of the best drop. `lr` is their geometric mean, or a quarter of a decade under the high end where
+    several seeds. The bracket's low end is the lowest rate whose loss, seed by seed, is not shown to be above the least
+    (one-sided 95 %, Student's t); its high end the largest rate at which the loss is still shown to drop, and by half
+    of the best drop. `lr` is their geometric mean, or a quarter of a decade under the high end where
     that is lower, since neither end is right for a long run (Wu et al. 2018, arXiv 1803.02021).
 
     Args:

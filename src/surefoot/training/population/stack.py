@@ -22,7 +22,7 @@ from surefoot.record.run import Row
 from surefoot.training.loop import advance_alike
 from surefoot.training.population.layers import StackedLayers
 from surefoot.training.population.member import Member
-from surefoot.training.state import State, trainable
+from surefoot.training.state import State, averaging_decay, trainable
 from surefoot.training.step import Seen
 from surefoot.training.task import Task
 
@@ -84,7 +84,7 @@ class Stack:
         before = {name: value.clone() for name, value in self.weights.items()} if measure_update else None
         loss, correct, norms = self.compute(self, self.states[runs[0]].step, rates.to(self.device))
         grad_norm = torch.linalg.vector_norm(norms, dim=0)
-        self._average(loss.isfinite() & grad_norm.isfinite())
+        self._average(loss.isfinite() & grad_norm.isfinite(), self.states[runs[0]].step + 1)
         numbers = torch.stack([loss, correct, grad_norm]).double().T.tolist()
         unit = self.network.task.loss_unit
         found = [Seen(numbers[i][0] * unit, int(numbers[i][1]), numbers[i][2], None) for i in places]
@@ -166,12 +166,13 @@ class Stack:
         loss = torch.stack([loss * share for (loss, _, _), share in zip(found, shares, strict=True)]).sum(0)
         return loss, torch.stack([correct for _, correct, _ in found]).sum(0), grads
 
-    def _average(self, moved: Tensor) -> None:
-        """Move the averages of these members, bool [K], towards their weights and buffers, by 1 - decay."""
+    def _average(self, moved: Tensor, updates: int) -> None:
+        """Move the averages of these members, bool [K], towards their weights and buffers; see `averaging_decay`."""
         for name, value in (self.averages or {}).items():
             assert self.ema is not None  # `groups` puts members with and without an average apart
             now = self.weights[name] if name in self.weights else self.buffers[name]
-            value.lerp_(now, wide((1 - self.ema) * moved, value).to(value.dtype))
+            decay = self.ema.clamp_max(averaging_decay(1.0, updates))
+            value.lerp_(now, wide((1 - decay) * moved, value).to(value.dtype))
 
     def _measured(
         self, found: Sequence[Seen], places: Sequence[int], norms: Tensor, before: dict[str, Tensor]
