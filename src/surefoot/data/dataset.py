@@ -109,7 +109,8 @@ class Part:
     """One part of a data set: train, validation or test.
 
     Attributes:
-        x: images as uint8 [N, C, H, W], or numbers as float32 [N, ...]; may lie in a memory map: never write to it.
+        x: images as uint8, or uint16 or float32 where they have more than 8 bits, [N, C, H, W]; or numbers as float32
+            [N, ...]; may lie in a memory map: never write to it.
         y: classes as int64 [N], or targets of a regression as float32 [N] or [N, D].
         source: names the examples.
     """
@@ -143,6 +144,8 @@ class DataSet:
         channels_last: how batches of images lie in memory: channels_last is faster where the model can take it.
         fingerprint: SHA-256 of parts, labels, class names and split, as hex: equal if and only if the data is.
         features: names of the D columns of numbers [N, D], by which other tables are matched; None if they have none.
+        image_size: side in pixels that was chosen for images of many sizes; None where none was.
+        notes: what was decided about the data by a rule, in a sentence each.
     """
 
     name: str
@@ -158,6 +161,8 @@ class DataSet:
     target_std: Tensor | None = None
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    image_size: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -205,6 +210,7 @@ class Raw:
         strict: a class without an example in some part is wrong, and not only worth a warning: true of folders,
             where someone made a folder for it.
         features: names of the columns of x [N, D]; None where they have none.
+        image_size: side in pixels that was chosen for images of many sizes; None where none was.
     """
 
     name: str
@@ -214,6 +220,7 @@ class Raw:
     strict: bool = False
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    image_size: int | None = None
 
 
 def column_order(title: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def load(
         validation: share of the training part held out, stratified, in [0, 1); None: the data's own validation part,
             or 0.1 where it has none; 0: none.
         seed: of that split.
-        image_size: side in pixels to which the images of a folder are brought: centre square, then resized.
+        image_size: side in pixels to which the images of a folder are brought: centre square, then resized. None: as
+            they are, or chosen where they differ in size, see `data.folder.chosen_side`.
         label: name of the label column of a .csv; None for the last.
         target: "classes", or "numbers" for a regression.
 
@@ -66,7 +67,7 @@ def load(
     problems.raise_any()
     raw = examine(raw, target, problems)
     problems.raise_any()
-    return _assembled(raw, validation, seed)
+    return replace(_assembled(raw, validation, seed), notes=tuple(problems.notes), image_size=raw.image_size)
 
 
 def default_model(source: Any) -> str:

@@ -39,12 +39,14 @@ class Expected:
         shape: of one example.
         label: name of the column of labels that the run was trained with; it is passed over in a table.
         features: names of the columns that the run was trained with, by which those of a table are matched.
+        pixels: type of the images' pixels, see `data.images`.
     """
 
     kind: str
     shape: tuple[int, ...]
     label: str | None = None
     features: tuple[str, ...] | None = None
+    pixels: str = "uint8"
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape))
@@ -84,16 +86,34 @@ def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
 
 
 def as_channels(x: Tensor, channels: int) -> Tensor:
-    """Return images, uint8 [N, 1 or 3, H, W], as grey or as colour.
+    """Return images, [N, 1 or 3, H, W], as grey or as colour.
 
-    Grey is Pillow's, bit for bit: the luma 0.299 R + 0.587 G + 0.114 B of ITU-R BT.601, in 16-bit fixed point.
+    Grey of uint8 is Pillow's, bit for bit: the luma 0.299 R + 0.587 G + 0.114 B of ITU-R BT.601, in 16-bit fixed point.
     """
     if x.shape[1] == channels:
         return x
     if channels == 3:
         return x.expand(-1, 3, -1, -1)
-    red, green, blue = x.to(torch.int32).unbind(1)
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[:, None]
+    red, green, blue = (x if x.is_floating_point() else x.to(torch.int64)).unbind(1)
+    luma = red * 19595 + green * 38470 + blue * 7471
+    return (luma / 65536 if x.is_floating_point() else (luma + 0x8000) >> 16).to(x.dtype)[:, None]
+
+
+def as_pixels(x: Tensor, dtype: str, title: str) -> Tensor:
+    """Return images [N, C, H, W] of uint8, uint16 or float32 in the type of the model's.
+
+    Raises:
+        DataError: one of the two has a range and the other has none.
+    """
+    given = str(x.dtype).removeprefix("torch.")
+    if given == dtype:
+        return x
+    if "float32" in (given, dtype):
+        raise DataError(
+            f"{title}: its pixels are {given}", f"the model was trained on {dtype}", "give images like the run's own"
+        )
+    levels = x.to(torch.int64)
+    return (levels * 257 if dtype == "uint16" else (levels * 255 + 32767) // 65535).to(getattr(torch, dtype))
 
 
 def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
@@ -124,14 +144,14 @@ def _of_images(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
         with images.quiet():
             found = [_decoded(path, expected) for path in chosen]
         arrays = [each for each in found if isinstance(each, np.ndarray)]
-        x = np.stack(arrays) if arrays else np.empty((0, *expected.shape), np.uint8)
+        x = np.stack(arrays) if arrays else np.empty((0, *expected.shape), expected.pixels)
         errors = tuple(each if isinstance(each, str) else None for each in found)
         yield Inputs(tuple(map(str, chosen)), errors, torch.from_numpy(x))
 
 
 def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
-    """Return an image as uint8 [C, H, W], brought to the model's size as in training, or what is wrong with it."""
-    if not path.is_file():
+    """Return an image [C, H, W], brought to the model's size as in training, or what is wrong with it."""
+    if not path.exists():
         return "there is no such file"
     if expected.kind != "images":
         return f"the model takes {expected}, in an .npz or a .csv"
@@ -139,7 +159,7 @@ def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
     if channels not in (1, 3):
         return f"the model takes {expected}, which no image file has"
     try:
-        array = images.pixels(path, channels, height if height == width else None)
+        array = images.pixels(path, channels, height if height == width else None, expected.pixels)
     except images.Unreadable as error:
         return str(error)
     if array.shape != expected.shape:
@@ -213,7 +233,9 @@ def _numbers(given: np.ndarray, expected: Expected, title: str) -> Tensor:
 
 
 def _images(given: np.ndarray, expected: Expected, title: str) -> Tensor:
-    """Return images as uint8 or in [0, 1], [N, C, H, W], from the same layouts as in training or from one image."""
+    """Return images as the model's pixels or in [0, 1], [N, C, H, W], from the same layouts as in training or from one
+    image.
+    """
     channels, height, width = expected.shape
     x = given if given.ndim > 2 else given[None]
     if x.ndim == 3:
@@ -224,21 +246,28 @@ def _images(given: np.ndarray, expected: Expected, title: str) -> Tensor:
     alike = x.shape[1:] == expected.shape or (channels in (1, 3) and x.ndim == 4 and x.shape[1] in (1, 3))
     if not alike or x.shape[2:] != (height, width):
         raise _misfit(title, given, expected)
+    if expected.pixels == "float32":  # numbers without a range
+        return as_channels(torch.from_numpy(x.astype(np.float32)), channels)
     if x.dtype.kind == "f":
         outside = bool(np.nanmin(x) < 0 or np.nanmax(x) > 1)
         if outside or x.shape[1] != channels:
             what = f"values from {np.nanmin(x):g} to {np.nanmax(x):g}" if outside else f"{x.shape[1]} channels"
             raise DataError(
                 f"{title}: {what}",
-                "images are uint8, or floating point in [0, 1] with the model's channels",
-                "divide by 255, or convert to uint8",
+                f"images are {expected.pixels}, or floating point in [0, 1] with the model's channels",
+                f"divide by {np.iinfo(expected.pixels).max}, or convert to {expected.pixels}",
             )
         return torch.from_numpy(x.astype(np.float32))
-    if x.min() < 0 or x.max() > 255:
+    if expected.pixels == "uint16" and x.dtype == np.uint8:
+        return as_channels(as_pixels(torch.from_numpy(np.require(x, None, ["C", "W"])), "uint16", title), channels)
+    most = np.iinfo(expected.pixels).max
+    if x.min() < 0 or x.max() > most:
         raise DataError(
-            f"{title}: values from {x.min()} to {x.max()}", "whole pixels are in 0 .. 255", "convert them to uint8"
+            f"{title}: values from {x.min()} to {x.max()}",
+            f"whole pixels are in 0 .. {most}",
+            f"convert them to {expected.pixels}",
         )
-    return as_channels(torch.from_numpy(np.require(x, np.uint8, ["C", "W"])), channels)
+    return as_channels(torch.from_numpy(np.require(x, expected.pixels, ["C", "W"])), channels)
 
 
 def _misfit(title: str, given: np.ndarray, expected: Expected) -> DataError:

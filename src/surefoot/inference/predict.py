@@ -136,7 +136,8 @@ def predict_batches(
     """Yield `predict` batch by batch, so that memory stays bounded and progress can be shown."""
     finished = finished_run(run, runs_dir, model, device)
     trained = finished.trained
-    for batch in batches(inputs, Expected(trained.kind, trained.input_shape, finished.config.label, trained.features)):
+    label, features = finished.config.label, trained.features
+    for batch in batches(inputs, Expected(trained.kind, trained.input_shape, label, features, trained.pixels)):
         yield _predicted(finished, batch)
 
 

@@ -191,7 +191,7 @@ def open_run(
             _identify(folder, config, work, command)
             told = []
         state, notes = checkpoint.load_newest(folder, work)
-        notes += told
+        notes = [*work.data.notes, *notes, *told]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
@@ -217,6 +217,8 @@ def agreed_config(config: Config, folder: Path) -> Config:
         changes["precision"] = there.precision
     if config.threads is None:
         changes["threads"] = there.threads
+    if config.image_size is None:  # chosen by a rule then, and by the same now
+        changes["image_size"] = there.image_size
     asked = dataclasses.replace(config, **changes)
     found = differences(there, asked, ignore=("checkpoint_seconds",))
     if found:
@@ -305,7 +307,10 @@ def make_task(config: Config, objects: Objects) -> Task:
 
 def _resolved(config: Config, work: Task) -> Config:
     place = work.machine
-    return dataclasses.replace(config, device=str(place.device), precision=place.precision, threads=place.threads)
+    size = config.image_size or work.data.image_size
+    return dataclasses.replace(
+        config, device=str(place.device), precision=place.precision, threads=place.threads, image_size=size
+    )
 
 
 def check_identity(folder: Path, work: Task) -> list[str]:
