@@ -17,7 +17,7 @@ from torch import Tensor
 
 from surefoot import seeds
 from surefoot.data.augment import Augment, parse
-from surefoot.data.dataset import DataSet, Part
+from surefoot.data.dataset import DataSet, Part, channels_first
 from surefoot.errors import ConfigError
 
 _ROWS_AT_ONCE = 1024
@@ -94,11 +94,32 @@ def fetch(
         ConfigError: the augmentation does not fit the data.
     """
     rows = torch.as_tensor(_writable(indices), device=part.x.device)
-    x = _levels_from(part.x, rows) if part.x.dtype == torch.uint16 else part.x.index_select(0, rows)
-    if augment is not None:
-        recipe = augment if isinstance(augment, Augment) else parse([augment])
+    recipe = augment if augment is None or isinstance(augment, Augment) else parse([augment])
+    if recipe is not None and recipe.reader is not None:
+        x, y = _read_anew(data, part, recipe, np.asarray(indices), seed, epoch)
+    else:
+        x = _levels_from(part.x, rows) if part.x.dtype == torch.uint16 else part.x.index_select(0, rows)
+        y = part.y.index_select(0, rows)
+    if recipe is not None:
         x = recipe(x, np.asarray(indices), len(part), data.mean, data.kind, seed=seed, epoch=epoch)
-    return normalised(data, x), part.y.index_select(0, rows)
+    return normalised(data, x), y
+
+
+def _read_anew(
+    data: DataSet, part: Part, recipe: Augment, rows: np.ndarray, seed: int, epoch: int
+) -> tuple[Tensor, Tensor]:
+    """Return a batch as a random Dataset draws it in this epoch, as it would lie in the part."""
+    x, y = recipe.reader.read(rows, seed=seed, epoch=epoch, labels=data.classes is not None)
+    if data.kind == "images":  # floating-point ones stay so: what a transform makes of them need not be whole levels
+        fresh = torch.from_numpy(channels_first(x))
+        fresh = fresh.float() if fresh.is_floating_point() else fresh
+    else:
+        fresh = torch.from_numpy(x).to(part.x.dtype).reshape(len(rows), *part.x.shape[1:])
+    if data.classes is not None:
+        at = torch.as_tensor(_writable(rows), device=part.y.device)
+        return fresh.to(part.x.device), part.y.index_select(0, at)
+    targets = torch.from_numpy(y).to(part.y.dtype).reshape(len(rows), *part.y.shape[1:])
+    return fresh.to(part.x.device), targets.to(part.y.device)
 
 
 def _levels_from(x: Tensor, rows: Tensor) -> Tensor:

@@ -38,9 +38,9 @@ def load(
 
     Args:
         source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a .csv; a pair
-            (x, y) of arrays or tensors; a map-style PyTorch Dataset, read once from front to back, or a pair
-            (train, test) of them; a mapping from "train", "validation" and "test" to pairs or Datasets; a `DataSet`,
-            which is returned as it is.
+            (x, y) of arrays or tensors; a map-style PyTorch Dataset, or a DataLoader of one, read once, and for
+            training anew in each epoch if it draws at random (`data.map_style`), or a pair (train, test) of them; a
+            mapping from "train", "validation" and "test" to pairs or Datasets; a `DataSet`, which is returned as it is.
         data_dir: folder or archive that already holds the named set.
         validation: share of the training part held out, stratified, in [0, 1); None: the data's own validation part,
             or 0.1 where it has none; 0: none.
@@ -227,7 +227,7 @@ def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
         if len(held):
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
-    final = {name: Part(_tensor(part.x), _tensor(part.y), part.source) for name, part in parts.items()}
+    final = {name: Part(_tensor(part.x), _tensor(part.y), part.source, part.reader) for name, part in parts.items()}
     mean, std = image_statistics(parts["train"].x) if raw.kind == "images" else number_statistics(parts["train"].x)
     target_mean, target_std = (None, None) if raw.classes is not None else number_statistics(parts["train"].y)
     return DataSet(
@@ -242,7 +242,8 @@ def _digest(digest: Any, name: str, part: RawPart) -> None:
 
 
 def _taken(part: RawPart, index: np.ndarray) -> RawPart:
-    return RawPart(taken(part.x, index), part.y[index], part.source.taken(index))
+    reader = None if part.reader is None else part.reader.taken(index)
+    return RawPart(taken(part.x, index), part.y[index], part.source.taken(index), reader=reader)
 
 
 def _tensor(x: np.ndarray) -> Tensor:
