@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +11,11 @@ import numpy as np
 import torch
 
 from surefoot import seeds
+from surefoot.data import npz
 from surefoot.data.check import Problems, coded
 from surefoot.data.dataset import Raw, RawPart, Source, channel_axis, channels_first, column_order
 from surefoot.data.map_style import Reader, read_examples, tensor_array, unwrapped, value_array
-from surefoot.errors import ConfigError, DataError
+from surefoot.errors import ConfigError
 
 PARTS = {
     "train": "train", "training": "train",
@@ -104,35 +103,27 @@ def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
     """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test; and, if it has
     them, the names of the classes in `classes`. Nothing pickled is read.
     """
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            keys, arrays = list(file.files), {}
-            for key in keys:
-                try:
-                    arrays[key] = file[key]
-                except ValueError as error:
-                    what = "holds Python objects" if "pickle" in str(error) else f"cannot be read ({error})"
-                    problems.add(f"array {key}", what, "arrays hold numbers or text", "save it with a plain dtype")
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        MemoryError,
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-        AttributeError,
-        TypeError,
-    ) as error:
-        raise DataError(
-            f"{path}: {str(error).splitlines()[0] if str(error) else 'is damaged'}",
-            "it must be a whole .npz file",
-            "write it again with numpy.savez",
-        ) from None
-    parts, known = {}, {key: _key(key) for key in keys}
+    keys, arrays = npz.array_names(path), dict[str, np.ndarray]()
+    known = {key: _key(key) for key in keys}
+    for key in (key for key in keys if known[key] is not None or key == "classes"):
+        try:
+            arrays[key] = npz.read_array(path, key)
+        except npz.Unusable as error:
+            problems.add(
+                f"array {key}",
+                str(error),
+                "arrays hold numbers or text, and fit into memory",
+                "save it with numpy.savez",
+            )
+    parts = {}
     for name in dict.fromkeys(part for _, part in filter(None, known.values())):
         pair = {known_as[0]: key for key, known_as in known.items() if known_as is not None and known_as[1] == name}
-        if len(pair) < 2:
+        same = [key for key, known_as in known.items() if known_as is not None and known_as[1] == name]
+        if len(same) > 2 or len(pair) < len(same):
+            problems.add(
+                f"arrays {', '.join(same)}", f"are all of the {name} part", "a part has one x and one y", "rename"
+            )
+        elif len(pair) < 2:
             only = next(iter(pair.values()))
             problems.add(
                 f"array {only}",
@@ -149,9 +140,21 @@ def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
             "they must be x and y, or x_train, y_train, x_val and so on",
             "rename them",
         )
-    names = arrays.get("classes")
-    classes = tuple(map(str, names)) if names is not None and names.ndim == 1 else None
+    classes = _class_names(arrays["classes"], problems) if "classes" in arrays else None
     return _raw(str(path), parts, problems, target, classes, len(parts) > 1)
+
+
+def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | None:
+    names = _typed(names) if names.dtype.kind == "S" else names
+    if names.ndim == 1 and names.dtype.kind in "iubfU" and len(set(names.tolist())) == len(names) > 1:
+        return tuple(map(str, names))
+    problems.add(
+        "array classes",
+        f"has the type {names.dtype} and the shape {names.shape}",
+        "it names each of at least two classes once, as text, [C]",
+        "mend it, or leave it out",
+    )
+    return None
 
 
 def _key(key: str) -> tuple[str, str] | None:
@@ -248,9 +251,10 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
     if array.dtype.kind in "OST":
         array = _typed(array)
     if array.dtype.kind not in ("biufUS" if letter == "y" else "biuf"):
+        undecoded = array.dtype.kind == "O" and any(isinstance(value, bytes) for value in array.ravel()[:1000])
         problems.add(
             name,
-            f"has the type {array.dtype}",
+            "holds bytes that are no UTF-8" if undecoded else f"has the type {array.dtype}",
             "arrays hold numbers" + (", or names of classes as text" if letter == "y" else ""),
             "convert it with .astype",
         )

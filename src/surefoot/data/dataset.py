@@ -167,7 +167,7 @@ class DataSet:
         fingerprint: SHA-256 of parts, labels, class names and split, as hex: equal if and only if the data is.
         features: names of the D columns of numbers [N, D], by which other tables are matched; None if they have none.
         image_size: side in pixels that was chosen for images of many sizes; None where none was.
-        notes: what was decided about the data by a rule, in a sentence each.
+        notes: what is to be said of the data, a line each: what was decided by a rule, and what is worth a warning.
     """
 
     name: str

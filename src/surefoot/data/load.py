@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data import cifar, digits, table
+from surefoot.data import cifar, digits, npz, table
 from surefoot.data.batches import image_statistics, number_statistics
 from surefoot.data.check import SHOWN, Problems, Target, examine
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
@@ -67,7 +67,8 @@ def load(
     problems.raise_any()
     raw = examine(raw, target, problems)
     problems.raise_any()
-    return replace(_assembled(raw, validation, seed), notes=tuple(problems.notes), image_size=raw.image_size)
+    notes = (*problems.notes, *problems.warnings)
+    return replace(_assembled(raw, validation, seed), notes=notes, image_size=raw.image_size)
 
 
 def default_model(source: Any) -> str:
@@ -163,6 +164,9 @@ def _read_path(path: Path, problems: Problems, image_size: int | None, label: st
         from surefoot.data import folder
 
         return folder.read(path, problems, image_size)
+    npz.check_file(path)
+    if path.suffix.lower() == ".npy":
+        raise DataError(f"{path}", "an .npy is one array, without labels", "save x and y together with numpy.savez")
     if path.suffix.lower() == ".npz":
         from surefoot.data import arrays
 

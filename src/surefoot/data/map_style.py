@@ -176,8 +176,8 @@ def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[np.nda
     if not _repeatable(dataset):
         problems.warn(
             f"{prefix.removesuffix('row ')}examples are random in a way that no seed reaches: they are read once, "
-            "so what was drawn stays for the whole run, which cannot be resumed. Draw with torch, numpy.random or random "
-            "in __getitem__, and not with a generator of the Dataset's own"
+            "so what was drawn stays for the whole run, which cannot be resumed. Draw with torch, numpy.random or "
+            "random in __getitem__, and not with a generator of the Dataset's own"
         )
         return x, y, None
     return x, y, Reader(dataset, prefix, x.shape[1:], x.dtype, y) if random else None

@@ -6,8 +6,6 @@ What cannot be read becomes a name with an error in its place, so that one bad f
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data import images
+from surefoot.data import images, npz
 from surefoot.data.arrays import column_names
 from surefoot.data.dataset import column_order
 from surefoot.data.folder import files_below
@@ -26,6 +24,8 @@ from surefoot.errors import DataError
 
 BATCH_EXAMPLES = 256
 """Examples read and predicted at once: at 224 pixels 38 MB of colour images. Chosen by hand."""
+
+_ARCHIVES = (".npz", ".npy")
 
 _NOT_FINITE = "it holds a value that is not finite"
 
@@ -67,7 +67,7 @@ def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
 
     Args:
         inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz, of a .csv or .tsv without labels; or a sequence of paths.
+            flat), of an .npz or .npy, of a .csv or .tsv without labels; or a sequence of paths.
         expected: what the model takes.
 
     Raises:
@@ -121,10 +121,11 @@ def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
     for path in paths:
         if path.is_dir():
             waiting += _images_below(path)
-        elif path.is_file() and (path.suffix.lower() == ".npz" or is_table(path)):
+        elif path.is_file() and (path.suffix.lower() in _ARCHIVES or is_table(path)):
             yield from _of_images(waiting, expected)
             waiting = []
-            yield from _of_npz(path, expected) if path.suffix.lower() == ".npz" else _of_table(path, expected)
+            archive = path.suffix.lower() in _ARCHIVES
+            yield from _of_archive(path, expected) if archive else _of_table(path, expected)
         else:
             waiting.append(path)
     yield from _of_images(waiting, expected)
@@ -154,7 +155,7 @@ def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
     if not path.exists():
         return "there is no such file"
     if expected.kind != "images":
-        return f"the model takes {expected}, in an .npz or a .csv"
+        return f"the model takes {expected}, in an .npz, .npy or .csv"
     channels, height, width = expected.shape
     if channels not in (1, 3):
         return f"the model takes {expected}, which no image file has"
@@ -168,15 +169,19 @@ def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
     return array
 
 
-def _of_npz(path: Path, expected: Expected) -> Iterator[Inputs]:
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaves a damaged file open
-            name = next((each for each in ("x", "x_test", *file.files) if each in file.files), None)
-            x = file[name] if name is not None else np.empty(0)
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path}: {error}", "it must be a whole .npz of numbers", "write it again with numpy.savez"
-        ) from None
+def _of_archive(path: Path, expected: Expected) -> Iterator[Inputs]:
+    if path.suffix.lower() == ".npy":
+        x = npz.read_npy(path)
+    else:
+        names = npz.array_names(path)
+        name = next((each for each in ("x", "x_test", *names) if each in names), None)
+        if name is None:
+            raise DataError(f"{path} holds no array", "it must hold the examples as x", "save them with numpy.savez")
+        try:
+            x = npz.read_array(path, name)
+        except npz.Unusable as error:
+            allowed = "inputs are an array of numbers that fits into memory"
+            raise DataError(f"{path}: array {name} {error}", allowed, "write it again with numpy.savez") from None
     yield from _of_array(_plain(x, str(path)), expected, f"{path}:", str(path))
 
 
