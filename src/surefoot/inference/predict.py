@@ -106,7 +106,7 @@ def predict(
     Args:
         run: name of the run, its folder, or the result of `train`.
         inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz (its x, or its first array), of a .csv without labels; or a sequence of paths.
+            flat), of an .npz (its x, or its first array) or .npy, of a .csv without labels; or a sequence of paths.
         runs_dir, model, device: as in `evaluate`.
 
     Raises:
