@@ -19,7 +19,7 @@ from surefoot.data.load import load, read
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
-from surefoot.inference.inputs import as_channels
+from surefoot.inference.inputs import as_channels, as_pixels
 from surefoot.record import store
 from surefoot.record.scores import Scores, class_scores, number_scores
 from surefoot.record.stored import IN_MEMORY, located, read_config
@@ -242,7 +242,7 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
     x = _by_name(name, torch.from_numpy(np.array(chosen.x)), raw.features, trained)
     if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
-        x = as_channels(x, trained.input_shape[0])
+        x = as_pixels(as_channels(x, trained.input_shape[0]), trained.pixels, name)
     wanted = np.int64 if classes is not None else number_type(y)
     target = torch.from_numpy(np.asarray(y, wanted))
     return name, _fitted(name, Part(x, target, chosen.source), classes, trained)

@@ -164,11 +164,14 @@ def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequenc
 
 
 def _png(x: Tensor) -> bytes | None:
-    """Return an image [C, H, W] of uint8, C 1 or 3, as PNG."""
+    """Return an image [C, H, W], C 1 or 3, as PNG; what is not uint8 from its darkest to its brightest pixel."""
     from PIL import Image
 
-    if x.dtype != torch.uint8 or x.dim() != 3 or len(x) not in (1, 3):
+    if x.dim() != 3 or len(x) not in (1, 3):
         return None
+    if x.dtype != torch.uint8:
+        x = x.cpu().float()
+        x = ((x - x.min()) / (x.max() - x.min()).clamp_min(1e-30) * 255).round().to(torch.uint8)
     pixels = x.cpu().numpy()
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())
     image.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE))

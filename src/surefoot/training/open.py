@@ -204,7 +204,7 @@ def open_run(
         else:
             _identify(folder, config, work, command, fitted=fitted)
         state, notes = checkpoint.load_newest(folder, work)
-        notes += [*told, *remarks(work)]
+        notes = [*work.data.notes, *notes, *told, *remarks(work)]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
@@ -232,6 +232,8 @@ def agreed_config(config: Config, folder: Path) -> Config:
         changes["threads"] = there.threads
     if config.recipe.batch_size == "auto" and _fitted(folder, there):
         changes["recipe"] = dataclasses.replace(config.recipe, batch_size=there.recipe.batch_size)
+    if config.image_size is None:  # chosen by a rule then, and by the same now
+        changes["image_size"] = there.image_size
     asked = dataclasses.replace(config, **changes)
     found = differences(there, asked, ignore=("checkpoint_seconds",))
     if found:
@@ -334,12 +336,13 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
 
 
 def _resolved(config: Config, work: Task) -> Config:
-    place, recipe = work.machine, config.recipe
+    place, recipe, size = work.machine, config.recipe, config.image_size or work.data.image_size
     if recipe.batch_size == "auto":
         recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, work.data.examples))
     return dataclasses.replace(
-        config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads
-    )
+        config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads,
+        image_size=size,
+    )  # fmt: skip
 
 
 def check_identity(folder: Path, work: Task) -> list[str]:

@@ -263,12 +263,11 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
-    if not callable(augment) and not augment:
-        return None
-    names: Any = [augment] if callable(augment) else augment
+    names: Any = [augment] if callable(augment) else augment or ()
     moves = augment if isinstance(augment, Augment) else parse(names)
     moves.check(data.kind, data.input_shape)
-    return moves if moves.operations else None
+    moves = dataclasses.replace(moves, reader=data.train.reader)
+    return moves if moves.operations or moves.reader is not None else None
 
 
 def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:

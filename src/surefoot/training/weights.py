@@ -44,6 +44,11 @@ class Trained:
     information: dict[str, Any]
 
     @property
+    def pixels(self) -> str:
+        """What held the pixels of the training images: "uint8", or "uint16" or "float32" where they had more bits."""
+        return str(self.information.get("pixels", "uint8"))
+
+    @property
     def features(self) -> tuple[str, ...] | None:
         """Names of the columns of the training table, in its order; None where it had none."""
         names = self.information.get("features")
@@ -70,6 +75,7 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, preproc
             "sha256": hashlib.sha256(content).hexdigest(),
             "preprocessing": preprocessing.to_dict(),
             **({"probabilities": True} if preprocessing.output == "probabilities" else {}),
+            **({"pixels": str(data.train.x.dtype).removeprefix("torch.")} if data.kind == "images" else {}),
             **({"features": list(data.features)} if data.features is not None else {}),
             **({"extra_state": extra} if extra else {}),
         },
