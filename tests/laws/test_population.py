@@ -114,7 +114,8 @@ def members_of(work: Task, seeds: tuple[int, ...] = (0, 0, 0), same_batches: boo
 def apart(a: State, b: State) -> float:
     """Return the largest difference between two states' tensors, as a share of the largest value of each tensor."""
     pairs = list(zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True))
-    pairs += list(zip(a.velocity or [], b.velocity or [], strict=True))
+    for name, each in a.slots.items():
+        pairs += zip(each, b.slots[name], strict=True)
     pairs += list(zip((a.average or {}).values(), (b.average or {}).values(), strict=True))
     return max(float((x.double() - y.double()).abs().max() / (x.double().abs().max() + 1e-6)) for x, y in pairs)
 
@@ -130,7 +131,7 @@ def check_steps(members: list[Member], steps: int, compute=None) -> None:
             for i, rows in zip(positions, found, strict=True):
                 lone, lone_rows = alone[i]
                 assert apart(lone, states[i]) < TOLERANCE
-                assert (states[i].velocity is None) == (lone.velocity is None)
+                assert states[i].slots.keys() == lone.slots.keys()
                 assert states[i].step == lone.step
                 assert states[i].outcome == lone.outcome
                 assert states[i].tally.correct == lone.tally.correct

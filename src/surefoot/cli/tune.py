@@ -141,9 +141,11 @@ def _show(summary: dict[str, Any]) -> None:
     decisions = [Decision.from_dict(made) for made in summary["decisions"]]
     print_decisions(decisions)
     length = f"{recipe['epochs']:g} epochs" if "epochs" in recipe else f"{recipe['steps']:,} steps"
+    chosen = from_dict(Recipe, recipe)
     print(
-        f"\nChosen: lr {recipe['lr']:g}, momentum {recipe['momentum']:g}, weight decay {recipe['weight_decay']:g}, "
-        f"batch {recipe['batch_size']}, {recipe['schedule']['kind']} schedule, {length}"
+        f"\nChosen: {'' if chosen.rule == 'sgd' else chosen.rule + ', '}lr {chosen.lr:g}, {chosen.update_rule.memory} "
+        f"{chosen.memory:g}, weight decay {chosen.weight_decay:g}, batch {chosen.batch_size}, {chosen.schedule.kind} "
+        f"schedule, {length}"
     )
     print(
         f"Cost of the search: {cost['trainings']:.2f} final trainings, {cost['search_seconds']:.0f} s "
@@ -152,6 +154,6 @@ def _show(summary: dict[str, Any]) -> None:
     for text in summary["unchecked"]:
         print(f"Not checked: {clean(text)}.")
     steps, epochs = summary["steps"], summary["epochs"]
-    code = pytorch_code(from_dict(Recipe, recipe), steps, round(steps / epochs))
+    code = pytorch_code(chosen, steps, round(steps / epochs))
     print(f"\nIn plain PyTorch\n{textwrap.indent(code, '  ')}")
     print_result(summary, decisions[-1] if decisions[-1].name == "curves" else None, as_json=False)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from surefoot.config import Recipe
+from surefoot.config import Recipe, rule_settings
 from surefoot.errors import ConfigError, nearest
+from surefoot.rules import update_rules
 from surefoot.settings import flat_settings, from_dict, merged, nested
 
 NAMED: dict[str, dict[str, Any]] = {
@@ -18,6 +19,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "momentum": {"momentum_form": "pytorch"},
     "sutskever": {"momentum_form": "sutskever"},
     "nesterov": {"momentum_form": "nesterov"},
+    **{name: {"rule": name} for name in update_rules() if name != "sgd"},
 }
 """Each rule by what makes it that rule; everything else is common to all."""
 RULES = tuple(NAMED)
@@ -45,8 +47,8 @@ class Rule:
 def parse_rules(texts: Sequence[str], common: Mapping[str, Any] | None = None) -> list[Rule]:
     """Return the rules that these words describe.
 
-    A rule is a name (gradient-descent, sgd, mini-batch, momentum, sutskever, nesterov) and then settings of a recipe
-    or its schedule as setting=value; lists have commas. `lr=` fixes the rate, which is searched otherwise; `preset=`
+    A rule is a name (gradient-descent, sgd, mini-batch, momentum, sutskever, nesterov, adam and other rules' own) and
+    then settings of a recipe or its schedule as setting=value; lists have commas. `lr=` fixes the rate, which is searched otherwise; `preset=`
     takes a published schedule; `label=` says how the rule is called in tables and pictures.
 
     Args:
@@ -83,7 +85,7 @@ def reference_rule(rules: Sequence[Rule], recipes: Sequence[Recipe], examples: i
     def rank(i: int) -> tuple[bool, bool, bool, int]:
         recipe = recipes[i]
         mini = recipe.batch_size != "full" and 1 < recipe.batch_size < examples
-        return rules[i].given, not mini, recipe.momentum > 0, i
+        return rules[i].given, not mini, bool(recipe.momentum), i
 
     return min(range(len(recipes)), key=rank)
 
@@ -106,7 +108,11 @@ def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
             f"rule '{text}'", f"{name} is the rule with {key} = {NAMED[name][key]}",
             f"leave {key} out, or choose the rule that it belongs to",
         )  # fmt: skip
-    layers = [nested(layer) for layer in (COMMON, common, NAMED[name], typed)]
+    shared = COMMON | dict(common)
+    if "rule" in NAMED[name]:  # of what SGD reads, only these two mean to another rule what they mean to SGD
+        foreign = {*rule_settings()} - {"weight_decay", "lr"}
+        shared = {key: value for key, value in shared.items() if key not in foreign}
+    layers = [nested(layer) for layer in (NAMED[name], shared, NAMED[name], typed)]
     try:
         recipe = from_dict(Recipe, merged(*layers).get("recipe", {}))
     except ConfigError as error:

@@ -221,7 +221,9 @@ def _recipe(folder: RunFolder) -> list[tuple[str, str]]:
     """Return the settings that a run was made with, and how far a search found others as good."""
     assert folder.stored is not None
     config = folder.stored.config
-    shown = {name: getattr(config.recipe, name) for name in ("lr", "batch_size", "momentum", "weight_decay")}
+    recipe = config.recipe
+    names = ("rule", "lr", "batch_size", recipe.update_rule.memory, "weight_decay")[recipe.rule == "sgd" :]
+    shown = {name: getattr(recipe, name) for name in names}
     shown |= {"schedule": config.recipe.schedule.kind, "seed": config.seed, **changed_settings(config)}
     made = (each.value for each in reversed(folder.decisions) if each.name == "refine" and each.value)
     return [(name, worded(value)) for name, value in shown.items()] + _as_good(next(made, {}))
