@@ -10,14 +10,30 @@ import safetensors.torch
 import torch
 from small import bare, contents, differing, plateau_job, reference_job, sign_manifest
 
+from surefoot.config import rule_settings
 from surefoot.optim.plan import Plan
+from surefoot.optim.plan import plan as plan_of
 from surefoot.record.run import Row
 from surefoot.training import checkpoint
 from surefoot.training.loop import advance, rate, start
 from surefoot.training.state import State
 from surefoot.training.task import Task
 
-JOBS = {"cosine": reference_job, "plateau": plateau_job}
+
+def of_rule(**rule: object) -> tuple[Task, Plan]:
+    """The reference job by another update rule."""
+    work, made = reference_job()
+    of_sgd = dict.fromkeys(name for name in rule_settings() if name != "lr")
+    recipe = dataclasses.replace(made.recipe, **{**of_sgd, "lr": 0.01, **rule})
+    return work, plan_of(recipe, work.data.examples, rows_per_epoch=2)
+
+
+JOBS = {
+    "cosine": reference_job,
+    "plateau": plateau_job,
+    "adamw": lambda: of_rule(rule="adamw"),
+    "rmsprop": lambda: of_rule(rule="rmsprop", momentum=0.5),
+}
 STEPS = 16
 
 job = cache(lambda kind: JOBS[kind]())
