@@ -92,6 +92,8 @@ NO_RECORD: tuple[LeftOut, ...] = (
     LeftOut(path="$/tune/given", file="*/tune.toml", wholly=True, reason="new on 2026-11-28"),
     LeftOut(path="**/{learning-rate}/evidence/dampening", wholly=True, reason="new on 2026-11-28"),
     LeftOut(path="**/{learning-rate}/evidence/weight_decay_form", wholly=True, reason="new on 2026-11-28"),
+    LeftOut(path="**/evidence/members", reason="hashes of recipes, which have a rule since 2026-11-28"),
+    LeftOut(path="[]/key", file="*/members.jsonl", reason="likewise"),
     LeftOut(path="$/has_velocity", file="*/state.json", wholly=True, reason="slots since 2026-11-28"),
     LeftOut(path="$/slots", file="*/state.json", wholly=True, reason="new on 2026-11-28"),
     LeftOut(path="$/schema", file="*/state.json", reason="2 since 2026-11-28, of slots"),

@@ -151,7 +151,7 @@ def edit_tensors(folder: Path, file: str, prefix: str, value: float = 0.0) -> No
 def drop_slots(folder: Path) -> None:
     path = folder / "state.safetensors"
     tensors = safetensors.torch.load(path.read_bytes())
-    safetensors.torch.save_file({n: t for n, t in tensors.items() if not n.startswith("slot/")}, path)
+    safetensors.torch.save_file({n: t for n, t in tensors.items() if not n.startswith("velocity/")}, path)
     edit_json(folder, slots=[])
 
 
@@ -173,7 +173,7 @@ DROPS = {
     "running variance": lambda folder: edit_tensors(folder, "model.safetensors", "norm.running_var", 1.0),
     "batches tracked": drop_counter,
     "slots": drop_slots,
-    "one slot": lambda folder: edit_tensors(folder, "state.safetensors", "slot/velocity/0"),
+    "one slot": lambda folder: edit_tensors(folder, "state.safetensors", "velocity/0"),
     "average of a weight": lambda folder: edit_tensors(folder, "state.safetensors", "average/head.weight"),
     "average of a buffer": lambda folder: edit_tensors(folder, "state.safetensors", "average/norm.running_var", 1.0),
     "tally": zero_tally,

@@ -28,12 +28,8 @@ def rate_lines(shape: Schedule, peak: float, steps: int, steps_per_epoch: int) -
         steps: T.
         steps_per_epoch: updates per pass.
 
-    >>> print("\\n".join(rate_lines(Schedule(kind="linear", warmup_epochs=1), 0.1, 100, 10)))
-    def rate(t):
-        if t < 10:
-            return 0.1 * t / 10
-        t = t - 10
-        return 0.1 * (1 - min(t / 90, 1.0))
+    >>> rate_lines(Schedule(kind="linear"), 0.1, 100, 10)
+    ['def rate(t):', '    return 0.1 * (1 - min(t / 100, 1.0))']
     """
     if shape.kind == "preset":
         body = _of_preset(preset(shape.preset or "").rescaled(steps)[0], peak)

@@ -15,7 +15,7 @@ from surefoot.report.compare import comparison_figures
 from surefoot.report.curves import run_figure
 from surefoot.report.layers import layers_figure
 from surefoot.report.look import Figure
-from surefoot.report.pytorch_code import pytorch_code
+from surefoot.report.pytorch_code import program_of
 from surefoot.report.run_folder import RunFolder, thinned
 from surefoot.report.steps import step_figure
 
@@ -59,8 +59,8 @@ def run_section(folder: RunFolder, number: int) -> dict[str, Any]:
         return section | {"about": _about(about), "unchecked": []}
     if stored.rows:
         per_epoch = max(1, round(stored.rows[-1].step / stored.rows[-1].epoch))
-        steps = int(folder.result.get("steps") or stored.rows[-1].step)
-        section["code"] = pytorch_code(stored.config.recipe, steps, per_epoch)
+        own_loss = "the loss" in stored.environment.get("identity", {})
+        section["code"] = program_of(stored.config, stored.config.recipe, per_epoch, own_loss=own_loss)
     curves = run_figure(folder, pins_of(folder.decisions))
     shown = thinned(stored.rows, _MOST_LINES)
     return section | {

@@ -31,7 +31,8 @@ class UpdateRule:
         text: what it is, in one line, for help.
         defaults: the settings of a `Recipe` that it reads, and what each is where it is left out. lr and weight_decay
             are among them. Another rule's setting is an error.
-        slots: (values) -> its state by name: tensors like the weight, or one number for each weight. All begin at 0.
+        slots: (values) -> its state by name, but not "average", "buffer" or "extra": tensors like the weight, or one
+            number for each weight. All begin at 0.
         formula: (W, g, slots, values) -> new W and new slots; changes nothing. It is told in `values` the rate "lr" of
             the update, what `numbers` makes of the settings, and words as they are.
         numbers: (values, first) -> the numbers that a formula reads, for one member; `first`: before any update.
@@ -67,7 +68,11 @@ class UpdateRule:
         return {name: value for name, value in values.items() if isinstance(value, str | bool)}
 
 
+OF_OPTIMIZER = "for group in optimizer.param_groups:"
+"""The first line of an update by an optimizer of PyTorch, which needs no `torch.no_grad`."""
+
+
 def torch_program(optimizer: str) -> Program:
     """Return the lines for an optimizer of PyTorch, as its constructor is called."""
-    step = ["for group in optimizer.param_groups:", '    group["lr"] = lr', "optimizer.step()"]
+    step = [OF_OPTIMIZER, '    group["lr"] = lr', "optimizer.step()"]
     return [f"optimizer = {optimizer}"], step

@@ -184,7 +184,7 @@ def tensors_beside_model(state: State) -> dict[str, Tensor]:
     """Return the rule's state, the average, and buffers that the model's state_dict leaves out, by name."""
     tensors: dict[str, Tensor] = {}
     for name, each in state.slots.items():
-        tensors |= {f"slot/{name}/{i}": value for i, value in enumerate(each)}
+        tensors |= {f"{name}/{i}": value for i, value in enumerate(each)}
     if state.average is not None:
         tensors |= {f"average/{name}": value for name, value in state.average.items()}
     return tensors | _unsaved_buffers(state.model)
@@ -230,7 +230,7 @@ def restore(
     state.average = None
     parameters = [parameter.data for parameter in trainable(model).values()]
     state.slots = {
-        name: [_like(weight, others.get(f"slot/{name}/{i}", weight)) for i, weight in enumerate(parameters)]
+        name: [_like(weight, others.get(f"{name}/{i}", weight)) for i, weight in enumerate(parameters)]
         for name in scalars["slots"]
     }
     if scalars["has_average"]:
