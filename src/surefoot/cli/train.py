@@ -22,7 +22,7 @@ from surefoot.cli.flags import (
     with_settings,
 )
 from surefoot.cli.tables import clean, print_entries, print_json, said
-from surefoot.config import Config
+from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
@@ -228,11 +228,22 @@ def _introduction(run: Run) -> str:
         f"run      {run.folder}\n"
         f"data     {data.name}: {parts} examples\n"
         f"model    {run.config.model}, {parameters:,} parameters\n"
-        f"recipe   lr {recipe.lr:g}, batch {plan.batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
-        f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form}), {recipe.schedule.kind} schedule\n"
+        f"recipe   {_of_rule(recipe, plan.batch_size)}, {recipe.schedule.kind} schedule\n"
         f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
         f"machine  {place.device}, {place.precision}, {place.threads} threads, seed {run.config.seed}"
     )
+
+
+def _of_rule(recipe: Recipe, batch_size: int) -> str:
+    """What decides a step: for SGD with the forms of its terms."""
+    if recipe.rule == "sgd":
+        return (
+            f"lr {recipe.lr:g}, batch {batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
+            f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form})"
+        )
+    others = {name: value for name, value in recipe.rule_values.items() if name != "lr"}
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in others.items())
+    return f"{recipe.rule}, lr {recipe.lr:g}, batch {batch_size}, {settings}"
 
 
 def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:

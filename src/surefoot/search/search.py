@@ -266,7 +266,12 @@ def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal:
 
 def asked(config: Config, terms: Terms) -> str:
     """Return what was asked for as TOML."""
-    more = {"budget": str(terms.budget), "fixed": sorted(terms.fixed), "force": terms.force}
+    more = {
+        "budget": str(terms.budget),
+        "fixed": sorted(terms.fixed),
+        "given": sorted(terms.given),
+        "force": terms.force,
+    }
     return tomli_w.dumps({"tune": more, "start": to_dict(config)})
 
 
@@ -280,7 +285,12 @@ def read_asked(folder: Path) -> tuple[Config, Terms]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         more = values["tune"]
-        terms = Terms(budget=budget(more["budget"]), fixed=frozenset(more["fixed"]), force=more["force"])
+        terms = Terms(
+            budget=budget(more["budget"]),
+            fixed=frozenset(more["fixed"]),
+            given=frozenset(more["given"]),
+            force=more["force"],
+        )
         return from_dict(Config, values["start"]), terms
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(str(path), f"it must be as the search wrote it ({error})", "restore it") from None

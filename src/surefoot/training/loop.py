@@ -58,9 +58,7 @@ def start(task: Task, plan: Plan) -> State:
     if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
         _try_one_example(task, plan)
     model = task.fresh_model()
-    state = State(
-        step=0, model=model, velocity=None, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None
-    )
+    state = State(step=0, model=model, slots={}, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None)
     if plan.recipe.ema_decay is not None:
         averaged = {name: value for name, value in named_tensors(model).items() if value.is_floating_point()}
         state.average = {name: value.clone() for name, value in averaged.items()}
