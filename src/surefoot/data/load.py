@@ -73,8 +73,8 @@ def load(
     problems.raise_any()
     raw = examine(raw, target, problems)
     problems.raise_any()
-    notes, whole = (*problems.notes, *problems.warnings), _assembled(raw, validation, seed, normalise, standardise_targets)
-    return replace(whole, notes=notes, image_size=raw.image_size)
+    whole = _assembled(raw, validation, seed, normalise, standardise_targets)
+    return replace(whole, notes=(*problems.notes, *problems.warnings), image_size=raw.image_size)
 
 
 def default_model(source: Any) -> str:

@@ -91,8 +91,8 @@ def said_of_batch(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> li
     size, said = batch_size_of(recipe, examples, usual), list[str]()
     if recipe.batch_size == "auto" and size < usual:
         said.append(
-            f"the batch is {size} and not {usual}, since there are {examples:,} training examples: it is halved until an "
-            f"epoch has {LEAST_STEPS_PER_EPOCH} updates, but not under {LEAST_BATCH}; batch_size sets another"
+            f"the batch is {size} and not {usual}, since there are {examples:,} training examples: it is halved until "
+            f"an epoch has {LEAST_STEPS_PER_EPOCH} updates, but not under {LEAST_BATCH}; batch_size sets another"
         )
     if (rest := examples % size) > NOTABLE_REST * examples:
         said.append(
