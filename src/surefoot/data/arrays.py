@@ -245,8 +245,9 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
     else:
         try:
             if isinstance(value, list) and value and isinstance(value[0], _ARRAYS):
-                value = np.stack([value_array(each) for each in value])
-            array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)
+                array = np.stack([value_array(each) for each in value])
+            else:
+                array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)
         except (TypeError, ValueError) as error:
             problems.add(
                 name, f"is no array ({str(error).splitlines()[0]})", "rows must have one length", "make them alike"
