@@ -244,10 +244,9 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
         array = tensor_array(value)
     else:
         try:
-            if isinstance(value, list) and value and isinstance(value[0], _ARRAYS):
-                array = np.stack([value_array(each) for each in value])
-            else:
-                array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)
+            stacks = isinstance(value, list) and bool(value) and isinstance(value[0], _ARRAYS)
+            whole: Any = np.stack([value_array(each) for each in value]) if stacks else value
+            array = whole.to_numpy() if hasattr(whole, "to_numpy") else np.asarray(whole)
         except (TypeError, ValueError) as error:
             problems.add(
                 name, f"is no array ({str(error).splitlines()[0]})", "rows must have one length", "make them alike"
