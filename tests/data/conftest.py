@@ -65,7 +65,7 @@ def tiff():
     """Return a writer of grey TIFF files: (pixels as bytes, (height, width), bits, further short tags) -> bytes."""
 
     def write(content, shape, bits, **tags):
-        numbers = {"sample_format": 339, "orientation": 274, "photometric": 262}
+        numbers = {"sample_format": 339, "orientation": 274, "photometric": 262, "samples": 277}
         entries = {256: shape[1], 257: shape[0], 258: bits, 259: 1, 262: 1, 277: 1, 278: shape[0], 279: len(content)}
         entries |= {numbers[name]: value for name, value in tags.items()}
         start = 8 + 2 + 12 * (len(entries) + 1) + 4

@@ -267,6 +267,21 @@ def test_what_is_no_file_is_named_and_not_waited_for(pets):
     assert "leads nowhere" in found[2]
 
 
+def test_a_folder_that_may_not_be_read_is_named_and_not_left_out(pets, monkeypatch):
+    scan = os.scandir
+
+    def refused(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    (pets / "cats" / "secret").mkdir()
+    monkeypatch.setattr(os, "scandir", refused)
+    for read in (load, folder.files_below):
+        with pytest.raises(DataError, match="secret: Permission denied: the folder must be readable"):
+            read(pets)
+
+
 def test_odd_names_and_suffixes_are_read(tmp_path):
     names = ["UPPER.PNG", "two words.png", "new\nline.png", "-dash.png", "no_suffix", "wrong.jpg", "\udcff.png"]
     for i, name in enumerate(names):

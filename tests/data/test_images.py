@@ -220,3 +220,14 @@ def test_an_image_of_pillows_with_more_than_8_bits_keeps_them():
     assert (kept.dtype, kept.shape) == (np.uint16, (1, 4, 6))
     assert np.array_equal(kept[0], LEVELS * 16)
     assert array(Image.fromarray(LEVELS.astype(np.float32))).dtype == np.float32
+
+
+def test_what_pillow_logs_of_a_damaged_file_is_held_back(tmp_path, tiff, caplog):
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(bytes(24), (4, 6), 8, samples=111))
+    with quiet(), pytest.raises(Unreadable):
+        pixels(path, 1)
+    assert caplog.records == []
+    with pytest.raises(Unreadable):
+        pixels(path, 1)
+    assert caplog.records != []  # outside, Pillow's log is as it was

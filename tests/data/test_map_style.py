@@ -119,6 +119,11 @@ def test_what_can_only_be_gone_through_is_refused(wrap):
         load(wrap(Stream()))
 
 
+def test_an_example_that_is_a_mapping_is_said():
+    with pytest.raises(DataError, match="a mapping with 'image', 'label'"):
+        load(Rows(lambda _, i: {"image": X[i], "label": 0}))
+
+
 def test_many_examples_of_other_shapes_are_one_line():
     with pytest.raises(DataError, match=r"row 1: has x \(3,\) .* \(and 14 more are unlike it\)"):
         load(numbers(lambda _, i: X[i][: 4 - i % 2]))

@@ -32,6 +32,17 @@ def test_what_is_built_is_found(cache):
     assert [path.name for path in files(cache)] == ["images.npy", "meta.json"]
 
 
+def test_a_store_whose_pixels_were_damaged_is_built_anew(cache):
+    store.built("place", "listing", SHAPE, fill)
+    (path,) = cache.rglob("images.npy")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 16
+    path.write_bytes(content)
+    assert store.found("place", "listing") is None
+    again, *_ = store.built("place", "listing", SHAPE, fill)
+    assert np.array_equal(again, store.found("place", "listing").images)
+
+
 def test_writing_to_what_was_found_does_not_reach_the_disk():
     array, *_ = store.built("place", "listing", SHAPE, fill)
     array[:] = 0

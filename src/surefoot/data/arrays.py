@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 
 from surefoot import seeds
 from surefoot.data import npz
@@ -24,6 +25,8 @@ PARTS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 """The names by which people call the parts."""
+
+_ARRAYS = (np.ndarray, torch.Tensor, Image.Image)
 
 _READ_ANEW = (
     "the Dataset draws at random: training reads it anew in each epoch, its draws set by (seed, epoch, index); "
@@ -189,10 +192,10 @@ def _is_pair(source: Any) -> bool:
 
 
 def _is_numbers(each: Any) -> bool:
-    """Return whether this is a list of numbers, text, or lists of numbers, and not of examples with labels."""
+    """Return whether this is a list of numbers, text, arrays or images, and not of examples with labels."""
     if not isinstance(each, list) or not each:
         return False
-    return all(isinstance(value, (int, float, str, list, np.generic)) for value in each[:100])
+    return all(isinstance(value, (int, float, str, list, np.generic, *_ARRAYS)) for value in each[:100])
 
 
 def _unusable(given: str) -> ConfigError:
@@ -244,7 +247,9 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
         array = tensor_array(value)
     else:
         try:
-            array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)
+            stacks = isinstance(value, list) and bool(value) and isinstance(value[0], _ARRAYS)
+            whole: Any = np.stack([value_array(each) for each in value]) if stacks else value
+            array = whole.to_numpy() if hasattr(whole, "to_numpy") else np.asarray(whole)
         except (TypeError, ValueError) as error:
             problems.add(
                 name, f"is no array ({str(error).splitlines()[0]})", "rows must have one length", "make them alike"

@@ -7,6 +7,7 @@ numbers without a range (32 bits, signed, floating point): as they are.
 
 from __future__ import annotations
 
+import logging
 import stat
 import warnings
 from collections.abc import Iterator
@@ -59,17 +60,21 @@ class Header:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back Pillow's warnings, and have it refuse truncated files whatever the program around has set.
+    """Hold back Pillow's warnings and log, and have it refuse truncated files whatever the program around has set.
 
     For the whole process, so it is entered once and not in each thread.
     """
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    log = logging.getLogger("PIL")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # what is wrong with a file is in the error that names it
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+        log.setLevel(level)
 
 
 def header(path: Path) -> Header:

@@ -8,6 +8,7 @@ would have drawn. A Dataset with a generator of its own, which nobody can set, i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,10 +104,11 @@ def unwrapped(given: Any, problems: Problems | None = None) -> Any:
         )
     if isinstance(given, DataLoader) and problems is not None:
         collate = "" if given.collate_fn is default_collate else ", and its collate_fn not called"
-        problems.notes.append(
+        note = (
             "of the DataLoader the Dataset is used: the size and order of batches are of the run's settings, and its "
             f"batch_size and sampler are left out{collate}"
         )
+        problems.notes += [note] if note not in problems.notes else []
     return dataset
 
 
@@ -125,7 +127,10 @@ def tensor_array(value: torch.Tensor) -> np.ndarray:
 
 def example_of(dataset: Any, at: int) -> tuple[np.ndarray, np.ndarray]:
     """Return x and y of one example."""
-    x, y = dataset[at]
+    example = dataset[at]
+    if isinstance(example, Mapping):
+        raise TypeError(f"a mapping with {', '.join(map(repr, example))}")
+    x, y = example
     return value_array(x), value_array(y)
 
 

@@ -85,7 +85,7 @@ def check_file(path: Path) -> None:
         raise DataError(f"{path}: {error.strerror}", "data must be readable", "check path and permissions") from None
     if not regular:
         raise DataError(
-            f"{path} is a folder, a pipe, a socket or a device",
+            f"{path}: is no file but a folder, a pipe, a socket or a device",
             "here a file is needed",
             "write its content into a file",
         )

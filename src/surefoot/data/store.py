@@ -135,8 +135,13 @@ def opened(folder: Path) -> Stored | None:
 
 
 def found(place: str, listing: str) -> Stored | None:
-    """Return the store of these images, or None where there is none."""
-    return opened(cache_folder() / "images" / _hash(place) / _hash(listing))
+    """Return the store of these images, or None where there is none. One whose pixels have changed is removed."""
+    folder = cache_folder() / "images" / _hash(place) / _hash(listing)
+    stored = opened(folder)
+    if stored is not None and sha256(stored.images) != stored.sha256:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return stored
 
 
 def built(
