@@ -128,7 +128,7 @@ class Run:
         if outputs and test is not None:
             write_scored(self.folder, self.task, test, [(logits_of(o), y) for o, y in outputs] if probable else outputs)
         save_weights(self.folder, self.config, self.task, kept, probabilities=probable)
-        files = store.digests(self.folder, (store.METRICS, store.COMMAND))
+        files = store.digests(self.folder, store.SEALED)
         summary = _summary(self, outcome, kept, judged) | {"files": files}
         summary = store.write_sealed(self.folder / store.RESULT, summary)
         ProgressFile(self.folder).remove()
