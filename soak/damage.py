@@ -3,8 +3,8 @@
     python soak/damage.py --each 500 --minutes 10 --out soak/results/damage.json
 
 Four folders are damaged: a finished training, one that was stopped, a finished search, and one that was stopped. A
-damage is seeded: one bit, a cut, a block of zeros, an emptied file, or a deleted one. After each, in a fresh copy of the
-folder, the commands run in this process, and each answer is one of
+damage is seeded: one bit, a cut, a block of zeros, an emptied file, or a deleted one. After each, in a fresh copy
+of the folder, the commands run in this process, and each answer is one of
 
     unchanged   the same output, weights and predictions as of the sound folder
     named       the command says which file is damaged, fails or goes on, and shows no other number

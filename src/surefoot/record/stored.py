@@ -24,6 +24,9 @@ _MACHINE = ("device", "precision", "threads")
 _SHOWN = 40
 """Letters of a wrong value that a message shows. Chosen by hand."""
 
+_OLDER = {"standardise_targets": False}
+"""What older versions did that do not say so."""
+
 _MAY_CHANGE = ("data", "data_dir", "checkpoint_seconds", "device", "threads")
 
 
@@ -133,11 +136,11 @@ def read_config(folder: Path) -> Config:
         )
     begun = store.read_sealed(environment).get("settings") if environment.is_file() else None
     try:
-        config = from_dict(Config, read_toml(path))
+        config = from_dict(Config, _OLDER | read_toml(path))
         if begun is None:  # of an older version
             return config
         done = (folder / store.RESULT).is_file()
-        changed = differences(from_dict(Config, begun), config, ignore=() if done else _MAY_CHANGE)
+        changed = differences(from_dict(Config, _OLDER | begun), config, ignore=() if done else _MAY_CHANGE)
     except ConfigError as error:
         given = error.given if error.given.startswith(str(path)) else f"{path}: {error.given}"
         raise CheckpointError(given, error.allowed, "restore it from a copy") from None
