@@ -375,6 +375,7 @@ def check_identity(folder: Path, work: Task) -> list[str]:
 
 def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted: bool) -> None:
     """Write down what the run is, on its first opening."""
+    words = (command + "\n").encode()
     environment = {
         "schema": store.SCHEMA,
         "surefoot": __version__,
@@ -388,8 +389,9 @@ def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted:
         "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
         "batch_size_fitted": fitted,
+        "files": {store.COMMAND: store.sha256(words)},
         "settings": to_dict(config),
     }
     store.write_sealed(folder / store.ENVIRONMENT, environment)
-    store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
+    store.write_bytes(folder / store.COMMAND, words)
     store.write_bytes(folder / store.CONFIG, to_toml(config).encode())  # last: its presence makes the folder a run
