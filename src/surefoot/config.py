@@ -185,7 +185,9 @@ class Recipe(_Checked):
 
     lr: float = _setting(0.1, "peak learning rate", **_ABOVE_0)
     epochs: float | None = _setting(
-        None, "length of the run in passes over the training part (10 if steps is not given either)", **_ABOVE_0
+        None,
+        "length of the run in passes over the training part (10, or more where these have under 1,000 updates, if left out)",
+        **_ABOVE_0,
     )
     steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
     batch_size: int | Literal["full"] = _setting(

@@ -5,6 +5,7 @@ Made once, before any work, so that every mistake in lengths is found then, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +18,11 @@ from surefoot.optim import schedules
 from surefoot.optim.schedules import ScheduleFn
 
 DEFAULT_EPOCHS = 10.0
-"""Length of a run whose recipe gives none; chosen by hand."""
+"""Length of a run whose recipe gives none and whose data are many; chosen by hand."""
+LEAST_STEPS = 1000
+MOST_DEFAULT_EPOCHS = 200.0
+"""Such a run has as many epochs more as make 1,000 updates, but at most 200, which scikit-learn's MLP has by default.
+Ten epochs of 100 rows are 60 updates, and end far from where the loss could be (docs/log.md, "The field's tables")."""
 MOST_STEPS = 100_000_000
 """Longest plan: its table of rates takes 800 MB, and no published run is a hundredth of it. Chosen by hand."""
 DEFAULT_FACTOR = {"step": 0.1, "exponential": 0.95, "plateau": 0.1}
@@ -71,7 +76,7 @@ def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
             "a batch must be no larger than the training part", f"try batch_size = {max(1, min(examples, 32))}",
         )  # fmt: skip
     per_epoch = examples // batch_size
-    epochs = DEFAULT_EPOCHS if recipe.epochs is None else recipe.epochs
+    epochs = default_epochs(per_epoch) if recipe.epochs is None else recipe.epochs
     length = recipe.steps if recipe.steps is not None else epochs * per_epoch
     if length > MOST_STEPS:
         given = f"epochs = {epochs:g}" if recipe.steps is None else f"steps = {recipe.steps}"
@@ -85,6 +90,15 @@ def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
     lr = np.asarray(schedule_of(recipe.schedule, recipe.lr, steps, per_epoch)(np.arange(steps)))
     lr.flags.writeable = False
     return Plan(recipe, examples, steps, per_epoch, batch_size, lr, _row_steps(steps, per_epoch, rows_per_epoch))
+
+
+def default_epochs(steps_per_epoch: int) -> float:
+    """Return the length of a run whose recipe gives none.
+
+    >>> [default_epochs(steps) for steps in (390, 20, 6, 1)]
+    [10.0, 50.0, 167.0, 200.0]
+    """
+    return max(DEFAULT_EPOCHS, min(float(math.ceil(LEAST_STEPS / steps_per_epoch)), MOST_DEFAULT_EPOCHS))
 
 
 def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch: float) -> ScheduleFn:

@@ -130,8 +130,9 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
     'linear'
     """
     data = str(given.get("data", "digits"))
-    model = str(given.get("model") or default_model(data if source is None else source))
-    shipped = default_settings(data, model)
+    usual = default_model(data if source is None else source)
+    model = str(given.get("model") or usual)
+    shipped = default_settings(data, model, table=usual == "mlp")
     recipe = shipped.get("recipe", {})
     if not standard_loss:
         recipe.pop("label_smoothing", None)
