@@ -283,7 +283,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps a line for each set and method")
     parser.add_argument("--only", metavar="PATTERN", help="data sets by name, with wildcards: 'sklearn-*'")
-    parser.add_argument("--half", choices=("odd", "even"), help="every second data set: odd to develop on, even to quote")
+    parser.add_argument(
+        "--half", choices=("odd", "even"), help="every second data set: odd to develop on, even to quote"
+    )
     parser.add_argument("--methods", default=",".join((*PEERS, *COMMANDS)), help="some of them, with commas")
     parser.add_argument("--jobs", type=int, default=1, help="data sets side by side, each with one thread")
     parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
@@ -303,8 +305,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.table:
         _run(asked, methods, options.work, path, source, options.jobs)
     names = {of.name for of in asked}
-    lines = {(line["set"], line["method"]): line for line in read_lines(path) if line["set"] in names and line["method"] in methods
-             and (line["method"] in PEERS or line["key"].endswith(source))}
+    lines = {
+        (line["set"], line["method"]): line
+        for line in read_lines(path)
+        if line["set"] in names
+        and line["method"] in methods
+        and (line["method"] in PEERS or line["key"].endswith(source))
+    }
     order = {of.name: number for number, of in enumerate(asked)}
     rows = sorted(judged(list(lines.values())), key=lambda row: order[row["set"]])
     print_table(rows)

@@ -18,7 +18,9 @@ def mixed() -> pd.DataFrame:
     """Text, dates, booleans, numbers and gaps, all of which matter."""
     draw = np.random.default_rng(1)
     n = 2500
-    city = draw.choice(["Oslo", "Bern", "Lima", "Quito", "São Paulo", "N/A-Town"], size=n, p=[0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
+    city = draw.choice(
+        ["Oslo", "Bern", "Lima", "Quito", "São Paulo", "N/A-Town"], size=n, p=[0.4, 0.25, 0.15, 0.1, 0.06, 0.04]
+    )
     member = draw.random(n) < 0.4
     joined = pd.Timestamp("2015-01-01") + pd.to_timedelta(draw.integers(0, 3650, n), unit="D")
     age, income = draw.normal(45, 15, n).round(1), draw.lognormal(10, 0.7, n).round(2)
@@ -215,7 +217,11 @@ def grey_images() -> tuple[np.ndarray, np.ndarray]:
     y = draw.integers(0, 4, 1000)
     rows, columns = np.mgrid[:16, :16]
     ways = np.stack([rows, columns, rows + columns, rows - columns])
-    x = 110 + 50 * np.sin(ways[y] * 0.9 + draw.uniform(0, 6.3, 1000)[:, None, None]) + 35 * draw.normal(size=(1000, 16, 16))
+    x = (
+        110
+        + 50 * np.sin(ways[y] * 0.9 + draw.uniform(0, 6.3, 1000)[:, None, None])
+        + 35 * draw.normal(size=(1000, 16, 16))
+    )
     return x.clip(0, 255).astype(np.uint8), y
 
 
