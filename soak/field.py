@@ -56,7 +56,8 @@ RESULTS = Path(__file__).parent / "results"
 def source_digest() -> str:
     """Return a digest of the source of Surefoot that is imported here."""
     spec = importlib.util.find_spec("surefoot")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     digest = hashlib.sha256()
     for path in sorted(Path(spec.origin).parent.rglob("*.py")):
         digest.update(path.read_bytes())

@@ -186,7 +186,7 @@ class Recipe(_Checked):
     lr: float = _setting(0.1, "peak learning rate", **_ABOVE_0)
     epochs: float | None = _setting(
         None,
-        "length of the run in passes over the training part (10, or more where these have under 1,000 updates, if left out)",
+        "length of the run in passes over the training part (10 if left out, and more where these are few updates)",
         **_ABOVE_0,
     )
     steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
