@@ -190,8 +190,12 @@ class Recipe(_Checked):
         **_ABOVE_0,
     )
     steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
-    batch_size: int | Literal["full"] = _setting(
-        128, 'examples per update; 1 is SGD, "full" is gradient descent', range='at least 1, or "full"', ok=_positive
+    batch_size: int | Literal["full", "auto"] = _setting(
+        "auto",
+        "examples per update; auto: 128, halved until an epoch has 20 updates, but not under 16; 1 is SGD, full is "
+        "gradient descent",
+        range='at least 1, "full" or "auto"',
+        ok=_positive,
     )
     micro_batch_size: int = _setting(
         2048, "examples processed at once; larger batches are accumulated from pieces of this size", **_AT_LEAST_1
@@ -301,7 +305,7 @@ def type_error(hint: Any, value: Any, name: str) -> ConfigError:
     choices = [c for option in options if get_origin(option) is Literal for c in get_args(option)]
     kinds = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
     words = [kinds.get(o, "a list") for o in options if get_origin(o) is not Literal and o is not type(None)]
-    words += choices[: len(choices) == 1]
+    words += choices if words else choices[: len(choices) == 1]
     allowed = " or ".join(words) or f"one of {', '.join(choices)}"
     close = nearest(str(value), choices) if choices else ""
     advice = close if close.endswith("?") else f"give {name} {allowed if words else 'one of these'}"

@@ -218,7 +218,7 @@ def trained() -> Path:
         net = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
         _write(home / "mine.py", net.encode())
         assert _quiet("train digits --model mine:net --epochs 1 --name own")[0] == 0
-        config = surefoot.Config(data="digits", model="linear", recipe=surefoot.Recipe(epochs=2))
+        config = surefoot.Config(data="digits", model="linear", recipe=surefoot.Recipe(epochs=2, batch_size=128))
         with surefoot.open_run(config, name="half") as half:
             for _ in range(3):
                 half.advance(4)

@@ -66,12 +66,16 @@ def tune(
         return _carried_out(search, signals, output)
 
 
-def resume(folder: Path, output: Output) -> int:
-    """Go on with the search, or the final training after it, in a folder."""
+def resume(folder: Path, output: Output, data: Path | None = None) -> int:
+    """Go on with the search, or the final training after it, in a folder; `data` is where its data was moved to."""
     from surefoot.search.search import open_search, read_asked
+    from surefoot.training.open import Objects
 
     start, terms = read_asked(folder)
-    with StopSignals() as signals, open_search(start, terms, name=folder.name, runs_dir=folder.parent) as search:
+    opened = open_search(
+        start, terms, name=folder.name, runs_dir=folder.parent, objects=Objects(data=data), resumed=True
+    )
+    with StopSignals() as signals, opened as search:
         return _carried_out(search, signals, output)
 
 
@@ -110,6 +114,8 @@ def _searched(search: Search, signals: StopSignals, folder: Path, *, quiet: bool
     signals.patient = True
     with SearchDisplay(quiet=quiet) as display:
         display.say(f"search   {folder}, budget {search.request.terms.budget}")
+        for note in search.notes:
+            display.say(f"note: {note}")
         shown = 0
         while not search.done:
             now = search.advance()

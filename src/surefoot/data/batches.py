@@ -60,7 +60,7 @@ def batch_indices(examples: int, batch_size: int, seed: int, step: int) -> tuple
         raise ConfigError(
             f"batch_size = {batch_size} with {examples} training examples",
             f"a batch has from 1 to {examples} examples",
-            f'set batch_size = {min(128, max(1, examples // 2))}, or "full"',
+            'leave it out, or set batch_size = "full"',
         )
     epoch, batch = divmod(step, examples // batch_size)
     return epoch, epoch_order(examples, seed, epoch)[batch * batch_size : (batch + 1) * batch_size]

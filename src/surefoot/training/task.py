@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,8 +17,10 @@ from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
+from surefoot.models.usable import copied
 from surefoot.seeds import torch_stream
 from surefoot.training.machine import Machine, machine, takes_channels_last
+from surefoot.training.outputs import check_gradient, outputs_of_trial
 from surefoot.training.state import packed_extra_state
 
 _INITIAL_EXAMPLES = 1000
@@ -60,7 +61,7 @@ class Task:
 
     def fresh_model(self) -> nn.Module:
         """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
-        return training_modes_(copy.deepcopy(self.template))
+        return training_modes_(copied(self.template))
 
     def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean loss of a batch in fp32, as a scalar tensor.
@@ -216,25 +217,15 @@ def _tried(task: Task) -> Task:
     """Return the task, its loss told whether it needs outputs in the targets' shape.
 
     Raises:
-        ConfigError: a batch of two does not go through a copy of the model and the loss.
+        ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
+            through the loss and its gradient.
     """
     part = task.data.train
     rows = torch.arange(min(2, len(part.y))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
-    model = task.fresh_model().eval()
-    shape = tuple(task.data.input_shape)
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with task.machine.autocast():
-                outputs = model(x)
-        except Exception as error:  # the model may be anyone's, and raise anything
-            first = (str(error) or repr(error)).splitlines()[0]
-            raise ConfigError(
-                f"the model cannot take a batch of shape {tuple(x.shape)}: {first}",
-                f"it must accept [batch, {', '.join(map(str, shape))}]",
-                "choose a model for this input, or change the input's shape",
-            ) from error
-        _check_outputs(task, outputs, y)
+    cards = [task.machine.device] if task.machine.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards):
+        outputs = outputs_of_trial(task, task.fresh_model().eval(), x, y)
         task = dataclasses.replace(task, reshapes=_must_reshape(task, outputs, y))
         try:
             with warnings.catch_warnings():
@@ -250,12 +241,9 @@ def _tried(task: Task) -> Task:
         raise ConfigError(
             f"a loss of shape {tuple(loss.shape)}", "a loss is a scalar or one number per example", "reduce it"
         )
-    if not loss.requires_grad:
-        raise ConfigError(
-            "a loss that no trainable parameter of the model acts on",
-            "at least one parameter with requires_grad must lead to the loss",
-            "unfreeze a part of the model, and compute the loss with torch's own functions",
-        )
+    with torch.random.fork_rng(devices=cards):
+        model = task.fresh_model()
+        check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
     return task
 
 
@@ -291,22 +279,3 @@ def _mixes(task: Task, shape: Sequence[int]) -> bool | None:
         except Exception:  # the loss may be anyone's, and raise anything
             return None
     return not torch.allclose(found[0], found[1], equal_nan=True)
-
-
-def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
-    if not isinstance(outputs, Tensor):
-        raise ConfigError(
-            f"the model returned {type(outputs).__name__}",
-            "it must return one tensor",
-            "wrap it so that it returns the logits",
-        )
-    if task.loss is not None and not task.classifies:
-        return
-    wanted = (len(y), task.data.outputs) if task.classifies else tuple(y.shape)
-    column = not task.classifies and y.dim() == 1 and tuple(outputs.shape) == (len(y), 1)
-    if tuple(outputs.shape) != wanted and not column:
-        raise ConfigError(
-            f"the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
-            f"this data needs {wanted}",
-            f"give the model's last layer {task.data.outputs} outputs",
-        )

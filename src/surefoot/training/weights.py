@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from surefoot.config import Config
 from surefoot.errors import CheckpointError, ConfigError
-from surefoot.models.build import build
+from surefoot.models.build import build, importable_from
 from surefoot.record import store
+from surefoot.record.stored import code_in
 from surefoot.training.checkpoint import load_weights, read_tensors, tensor_bytes
+from surefoot.training.identity import warn_of_other_code
 from surefoot.training.state import State, packed_extra_state, restore_extra_state
 from surefoot.training.task import Task
 
@@ -108,6 +110,7 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
         raise CheckpointError(
             f"{folder / store.MODEL} {fault}", "it must be as the run wrote it", "restore it from a copy"
         ) from None
+    importable_from(code_in(folder))
     try:
         built = build(name if model is None else model, shape, outputs)
     except ConfigError as error:
@@ -116,6 +119,8 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
             "its model must be buildable from here",
             "run from the folder that holds its module, or load it in Python with load_trained(folder, model)",
         ) from None
+    if model is None and ":" in name:
+        warn_of_other_code(folder, name, built)
     tensors = read_tensors(folder / store.WEIGHTS, sha256)
     restore_extra_state(built, information.get("extra_state", {}), tensors)
     load_weights(built, tensors, str(folder / store.WEIGHTS))

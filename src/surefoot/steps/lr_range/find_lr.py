@@ -12,6 +12,7 @@ from torch import nn
 
 from surefoot.config import Recipe
 from surefoot.models.build import Factory
+from surefoot.optim.plan import batch_size_of
 from surefoot.record.decision import Decision, worst
 from surefoot.record.progress import Progress, finished
 from surefoot.steps.lr_range.judge import NEITHER_END, Bracket, ShortRuns, answer, bracket, judge, word
@@ -36,7 +37,7 @@ def find_lr(
     points_per_decade: int = 4,
     steps: int = 100,
     seeds: int = 3,
-    batch_size: int | Literal["full"] = 128,
+    batch_size: int | Literal["full", "auto"] = "auto",
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     augment: Any = (),
@@ -60,7 +61,7 @@ def find_lr(
         points_per_decade: rates per factor of 10.
         steps: of each run.
         seeds: repetitions; a module that was given keeps its initial weights in all of them.
-        batch_size: examples per update; "full" or more than there are: all of them.
+        batch_size: as in `Recipe`; more than there are: all of them.
         momentum, weight_decay: held fixed; the answer is for these.
         augment: as in `surefoot.task`.
         range_test: also show what the usual rules read from a classic range test.
@@ -85,8 +86,8 @@ def find_lr(
             model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
         )
         recipe = Recipe(batch_size=batch_size, momentum=momentum, weight_decay=weight_decay)  # which checks them
-        size = task.data.examples if batch_size == "full" else min(batch_size, task.data.examples)
-        recipe = dataclasses.replace(recipe, batch_size=size)
+        size = batch_size_of(recipe, task.data.examples)
+        recipe = dataclasses.replace(recipe, batch_size=min(size, task.data.examples))
         decision = finished(searching(task, recipe, search))
     return dataclasses.replace(decision, untouched=proof.digest)
 
