@@ -206,7 +206,9 @@ class Recipe(_Checked):
         "pytorch: V <- beta V + g, W <- W - lr V; sutskever: V <- beta V + lr g, W <- W - V; nesterov: PyTorch's",
     )
     dampening: float = _setting(0.0, "dampening of the gradient inside the velocity", range="in [0, 1]", ok=_up_to_one)
-    weight_decay: float = _setting(5e-4, "weight decay", **_AT_LEAST_0)
+    weight_decay: float | Literal["auto"] = _setting(
+        5e-4, "weight decay; auto: 3 / training examples", range='at least 0, or "auto"', ok=_not_negative
+    )
     weight_decay_form: Literal["coupled", "decoupled"] = _setting(
         "coupled", "coupled: g <- g + wd W (PyTorch's SGD); decoupled: W <- W - lr wd W (Loshchilov & Hutter 2019)"
     )
