@@ -240,6 +240,12 @@ class Recipe(_Checked):
                 "set momentum = 0.9 and dampening = 0",
             )
 
+    @property
+    def decay(self) -> float:
+        """The weight decay, of a recipe that has a number, as those of plans and trials do."""
+        assert self.weight_decay != "auto"
+        return self.weight_decay
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(_Checked):

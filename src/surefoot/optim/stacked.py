@@ -56,10 +56,10 @@ def hyperparameters(recipes: Sequence[Recipe], lr: Tensor, *, first: bool) -> Hy
         momentum=column([recipe.momentum for recipe in recipes]),
         # With momentum 0 the velocity plays no part in `sgd_`, so dampening has none; so it is in PyTorch.
         keep=column([1.0 if first or recipe.momentum == 0 else 1 - recipe.dampening for recipe in recipes]),
-        weight_decay=column([recipe.weight_decay for recipe in recipes]),
+        weight_decay=column([recipe.decay for recipe in recipes]),
         momentum_form=recipes[0].momentum_form if any(recipe.momentum > 0 for recipe in recipes) else "pytorch",
         weight_decay_form=recipes[0].weight_decay_form,
-        decaying=any(recipe.weight_decay > 0 for recipe in recipes),
+        decaying=any(recipe.decay > 0 for recipe in recipes),
     )
 
 

@@ -67,7 +67,7 @@ def coordinates(recipe: Recipe, share: float = 1.0) -> tuple[float, float, float
     damped = 1 - recipe.dampening if recipe.momentum > 0 else 1.0
     rate = recipe.lr * max(damped, 1e-6) / keep
     assert recipe.steps is not None
-    each = (recipe.lr if recipe.weight_decay_form == "decoupled" else rate) * recipe.weight_decay
+    each = (recipe.lr if recipe.weight_decay_form == "decoupled" else rate) * recipe.decay
     decay = each * recipe.steps / share
     return math.log10(rate), math.log10(max(decay, LEAST_DECAY)), math.log10(keep)
 

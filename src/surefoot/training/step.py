@@ -80,7 +80,7 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
         momentum=recipe.momentum,
         momentum_form=recipe.momentum_form,
         dampening=recipe.dampening,
-        weight_decay=recipe.weight_decay,
+        weight_decay=recipe.decay,
         weight_decay_form=recipe.weight_decay_form,
         decays=decays([(name, parameter) for name, parameter, _ in active], recipe.decay_on),
     )
