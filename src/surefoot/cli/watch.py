@@ -105,7 +105,7 @@ def _say_end(folder: Path) -> int:
     from surefoot.cli.train import print_result
 
     if _done(folder):
-        from surefoot.curves.read import read_stored
+        from surefoot.curves.advice import read_stored
         from surefoot.record.stored import read_run
 
         summary = store.read_sealed(folder / store.RESULT)

@@ -63,7 +63,7 @@ def settling_steps(recipe: Recipe) -> int:
     >>> settling_steps(Recipe(momentum=0.9)), settling_steps(Recipe(momentum=0))
     (44, 0)
     """
-    return math.ceil(math.log(FORGOTTEN) / math.log(recipe.momentum)) if recipe.momentum > 0 else 0
+    return math.ceil(math.log(FORGOTTEN) / math.log(recipe.momentum)) if recipe.momentum else 0
 
 
 def directions_of(
@@ -71,7 +71,7 @@ def directions_of(
 ) -> Generator[Progress, None, Directions]:
     """Return the noise of each rule's steps, all at the weights of this state.
 
-    Rules of one batch size see the same gradients.
+    Rules of one batch size see the same gradients. Of rules whose steps are not linear in them there is none.
 
     Args:
         task: of the state.
@@ -88,7 +88,7 @@ def directions_of(
         if size not in gradients and most >= LEAST_SAMPLES:
             gradients[size] = yield from gradients_at(task, recipe, weights, most, now)
     noises = [
-        noise_of(recipe, gradients[size], full) if size in gradients else None
+        noise_of(recipe, gradients[size], full) if size in gradients and recipe.rule == "sgd" else None
         for recipe, size in zip(recipes, sizes, strict=True)
     ]
     return Directions(noises, gradients, full)
@@ -97,7 +97,7 @@ def directions_of(
 def averaging_of(rules: Sequence[Rule], recipes: Sequence[Recipe], directions: Directions) -> Averaging | None:
     """Return what the first rule with momentum and mini-batches makes of its gradients; None where there is none."""
     for rule, recipe in zip(rules, recipes, strict=True):
-        if recipe.momentum == 0 or recipe.batch_size == "full":
+        if recipe.rule != "sgd" or not recipe.momentum or recipe.batch_size == "full":
             continue
         gradients, skipped = directions.gradients.get(recipe.batch_size), settling_steps(recipe)
         if gradients is None or len(gradients) < skipped + LEAST_SAMPLES:

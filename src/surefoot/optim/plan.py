@@ -6,8 +6,9 @@ Made once, before any work, so that every mistake in lengths is found then, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -111,8 +112,8 @@ def said_of_batch(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> li
     size, said = batch_size_of(recipe, examples, usual), list[str]()
     if recipe.batch_size == "auto" and size < usual:
         said.append(
-            f"the batch is {size} and not {usual}, since there are {examples:,} training examples: it is halved until an "
-            f"epoch has {LEAST_STEPS_PER_EPOCH} updates, but not under {LEAST_BATCH}; batch_size sets another"
+            f"the batch is {size} and not {usual}, since there are {examples:,} training examples: it is halved until "
+            f"an epoch has {LEAST_STEPS_PER_EPOCH} updates, but not under {LEAST_BATCH}; batch_size sets another"
         )
     if (rest := examples % size) > NOTABLE_REST * examples:
         said.append(
@@ -192,6 +193,34 @@ def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch
         from surefoot.optim.presets import preset  # tables that no other kind needs
 
         return preset(shape.preset or "").rescaled(steps)[0].schedule(peak)
+    described = curve_of(shape, steps, steps_per_epoch)
+    made = getattr(schedules, described.name)(peak, **described.numbers)
+    return schedules.warmup(made, described.warmup_steps, shape.warmup_start, described.seam)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A schedule of settings as the functions of `schedules` that make it.
+
+    Attributes:
+        name: of the function.
+        numbers: its arguments but for the peak, lengths in steps.
+        warmup_steps: before it, or over its beginning.
+        seam: how these join, see `schedules.warmup`.
+    """
+
+    name: str
+    numbers: Mapping[str, Any]
+    warmup_steps: int
+    seam: Literal["shift", "jump"]
+
+
+def curve_of(shape: config.Schedule, steps: int, steps_per_epoch: float) -> Curve:
+    """Return the schedule that settings describe, a preset excepted; arguments and errors as in `schedule_of`.
+
+    >>> curve_of(config.Schedule(kind="cosine", warmup_epochs=1), 100, 10)
+    Curve(name='cosine', numbers={'steps': 90, 'end': 0.0}, warmup_steps=10, seam='shift')
+    """
     warm = round(shape.warmup_epochs * steps_per_epoch)
     _fits("warmup_epochs", shape.warmup_epochs, warm, steps - 1)
     if shape.kind == "one-cycle" and warm > 0:
@@ -200,11 +229,11 @@ def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch
             "leave warmup_epochs out and set peak_epochs",
         )  # fmt: skip
     from_start = shape.decay_from == "start" or shape.kind == "step"
-    curve = _curve(shape, peak, steps if from_start else steps - warm, steps_per_epoch, warm)
-    return schedules.warmup(curve, warm, shape.warmup_start, "jump" if from_start else "shift")
+    name, numbers = _curve(shape, steps if from_start else steps - warm, steps_per_epoch, warm)
+    return Curve(name, numbers, warm, "jump" if from_start else "shift")
 
 
-def _curve(shape: config.Schedule, peak: float, steps: int, per_epoch: float, warm: int) -> ScheduleFn:
+def _curve(shape: config.Schedule, steps: int, per_epoch: float, warm: int) -> tuple[str, dict[str, Any]]:
     """The schedule without its warmup, over `steps` steps."""
     end = 0.0 if shape.end is None else shape.end
     factor = DEFAULT_FACTOR.get(shape.kind, 1.0) if shape.factor is None else shape.factor
@@ -219,26 +248,25 @@ def _curve(shape: config.Schedule, peak: float, steps: int, per_epoch: float, wa
 
     match shape.kind:
         case "step":
-            return schedules.step(peak, _milestones(shape, steps, per_epoch, warm), factor)
-        case "cosine":
-            return schedules.cosine(peak, steps, end)
-        case "linear":
-            return schedules.linear(peak, steps, end)
+            return "step", {"milestones": _milestones(shape, steps, per_epoch, warm), "factor": factor}
+        case "cosine" | "linear":
+            return shape.kind, {"steps": steps, "end": end}
         case "polynomial":
-            return schedules.polynomial(peak, steps, 2.0 if shape.power is None else shape.power, end)
+            return "polynomial", {"steps": steps, "power": 2.0 if shape.power is None else shape.power, "end": end}
         case "exponential":
-            return schedules.exponential(peak, factor, per_epoch)
+            return "exponential", {"factor": factor, "every": per_epoch}
         case "inverse-sqrt":
-            return schedules.inverse_sqrt(peak, warm or per_epoch)
+            return "inverse_sqrt", {"timescale": warm or per_epoch}
         case "one-cycle" if steps > 1:
-            return schedules.one_cycle(peak, steps, min(length("peak_epochs", 0.3 * steps), steps - 1), end=end)
+            peak_step = min(length("peak_epochs", 0.3 * steps), steps - 1)
+            return "one_cycle", {"steps": steps, "peak_step": peak_step, "end": end}
         case "wsd":
-            return schedules.wsd(peak, steps, length("decay_epochs", 0.2 * steps), end)
+            return "wsd", {"steps": steps, "decay_steps": length("decay_epochs", 0.2 * steps), "end": end}
         case "sgdr":
             first = length("cycle_epochs", min(10 * per_epoch, steps))
-            return schedules.sgdr(peak, first, 2.0 if shape.cycle_mult is None else shape.cycle_mult, end)
+            return "sgdr", {"first": first, "mult": 2.0 if shape.cycle_mult is None else shape.cycle_mult, "end": end}
         case _:
-            return schedules.constant(peak)
+            return "constant", {}
 
 
 def _milestones(shape: config.Schedule, steps: int, per_epoch: float, warm: int) -> list[int]:
@@ -281,5 +309,10 @@ def plateau_factor(shape: config.Schedule, val_losses: Sequence[float]) -> float
     """
     if shape.kind != "plateau":
         return 1.0
+    return schedules.plateau(val_losses, *plateau_numbers(shape))
+
+
+def plateau_numbers(shape: config.Schedule) -> tuple[float, int]:
+    """Return factor and patience of kind plateau."""
     factor = DEFAULT_FACTOR["plateau"] if shape.factor is None else shape.factor
-    return schedules.plateau(val_losses, factor, 5 if shape.patience_epochs is None else shape.patience_epochs)
+    return factor, 5 if shape.patience_epochs is None else shape.patience_epochs

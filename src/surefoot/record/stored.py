@@ -20,6 +20,9 @@ IN_MEMORY = "in-memory"
 _MACHINE = ("device", "precision", "threads")
 """Settings that a run writes down as it resolved them; they say where it ran, not what was chosen."""
 
+_OLDER = {"standardise_targets": False}
+"""What older versions did that do not say so."""
+
 _MAY_CHANGE = ("data", "data_dir", "checkpoint_seconds", "device", "threads")
 
 
@@ -122,11 +125,11 @@ def read_config(folder: Path) -> Config:
         raise CheckpointError(f"{path}", "this file must exist", "give the folder of a run that has it")
     begun = store.read_sealed(environment).get("settings") if environment.is_file() else None
     try:
-        config = from_dict(Config, read_toml(path))
+        config = from_dict(Config, _OLDER | read_toml(path))
         if begun is None:  # of an older version
             return config
         done = (folder / store.RESULT).is_file()
-        changed = differences(from_dict(Config, begun), config, ignore=() if done else _MAY_CHANGE)
+        changed = differences(from_dict(Config, _OLDER | begun), config, ignore=() if done else _MAY_CHANGE)
     except ConfigError as error:
         given = error.given if error.given.startswith(str(path)) else f"{path}: {error.given}"
         raise CheckpointError(given, error.allowed, "restore it from a copy") from None

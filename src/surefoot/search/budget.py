@@ -79,11 +79,13 @@ class Terms:
     Attributes:
         budget: of time, or of examples.
         fixed: names of recipe settings that stay as the base recipe has them.
+        given: names of those that the user gave to start from: they stay where they are not searched.
         force: go on after a step that fails.
     """
 
     budget: Budget
     fixed: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
     force: bool = False
 
 
@@ -147,7 +149,7 @@ class FinalRun:
 def final_run(request: Request, decisions: Sequence[Decision], timings: Mapping[int, StepTime]) -> FinalRun:
     """Return the final training that the search plans for.
 
-    In a budget of time, a length that the user has not fixed takes a third of it at most: whole epochs, no more than
+    In a budget of time, a length that the user has not given takes a third of it at most: whole epochs, no more than
     the base recipe's own; its schedule shrinks with it.
 
     Args:
@@ -155,12 +157,12 @@ def final_run(request: Request, decisions: Sequence[Decision], timings: Mapping[
         decisions: so far; the batch size may be chosen among them.
         timings: of a step, by batch size.
     """
-    base, free = request.base, request.terms.fixed.isdisjoint
+    base, free = request.base, (request.terms.fixed | request.terms.given).isdisjoint
     size = min(batch_size_of(base, request.examples), request.examples)
     size = fitting_batch(size, request.examples) if free({"batch_size"}) else size
     if base.epochs is None and base.steps is None and request.exact:
         base = dataclasses.replace(base, epochs=default_epochs(request.examples // size))
-    base = dataclasses.replace(base, batch_size=size, ema_decay=None)
+    base = dataclasses.replace(base, batch_size=size)
     seconds = request.terms.budget.seconds
     if seconds is not None and size in timings and free({"epochs", "steps"}):
         base = _shortened(base, timings[size], seconds, request.examples)

@@ -22,7 +22,7 @@ from typing import Any
 import tomli_w
 
 from surefoot.config import Config, Recipe
-from surefoot.curves.read import read_curves
+from surefoot.curves.advice import judge_run
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.optim.plan import plan, said_of_batch, weight_decay_of
 from surefoot.record import store
@@ -30,6 +30,7 @@ from surefoot.record.decision import Decision
 from surefoot.record.lock import locked
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.search.budget import Ledger, Request, Terms, budget, final_run
+from surefoot.search.decide import never_searched
 from surefoot.search.execute import Executor, check_examples
 from surefoot.search.journal import Journal, open_journal
 from surefoot.search.moves import Conclude, Done
@@ -154,13 +155,14 @@ class Search:
     def complete(self, result: Result, run: Run) -> dict[str, Any]:
         """Add recipe, decisions (the last reads the final run's curves) and cost to its result, and return that."""
         assert self.end is not None
-        curves = read_curves(result.record.rows, result.record.outcome)
+        made = [decision.to_dict() for decision in self.decisions]
+        curves = judge_run(result.record.rows, result.record.outcome, run.config, result.summary | {"decisions": made})
         summary = {
             **result.summary,
             "recipe": to_dict(run.config.recipe),
-            "decisions": [decision.to_dict() for decision in (*self.decisions, curves)],
+            "decisions": [*made, curves.to_dict()],
             "cost": self.ledger.to_dict(),
-            "unchecked": list(self.end.unchecked),
+            "unchecked": [*self.end.unchecked, *never_searched(self.executor.task.data.kind, run.config.augment)],
         }
         return store.write_sealed(run.folder / store.RESULT, summary)
 
@@ -265,7 +267,12 @@ def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal:
 
 def asked(config: Config, terms: Terms) -> str:
     """Return what was asked for as TOML."""
-    more = {"budget": str(terms.budget), "fixed": sorted(terms.fixed), "force": terms.force}
+    more = {
+        "budget": str(terms.budget),
+        "fixed": sorted(terms.fixed),
+        "given": sorted(terms.given),
+        "force": terms.force,
+    }
     return tomli_w.dumps({"tune": more, "start": to_dict(config)})
 
 
@@ -279,7 +286,12 @@ def read_asked(folder: Path) -> tuple[Config, Terms]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         more = values["tune"]
-        terms = Terms(budget=budget(more["budget"]), fixed=frozenset(more["fixed"]), force=more["force"])
+        terms = Terms(
+            budget=budget(more["budget"]),
+            fixed=frozenset(more["fixed"]),
+            given=frozenset(more["given"]),
+            force=more["force"],
+        )
         return from_dict(Config, values["start"]), terms
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(str(path), f"it must be as the search wrote it ({error})", "restore it") from None

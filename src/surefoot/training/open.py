@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from surefoot.config import Config, Schedule, __version__
+from surefoot.config import Config, LossName, Schedule, __version__
+from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, importable_from
@@ -49,8 +50,12 @@ from surefoot.training import checkpoint
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.run import Result, Run
-from surefoot.training.task import Loss, Task, task
+from surefoot.training.task import Loss, Task, remarks, task
 
+_FOR_NUMBERS = {"clip_norm": 1.0}
+"""The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
+the mlp on four regressions with deviation 1, and on 500 correlated columns at 0.01 too. Clipped at 1 all of these
+finish; of lr 0.01 and 0.03, clipped or not, none ends lower by more than the spread of five seeds."""
 _NAMED = 8
 """Most lost rows that a note names. Chosen by hand."""
 
@@ -61,7 +66,7 @@ class Objects:
 
     data: Any = None
     model: nn.Module | Factory | None = None
-    loss: Loss | None = None
+    loss: Loss | LossName | None = None
     augment: Any = None
 
 
@@ -69,7 +74,7 @@ def train(
     data: Any = None,
     model: str | nn.Module | Factory | None = None,
     *,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     augment: Any = None,
     config: str | Path | None = None,
     name: str | None = None,
@@ -82,7 +87,8 @@ def train(
         data: whatever `surefoot.load` takes: a named set, a path, arrays, tensors, a PyTorch Dataset. None: what the
             file says, else the digits.
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied and stays as it is.
-        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        loss: "mse", "mae" or "huber" for numbers, "cross-entropy" for classes, "bce" for either; or a function
+            (outputs, targets) -> scalar or [B], which gets targets in their own unit; None chooses by the targets.
         augment: names of augmentations, or a callable on a batch of images.
         config: a TOML file of settings, under the ones given here.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
@@ -102,13 +108,14 @@ def train(
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": list(augment) if isinstance(augment, Sequence) else None,
+        "loss": None if callable(loss) else loss,
     }
     file = read_toml(config) if config else {}
-    chosen = resolve(merged(file, nested(words | settings)), data, standard_loss=loss is None)
+    chosen = resolve(merged(file, nested(words | settings)), data, standard_loss=not callable(loss))
     objects = Objects(
         data=None if isinstance(data, str | Path) else data,
         model=None if isinstance(model, str) else model,
-        loss=loss,
+        loss=loss if callable(loss) else None,
         augment=augment if callable(augment) else None,
     )
     with open_run(chosen, name=name, runs_dir=runs_dir, objects=objects) as run:
@@ -125,7 +132,8 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
         source: the data itself where it is no name or path: the model follows from it where none is named.
         standard_loss: whether the loss is the built-in one; label smoothing of shipped settings is of that alone.
 
-    A shipped schedule shrinks with a run that is given fewer epochs.
+    A shipped schedule shrinks with a run that is given fewer epochs. For numbers gradients are clipped, see
+    `_FOR_NUMBERS`.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
@@ -137,10 +145,12 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
     recipe = shipped.get("recipe", {})
     if not standard_loss:
         recipe.pop("label_smoothing", None)
+    if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.classes is None):
+        recipe = {**_FOR_NUMBERS, **recipe}
     epochs, whole = given.get("recipe", {}).get("epochs"), recipe.get("epochs")
     if "schedule" in recipe and whole and isinstance(epochs, int | float) and 0 < epochs < whole:
         recipe["schedule"] = to_dict(shrunk(from_dict(Schedule, recipe["schedule"]), epochs / whole))
-    return from_dict(Config, merged({"data": data, "model": model}, shipped, given))
+    return from_dict(Config, merged({"data": data, "model": model}, shipped | {"recipe": recipe}, given))
 
 
 def open_run(
@@ -195,7 +205,7 @@ def open_run(
         else:
             _identify(folder, config, work, command, fitted=fitted)
         state, notes = checkpoint.load_newest(folder, work)
-        notes += told
+        notes = [*work.data.notes, *notes, *told, *remarks(work)]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
@@ -225,6 +235,8 @@ def agreed_config(config: Config, folder: Path) -> Config:
     changes["recipe"] = dataclasses.replace(
         config.recipe, **{name: getattr(there.recipe, name) for name in _auto(config) if name in fitted}
     )
+    if config.image_size is None:  # chosen by a rule then, and by the same now
+        changes["image_size"] = there.image_size
     asked = dataclasses.replace(config, **changes)
     found = differences(there, asked, ignore=("checkpoint_seconds",))
     if found:
@@ -316,11 +328,13 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         image_size=config.image_size,
         label=config.label,
         target=config.target,
+        normalise=config.normalise,
+        standardise_targets=config.standardise_targets,
     )
     return task(
         data,
         config.model if objects.model is None else objects.model,
-        loss=objects.loss,
+        loss=config.loss if objects.loss is None else objects.loss,
         augment=config.augment if objects.augment is None else objects.augment,
         seed=config.seed,
         device=config.device,
@@ -330,14 +344,15 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
 
 
 def _resolved(config: Config, work: Task) -> Config:
-    place, recipe = work.machine, config.recipe
+    place, recipe, size = work.machine, config.recipe, config.image_size or work.data.image_size
     if recipe.batch_size == "auto":
         recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, work.data.examples))
     if recipe.weight_decay == "auto":
         recipe = dataclasses.replace(recipe, weight_decay=weight_decay_of(recipe, work.data.examples))
     return dataclasses.replace(
-        config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads
-    )
+        config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads,
+        image_size=size,
+    )  # fmt: skip
 
 
 def check_identity(folder: Path, work: Task) -> list[str]:
