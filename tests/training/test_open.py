@@ -390,10 +390,11 @@ def test_a_weight_decay_that_nobody_gave_goes_on_and_one_that_was_given_must_be_
 
 @pytest.mark.parametrize("verb", ["check", "find-lr", "noise", "tune", "compare"])
 def test_every_verb_takes_a_weight_decay_that_fits_the_data(verb, table, tmp_path, capsys):
+    runs = ["--runs-dir", str(tmp_path)]
     short = {
-        "check": [], "find-lr": ["--steps", "10", "--seeds", "1"], "noise": ["--probe-steps", "20", "--no-report", "--runs-dir", str(tmp_path)],
-        "tune": ["--budget", "2x", "--runs-dir", str(tmp_path), "--no-report"],
-        "compare": ["--epochs", "1", "--seeds", "1", "--runs-dir", str(tmp_path)],
+        "check": [], "find-lr": ["--steps", "10", "--seeds", "1"],
+        "noise": ["--probe-steps", "20", "--no-report", *runs], "tune": ["--budget", "2x", "--no-report", *runs],
+        "compare": ["--epochs", "1", "--seeds", "1", *runs],
     }[verb]  # fmt: skip
     assert cli.run([verb, str(table), "--model", "linear", "--threads", "1", "--quiet", *short]) in (0, 3), (
         capsys.readouterr().err
