@@ -24,7 +24,7 @@ import tomli_w
 from surefoot.config import Config, Recipe
 from surefoot.curves.advice import judge_run
 from surefoot.errors import CheckpointError, ConfigError
-from surefoot.optim.plan import plan, said_of_batch
+from surefoot.optim.plan import plan, said_of_batch, weight_decay_of
 from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.record.lock import locked
@@ -257,8 +257,9 @@ def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal:
     assert task.data.validation is not None
     if "batch_size" in terms.fixed:  # one that was given is not made to fit
         plan(Recipe(batch_size=config.recipe.batch_size, steps=1), task.data.examples)
+    base = dataclasses.replace(config.recipe, weight_decay=weight_decay_of(config.recipe, task.data.examples))
     request = Request(
-        terms=terms, base=config.recipe, examples=task.data.examples,
+        terms=terms, base=base, examples=task.data.examples,
         validation_examples=len(task.data.validation), check_examples=check_examples(task),
         device=str(task.machine.device),
     )  # fmt: skip

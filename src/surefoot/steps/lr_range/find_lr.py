@@ -103,7 +103,7 @@ def find_lr(
 
 def with_small_decay(recipe: Recipe) -> Recipe:
     """Return the recipe with the procedure's "small weight decay": more would hide a rate that is too small."""
-    return dataclasses.replace(recipe, weight_decay=min(recipe.weight_decay, SMALL_WEIGHT_DECAY))
+    return dataclasses.replace(recipe, weight_decay=min(recipe.decay, SMALL_WEIGHT_DECAY))
 
 
 def _known(settings: Mapping[str, Any]) -> Mapping[str, Any]:
