@@ -226,7 +226,7 @@ def _ratio(of_example: NDArray[np.float64], mean: float) -> float | None:
 
     An error is above 0 and skewed, so its logarithm is nearer to normal than itself; the degrees of freedom are what
     the deviation s has with such tails (Satterthwaite 1946). For r2 the e_i are the terms of its delta method. By
-    simulation the intervals of normal, uniform and Laplace errors hold 93 to 96 % from 60 examples on, 89 to 95 % at 15.
+    simulation intervals of normal, uniform and Laplace errors hold 93 to 96 % from 60 examples on, 89 to 95 % at 15.
 
     >>> round(_ratio(np.array([1.0, 2.0, 3.0, 2.0]), 2.0), 3)
     1.914

@@ -53,8 +53,8 @@ from surefoot.training.task import Loss, Task, remarks, task
 
 _FOR_NUMBERS = {"clip_norm": 1.0}
 """The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
-the mlp on four regressions with deviation 1, and on 500 correlated columns at 0.01 too. Clipped at 1 all of these finish;
-of lr 0.01 and 0.03, clipped or not, none ends lower by more than the spread of five seeds."""
+the mlp on four regressions with deviation 1, and on 500 correlated columns at 0.01 too. Clipped at 1 all of these
+finish; of lr 0.01 and 0.03, clipped or not, none ends lower by more than the spread of five seeds."""
 _NAMED = 8
 """Most lost rows that a note names. Chosen by hand."""
 

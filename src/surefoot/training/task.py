@@ -202,7 +202,7 @@ def check_loss(name: Any, data: DataSet) -> LossName:
         low, high = float(data.train.y.min()), float(data.train.y.max())
         raise ConfigError(
             f"loss = 'bce' for targets from {low:g} to {high:g}",
-            "bce is for targets from 0 to 1",
+            "bce takes targets from 0 to 1",
             "choose mse or huber",
         )
     return name
