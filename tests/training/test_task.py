@@ -266,31 +266,6 @@ def test_a_single_norm_in_evaluation_mode_stays_so_and_a_model_used_last_in_eval
     assert not used.training
 
 
-@pytest.mark.parametrize(
-    ("name", "target", "says"),
-    [
-        ("mse", "classes", "mse is for numbers"),
-        ("cross-entropy", "numbers", "cross-entropy is for classes"),
-        ("bce", "classes", "3 classes"),
-        ("bce", "numbers", "bce takes targets from 0 to 1"),
-        ("hubber", "numbers", "Did you mean 'huber'"),
-        (3, "numbers", "loss = 3"),
-    ],
-)
-def test_a_loss_by_name_is_for_its_targets(name, target, says):
-    data = numbers() if target == "numbers" else images()
-    with pytest.raises(ConfigError, match=says):
-        task(data, "linear", loss=name)
-
-
-def test_two_classes_have_one_cross_entropy_by_either_name():
-    x, y = number_arrays()
-    data = surefoot.load((x, (y > 0).astype(int)))
-    both = [task(data, "linear", loss=name) for name in ("cross-entropy", "bce")]
-    logits, classes = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 2
-    torch.testing.assert_close(*(work.mean_loss(logits, classes) for work in both))
-
-
 @pytest.mark.parametrize(("loss", "far"), [(nn.MSELoss(), True), (None, False), ("huber", False)])
 def test_a_loss_of_ones_own_gets_targets_as_they_are_and_that_is_said(loss, far):
     x, y = number_arrays()
@@ -298,13 +273,3 @@ def test_a_loss_of_ones_own_gets_targets_as_they_are_and_that_is_said(loss, far)
     assert any("in their own unit" in each for each in remarks(work)) == far
     _, targets = fetch(work.data, work.data.train, np.arange(4))
     assert (float(targets.mean()) > 1e5) == far
-
-
-def test_targets_that_float32_cannot_tell_apart_need_a_shipped_loss():
-    x, y = number_arrays()
-    data = surefoot.load((x, 1.7e9 + y), target="numbers")
-    assert data.train.y.dtype == torch.float64
-    with pytest.raises(ConfigError, match="mse, mae or huber"):
-        task(data, "linear", loss=nn.L1Loss())
-    _, targets = fetch(task(data, "linear").data, data.train, np.arange(len(data.train)))
-    assert float(targets.std(correction=0)) == pytest.approx(1, rel=1e-4)

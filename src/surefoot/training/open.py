@@ -48,8 +48,9 @@ from surefoot.settings import (
 from surefoot.training import checkpoint
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
+from surefoot.training.losses import Loss
 from surefoot.training.run import Result, Run
-from surefoot.training.task import Loss, Task, remarks, task
+from surefoot.training.task import Task, remarks, task
 
 _FOR_NUMBERS = {"clip_norm": 1.0}
 """The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
