@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from surefoot.data import batches
-from surefoot.data.batches import batch_indices, epoch_order, fetch, image_statistics, normalised, number_statistics
+from surefoot.data.batches import (
+    batch_indices,
+    epoch_order,
+    fetch,
+    image_statistics,
+    normalised,
+    normalised_images,
+    number_statistics,
+)
 from surefoot.data.load import load
 from surefoot.errors import ConfigError
 
@@ -131,3 +139,23 @@ def test_an_order_that_somebody_holds_is_not_drawn_again(monkeypatch):
     epoch_order.cache_clear()
     epoch_order(50, 0, 77)
     assert len(drawn) == 21, "and one that nobody holds takes no memory"
+
+
+def test_images_of_16_bits_are_normalised_from_their_own_range():
+    levels = torch.arange(24).reshape(2, 3, 2, 2) * 2800
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.3, 0.2, 0.1])
+    expected = (levels / 65535 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    assert torch.allclose(normalised_images(levels.to(torch.uint16), mean, std), expected, atol=1e-5)
+
+
+def test_statistics_of_images_of_every_type_are_those_of_float64():
+    draw = np.random.default_rng(0)
+    for x, unit in (
+        (draw.integers(0, 256, (30, 3, 5, 4), dtype=np.uint8), 255),
+        (draw.integers(0, 65536, (30, 1, 5, 4), dtype=np.uint16), 65535),
+        (draw.normal(-900, 40, (30, 1, 5, 4)).astype(np.float32), 1),
+    ):
+        mean, std = image_statistics(x)
+        truth = x.astype(np.float64) / unit
+        assert mean.numpy() == pytest.approx(truth.mean((0, 2, 3)), rel=1e-6)
+        assert std.numpy() == pytest.approx(truth.std((0, 2, 3)), rel=1e-6)

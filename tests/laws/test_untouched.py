@@ -107,10 +107,10 @@ def test_a_clone_of_a_state_goes_its_own_way():
     made = plan(Recipe(epochs=2, batch_size=10, ema_decay=0.5), 60)
     state, _ = advance(work, made, start(work, made), 3)
     copy, before = state.clone(), of_module(state.model)
-    velocity, average = [bits(v) for v in state.velocity], {k: bits(v) for k, v in state.average.items()}
+    velocity, average = [bits(v) for v in state.slots["velocity"]], {k: bits(v) for k, v in state.average.items()}
     advance(work, made, copy, 9)
     assert of_module(state.model) == before
-    assert [bits(v) for v in state.velocity] == velocity
+    assert [bits(v) for v in state.slots["velocity"]] == velocity
     assert {k: bits(v) for k, v in state.average.items()} == average
     assert state.step == 3
 

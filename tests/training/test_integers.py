@@ -102,7 +102,7 @@ def test_tokens_pass_every_verb(tmp_path):
     for data in (loader, (X, Y), TensorDataset(torch.as_tensor(X), torch.as_tensor(Y))):
         for step in (surefoot.check_wiring, surefoot.check_initial_loss, surefoot.overfit_sample):
             assert (made := step(Tokens(), data)).verdict != "fail", (data, made.reason)
-    found = surefoot.find_lr(Tokens, loader, steps=20, seeds=2, batch_size=20, range_test=False, **PLACE)
+    found = surefoot.find_lr(Tokens, loader, steps=60, seeds=3, batch_size=20, range_test=False, **PLACE)
     assert found.value is not None
     assert np.isfinite(surefoot.gradient_noise(Tokens, loader, batch_size=20, **PLACE).loss)
     np.savez(tmp_path / "tokens.npz", x=X, y=Y)

@@ -30,7 +30,7 @@ from cyclopts import (
 from surefoot.cli.tables import clean
 from surefoot.config import type_error
 from surefoot.errors import ConfigError, nearest
-from surefoot.settings import flat_settings, merged, nested, read_toml
+from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Switch = Annotated[bool, Parameter(negative=())]
@@ -100,14 +100,7 @@ class Settings:
     @property
     def flat(self) -> dict[str, Any]:
         """Both by flat name, without those that were not given."""
-        flat, together = {}, self.nested
-        for name, setting in flat_settings().items():
-            value: Any = together
-            for key in setting.path:
-                value = value.get(key) if isinstance(value, Mapping) else None
-            if value is not None:
-                flat[name] = value
-        return flat
+        return flattened(self.nested)
 
     def refuse(self, command: str, reasons: Mapping[str, str]) -> None:
         """Refuse flags that have no effect on a command.

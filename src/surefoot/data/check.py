@@ -37,7 +37,8 @@ class Problem:
 
 @dataclass
 class Problems:
-    """All that is wrong with one source, in the order found, and what is only worth a warning.
+    """All that is wrong with one source, in the order found; what is only worth a warning; and, as notes, what was
+    decided about it by a rule.
 
     >>> problems = Problems("pets")
     >>> problems.add("cats/1.png", "is empty", "an image must decode", "replace or remove it")
@@ -49,6 +50,7 @@ class Problems:
     source: str
     items: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     count: int = 0
 
     def add(self, where: str, what: str, allowed: str, do: str) -> None:

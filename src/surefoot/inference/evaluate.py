@@ -19,11 +19,11 @@ from surefoot.data.load import load, read
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
-from surefoot.inference.inputs import as_channels
+from surefoot.inference.inputs import as_channels, as_pixels
 from surefoot.record import store
 from surefoot.record.number_scores import number_scores
 from surefoot.record.scores import Scores, class_scores
-from surefoot.record.stored import IN_MEMORY, read_config
+from surefoot.record.stored import IN_MEMORY, located, read_config
 from surefoot.seeds import torch_stream
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.integers import Outside, looked_up
@@ -136,8 +136,8 @@ def evaluate(
             "its data is not on disk",
             "give the data to evaluate it on",
         )
-    if data is None:
-        title, chosen = _part_of_run(finished, data_dir, part)
+    if (of_run := _data_of_run(finished, data, data_dir)) is not None:
+        title, chosen = _part_of_run(finished.config.data, of_run, part)
     else:
         title, chosen = _part_of_data(data, finished, data_dir, part or "test")
     try:
@@ -151,38 +151,63 @@ def evaluate(
     return class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
 
 
-def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str | None) -> tuple[str, Part]:
+def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None) -> DataSet | None:
+    """Return the data that the run was trained on; None where other is given. A path may be where it was moved to.
+
+    Raises:
+        DataError: none is given and it has changed since, so that its test part may hold examples that were trained on.
+    """
+    if source is not None and not isinstance(source, (str, Path)):
+        return None
+    folder, config = finished.folder, finished.config
+    try:
+        config = located(config, folder)
+    except DataError:
+        if source is None:
+            raise
+        config = replace(config, data=str(source))
+    else:
+        if source is not None:
+            return None
+    environment = folder / store.ENVIRONMENT
+    fingerprint = store.read_sealed(environment).get("data_fingerprint") if environment.is_file() else None
+    try:
+        data = load(
+            config.data,
+            data_dir=config.data_dir if data_dir is None else data_dir,
+            validation=config.validation,
+            seed=config.seed,
+            image_size=config.image_size,
+            label=config.label,
+            target=config.target,
+        )
+    except (ConfigError, DataError):
+        if source is None:
+            raise
+        return None  # what is wrong with it as data to score is said there
+    if data.fingerprint == fingerprint or (source is None and not environment.is_file()):
+        return data
+    if source is not None:
+        return None
+    raise DataError(
+        f"{config.data} has changed since {folder} was trained on it",
+        "its parts are no longer those of the run, so what the run learned from may be in the test part",
+        f"restore it, or score it as new data with --data {config.data}",
+    )
+
+
+def _part_of_run(title: str, data: DataSet, part: str | None) -> tuple[str, Part]:
     """Return a part of the data that the run was trained on, and what to call it.
 
     Raises:
-        DataError: the data has changed since, so that its test part may hold examples that were trained on; or it
-            has no such part.
+        DataError: it has no such part.
     """
-    config, folder = finished.config, finished.folder
-    data = load(
-        config.data,
-        data_dir=config.data_dir if data_dir is None else data_dir,
-        validation=config.validation,
-        seed=config.seed,
-        image_size=config.image_size,
-        label=config.label,
-        target=config.target,
-    )
-    environment = folder / store.ENVIRONMENT
-    if environment.is_file() and store.read_sealed(environment).get("data_fingerprint") != data.fingerprint:
-        raise DataError(
-            f"{config.data} has changed since {folder} was trained on it",
-            "its parts are no longer those of the run, so what the run learned from may be in the test part",
-            f"restore it, or score it as new data with --data {config.data}",
-        )
     if part is None and "test" not in data.parts and "validation" in data.parts:
-        return f"{config.data}, validation part (there is no test part; choices were made on it)", data.parts[
-            "validation"
-        ]
+        return f"{title}, validation part (there is no test part; choices were made on it)", data.parts["validation"]
     part = part or "test"
     if part not in data.parts:
-        raise _no_part(config.data, part, data.parts)
-    return f"{config.data}, {part} part", data.parts[part]
+        raise _no_part(title, part, data.parts)
+    return f"{title}, {part} part", data.parts[part]
 
 
 def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
@@ -218,7 +243,7 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
     x = _by_name(name, torch.from_numpy(np.array(chosen.x)), raw.features, trained)
     if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
-        x = as_channels(x, trained.input_shape[0])
+        x = as_pixels(as_channels(x, trained.input_shape[0]), trained.pixels, name)
     wanted = np.int64 if classes is not None else number_type(y)
     target = torch.from_numpy(np.asarray(y, wanted))
     return name, _fitted(name, Part(x, target, chosen.source), classes, trained)

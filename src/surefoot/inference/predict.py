@@ -107,7 +107,7 @@ def predict(
     Args:
         run: name of the run, its folder, or the result of `train`.
         inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz (its x, or its first array), of a .csv without labels; or a sequence of paths.
+            flat), of an .npz (its x, or its first array) or .npy, of a .csv without labels; or a sequence of paths.
         runs_dir, model, device: as in `evaluate`.
 
     Raises:
@@ -139,7 +139,7 @@ def predict_batches(
     trained = finished.trained
     label, features = finished.config.label, trained.features
     dtype = {"integers": np.int64}.get(trained.preprocessing.input, np.dtype(trained.preprocessing.dtype).type)
-    for batch in batches(inputs, Expected(trained.kind, trained.input_shape, label, features, dtype)):
+    for batch in batches(inputs, Expected(trained.kind, trained.input_shape, label, features, dtype, trained.pixels)):
         yield _predicted(finished, batch)
 
 

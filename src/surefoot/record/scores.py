@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from surefoot.errors import CheckpointError, DataError
+from surefoot.record.intervals import wilson
 from surefoot.record.number_scores import NumberScores, check_finite, number_scores
 from surefoot.record.store import read_sealed
 
@@ -33,8 +33,6 @@ MISTAKES, _POINTS = 24, 2000
 MATRIX_CLASSES = 200
 """Most classes whose confusion is written as a matrix; of more, the pairs that occur are. Chosen by hand."""
 _ROWS_AT_ONCE = 1024
-Z_95 = 1.959963984540054
-"""The 0.975 quantile of the normal distribution, for two-sided intervals of 95 %."""
 CALIBRATION_BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017, section 3."""
 
@@ -128,7 +126,7 @@ def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...
     """
     logits, y = _checked(outputs, targets, len(classes))
     n, c = logits.shape
-    guessed, rank, log_true, log_guessed = _by_example(logits, y)
+    guessed, rank, log_true, log_guessed = by_example(logits, y)
     right = guessed == y
     hits, support, predicted = (np.bincount(each, minlength=c).tolist() for each in (y[right], y, guessed))
     codes, counts = np.unique(y * c + guessed, return_counts=True)
@@ -174,7 +172,7 @@ def scored_classes(
     """
     scores = class_scores(outputs, targets, classes, of).to_dict()
     y = np.asarray(targets)
-    guessed, _, log_true, log_guessed = _by_example(np.asarray(outputs), y)
+    guessed, _, log_true, log_guessed = by_example(np.asarray(outputs), y)
     confidence = np.exp(log_guessed)
     wrong = np.flatnonzero(guessed != y)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
@@ -219,31 +217,6 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
             str(path), f"it must be scores of version {VERSION}", "train again, or remove it: the rest can be shown"
         )
     return found
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a share: (low, high).
-
-        (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),  p = right / n, z = 1.96
-
-    It is never empty and never leaves [0, 1], also at p = 0 and p = 1, where p -+ z s fails. It holds for
-    examples drawn independently; it does not speak of another seed or another data set.
-
-    Args:
-        right: examples that were right.
-        n: examples, at least 1.
-
-    Reference: E. B. Wilson 1927, "Probable inference, the law of succession, and statistical inference",
-    Journal of the American Statistical Association 22(158), 209-212.
-
-    >>> [round(bound, 4) for bound in wilson(81, 263)]  # 0.2553, 0.3662 in Newcombe 1998, table I, method 3
-    [0.2553, 0.3662]
-    """
-    p, z = right / n, Z_95
-    scale = 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / scale
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
-    return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
 
 
 def calibration_error(confidence: ArrayLike, right: ArrayLike) -> float:
@@ -293,7 +266,7 @@ def _calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> l
     ]
 
 
-def _by_example(logits: NDArray[Any], y: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+def by_example(logits: NDArray[Any], y: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
     """Return the predicted class of each example, [N], the number of outputs that are larger than its true class's, and
     ln p of both classes, the true one's first. Some rows at a time, so that float64 does not take memory N x C.
     """

@@ -101,10 +101,11 @@ class Executor:
                 return check_initial_loss(self.model, task.data, loss, weight_decay=decay, **where)
             case BracketRates(recipe):
                 fine = move.points_per_decade > 2
+                low, high = recipe.update_rule.lr_range
                 wanted = LrSearch(
-                    low=1e-4 if fine else 1e-3, high=1e-1 if fine else 1.0, points_per_decade=move.points_per_decade,
-                    steps=move.steps, seeds=move.seeds, range_test=move.seeds > 1,
-                    most_updates=move.most_updates,
+                    low=low if fine else 10 * low, high=high if fine else 10 * high,
+                    points_per_decade=move.points_per_decade, steps=move.steps, seeds=move.seeds,
+                    range_test=move.seeds > 1, most_updates=move.most_updates,
                 )  # fmt: skip
                 made = yield from within("step 3, learning rate", searching(task, recipe, wanted, engine))
                 return bracket_of_short_runs(made)

@@ -17,7 +17,7 @@ from surefoot.record.stored import IN_MEMORY
 from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
 from surefoot.search.search import open_search
-from surefoot.settings import flat_settings, merged, nested, read_toml
+from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
 from surefoot.training.losses import Loss
 from surefoot.training.open import Objects, resolve
 from surefoot.training.population.engine import Engine
@@ -76,7 +76,7 @@ def tune(
         fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
         loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
         augment: names of augmentations, or a callable on a batch of images.
-        config: a TOML file of settings to start from, under the ones given here.
+        config: a TOML file of settings to start from, under the ones given here: they stay where they are not searched.
         force: go on after a step that fails.
         final: also do the final training, in a run's folder. Without it nothing is written.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished search.
@@ -137,7 +137,7 @@ def asked_for(
     Args:
         words: data, model and augmentation as text; None where they were not given.
         settings: other fields by their flat names; None where they were not given.
-        file: a TOML file of settings to start from, which are not fixed.
+        file: a TOML file of settings to start from: they may be changed by a search of them, and stay otherwise.
         budget: as in `tune`.
         force: as in `tune`.
         source, standard_loss: as in `training.open.resolve`.
@@ -145,10 +145,13 @@ def asked_for(
     Raises:
         ConfigError: an unknown name or a bad value.
     """
-    given = merged(read_toml(file) if file else {}, nested({**words, **settings}))
+    in_file = read_toml(file) if file else {}
+    given = merged(in_file, nested({**words, **settings}))
     start = resolve(given, source, standard_loss=standard_loss)
     fields = flat_settings()
     fixed = frozenset(
         name for name, value in settings.items() if value is not None and fields[name].path[0] == "recipe"
     )
-    return start, Terms(budget=budget_of(budget), fixed=fixed, force=force)
+    asked = frozenset(flattened(in_file)) - fixed
+    asked = frozenset(name for name in asked if fields[name].path[0] == "recipe")
+    return start, Terms(budget=budget_of(budget), fixed=fixed, given=asked, force=force)

@@ -28,12 +28,13 @@ from surefoot.config import Config, LossName, Schedule, __version__
 from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory
-from surefoot.optim.plan import plan
+from surefoot.models.build import Factory, importable_from
+from surefoot.optim.plan import USUAL_BATCH, batch_size_of, plan, said_of_batch
 from surefoot.record import store
+from surefoot.record.lock import locked
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
-from surefoot.record.stored import IN_MEMORY, read_config
+from surefoot.record.stored import IN_MEMORY, code_in, located, made_in, read_config
 from surefoot.settings import (
     default_settings,
     differences,
@@ -159,6 +160,7 @@ def open_run(
     runs_dir: str | Path = "runs",
     objects: Objects | None = None,
     command: str = "library",
+    resumed: bool = False,
 ) -> Run:
     """Begin a run, or go on with the unfinished one of that name.
 
@@ -168,6 +170,7 @@ def open_run(
         runs_dir: where runs lie; made if missing.
         objects: in place of the configuration's data, model, loss or augmentation.
         command: what to write down as the command.
+        resumed: relative paths are read as where the run was begun, and not as here.
 
     Raises:
         ConfigError: settings cannot be used, or they, the data, model, loss or augmentation differ from those of the
@@ -186,23 +189,23 @@ def open_run(
     """
     folder = run_place(config, name, runs_dir)
     with contextlib.ExitStack() as cleaner:
-        cleaner.enter_context(store.locked(folder))
+        cleaner.enter_context(locked(folder))
         cleaner.callback(store.discard_if_empty, folder)
         store.sweep(folder)
         begun = (folder / store.CONFIG).is_file()
         if begun:
             config = agreed_config(config, folder)
-        work = make_task(config, objects or Objects())
-        plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
+        work = make_task(config, objects or Objects(), folder if resumed else None)
+        told, fitted = said_of_batch(config.recipe, work.data.examples), config.recipe.batch_size == "auto"
         config = _resolved(config, work)
+        plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
         if begun:
-            told = check_identity(folder, work)
+            told += check_identity(folder, work)
         else:
-            _identify(folder, config, work, command)
-            told = []
+            _identify(folder, config, work, command, fitted=fitted)
         state, notes = checkpoint.load_newest(folder, work)
-        notes += [*told, *remarks(work)]
+        notes = [*work.data.notes, *notes, *told, *remarks(work)]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
@@ -228,6 +231,10 @@ def agreed_config(config: Config, folder: Path) -> Config:
         changes["precision"] = there.precision
     if config.threads is None:
         changes["threads"] = there.threads
+    if config.recipe.batch_size == "auto" and _fitted(folder, there):
+        changes["recipe"] = dataclasses.replace(config.recipe, batch_size=there.recipe.batch_size)
+    if config.image_size is None:  # chosen by a rule then, and by the same now
+        changes["image_size"] = there.image_size
     asked = dataclasses.replace(config, **changes)
     found = differences(there, asked, ignore=("checkpoint_seconds",))
     if found:
@@ -237,6 +244,12 @@ def agreed_config(config: Config, folder: Path) -> Config:
             "choose another name, or give the same settings",
         )
     return asked
+
+
+def _fitted(folder: Path, there: Config) -> bool:
+    """Return whether nobody gave the batch size of a run; before that was written down, the default was 128."""
+    environment = store.read_sealed(folder / store.ENVIRONMENT) if (folder / store.ENVIRONMENT).is_file() else {}
+    return bool(environment.get("batch_size_fitted", there.recipe.batch_size == USUAL_BATCH))
 
 
 def run_place(config: Config, name: str | None, runs_dir: str | Path) -> Path:
@@ -270,7 +283,6 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(exist_ok=exist_ok)
-        (folder / store.LOCK).touch()
     except OSError as error:
         if isinstance(error, FileExistsError) and not exist_ok and folder.is_dir():
             raise
@@ -287,12 +299,20 @@ def _abandoned(folder: Path) -> bool:
     return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
-def make_task(config: Config, objects: Objects) -> Task:
+def make_task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
     """Return the task of a configuration, with objects in place of its text.
+
+    Args:
+        config: all settings.
+        objects: in place of its data, model, loss or augmentation.
+        folder: of a run whose relative paths and code are those of the folder in which it was begun.
 
     Raises:
         ConfigError, DataError: as `load` and `task`.
     """
+    if folder is not None:
+        importable_from(code_in(folder))
+        config = located(config, folder) if objects.data is None else config
     data = load(
         config.data if objects.data is None else objects.data,
         data_dir=config.data_dir,
@@ -317,8 +337,13 @@ def make_task(config: Config, objects: Objects) -> Task:
 
 
 def _resolved(config: Config, work: Task) -> Config:
-    place = work.machine
-    return dataclasses.replace(config, device=str(place.device), precision=place.precision, threads=place.threads)
+    place, recipe, size = work.machine, config.recipe, config.image_size or work.data.image_size
+    if recipe.batch_size == "auto":
+        recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, work.data.examples))
+    return dataclasses.replace(
+        config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads,
+        image_size=size,
+    )  # fmt: skip
 
 
 def check_identity(folder: Path, work: Task) -> list[str]:
@@ -349,7 +374,7 @@ def check_identity(folder: Path, work: Task) -> list[str]:
     return [f"nothing was trained: this is the finished run of {store.finished_at(folder)}"] if finished else []
 
 
-def _identify(folder: Path, config: Config, work: Task, command: str) -> None:
+def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted: bool) -> None:
     """Write down what the run is, on its first opening."""
     environment = {
         "schema": store.SCHEMA,
@@ -360,7 +385,10 @@ def _identify(folder: Path, config: Config, work: Task, command: str) -> None:
         "cpus": os.cpu_count(),
         "data_fingerprint": work.data.fingerprint,
         "identity": identity(work),
+        "directory": str(made_in(folder) or Path.cwd()),
+        "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
+        "batch_size_fitted": fitted,
         "settings": to_dict(config),
     }
     store.write_sealed(folder / store.ENVIRONMENT, environment)

@@ -20,9 +20,11 @@ class Preprocessing:
     """What is done to inputs and outputs, with the numbers for it, fitted on the training part.
 
     Attributes:
-        input: images (uint8, or floating point in [0, 1], [B, C, H, W]), numbers, or integers, which stay as they are.
+        input: images (uint8 or uint16, or floating point in [0, 1], [B, C, H, W]), numbers, or integers, which stay as
+            they are.
         dtype: in which inputs are normalised, float32 or float64; what the module gets is float32.
-        mean, std: float64, of the shape that they have against one example; images are divided by 255 before.
+        mean, std: float64, of the shape that they have against one example; whole pixels are divided by 255, or
+            by 65535 if of 16 bits, before.
         output: what the module's outputs are: logits; probabilities, of which the logarithm is taken; numbers; or
             logits of numbers from 0 to 1, of which the sigmoid is.
         target_mean, target_std: float64, by which numbers come back into their unit; None where they are in it.
@@ -120,7 +122,7 @@ class Preprocessed(nn.Module):
         """Return logits [B, C]; or numbers, float64 where float32 would lose their spread.
 
         Args:
-            x: [B, ...], as the training data was given: images uint8 or in [0, 1], numbers, or integers.
+            x: [B, ...], as the training data was given: images uint8, uint16 or in [0, 1], numbers, or integers.
         """
         outputs = self.answers(self.net(self.normalised(x)))
         return outputs if self.preprocessing.output in ("logits", "probabilities") else outputs.to(self._answer_type)
@@ -130,7 +132,7 @@ class Preprocessed(nn.Module):
         if self.preprocessing.input == "integers":
             return x.long()
         if self.preprocessing.input == "images" and not x.is_floating_point():
-            x = x / 255
+            x = x.float() / torch.iinfo(x.dtype).max
         return ((x.to(self.mean.dtype) - self.mean) / self.std).float()
 
     def answers(self, outputs: Tensor) -> Tensor:

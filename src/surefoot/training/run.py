@@ -19,10 +19,12 @@ from surefoot.record.progress import Progress, ProgressFile
 from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
 from surefoot.training import checkpoint
+from surefoot.training.baseline import baseline_of
 from surefoot.training.evaluate import (
     Evaluation,
     ends_in_probabilities,
     evaluate_part,
+    judged_part,
     may_be_scored,
     write_scored,
 )
@@ -130,18 +132,21 @@ class Run:
             earlier, notes = checkpoint.load_newest(self.folder, self.task)
             self.notes += notes
             kept = earlier or start(self.task, self.plan)
-        test = self.task.data.test
+        name, part = judged_part(self.task)
         with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
             outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
-            judged = evaluate_part(self.task, kept.model, kept.weights, test, outputs) if test is not None else None
+            judged = evaluate_part(self.task, kept.model, kept.weights, part, outputs) if part is not None else None
             probable = ends_in_probabilities(self.task, kept.model, kept.weights)
         about = Preprocessing.of(self.task.data, loss_name=self.task.loss_name, probabilities=probable)
-        if outputs and test is not None:
+        beside = None
+        if outputs and part is not None:
             answers = Preprocessed(nn.Identity(), about).answers(torch.cat([each for each, _ in outputs]))
-            write_scored(self.folder, self.task, test, [(answers, test.y.cpu())])
+            write_scored(self.folder, self.task, name, part, [(answers, part.y.cpu())])
+            beside = baseline_of(self.task, name, part, [(answers, part.y.cpu())])
         save_weights(self.folder, self.config, self.task, kept, about)
         files = store.digests(self.folder, (store.METRICS, store.COMMAND))
-        summary = _summary(self, outcome, kept, judged) | {"files": files}
+        summary = _summary(self, outcome, kept, judged if name == "test" else None)
+        summary |= {"baseline": None if beside is None else beside.to_dict(), "files": files}
         summary = store.write_sealed(self.folder / store.RESULT, summary)
         ProgressFile(self.folder).remove()
         model = kept.model
@@ -175,6 +180,7 @@ def _summary(run: Run, outcome: Outcome, kept: State, test: Evaluation | None) -
         "test_examples": test.examples if test else None,
         "val_accuracy": last.val_accuracy if last else None,
         "val_loss": _finite(last.val_loss) if last else None,
+        "val_examples": len(work.data.validation) if work.data.validation is not None else None,
         "train_accuracy": last.train_accuracy if last else None,
         "train_loss": _finite(last.train_loss) if last else None,
         "train_seconds": state.seconds,

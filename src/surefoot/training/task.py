@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,10 +18,12 @@ from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
+from surefoot.models.usable import copied
 from surefoot.seeds import torch_stream
 from surefoot.training.integers import with_integers_for
 from surefoot.training.losses import SHIPPED, Loss, check_loss, with_targets_for
 from surefoot.training.machine import Machine, machine, takes_channels_last
+from surefoot.training.outputs import check_gradient, outputs_of_trial
 from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
 
@@ -85,7 +86,7 @@ class Task:
 
     def fresh_model(self) -> nn.Module:
         """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
-        return training_modes_(copy.deepcopy(self.template))
+        return training_modes_(copied(self.template))
 
     def objective(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean loss of a batch in fp32, as a scalar tensor, whose gradient is followed.
@@ -206,12 +207,11 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
-    if not callable(augment) and not augment:
-        return None
-    names: Any = [augment] if callable(augment) else augment
+    names: Any = [augment] if callable(augment) else augment or ()
     moves = augment if isinstance(augment, Augment) else parse(names)
     moves.check(data.kind, data.input_shape)
-    return moves if moves.operations else None
+    moves = dataclasses.replace(moves, reader=data.train.reader)
+    return moves if moves.operations or moves.reader is not None else None
 
 
 def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
@@ -272,25 +272,15 @@ def _tried(task: Task) -> Task:
     """Return the task, its loss told whether it needs outputs in the targets' shape.
 
     Raises:
-        ConfigError: a batch of two does not go through a copy of the model and the loss.
+        ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
+            through the loss and its gradient.
     """
     part = task.data.train
     rows = torch.arange(min(2, len(part.y))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
-    model = task.fresh_model().eval()
-    shape = tuple(task.data.input_shape)
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with task.machine.autocast():
-                outputs = model(x)
-        except Exception as error:  # the model may be anyone's, and raise anything
-            first = (str(error) or repr(error)).splitlines()[0]
-            raise ConfigError(
-                f"the model cannot take a batch of shape {tuple(x.shape)}: {first}",
-                f"it must accept [batch, {', '.join(map(str, shape))}]",
-                "choose a model for this input, or change the input's shape",
-            ) from error
-        _check_outputs(task, outputs, y)
+    cards = [task.machine.device] if task.machine.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards):
+        outputs = outputs_of_trial(task, task.fresh_model().eval(), x, y)
         task = dataclasses.replace(task, reshapes=_must_reshape(task, outputs, y))
         try:
             with warnings.catch_warnings():
@@ -306,12 +296,9 @@ def _tried(task: Task) -> Task:
         raise ConfigError(
             f"a loss of shape {tuple(loss.shape)}", "a loss is a scalar or one number per example", "reduce it"
         )
-    if not loss.requires_grad:
-        raise ConfigError(
-            "a loss that no trainable parameter of the model acts on",
-            "at least one parameter with requires_grad must lead to the loss",
-            "unfreeze a part of the model, and compute the loss with torch's own functions",
-        )
+    with torch.random.fork_rng(devices=cards):
+        model = task.fresh_model()
+        check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
     return task
 
 
@@ -347,22 +334,3 @@ def _mixes(task: Task, shape: Sequence[int]) -> bool | None:
         except Exception:  # the loss may be anyone's, and raise anything
             return None
     return not torch.allclose(found[0], found[1], equal_nan=True)
-
-
-def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
-    if not isinstance(outputs, Tensor):
-        raise ConfigError(
-            f"the model returned {type(outputs).__name__}",
-            "it must return one tensor",
-            "wrap it so that it returns the logits",
-        )
-    if task.loss is not None and not task.classifies:
-        return
-    wanted = (len(y), task.data.outputs) if task.classifies else tuple(y.shape)
-    column = not task.classifies and y.dim() == 1 and tuple(outputs.shape) == (len(y), 1)
-    if tuple(outputs.shape) != wanted and not column:
-        raise ConfigError(
-            f"the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
-            f"this data needs {wanted}",
-            f"give the model's last layer {task.data.outputs} outputs",
-        )

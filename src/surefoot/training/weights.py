@@ -13,9 +13,11 @@ from torch import nn
 
 from surefoot.config import Config
 from surefoot.errors import CheckpointError, ConfigError
-from surefoot.models.build import build
+from surefoot.models.build import build, importable_from
 from surefoot.record import store
+from surefoot.record.stored import code_in
 from surefoot.training.checkpoint import load_weights, read_tensors, tensor_bytes
+from surefoot.training.identity import warn_of_other_code
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
 from surefoot.training.state import State, packed_extra_state, restore_extra_state
 from surefoot.training.task import Task
@@ -40,6 +42,11 @@ class Trained:
     kind: str
     preprocessing: Preprocessing
     information: dict[str, Any]
+
+    @property
+    def pixels(self) -> str:
+        """What held the pixels of the training images: "uint8", or "uint16" or "float32" where they had more bits."""
+        return str(self.information.get("pixels", "uint8"))
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -68,6 +75,7 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, preproc
             "sha256": hashlib.sha256(content).hexdigest(),
             "preprocessing": preprocessing.to_dict(),
             **({"probabilities": True} if preprocessing.output == "probabilities" else {}),
+            **({"pixels": str(data.train.x.dtype).removeprefix("torch.")} if data.kind == "images" else {}),
             **({"features": list(data.features)} if data.features is not None else {}),
             **({"extra_state": extra} if extra else {}),
         },
@@ -110,6 +118,7 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
             f"{folder / store.MODEL} {fault}", "it must be as the run wrote it", "restore it from a copy"
         ) from None
     model = model.net if isinstance(model, Preprocessed) else model
+    importable_from(code_in(folder))
     try:
         built = build(name if model is None else model, shape, outputs)
     except ConfigError as error:
@@ -118,6 +127,8 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
             "its model must be buildable from here",
             "run from the folder that holds its module, or load it in Python with load_trained(folder, model)",
         ) from None
+    if model is None and ":" in name:
+        warn_of_other_code(folder, name, built)
     tensors = read_tensors(folder / store.WEIGHTS, sha256)
     restore_extra_state(built, information.get("extra_state", {}), tensors)
     load_weights(built, tensors, str(folder / store.WEIGHTS))

@@ -127,6 +127,7 @@ def measure(task: Task, weight_decay: float = 5e-4, most_batches: int = BATCHES)
     return InitialLoss(
         loss=float(np.mean(losses)),
         standard_error=float(np.std(losses, ddof=1) / math.sqrt(len(losses))),
+        batches=len(losses),
         eval_loss=float(np.mean(_losses(task, evaluated, batches))),
         chance=chance,
         prior=prior,

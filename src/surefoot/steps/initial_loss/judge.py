@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from surefoot.record.decision import Finding, fails, passes, suspect
+from surefoot.record.intervals import student
 from surefoot.steps.wiring.judge import wrong_sign
 
 FAR = 4.0
@@ -27,7 +28,7 @@ class InitialLoss:
 
     Attributes:
         loss: mean over batches in training mode; nothing is updated.
-        standard_error: of that mean.
+        standard_error: of that mean, over `batches` batches.
         eval_loss: mean in evaluation mode, where batch norm has not averaged anything yet.
         chance: the loss of outputs that are all alike: ln C for the cross-entropy; for numbers, of outputs of zero,
             which is the mean as the answer where targets are standardised.
@@ -46,6 +47,7 @@ class InitialLoss:
 
     loss: float
     standard_error: float
+    batches: int
     eval_loss: float
     chance: float
     prior: float | None
@@ -96,6 +98,7 @@ _NORMALISE = "bring the inputs to mean 0 and deviation 1, with the training part
 
 def _against_chance(facts: InitialLoss) -> Finding:
     error, chance, classes = facts.standard_error, facts.chance, facts.classes
+    half = student(facts.batches - 1) * error
     if classes:
         logarithm = abs(chance - math.log(classes)) < 1e-3
         what = f"chance, ln {classes} = {chance:.4g}" if logarithm else f"{chance:.4g}, outputs that are all alike"
@@ -104,13 +107,13 @@ def _against_chance(facts: InitialLoss) -> Finding:
         what = f"{chance:.4g}, {'the variance of the targets' if of_mean else 'outputs of 0'}"
     compared = f"{facts.loss:.4g} (standard error {error:.2g}) against {what}"
     limit = chance + max((HIGH - 1) * chance, LEAST_EXCESS if classes else 0.0)
-    if facts.loss - 2 * error <= limit:
-        if facts.prior is not None and facts.loss < (1 - BELOW) * chance - 2 * error:
+    if facts.loss - half <= limit:
+        if facts.prior is not None and facts.loss < (1 - BELOW) * chance - half:
             shares = abs(facts.loss - facts.prior) <= BELOW * chance and classes
             why = "the classes' shares are in the bias" if shares else "already trained"
             return passes("initial-loss", f"{compared}: below chance, {why}")
         return passes("initial-loss", compared)
-    far = facts.loss - 2 * error > chance + max((FAR - 1) * chance, 3 * LEAST_EXCESS if classes else 0.0)
+    far = facts.loss - half > chance + max((FAR - 1) * chance, 3 * LEAST_EXCESS if classes else 0.0)
     grave = fails if far else suspect
     if facts.standardised_loss <= limit and facts.input_scale > 2:
         reason = f"the inputs are not normalised: their root mean square is {facts.input_scale:.3g}"
