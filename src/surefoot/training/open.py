@@ -49,8 +49,9 @@ from surefoot.settings import (
 from surefoot.training import checkpoint
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
+from surefoot.training.losses import Loss
 from surefoot.training.run import Result, Run
-from surefoot.training.task import Loss, Task, remarks, task
+from surefoot.training.task import Task, remarks, task
 
 _FOR_NUMBERS = {"clip_norm": 1.0}
 """The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
@@ -398,14 +399,8 @@ def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted:
         "directory": str(made_in(folder) or Path.cwd()),
         "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
-<<<<<<< HEAD
-        "batch_size_fitted": fitted,
-        "files": {store.COMMAND: store.sha256(words)},
-||||||| 7dff69b
-        "batch_size_fitted": fitted,
-=======
         "fitted": fitted,
->>>>>>> field
+        "files": {store.COMMAND: store.sha256(words)},
         "settings": to_dict(config),
     }
     store.write_sealed(folder / store.ENVIRONMENT, environment)

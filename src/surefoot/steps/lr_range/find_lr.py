@@ -21,8 +21,9 @@ from surefoot.steps.lr_range.measure import LrSearch, Measurement, measure
 from surefoot.steps.lr_range.range_test import range_test
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
+from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
-from surefoot.training.task import Loss, Task
+from surefoot.training.task import Task
 
 SMALL_WEIGHT_DECAY = 1e-4
 """Of the runs, where nothing else is asked for. Chosen by hand."""
