@@ -47,7 +47,7 @@ def tune(
     Args:
         budget: Time for everything (90s, 5m, 1h), or what the search may cost in multiples of the final training (2x).
         force: Go on after a step that fails.
-        config: TOML file of settings to start from; they may be changed by the search.
+        config: TOML file of settings to start from; a search of them may change them, and nothing else does.
         name: Name of the run's folder; date, data and model if left out.
         tensorboard: Write TensorBoard event files of the final training too, into the folder tensorboard of the run's.
         no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
@@ -146,6 +146,12 @@ def _show(summary: dict[str, Any], config: Config) -> None:
         f"\nChosen: {'' if chosen.rule == 'sgd' else chosen.rule + ', '}lr {chosen.lr:g}, {chosen.update_rule.memory} "
         f"{chosen.memory:g}, weight decay {chosen.weight_decay:g}, batch {chosen.batch_size}, {chosen.schedule.kind} "
         f"schedule, {length}"
+    )
+    searched = summary.get("searched", [])
+    moved = "weight_decay" not in searched and chosen.weight_decay != config.recipe.weight_decay
+    print(
+        f"Searched: {', '.join(searched) or 'nothing'}; {'weight decay follows the rate; ' if moved else ''}all else is "
+        "as given, or a default"
     )
     print(
         f"Cost of the search: {cost['trainings']:.2f} final trainings, {cost['search_seconds']:.0f} s "

@@ -36,6 +36,7 @@ class Tuned:
         decisions: of all steps, with their evidence.
         cost: what it took, as JSON values; "trainings" is the search in multiples of the final training.
         unchecked: what the budget did not allow, a sentence each.
+        searched: names of the settings of which more than one value was trained with; the others stay as given.
         result: of the final training; None where a step failed or none was wanted.
     """
 
@@ -43,6 +44,7 @@ class Tuned:
     decisions: tuple[Decision, ...]
     cost: dict[str, Any]
     unchecked: tuple[str, ...]
+    searched: tuple[str, ...] = ()
     result: Result | None = None
 
 
@@ -110,7 +112,7 @@ def tune(
         while not search.done:
             search.advance()
         assert search.end is not None
-        tuned = Tuned(search.recipe, search.decisions, search.ledger.to_dict(), search.end.unchecked)
+        tuned = Tuned(search.recipe, search.decisions, search.ledger.to_dict(), search.end.unchecked, search.searched)
         if not final or search.recipe is None:
             return tuned
         with search.open_final() as run:
