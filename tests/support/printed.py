@@ -80,7 +80,8 @@ def random_schedule(draw: random.Random, epochs: int) -> Schedule:
     options: dict[str, Any] = {
         "end": draw.uniform(0, 0.5), "factor": draw.uniform(0.3, 0.95), "power": draw.uniform(0.5, 3),
         "cycle_epochs": draw.uniform(0.5, 1), "cycle_mult": draw.choice([1.0, 1.5, 2.0]),
-        "decay_epochs": draw.uniform(0.5, 1), "peak_epochs": draw.uniform(0.5, 1), "patience_epochs": draw.choice([0, 1]),
+        "decay_epochs": draw.uniform(0.5, 1), "peak_epochs": draw.uniform(0.5, 1),
+        "patience_epochs": draw.choice([0, 1]),
     }  # fmt: skip
     chosen = {name: value for name, value in options.items() if kind in Schedule._READ_BY[name] and draw.random() < 0.6}
     if kind == "step":

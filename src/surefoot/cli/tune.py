@@ -149,10 +149,8 @@ def _show(summary: dict[str, Any], config: Config) -> None:
     )
     searched = summary.get("searched", [])
     moved = "weight_decay" not in searched and chosen.weight_decay != config.recipe.weight_decay
-    print(
-        f"Searched: {', '.join(searched) or 'nothing'}; {'weight decay follows the rate; ' if moved else ''}all else is "
-        "as given, or a default"
-    )
+    follows = "weight decay follows the rate; " if moved else ""
+    print(f"Searched: {', '.join(searched) or 'nothing'}; {follows}all else is as given, or a default")
     print(
         f"Cost of the search: {cost['trainings']:.2f} final trainings, {cost['search_seconds']:.0f} s "
         f"(budget {cost['budget']})"

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -230,6 +230,25 @@ class Augment:
                     first = torch.from_numpy(_uniforms(*address, 0)[indices]).to(x.device)
             view = operation.apply(view, uniforms, first, epoch, (seed, int(indices[0])))
         return view.pixels()
+
+
+def listed(given: Any) -> tuple[Any, ...]:
+    """Return an augmentation as names and callables: one alone, or a list of them; None is none.
+
+    Raises:
+        ConfigError: it is something else, of which nobody could say the order.
+
+    >>> listed("flip"), listed(["flip", "crop:4"]), listed(None)
+    (('flip',), ('flip', 'crop:4'), ())
+    """
+    if given is None or isinstance(given, list | tuple):
+        return tuple(given or ())
+    if isinstance(given, str) or callable(given):
+        return (given,)
+    raise ConfigError(
+        f"augment = {given!r}", "an augmentation is a name, a callable, or a list of these",
+        'write for example ["flip", "crop:4"]',
+    )  # fmt: skip
 
 
 def parse(names: Sequence[str | Callable[[Tensor], Tensor]]) -> Augment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
 from surefoot.search.search import open_search
 from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
-from surefoot.training.open import Objects, resolve
+from surefoot.training.open import Objects, augment_names, augment_object, resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
 from surefoot.training.task import Loss
@@ -77,7 +77,7 @@ def tune(
             comes on top. With the latter nothing depends on a clock.
         fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
         loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
-        augment: names of augmentations, or a callable on a batch of images.
+        augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         config: a TOML file of settings to start from, under the ones given here: they stay where they are not searched.
         force: go on after a step that fails.
         final: also do the final training, in a run's folder. Without it nothing is written.
@@ -98,12 +98,12 @@ def tune(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
         loss=loss,
-        augment=augment if callable(augment) else None,
+        augment=augment_object(augment),
     )
     words = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
-        "augment": list(augment) if isinstance(augment, Sequence) else None,
+        "augment": augment_names(augment),
     }
     given = {**settings, **(fixed or {})}
     start, terms = asked_for(words, given, config, budget, force=force, source=data, standard_loss=loss is None)

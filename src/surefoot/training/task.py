@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surefoot.data.augment import Augment, parse
+from surefoot.data.augment import Augment, listed, parse
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
@@ -84,7 +84,7 @@ def task(
     model: str | nn.Module | Factory,
     *,
     loss: Loss | None = None,
-    augment: Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
+    augment: str | Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -97,7 +97,7 @@ def task(
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied. A fresh model with a
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
         loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
-        augment: names of augmentations, or a callable on a batch of images.
+        augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
@@ -150,10 +150,7 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
-    if not callable(augment) and not augment:
-        return None
-    names: Any = [augment] if callable(augment) else augment
-    moves = augment if isinstance(augment, Augment) else parse(names)
+    moves = augment if isinstance(augment, Augment) else parse(listed(augment))
     moves.check(data.kind, data.input_shape)
     return moves if moves.operations else None
 
