@@ -20,6 +20,8 @@ from torch import Tensor
 from surefoot import seeds
 from surefoot.errors import ConfigError, nearest
 
+_SHOWN = 100
+"""Characters of a name that a message shows. Chosen by hand."""
 _PIXELS_AT_ONCE = 2**19
 """The 8-byte indices of a gather are made for so many pixels at once, 4 MB. Chosen by hand: one L2 cache."""
 
@@ -274,6 +276,7 @@ _PLAIN = {"flip": Flip(), "flip-alternate": Flip(alternate=True)}
 
 def _operation(name: str) -> Operation:
     word, colon, size = name.strip().partition(":")
+    name = name if len(name) <= _SHOWN else f"{name[:_SHOWN]} ..."
     if word in _PLAIN and not colon:
         return _PLAIN[word]
     if word in _PLAIN:
