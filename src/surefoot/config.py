@@ -28,6 +28,8 @@ ScheduleKind = Literal[
     "wsd", "sgdr", "plateau", "preset",
 ]  # fmt: skip
 
+LossName = Literal["cross-entropy", "mse", "mae", "huber", "bce"]
+
 
 def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None) -> Any:
     """A field with its documentation and its range; `ok` judges values that are not None."""
@@ -215,8 +217,12 @@ class Recipe(_Checked):
         None, "length of the run in passes over the training part (10 if steps is not given either)", **_ABOVE_0
     )
     steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
-    batch_size: int | Literal["full"] = _setting(
-        128, 'examples per update; 1 is SGD, "full" is gradient descent', range='at least 1, or "full"', ok=_positive
+    batch_size: int | Literal["full", "auto"] = _setting(
+        "auto",
+        "examples per update; auto: 128, halved until an epoch has 20 updates, but not under 16; 1 is SGD, full is "
+        "gradient descent",
+        range='at least 1, "full" or "auto"',
+        ok=_positive,
     )
     micro_batch_size: int = _setting(
         2048, "examples processed at once; larger batches are accumulated from pieces of this size", **_AT_LEAST_1
@@ -255,7 +261,8 @@ class Recipe(_Checked):
     label_smoothing: float = _setting(0.0, "label smoothing of the cross-entropy", range="in [0, 1)", ok=_fraction)
     ema_decay: float | None = _setting(
         None,
-        "per-step decay of an exponential moving average of the weights, used for validation, test and prediction",
+        "per-step decay of an exponential moving average of the weights, used for validation, test and prediction; "
+        "less at first, min(decay, (1 + t) / (10 + t)) after t updates",
         range="in (0, 1)",
         ok=lambda v: 0 < v < 1,
     )
@@ -326,6 +333,14 @@ class Config(_Checked):
     image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
     label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
     target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
+    loss: LossName | None = _setting(
+        None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
+    )
+    normalise: bool = _setting(True, "whether inputs are brought to the training part's mean 0 and deviation 1")
+    standardise_targets: bool = _setting(
+        True,
+        "whether mse, mae and huber learn targets with mean 0 and deviation 1; answers are in their own unit",
+    )
     augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
     model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
     recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})
@@ -373,7 +388,7 @@ def type_error(hint: Any, value: Any, name: str) -> ConfigError:
     choices = [c for option in options if get_origin(option) is Literal for c in get_args(option)]
     kinds = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
     words = [kinds.get(o, "a list") for o in options if get_origin(o) is not Literal and o is not type(None)]
-    words += choices[: len(choices) == 1]
+    words += choices if words else choices[: len(choices) == 1]
     allowed = " or ".join(words) or f"one of {', '.join(choices)}"
     close = nearest(str(value), choices) if choices else ""
     advice = close if close.endswith("?") else f"give {name} {allowed if words else 'one of these'}"

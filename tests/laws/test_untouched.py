@@ -75,8 +75,8 @@ def test_train_leaves_module_arrays_and_random_states(tmp_path):
     assert of_module(mine) == before
     assert [hashlib.sha256(a.tobytes()).digest() for a in (x, y)] == digests
     assert result.record.outcome.kind == "finished"
-    assert result.model is not mine
-    moved = result.model.state_dict()["conv.weight"]
+    assert result.model.net is not mine
+    moved = result.model.net.state_dict()["conv.weight"]
     assert bits(moved) != before["tensors"]["conv.weight"], "the copy must have been trained"
 
 

@@ -118,7 +118,7 @@ def test_the_rate_is_the_plans_lowered_by_the_plateaus_seen_so_far():
         if rows:
             assert rows[0].lr == rates[-1]
     assert rates == expected
-    assert rates[0] == 2.0
+    assert rates[0] == made.recipe.lr
     assert len(state.val_losses) == 2
 
 

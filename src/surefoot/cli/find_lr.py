@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
-from surefoot.cli.probe import check_picture, exit_code, measured, print_findings, save_picture, sentence
+from surefoot.cli.probe import check_picture, exit_code, measured, print_findings, save_picture, say_batch, sentence
 from surefoot.cli.tables import number, print_json, print_table
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def find_lr(
     typed = Settings.read({"data": data, **settings}, config)
     typed.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
     check_picture("plot", plot)
+    from surefoot.optim.plan import batch_size_of
     from surefoot.steps.lr_range.find_lr import searching, with_small_decay
     from surefoot.steps.lr_range.measure import LrSearch
     from surefoot.training.open import Objects, make_task, resolve
@@ -61,10 +62,8 @@ def find_lr(
     recipe = dataclasses.replace(chosen.recipe, ema_decay=None)
     if "weight_decay" not in typed.flat:
         recipe = with_small_decay(recipe)
-    if recipe.batch_size == "full":
-        recipe = dataclasses.replace(recipe, batch_size=task.data.examples)
-    elif "batch_size" not in typed.flat:  # the shipped size may be more than there is; one that was asked for stays
-        recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, task.data.examples))
+    say_batch(recipe, task.data.examples, quiet=quiet)
+    recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, task.data.examples))
     decision = measured(searching(task, recipe, search), quiet=quiet)
     if plot is not None:
         from surefoot.report.lr_range import lr_range_chart

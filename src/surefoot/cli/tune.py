@@ -17,6 +17,7 @@ from surefoot.cli.train import Output, follow, print_result
 from surefoot.config import Config, Recipe
 from surefoot.record import store
 from surefoot.record.decision import Decision
+from surefoot.record.stored import read_config
 from surefoot.report.pytorch_code import program_of
 from surefoot.settings import from_dict
 
@@ -66,12 +67,16 @@ def tune(
         return _carried_out(search, signals, output)
 
 
-def resume(folder: Path, output: Output) -> int:
-    """Go on with the search, or the final training after it, in a folder."""
+def resume(folder: Path, output: Output, data: Path | None = None) -> int:
+    """Go on with the search, or the final training after it, in a folder; `data` is where its data was moved to."""
     from surefoot.search.search import open_search, read_asked
+    from surefoot.training.open import Objects
 
     start, terms = read_asked(folder)
-    with StopSignals() as signals, open_search(start, terms, name=folder.name, runs_dir=folder.parent) as search:
+    opened = open_search(
+        start, terms, name=folder.name, runs_dir=folder.parent, objects=Objects(data=data), resumed=True
+    )
+    with StopSignals() as signals, opened as search:
         return _carried_out(search, signals, output)
 
 
@@ -110,6 +115,8 @@ def _searched(search: Search, signals: StopSignals, folder: Path, *, quiet: bool
     signals.patient = True
     with SearchDisplay(quiet=quiet) as display:
         display.say(f"search   {folder}, budget {search.request.terms.budget}")
+        for note in search.notes:
+            display.say(f"note: {note}")
         shown = 0
         while not search.done:
             now = search.advance()
@@ -158,6 +165,6 @@ def _show(summary: dict[str, Any], config: Config) -> None:
     for text in summary["unchecked"]:
         print(f"Not checked: {clean(text)}.")
     steps, epochs = summary["steps"], summary["epochs"]
-    code = program_of(config, chosen, round(steps / epochs))
+    code = program_of(read_config(Path(summary["folder"])), chosen, round(steps / epochs))
     print(f"\nIn plain PyTorch\n{textwrap.indent(code, '  ')}")
     print_result(summary, decisions[-1] if decisions[-1].name == "curves" else None, as_json=False)

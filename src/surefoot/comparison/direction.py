@@ -21,6 +21,7 @@ from surefoot.comparison.rules import Rule
 from surefoot.comparison.runs import flat, parameters_from
 from surefoot.config import Recipe
 from surefoot.optim.kernels import update_
+from surefoot.optim.plan import batch_size_of
 from surefoot.optim.update import clip_, global_norm
 from surefoot.record.comparison import Averaging, DirectionNoise
 from surefoot.record.progress import Progress, finished
@@ -82,7 +83,7 @@ def directions_of(
     weights = flat(state.model)
     full = finished(gradients_at(task, replace(recipes[0], batch_size="full"), weights, 1, now))[0]
     most = min(SAMPLES + max(map(settling_steps, recipes)), MOST_NUMBERS // max(1, len(weights)))
-    sizes = [task.data.examples if recipe.batch_size == "full" else recipe.batch_size for recipe in recipes]
+    sizes = [batch_size_of(recipe, task.data.examples) for recipe in recipes]
     gradients: dict[int, Tensor] = {}
     for recipe, size in zip(recipes, sizes, strict=True):
         if size not in gradients and most >= LEAST_SAMPLES:

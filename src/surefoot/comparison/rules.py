@@ -9,6 +9,7 @@ from typing import Any
 
 from surefoot.config import Recipe, rule_settings
 from surefoot.errors import ConfigError, nearest
+from surefoot.optim.plan import batch_size_of
 from surefoot.rules import update_rules
 from surefoot.settings import flat_settings, from_dict, merged, nested
 
@@ -23,9 +24,11 @@ NAMED: dict[str, dict[str, Any]] = {
 """Each rule by what makes it that rule; everything else is common to all. Update rules that are not SGD have their own
 names beside these."""
 RULES = tuple(NAMED)
-COMMON: dict[str, Any] = {"batch_size": 32, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"}
+USUAL_BATCH = 32
+"""Of a mini-batch where none is given, halved for small data as that of a training: `optim.plan.fitting_batch`."""
+COMMON: dict[str, Any] = {"batch_size": "auto", "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"}
 """What rules share unless told otherwise. No weight decay, so that all go down the same surface; a constant rate, of
-which theory speaks. 32 and 0.9 are usual values, chosen by hand."""
+which theory speaks. 32, which auto is here, and 0.9 are usual values, chosen by hand."""
 _LENGTHS = ("epochs", "steps")
 
 
@@ -85,7 +88,7 @@ def reference_rule(rules: Sequence[Rule], recipes: Sequence[Recipe], examples: i
 
     def rank(i: int) -> tuple[bool, bool, bool, int]:
         recipe = recipes[i]
-        mini = recipe.batch_size != "full" and 1 < recipe.batch_size < examples
+        mini = 1 < batch_size_of(recipe, examples, USUAL_BATCH) < examples
         return rules[i].given, not mini, bool(recipe.momentum), i
 
     return min(range(len(recipes)), key=rank)

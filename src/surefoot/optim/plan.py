@@ -19,6 +19,14 @@ from surefoot.optim.schedules import ScheduleFn
 
 DEFAULT_EPOCHS = 10.0
 """Length of a run whose recipe gives none; chosen by hand."""
+USUAL_BATCH = 128
+"""Examples per update where there are many and nothing is given. Chosen by hand, as the next two."""
+LEAST_STEPS_PER_EPOCH = 20
+LEAST_BATCH = 16
+"""A batch that nobody gave is halved until an epoch has 20 updates, but not under 16 examples: with fewer updates small
+sets are not learned in ten epochs. `surefoot noise` measures instead."""
+NOTABLE_REST = 0.02
+"""Share of the training part that is left out of each epoch, from which on that is said. Chosen by hand."""
 MOST_STEPS = 100_000_000
 """Longest plan: its table of rates takes 800 MB, and no published run is a hundredth of it. Chosen by hand."""
 DEFAULT_FACTOR = {"step": 0.1, "exponential": 0.95, "plateau": 0.1}
@@ -34,7 +42,7 @@ class Plan:
         examples: N, the size of the training part.
         steps: T, the number of updates.
         steps_per_epoch: updates per pass: N // batch_size. The remainder, other examples each epoch, is left out.
-        batch_size: examples per update; "full" resolved to N.
+        batch_size: examples per update; "full" and "auto" resolved by `batch_size_of`.
         lr: [T] float64, the learning rate of each update, read-only. Without plateau's factor, which depends on
             the record: `plateau_factor`.
         row_steps: numbers of updates after which a row of the record is made; the last is T.
@@ -47,6 +55,51 @@ class Plan:
     batch_size: int
     lr: np.ndarray = field(compare=False, repr=False)
     row_steps: tuple[int, ...] = field(repr=False)
+
+
+def batch_size_of(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> int:
+    """Return the examples per update of a recipe, for a training part of this size.
+
+    >>> [batch_size_of(Recipe(batch_size=size), 54) for size in ("auto", "full", 8)]
+    [16, 54, 8]
+    """
+    if recipe.batch_size == "auto":
+        return fitting_batch(usual, examples)
+    return examples if recipe.batch_size == "full" else recipe.batch_size
+
+
+def fitting_batch(usual: int, examples: int) -> int:
+    """Return the batch size for a training part of this size where nobody has measured or given one.
+
+    >>> fitting_batch(128, 50_000), fitting_batch(128, 1294), fitting_batch(128, 100), fitting_batch(128, 9)
+    (128, 64, 16, 9)
+    """
+    size = usual
+    while size > LEAST_BATCH and examples // size < LEAST_STEPS_PER_EPOCH:
+        size //= 2
+    return max(1, min(size, examples))
+
+
+def said_of_batch(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> list[str]:
+    """Return what a user should know of a recipe's batches: that the size was fitted to the data, and what is left out.
+
+    >>> said_of_batch(Recipe(batch_size=100), 540)
+    ['40 of 540 training examples are left out of each epoch, others each time: they do not fill a batch of 100']
+    >>> said_of_batch(Recipe(batch_size=64), 1294)
+    []
+    """
+    size, said = batch_size_of(recipe, examples, usual), list[str]()
+    if recipe.batch_size == "auto" and size < usual:
+        said.append(
+            f"the batch is {size} and not {usual}, since there are {examples:,} training examples: it is halved until "
+            f"an epoch has {LEAST_STEPS_PER_EPOCH} updates, but not under {LEAST_BATCH}; batch_size sets another"
+        )
+    if (rest := examples % size) > NOTABLE_REST * examples:
+        said.append(
+            f"{rest} of {examples:,} training examples are left out of each epoch, others each time: they do not fill "
+            f"a batch of {size}"
+        )
+    return said
 
 
 def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
@@ -65,11 +118,12 @@ def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
     >>> made.steps, made.steps_per_epoch, made.lr.tolist(), made.row_steps
     (4, 2, [0.5, 0.375, 0.25, 0.125], (2, 4))
     """
-    batch_size = examples if recipe.batch_size == "full" else recipe.batch_size
+    batch_size = batch_size_of(recipe, examples)
     if not 1 <= batch_size <= examples:
         raise ConfigError(
             f"batch_size = {recipe.batch_size} for {examples} training examples",
-            "a batch must be no larger than the training part", f"try batch_size = {max(1, min(examples, 32))}",
+            "a batch must be no larger than the training part",
+            f'leave it out for {fitting_batch(USUAL_BATCH, examples)}, or set batch_size = "full"',
         )  # fmt: skip
     per_epoch = examples // batch_size
     epochs = DEFAULT_EPOCHS if recipe.epochs is None else recipe.epochs

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from statistics import median_high
 from typing import Any
 
+from surefoot.curves.baseline import beside_baseline
+from surefoot.record.baseline import Baseline
 from surefoot.record.comparison import Comparison
 from surefoot.record.decision import Decision, Finding
-from surefoot.record.scores import wilson
+from surefoot.record.intervals import is_less, wilson
 from surefoot.record.stored import changed_settings
 from surefoot.report.classifier import classifier_figures, confused_pairs, labelled
 from surefoot.report.compare import comparison_figures
@@ -134,6 +136,7 @@ def summary(folder: RunFolder) -> list[str]:
         )
     elif result.get("test_loss") is not None:
         lines.append(f"The loss on the test part is {result['test_loss']:.4g}.")
+    lines += _beside(result)
     lines += [
         f"{stored.config.model} on {stored.config.data}, {result.get('outcome')}: {result.get('reason')}.",
         f"Training took {result.get('train_seconds') or 0:.1f} s for {result.get('epochs') or 0:.4g} epochs, "
@@ -150,11 +153,21 @@ def summary(folder: RunFolder) -> list[str]:
     return lines
 
 
+def _beside(result: Mapping[str, Any]) -> list[str]:
+    """Return what the result is worth beside the simplest answers; without a test part it is the answer itself."""
+    if not isinstance(result.get("baseline"), Mapping):
+        return []
+    return [f"{_sentence(each.reason)}." for each in beside_baseline(Baseline.from_dict(result["baseline"]))]
+
+
 def _comparison_summary(comparison: Comparison) -> list[str]:
     best = min(comparison.rules, key=lambda rule: median_high(rule.final_losses))
+    others = [rule for rule in comparison.rules if rule is not best]
+    tied = [rule.name for rule in others if not is_less(best.final_losses, rule.final_losses)]
+    first = f"{median_high(best.final_losses):.3g} ({min(best.final_losses):.3g} to {max(best.final_losses):.3g}"
     return [
-        f"Lowest training loss at the end: {best.name}, {median_high(best.final_losses):.3g} "
-        f"({min(best.final_losses):.3g} to {max(best.final_losses):.3g} over {len(comparison.seeds)} seeds).",
+        f"Lowest training loss at the end: {best.name}, {first} over {len(comparison.seeds)} seeds)"
+        + (f"; the seeds do not tell it from {' and '.join(tied)}." if tied else "."),
         f"{len(comparison.rules)} rules on {comparison.data} with {comparison.model}, "
         f"{comparison.budget_examples:,} examples a run, rates found by the same search; "
         f"it took {comparison.seconds:.0f} s.",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from surefoot.config import Recipe
+from surefoot.record.intervals import Z_95
 from surefoot.record.trial import TrialResult
 from surefoot.search.response import CEILING, LEAST_DECAY, coordinates, errors, fitted
 from surefoot.search.space import PER_DECADE, Point, Space
@@ -31,9 +32,6 @@ Of 0 to 0.15 the one that lost least on eight small tasks; without batch norm on
 decades per doubling, and a rate a quarter of a decade too high there lost 4 points."""
 _DRAWS = 2000
 """Curves drawn: the median of their best rates is then sure to a tenth of the spacing of the rates."""
-_ALIKE = 1.0
-"""Recipes within this many standard deviations of the difference to the best cannot be told from it. The usual
-"one-standard-error rule" (Breiman et al. 1984, section 3.4.3)."""
 _ALIKE_ERROR = 0.02
 """Nor can those that are expected to make at most this share more errors: too little to pay for. Chosen by hand."""
 
@@ -145,7 +143,8 @@ def choose(results: tuple[TrialResult, ...], where: Space, validation_examples: 
         row = slice(first, first + len(inside.rates))
         best = first + _middle(mean[row], covariance[row, row], at[row, 0], margin, ends)
     apart = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
-    near = mean - mean[best] <= np.maximum(_ALIKE * np.sqrt(np.maximum(apart, 0)), _ALIKE_ERROR)
+    unsure = np.sqrt(np.maximum(apart, 0) + examples_noise(results, validation_examples) ** 2)
+    near = mean - mean[best] <= np.maximum(Z_95 * unsure, _ALIKE_ERROR)
     near &= apart < response.amplitude**2  # what nothing is known of is not alike, only unknown
     near[best] = True
     low, high = _run(near, best, at)
@@ -162,6 +161,23 @@ def choose(results: tuple[TrialResult, ...], where: Space, validation_examples: 
         decay_open=len(where.decays) > 1 and len(inside.decays) == 1,
         momentum_open=len(where.momenta) > 1 and len(inside.momenta) == 1,
     )
+
+
+def examples_noise(results: Sequence[TrialResult], validation_examples: int) -> float:
+    """Return by how much two recipes differ in log error because of the examples that they are judged on.
+
+    The standard deviation of the difference of two log error rates with w wrong answers each of which none is common,
+    sqrt(2 / (w + 1/2)), and half of it, since the log error is half of the rate's. 0 for a regression.
+
+    >>> from surefoot.record.trial import Trial
+    >>> made = Trial(stage="refine", recipe=Recipe(steps=10), seed=0, share=1.0)
+    >>> came = TrialResult(trial=made, outcome="finished", examples=1, train_loss=1.0, val_loss=1.0, val_accuracy=0.9,
+    ...                    seconds=1.0)
+    >>> round(examples_noise([came], 1000), 3)
+    0.071
+    """
+    right = [each.val_accuracy for each in results if each.finished and each.val_accuracy is not None]
+    return math.sqrt(2 / ((1 - max(right)) * validation_examples + 0.5)) / 2 if right else 0.0
 
 
 def _covered(results: Sequence[TrialResult], where: Space) -> Space:

@@ -94,10 +94,11 @@ class Executor:
                                          "threads": place.threads, "most_examples": most}  # fmt: skip
                 if move.name == "wiring":
                     yield Progress(0, 1, "step 0: wiring")
-                    return check_wiring(self.model, task.data, task.loss, engine=engine, **where)
+                    return check_wiring(self.model, task.data, task.loss or task.loss_name, engine=engine, **where)
                 yield Progress(0, 1, "step 1: initial loss")
                 decay = move.recipe.weight_decay
-                return check_initial_loss(self.model, task.data, task.loss, weight_decay=decay, **where)
+                loss = task.loss or task.loss_name
+                return check_initial_loss(self.model, task.data, loss, weight_decay=decay, **where)
             case BracketRates(recipe):
                 fine = move.points_per_decade > 2
                 low, high = recipe.update_rule.lr_range

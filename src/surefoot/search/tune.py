@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from surefoot.config import Config, Recipe
+from surefoot.config import Config, LossName, Recipe
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision
 from surefoot.record.stored import IN_MEMORY
@@ -54,7 +54,7 @@ def tune(
     *,
     budget: str | float = DEFAULT_BUDGET,
     fixed: Mapping[str, Any] | None = None,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     augment: Any = None,
     config: str | Path | None = None,
     force: bool = False,
@@ -76,7 +76,7 @@ def tune(
         budget: "5m", "90s" or "1h" for everything; or "2x": a search of twice the examples of the final training, which
             comes on top. With the latter nothing depends on a clock.
         fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
-        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         config: a TOML file of settings to start from, under the ones given here: they stay where they are not searched.
         force: go on after a step that fails.
@@ -97,16 +97,17 @@ def tune(
     objects = Objects(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
-        loss=loss,
+        loss=loss if callable(loss) else None,
         augment=augment_object(augment),
     )
     words = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": augment_names(augment),
+        "loss": None if callable(loss) else loss,
     }
     given = {**settings, **(fixed or {})}
-    start, terms = asked_for(words, given, config, budget, force=force, source=data, standard_loss=loss is None)
+    start, terms = asked_for(words, given, config, budget, force=force, source=data, standard_loss=not callable(loss))
     place = runs_dir if final else None
     with open_search(start, terms, name=name, runs_dir=place, objects=objects, engine=engine) as search:
         while not search.done:

@@ -23,7 +23,7 @@ class Seen:
     """What one step saw.
 
     Attributes:
-        loss: mean over the batch.
+        loss: mean over the batch, in the unit of the targets.
         correct: predictions of it.
         grad_norm: before clipping.
         update_ratio: ||update|| / ||weights||, if it was measured.
@@ -53,7 +53,8 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     recipe = plan.recipe
     named = trainable(state.model)
     buffers = [buffer.clone() for buffer in state.model.buffers()]
-    loss, correct, grads = gradient(task, plan, state)
+    objective, correct, grads = gradient(task, plan, state)
+    loss = objective * task.loss_unit
     active = [
         (name, parameter, grad)
         for (name, parameter), grad in zip(named.items(), grads, strict=True)
@@ -90,7 +91,7 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
 
 
 def gradient(task: Task, plan: Plan, state: State) -> tuple[float, int, list[Tensor | None]]:
-    """Return mean loss, correct predictions and the gradient of batch number `state.step`.
+    """Return the objective, correct predictions and the gradient of batch number `state.step`.
 
     A batch larger than the recipe's `micro_batch_size` is accumulated from pieces of equal weight per example, so
     memory stays bounded and the result is the gradient of the whole batch. Batch norm sees one piece at a time.
@@ -106,7 +107,7 @@ def gradient(task: Task, plan: Plan, state: State) -> tuple[float, int, list[Ten
         x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch)
         with task.machine.autocast():
             outputs = state.model(x)
-        loss = task.mean_loss(outputs, y, recipe.label_smoothing)
+        loss = task.objective(outputs, y, recipe.label_smoothing)
         share = len(piece) / len(indices)
         (loss * share if share < 1 else loss).backward()
         total += float(loss.detach()) * share

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from surefoot.config import Recipe
+from surefoot.config import LossName, Recipe
 from surefoot.errors import ConfigError, nearest
 from surefoot.models.build import Factory
+from surefoot.optim.plan import batch_size_of
 from surefoot.record.decision import Decision, worst
 from surefoot.record.progress import Progress, finished
 from surefoot.steps.lr_range.judge import NEITHER_END, Bracket, ShortRuns, answer, bracket, judge, word
@@ -32,14 +33,14 @@ CURVE_POINTS = 50
 def find_lr(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     *,
     low: float | None = None,
     high: float | None = None,
     points_per_decade: int = 4,
     steps: int = 100,
     seeds: int = 3,
-    batch_size: int | Literal["full"] = 128,
+    batch_size: int | Literal["full", "auto"] = "auto",
     rule: str = "sgd",
     weight_decay: float | None = None,
     augment: Any = (),
@@ -53,9 +54,9 @@ def find_lr(
     """Measure between which learning rates the loss drops within 100 steps, and suggest one to go on with.
 
     Each rate of a grid is held constant for `steps` updates on all training data with a small weight decay, over
-    several seeds. The bracket's low end is the lowest rate whose loss, seed by seed, is not above the least by more
-    than two standard errors; its high end the largest rate at which the loss still drops by more than two standard
-    errors and by half of the best drop. `lr` is their geometric mean, or a quarter of a decade under the high end where
+    several seeds. The bracket's low end is the lowest rate whose loss, seed by seed, is not shown to be above the least
+    (one-sided 95 %, Student's t); its high end the largest rate at which the loss is still shown to drop, and by half
+    of the best drop. `lr` is their geometric mean, or a quarter of a decade under the high end where
     that is lower, since neither end is right for a long run (Wu et al. 2018, arXiv 1803.02021).
 
     Args:
@@ -65,7 +66,7 @@ def find_lr(
         points_per_decade: rates per factor of 10.
         steps: of each run.
         seeds: repetitions; a module that was given keeps its initial weights in all of them.
-        batch_size: examples per update; "full" or more than there are: all of them.
+        batch_size: as in `Recipe`; more than there are: all of them.
         rule: that updates the weights.
         weight_decay: held fixed; None is the rule's own, at most 1e-4.
         augment: as in `surefoot.task`.
@@ -94,8 +95,8 @@ def find_lr(
         asked = {} if weight_decay is None else {"weight_decay": weight_decay}
         recipe = Recipe(batch_size=batch_size, rule=rule, **asked, **_known(settings))  # which checks them
         recipe = with_small_decay(recipe) if weight_decay is None else recipe
-        size = task.data.examples if batch_size == "full" else min(batch_size, task.data.examples)
-        recipe = dataclasses.replace(recipe, batch_size=size)
+        size = batch_size_of(recipe, task.data.examples)
+        recipe = dataclasses.replace(recipe, batch_size=min(size, task.data.examples))
         decision = finished(searching(task, recipe, search))
     return dataclasses.replace(decision, untouched=proof.digest)
 

@@ -23,7 +23,7 @@ from surefoot.record.run import Row
 from surefoot.training.loop import advance_alike
 from surefoot.training.population.layers import StackedLayers
 from surefoot.training.population.member import Member
-from surefoot.training.state import State, trainable
+from surefoot.training.state import State, averaging_decay, trainable
 from surefoot.training.step import Seen
 from surefoot.training.task import Task
 
@@ -31,7 +31,7 @@ Found = tuple[Tensor, Tensor, Tensor]
 """What a step saw of K members: mean losses [K], correct predictions [K], the norms of P weights' gradients [P, K]."""
 
 Compute = Callable[["Stack", int, Tensor], Found]
-"""(stack, step, lr [K]) -> what was seen. It moves the members whose numbers are finite, and no other."""
+"""(stack, step, lr [K]) -> what was seen, its loss the objective. It moves members whose numbers are finite."""
 
 
 class Stack:
@@ -85,9 +85,10 @@ class Stack:
         before = {name: value.clone() for name, value in self.weights.items()} if measure_update else None
         loss, correct, norms = self.compute(self, self.states[runs[0]].step, rates.to(self.device))
         grad_norm = torch.linalg.vector_norm(norms, dim=0)
-        self._average(loss.isfinite() & grad_norm.isfinite())
+        self._average(loss.isfinite() & grad_norm.isfinite(), self.states[runs[0]].step + 1)
         numbers = torch.stack([loss, correct, grad_norm]).double().T.tolist()
-        found = [Seen(loss, int(correct), norm, None) for loss, correct, norm in (numbers[place] for place in places)]
+        unit = self.network.task.loss_unit
+        found = [Seen(numbers[i][0] * unit, int(numbers[i][1]), numbers[i][2], None) for i in places]
         return found if before is None else self._measured(found, places, norms, before)
 
     def settle(self, run: int) -> None:
@@ -166,12 +167,13 @@ class Stack:
         loss = torch.stack([loss * share for (loss, _, _), share in zip(found, shares, strict=True)]).sum(0)
         return loss, torch.stack([correct for _, correct, _ in found]).sum(0), grads
 
-    def _average(self, moved: Tensor) -> None:
-        """Move the averages of these members, bool [K], towards their weights and buffers, by 1 - decay."""
+    def _average(self, moved: Tensor, updates: int) -> None:
+        """Move the averages of these members, bool [K], towards their weights and buffers; see `averaging_decay`."""
         for name, value in (self.averages or {}).items():
             assert self.ema is not None  # `groups` puts members with and without an average apart
             now = self.weights[name] if name in self.weights else self.buffers[name]
-            value.lerp_(now, wide((1 - self.ema) * moved, value).to(value.dtype))
+            decay = self.ema.clamp_max(averaging_decay(1.0, updates))
+            value.lerp_(now, wide((1 - decay) * moved, value).to(value.dtype))
 
     def _measured(
         self, found: Sequence[Seen], places: Sequence[int], norms: Tensor, before: dict[str, Tensor]
@@ -271,8 +273,8 @@ class Network:
     def _one(self, weights: Any, buffers: Any, x: Tensor, y: Tensor, smoothing: Any) -> tuple[Tensor, Tensor]:
         with self.task.machine.autocast():
             outputs = functional_call(self.model, (weights, buffers), (x,))
-        if self.task.loss is not None or not self.task.classifies:
-            loss = self.task.mean_loss(outputs, y)
+        if self.task.criterion != "cross-entropy":
+            loss = self.task.objective(outputs, y)
         else:  # F.cross_entropy takes one smoothing for all members, and under vmap loads 500 modules, 0.4 s
             likelihoods = F.log_softmax(outputs.float(), -1)
             loss = -likelihoods.gather(1, y[:, None]).mean()
