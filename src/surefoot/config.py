@@ -62,6 +62,8 @@ def _rising(values: tuple[float, ...]) -> bool:
     return len(values) > 0 and values[0] > 0 and rising and math.isfinite(values[-1])
 
 
+_SHOWN = 100
+"""Characters of a value that a message shows. Chosen by hand."""
 _hints = functools.cache(typing.get_type_hints)  # a search looks at thousands of recipes
 
 
@@ -403,4 +405,5 @@ def type_error(hint: Any, value: Any, name: str) -> ConfigError:
     allowed = " or ".join(words) or f"one of {', '.join(choices)}"
     close = nearest(str(value), choices) if choices else ""
     advice = close if close.endswith("?") else f"give {name} {allowed if words else 'one of these'}"
-    return ConfigError(f"{name} = {value!r}", f"{name} must be {allowed}", advice)
+    shown = repr(value) if len(repr(value)) <= _SHOWN else f"{repr(value)[:_SHOWN]} ..."
+    return ConfigError(f"{name} = {shown}", f"{name} must be {allowed}", advice)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surefoot.config import LossName
-from surefoot.data.augment import Augment, parse
+from surefoot.data.augment import Augment, listed, parse
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
@@ -119,7 +119,7 @@ def task(
     model: str | nn.Module | Factory,
     *,
     loss: Loss | LossName | None = None,
-    augment: Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
+    augment: str | Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -133,7 +133,7 @@ def task(
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
         loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar or [B], which gets targets in
             their own unit, not standardised; None chooses by the targets.
-        augment: names of augmentations, or a callable on a batch of images.
+        augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
@@ -207,8 +207,7 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
-    names: Any = [augment] if callable(augment) else augment or ()
-    moves = augment if isinstance(augment, Augment) else parse(names)
+    moves = augment if isinstance(augment, Augment) else parse(listed(augment))
     moves.check(data.kind, data.input_shape)
     moves = dataclasses.replace(moves, reader=data.train.reader)
     return moves if moves.operations or moves.reader is not None else None
