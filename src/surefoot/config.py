@@ -241,7 +241,7 @@ class Config(_Checked):
     'cnn'
     """
 
-    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or .csv")
+    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz, .csv, .tsv or .parquet")
     data_dir: str | None = _setting(None, "folder or archive that already holds the named set")
     validation: float | None = _setting(
         None,
@@ -250,8 +250,11 @@ class Config(_Checked):
         ok=_fraction,
     )
     image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
-    label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
-    target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
+    label: str | None = _setting(None, "name of the label column of a table (the last column if left out)")
+    header: Literal["auto", "yes", "no"] = _setting("auto", "whether the first row of a .csv names the columns")
+    target: Literal["auto", "classes", "numbers"] = _setting(
+        "auto", "classes: classification; numbers: regression; auto: as the labels look, which is said"
+    )
     augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
     model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
     recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})

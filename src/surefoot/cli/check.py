@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
 USED = frozenset({
-    "data", "data_dir", "validation", "image_size", "label", "target", "model", "seed", "device", "precision",
+    "data", "data_dir", "validation", "image_size", "label", "header", "target", "model", "seed", "device", "precision",
     "threads", "weight_decay",
 })  # fmt: skip
 """Settings that steps 0 to 2 depend on. They train at many rates, without augmentation, for as long as they need."""
@@ -87,10 +87,10 @@ def _data(config: Config) -> Any:
     try:
         return load(
             config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
-            image_size=config.image_size, label=config.label, target=config.target,
+            image_size=config.image_size, label=config.label, target=config.target, header=config.header,
         )  # fmt: skip
     except DataError:
-        if config.target != "classes" or (config.data_dir, config.image_size, config.label) != (None, None, None):
+        if config.target == "numbers" or (config.data_dir, config.image_size, config.label) != (None, None, None):
             raise
         return config.data
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 
 from surefoot import seeds
-from surefoot.data import images
-from surefoot.data.check import Problems, coded
-from surefoot.data.dataset import Raw, RawPart, Source, column_order
+from surefoot.data import frames, images
+from surefoot.data.check import Problems, Target, chosen_target, coded
+from surefoot.data.columns import Columns
+from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.errors import ConfigError, DataError
 
 PARTS = {
@@ -33,15 +36,16 @@ _LEVEL_TOLERANCE = 1e-3
 float16 moves 255 levels by at most 0.06; to float32, by 1e-5. Chosen by hand between the latter and real fractions."""
 
 
-def read(source: Any, problems: Problems, target: str = "classes") -> Raw:
+def read(source: Any, problems: Problems, target: Target = "auto", columns: Columns | None = None) -> Raw:
     """Return the parts of Python objects.
 
     Args:
         source: (x, y); a Dataset; (train, test) of Datasets; or a mapping from names of parts to (x, y) or Datasets.
             x is images, uint8 [N, H, W], [N, C, H, W] or [N, H, W, C], or float in whole 255ths [N, C, H, W]; or
-            numbers [N, ...]. y is [N] (or [N, D] for a regression).
+            numbers [N, ...]; or a table, see `frames`. y is [N] (or [N, D] for a regression).
         problems: takes what is wrong.
-        target: "classes" or "numbers".
+        target: "classes", "numbers", or "auto".
+        columns: of a trained model, by which tables are read.
 
     Raises:
         ConfigError: it is none of these.
@@ -58,20 +62,37 @@ def read(source: Any, problems: Problems, target: str = "classes") -> Raw:
         else:
             raise _unusable(f"data of type {type(each).__name__} for {name}")
     many = len(parts) > 1 or isinstance(source, Mapping)
-    return _raw("arrays", parts, problems, target, classes, many)
+    return _raw("arrays", parts, problems, target, classes, many, columns)
 
 
-def column_names(x: Any) -> tuple[str, ...] | None:
-    """Return the names of the columns of a table of pandas' or polars', if all are text and differ."""
-    columns = getattr(x, "columns", None)
-    names = tuple(columns) if columns is not None and not callable(columns) else ()
-    return names if names and all(isinstance(n, str) for n in names) and len(set(names)) == len(names) else None
+def _as_table(x: Any) -> Any:
+    array = None if frames.is_frame(x) else _array(x, "x", Problems("x"))
+    return x if array is None or array.ndim != 2 else pa.table([*array.T], names=[str(i) for i in range(array.shape[1])])
+
+
+def _tables(
+    name: str, pairs: dict[str, tuple[Any, Any]], problems: Problems, target: Target, columns: Columns | None
+) -> Raw:
+    """Return parts whose examples are the rows of tables."""
+    many = len(pairs) > 1
+    labels = {part: _array(y, f"{part} y" if many else "y", problems) for part, (_, y) in pairs.items()}
+    read = {
+        part: (frames.frame_of(x, f"{part} x" if many else "x"), y[:, 0] if y.shape[1:] == (1,) else y)
+        for part, (x, _) in pairs.items()
+        if (y := labels[part]) is not None
+    }
+    if len(read) < len(pairs):
+        return Raw(name, {}, None, "numbers")
+    label = frames.title_of_label([y for _, y in pairs.values()])
+    return replace(frames.read(read, problems, target, columns, label), name=name)
 
 
 def kind_of(source: Any) -> Literal["images", "numbers"]:
     """Return of what kind the examples of Python objects are, by the first part, or by the first of its Dataset."""
     first: Any = next(iter(_by_part(source).values()), None)
     if _is_pair(first):
+        if frames.is_frame(first[0]):
+            return "numbers"
         x = _array(first[0], "x", Problems("arrays"))
         return "numbers" if x is None else _kind(x)
     try:
@@ -133,7 +154,7 @@ def _read_dataset(dataset: Any, prefix: str, problems: Problems) -> tuple[np.nda
     return (np.stack(xs), np.stack(ys)) if xs else (np.empty((0, 1), np.float32), np.empty(0, np.int64))
 
 
-def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
+def read_npz(path: Path, problems: Problems, target: Target = "auto", columns: Columns | None = None) -> Raw:
     """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test; and, if it has
     them, the names of the classes in `classes`. Nothing pickled is read.
     """
@@ -184,7 +205,7 @@ def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
         )
     names = arrays.get("classes")
     classes = tuple(map(str, names)) if names is not None and names.ndim == 1 else None
-    return _raw(str(path), parts, problems, target, classes, len(parts) > 1)
+    return _raw(str(path), parts, problems, target, classes, len(parts) > 1, columns)
 
 
 def _key(key: str) -> tuple[str, str] | None:
@@ -212,7 +233,10 @@ def _is_pair(source: Any) -> bool:
     if not isinstance(source, (tuple, list)) or len(source) != 2:
         return False
     return all(
-        isinstance(each, (np.ndarray, torch.Tensor)) or hasattr(each, "to_numpy") or _is_numbers(each)
+        isinstance(each, (np.ndarray, torch.Tensor, pa.Table))
+        or hasattr(each, "to_numpy")
+        or frames.is_sparse(each)
+        or _is_numbers(each)
         for each in source
     )
 
@@ -236,14 +260,17 @@ def _raw(
     name: str,
     pairs: dict[str, tuple[Any, Any]],
     problems: Problems,
-    target: str,
+    target: Target,
     classes: tuple[str, ...] | None,
     many: bool,
+    columns: Columns | None,
 ) -> Raw:
+    if columns is not None:  # numbers in the order of the run's columns are a table too
+        pairs = {part: (_as_table(x), y) for part, (x, y) in pairs.items()}
+    if pairs and all(frames.is_frame(x) for x, _ in pairs.values()):
+        return _tables(name, pairs, problems, target, columns)
     parts, kinds = {}, set()
-    features = column_names(next((x for x, _ in pairs.values()), None))
     for part, (x, y) in pairs.items():
-        names = column_names(x)
         x, y = _array(x, f"{part} x" if many else "x", problems), _array(y, f"{part} y" if many else "y", problems)
         if x is None or y is None:
             continue
@@ -254,21 +281,23 @@ def _raw(
                 part, f"x has shape {x.shape}, y {y.shape}", "x and y have one entry per example", "make them alike"
             )
             continue
-        if features is not None and names is not None:
-            x = x[:, column_order(part, names, features)]
         parts[part] = RawPart(x, y, Source(f"{part} row " if many else "row "))
         kinds.add(_kind(x))
     kind = "images" if kinds == {"images"} else "numbers"
     parts = {part: RawPart(_standard(each.x, kind), each.y, each.source) for part, each in parts.items()}
-    if target == "classes" and classes is None:
+    if target == "auto" and "train" in parts and classes is None:
+        target = chosen_target(parts["train"].y, target, problems)
+    if target != "numbers" and classes is None:
         parts, classes = coded(parts, problems)
-    return Raw(name, parts, classes if target == "classes" else None, kind, features=features)
+    return Raw(name, parts, classes if target != "numbers" else None, kind, target=None if target == "auto" else target)
 
 
 def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
     """Return a NumPy array of numbers or text, or None after noting what is wrong."""
     if isinstance(value, torch.Tensor):
         array = _tensor_array(value)
+    elif frames.is_sparse(value):
+        array = frames.dense(value, name)
     else:
         try:
             array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from surefoot.data.dataset import Raw, RawPart
+from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.errors import ConfigError, DataError
 
 SHOWN = 10
@@ -60,6 +60,14 @@ class Problems:
         """Note what does not stop a training."""
         self.warnings.append(text)
 
+    def faulty(self, source: Source, faults: Sequence[str | None]) -> None:
+        """Note rows that cannot be used, by their names: a hundred, and how many more."""
+        rows = [row for row, fault in enumerate(faults) if fault is not None]
+        for row in rows[:_LISTED]:
+            self.add(source.name_of(row), str(faults[row]), "rows hold what those of the training part do", "mend it")
+        if len(rows) > _LISTED:
+            self.add(f"{len(rows) - _LISTED} more rows", "cannot be read", "as above", "mend them")
+
     def raise_any(self) -> None:
         """Raise one DataError that names the first ten problems and counts the rest, if there are any."""
         if not self.count:
@@ -78,7 +86,15 @@ class Problems:
         )
 
 
-Target = Literal["classes", "numbers"]
+Target = Literal["auto", "classes", "numbers"]
+"""What labels are: names, numbers to be predicted, or what they look like, see `chosen_target`."""
+
+_SOME = 0.25
+"""Share of labels that are not whole from which numbers are no names of classes; fewer are slips. Chosen by hand."""
+_MANY_VALUES = 20
+_EXAMPLES_EACH = 10
+"""More different whole numbers than the first, with fewer examples each than the second, that do not number classes
+from 0 or 1 without gaps, are amounts. Both chosen by hand."""
 
 _ROWS_AT_ONCE = 4096
 _LISTED = 100
@@ -87,6 +103,8 @@ _LISTED = 100
 
 def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
     """Note everything that is wrong with the parts in `problems`; return them with labels as indices of named classes.
+
+    A gap in a table is not wrong: it is imputed when the columns are fitted.
 
     The y of a regression, whose classes are None, are float32.
 
@@ -109,7 +127,8 @@ def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
                 "all parts must have one shape",
                 "make them alike",
             )
-        _values(name, part, problems)
+        if raw.columns is None:
+            _values(name, part, problems)
     if math.prod(train.x.shape[1:]) == 0:
         problems.add(
             "train", f"has examples of shape {train.x.shape[1:]}", "an example must hold numbers", "add features"
@@ -118,7 +137,9 @@ def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
         problems.add("train", "every example is the same", "examples must differ", "check how the data was made")
     if len(train.y) == 1:
         problems.add("train", "has 1 example", "training needs at least 2", "add examples")
-    return _numbers(raw, problems) if target == "numbers" else _classes(raw, problems)
+    if raw.target is None and target == "auto" and raw.classes is None:
+        target = chosen_target(train.y, target, problems)
+    return _numbers(raw, problems) if (raw.target or target) == "numbers" else _classes(raw, problems)
 
 
 def _values(name: str, part: RawPart, problems: Problems) -> None:
@@ -307,13 +328,48 @@ def _counts(name: str, part: RawPart, classes: tuple[str, ...], raw: Raw, proble
     elif len(missing) and len(part.y):
         problems.warn(f"{name}: {len(missing)} of {len(classes)} classes have no example")
     if name == "train":
-        for index in np.flatnonzero(counts == 1)[:SHOWN]:
-            problems.warn(f"train: class {classes[index]!r} has 1 example, so none can be held out for validation")
+        lone = [classes[index] for index in np.flatnonzero(counts == 1)]
+        if lone:
+            listed = ", ".join(map(repr, lone[:SHOWN])) + (f" and {len(lone) - SHOWN} more" if lone[SHOWN:] else "")
+            are = "class {} has" if len(lone) == 1 else "classes {} have"
+            problems.warn(f"train: {are.format(listed)} 1 example, so none can be held out for validation")
         present = counts[counts > 0]
         if len(present) > 1 and present.max() >= 100 * present.min():
             problems.warn(
                 f"train: the largest class has {present.max() // present.min()} times the examples of the smallest"
             )
+
+
+def chosen_target(y: np.ndarray, target: Target, problems: Problems) -> Target:
+    """Return what labels [N] are: as was asked, or by their values, and then a note says so if they are numbers.
+
+    They are numbers to be predicted if a quarter or more of them are not whole; or if they are whole, of more than 20
+    values with fewer than 10 examples each, that do not run from 0 or 1 without gaps as numbers of classes do.
+
+    >>> chosen_target(np.array([0.5, 1.25, 3.0]), "auto", Problems("x"))
+    'numbers'
+    >>> chosen_target(np.arange(900) % 90, "auto", Problems("x")), chosen_target(np.array(["a"]), "auto", Problems("x"))
+    ('classes', 'classes')
+    """
+    if target != "auto":
+        return target
+    if y.dtype.kind in "US":
+        texts = [label for label in y.tolist() if label.strip().lower() not in ("", "nan")]
+        if not all(_AMOUNT.fullmatch(label.strip()) for label in set(texts)):
+            return "classes"
+        y = np.array(texts, dtype=np.float64)
+    if y.dtype.kind not in "iuf" or y.size != len(y) or not len(y):
+        return "numbers" if y.dtype.kind == "f" and (y != np.floor(y)).any() else "classes"
+    y = y.reshape(-1)[np.isfinite(y.reshape(-1))]
+    fractions = float((y != np.floor(y)).mean()) if len(y) else 0.0
+    values = np.unique(y)
+    numbered = len(values) and values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
+    amounts = not numbered and len(values) > _MANY_VALUES and len(y) < _EXAMPLES_EACH * len(values)
+    if not (fractions >= _SOME or amounts):
+        return "classes"
+    what = "are not whole" if fractions >= _SOME else f"have {len(values)} values, {len(y) / len(values):.1f} examples each"
+    problems.warn(f'labels {what}: this is taken for a regression; set target = "classes" if they are names')
+    return "numbers"
 
 
 def coded(parts: dict[str, RawPart], problems: Problems) -> tuple[dict[str, RawPart], tuple[str, ...] | None]:
@@ -344,6 +400,9 @@ def coded(parts: dict[str, RawPart], problems: Problems) -> tuple[dict[str, RawP
         result[name] = replace(part, y=np.array([place.get(label, 0) for label in labels[name]], dtype=np.int64))
     return result, classes
 
+
+_AMOUNT = re.compile(r"[+-]?((0|[1-9][0-9]*)\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""Numbers that a label may be, where 007 and 1_0 are names."""
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]*(e[+-][0-9]{2,3})?)?")
 """Numbers as programs write them, with numpy's 1.000e+00. What is spelled otherwise, 007 or 1_0 or 1e5, is a name."""

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +18,9 @@ from torch import Tensor
 from surefoot import seeds
 from surefoot.data.store import cache_folder
 from surefoot.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from surefoot.data.columns import Columns, RawColumn
 
 _IN_MEMORY = 2**30
 """Bytes of a memory-mapped part that are copied into memory by a split; larger ones stay on disk. Chosen by hand."""
@@ -142,7 +145,9 @@ class DataSet:
             are never rescaled. None for classes.
         channels_last: how batches of images lie in memory: channels_last is faster where the model can take it.
         fingerprint: SHA-256 of parts, labels, class names and split, as hex: equal if and only if the data is.
-        features: names of the D columns of numbers [N, D], by which other tables are matched; None if they have none.
+        features: names of the columns of a table, by which other tables are matched; None if they have none.
+        columns: of a table, as they were fitted on the training part: they made x of its cells. None for other data.
+        notes: what is to be said of the data, a line each.
     """
 
     name: str
@@ -158,6 +163,8 @@ class DataSet:
     target_std: Tensor | None = None
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    columns: Columns | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -170,6 +177,11 @@ class DataSet:
         if self.classes is not None:
             return len(self.classes)
         return 1 if self.train.y.dim() == 1 else int(self.train.y.shape[1])
+
+    @property
+    def categories(self) -> tuple[tuple[int, int], ...]:
+        """Which numbers of an example are codes of categories, for a model that embeds them, and how many codes."""
+        return () if self.columns is None else self.columns.categories
 
     @property
     def examples(self) -> int:
@@ -205,6 +217,9 @@ class Raw:
         strict: a class without an example in some part is wrong, and not only worth a warning: true of folders,
             where someone made a folder for it.
         features: names of the columns of x [N, D]; None where they have none.
+        columns: what the columns of a table hold, whose values x has as float64, NaN for a gap.
+        label: name of the table's column of labels.
+        target: what the labels are, where the reader had to find out.
     """
 
     name: str
@@ -214,6 +229,9 @@ class Raw:
     strict: bool = False
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    columns: tuple[RawColumn, ...] | None = None
+    label: str | None = None
+    target: str | None = None
 
 
 def column_order(title: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]:

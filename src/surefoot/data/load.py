@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from surefoot.data import cifar, digits, table
 from surefoot.data.batches import image_statistics, number_statistics
-from surefoot.data.check import SHOWN, Problems, Target, examine
+from surefoot.data.check import Problems, Target, examine
+from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
 from surefoot.data.named import NAMED
 from surefoot.data.store import sha256
-from surefoot.data.table import is_table
+from surefoot.data.suspicion import suspect
+from surefoot.data.table import Header, is_table
 from surefoot.errors import ConfigError, DataError, nearest
 
 VALIDATION = 0.1
@@ -32,13 +34,14 @@ def load(
     seed: int = 0,
     image_size: int | None = None,
     label: str | None = None,
-    target: Target = "classes",
+    target: Target = "auto",
+    header: Header = "auto",
 ) -> DataSet:
     """Return checked data from a name, a path or Python objects. Everything wrong with it is found here.
 
     Args:
-        source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a .csv; a pair
-            (x, y) of arrays or tensors; a map-style PyTorch Dataset, read once from front to back, or a pair
+        source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a table (.csv,
+            .tsv, .parquet); a pair (x, y) of arrays, tensors or frames of pandas or Polars; a map-style PyTorch Dataset, read once from front to back, or a pair
             (train, test) of them; a mapping from "train", "validation" and "test" to pairs or Datasets; a `DataSet`,
             which is returned as it is.
         data_dir: folder or archive that already holds the named set.
@@ -46,8 +49,12 @@ def load(
             or 0.1 where it has none; 0: none.
         seed: of that split.
         image_size: side in pixels to which the images of a folder are brought: centre square, then resized.
-        label: name of the label column of a .csv; None for the last.
-        target: "classes", or "numbers" for a regression.
+        label: name of the label column of a table; None for the last.
+        target: "classes", "numbers" for a regression, or "auto": as the labels look, see `data.check.chosen_target`.
+        header: whether the first row of a .csv names the columns: "yes", "no", or "auto": as it looks.
+
+    The columns of a table are typed as they are read, and what becomes of each is fitted on the training part after the
+    split: see `DataSet.columns`, and `DataSet.notes` for what is to be said of it.
 
     Raises:
         DataError: something is wrong with the data; all of it is named by file or row.
@@ -62,11 +69,17 @@ def load(
     if validation is not None and not 0 <= validation < 1:
         raise ConfigError(f"validation = {validation}", "validation must be in [0, 1)", "set validation = 0.1")
     problems = Problems(_title(source))
-    raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target)
+    raw = read(
+        source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target, header=header
+    )
     problems.raise_any()
     raw = examine(raw, target, problems)
     problems.raise_any()
-    return _assembled(raw, validation, seed)
+    if not (isinstance(source, str) and source in NAMED):
+        suspect(raw, problems)
+    data = _assembled(raw, validation, seed)
+    notes = data.columns.notes() if data.columns is not None else []
+    return replace(data, notes=(*notes, *data.notes, *problems.warnings))
 
 
 def default_model(source: Any) -> str:
@@ -92,11 +105,13 @@ class Inspection:
         problems: everything that is wrong; empty if the data can be trained on.
         raw: the checked parts; None where they could not be read.
         classes: names of the classes; None for a regression, or where unknown.
+        columns: of a table, fitted on all of its training part, before any of it is held out; None for other data.
     """
 
     problems: Problems
     raw: Raw | None
     classes: tuple[str, ...] | None
+    columns: Columns | None = None
 
     def counts(self, part: str) -> dict[str, int]:
         """Return the number of examples of each class in a part; empty for a regression."""
@@ -115,7 +130,8 @@ def inspect(
     data_dir: str | Path | None = None,
     image_size: int | None = None,
     label: str | None = None,
-    target: Target = "classes",
+    target: Target = "auto",
+    header: Header = "auto",
 ) -> Inspection:
     """Return everything that can be found about data, in place of raising at what is wrong. Arguments as of `load`.
 
@@ -124,15 +140,17 @@ def inspect(
     """
     problems = Problems(_title(source))
     try:
-        raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target)
+        raw = read(
+            source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target, header=header
+        )
     except DataError as error:
         problems.add(problems.source, error.given.removeprefix(f"{problems.source}: "), error.allowed, error.do)
         return Inspection(problems, None, None)
     if problems.count and not raw.parts:
         return Inspection(problems, None, raw.classes)
     raw = examine(raw, target, problems)
-    _warn_of_twins(raw, problems)
-    return Inspection(problems, raw, raw.classes)
+    suspect(raw, problems)
+    return Inspection(problems, raw, raw.classes, fitted(raw) if "train" in raw.parts else None)
 
 
 def read(
@@ -143,21 +161,23 @@ def read(
     image_size: int | None,
     label: str | None,
     target: Target,
+    header: Header = "auto",
+    columns: Columns | None = None,
 ) -> Raw:
-    """Return the parts that a source holds, noting what is wrong in `problems`."""
+    """Return the parts that a source holds, noting what is wrong in `problems`; a table by the columns of a model, if
+    they are given.
+    """
     if not isinstance(source, (str, Path)):
         from surefoot.data import arrays
 
-        return arrays.read(source, problems, target)
-    _check_settings(source, data_dir=data_dir, image_size=image_size, label=label)
+        return arrays.read(source, problems, target, columns)
+    asked = None if header == "auto" else header
+    _check_settings(source, data_dir=data_dir, image_size=image_size, label=label, header=asked)
     if source == "digits":
         return digits.read()
     if source == "cifar10":
         return cifar.read(data_dir)
-    return _read_path(_path(source), problems, image_size, label, target)
-
-
-def _read_path(path: Path, problems: Problems, image_size: int | None, label: str | None, target: Target) -> Raw:
+    path = _path(source)
     if path.is_dir():
         from surefoot.data import folder
 
@@ -165,10 +185,12 @@ def _read_path(path: Path, problems: Problems, image_size: int | None, label: st
     if path.suffix.lower() == ".npz":
         from surefoot.data import arrays
 
-        return arrays.read_npz(path, problems, target)
+        return arrays.read_npz(path, problems, target, columns)
     if is_table(path):
-        return table.read(path, problems, label, target)
-    raise DataError(f"{path}", "data is a folder of images by class, an .npz or a .csv", "convert it to one of these")
+        return table.read(path, problems, label, target, header, columns)
+    raise DataError(
+        f"{path}", "data is a folder of images by class, an .npz, a .csv, .tsv or .parquet", "convert it to one of these"
+    )
 
 
 def _path(source: str | Path) -> Path:
@@ -181,6 +203,8 @@ def _path(source: str | Path) -> Path:
             if looks_like_path
             else ConfigError(f"data {name!r}", "this is neither a named set nor an existing path", nearest(name, NAMED))
         )
+    if not (path.is_dir() or path.is_file()):
+        raise DataError(f"{path}: is no file", "data is a file or a folder", "write it to a file first")
     return path
 
 
@@ -192,7 +216,8 @@ def _check_settings(source: str | Path, **settings: object) -> None:
             source not in NAMED and Path(source).expanduser().is_dir(),
             "only a folder's images are resized",
         ),
-        "label": (source not in NAMED and is_table(Path(source)), "only a .csv has a label column"),
+        "label": (source not in NAMED and is_table(Path(source)), "only a table has a label column"),
+        "header": (source not in NAMED and is_table(Path(source)), "only a table has a header"),
     }
     for name, value in settings.items():
         if value is not None and not reads[name][0] and (source in NAMED or Path(source).expanduser().exists()):
@@ -211,6 +236,8 @@ def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
         if name in parts:
             _digest(digest, name, parts[name])
     digest.update(repr(raw.classes).encode())
+    if raw.columns is not None:
+        digest.update(repr([(column.name, column.reading.kind, column.levels) for column in raw.columns]).encode())
     if validation is not None or "validation" not in parts:
         parts.pop("validation", None)
         share = VALIDATION if validation is None else validation
@@ -226,13 +253,51 @@ def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
         if len(held):
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
+    columns, notes = fitted(replace(raw, parts=parts)), []
+    if columns is not None and raw.columns is not None:
+        notes = _new_gaps(columns, parts)
+        matrices = {name: columns.encode(raw.columns, part.x) for name, part in parts.items()}
+        if not columns.names:
+            raise DataError(f"{raw.name}: no column is left to learn from", "; ".join(columns.notes()), "add features")
+        wanted = _number_type(*matrices.values())
+        parts = {name: replace(part, x=matrices[name].astype(wanted)) for name, part in parts.items()}
     final = {name: Part(_tensor(part.x), _tensor(part.y), part.source) for name, part in parts.items()}
     mean, std = image_statistics(parts["train"].x) if raw.kind == "images" else number_statistics(parts["train"].x)
     target_mean, target_std = (None, None) if raw.classes is not None else number_statistics(parts["train"].y)
+    if columns is not None:  # codes, and what is 0 or 1, are not standardised
+        mean[torch.from_numpy(columns.plain)], std[torch.from_numpy(columns.plain)] = 0, 1
     return DataSet(
         raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
-        mean, std, digest.hexdigest(), target_mean, target_std, raw.features,
+        mean, std, digest.hexdigest(), target_mean, target_std, raw.features, columns=columns, notes=tuple(notes),
     )  # fmt: skip
+
+
+def fitted(raw: Raw) -> Columns | None:
+    """Return the columns of a table, fitted on its training part; None for other data."""
+    if raw.columns is None:
+        return None
+    return Columns.fit(raw.columns, raw.parts["train"].x, named=raw.features is not None, label=raw.label)
+
+
+def _new_gaps(columns: Columns, parts: dict[str, RawPart]) -> list[str]:
+    """Return what is to be said of gaps in columns where the training part has none."""
+    said = []
+    for name, part in parts.items():
+        gaps = np.isnan(part.x).sum(axis=0)
+        there = [c.name for c, count in zip(columns.columns, gaps, strict=True) if count and not c.gaps]
+        if there and name != "train":
+            listed = ", ".join(map(repr, there))
+            said.append(f"{name}: {int(gaps.sum())} gaps in {listed}, where the training part has none, are imputed")
+    return said
+
+
+def _number_type(*parts: np.ndarray) -> type[np.floating]:
+    """Return float32, unless its rounding of a column would be above a thousandth of the column's deviation."""
+    for x in parts:
+        mean, std = np.abs(x.mean(axis=0)), x.std(axis=0)
+        if ((mean * 2.0**-24 > 1e-3 * std) & (std > 1e-14 * mean)).any():
+            return np.float64
+    return np.float32
 
 
 def _digest(digest: Any, name: str, part: RawPart) -> None:
@@ -247,27 +312,3 @@ def _taken(part: RawPart, index: np.ndarray) -> RawPart:
 def _tensor(x: np.ndarray) -> Tensor:
     x = x if x.flags.c_contiguous else np.ascontiguousarray(x)
     return torch.from_numpy(x if x.flags.writeable else x.copy())
-
-
-def _warn_of_twins(raw: Raw, problems: Problems) -> None:
-    """Warn of examples that are in two parts, and of equal examples with different labels, by their SHA-256."""
-    seen: dict[bytes, tuple[str, int]] = {}
-    across: dict[tuple[str, str], list[str]] = {}
-    torn: list[str] = []
-    for name, part in raw.parts.items():
-        for row in range(len(part.x)):
-            key = hashlib.sha256(np.ascontiguousarray(part.x[row]).data).digest()
-            other, at = seen.setdefault(key, (name, row))
-            pair = f"{part.source.name_of(row)} = {raw.parts[other].source.name_of(at)}"
-            if other != name:
-                across.setdefault((other, name), []).append(pair)
-            elif at != row and raw.classes is not None and not np.array_equal(part.y[row], part.y[at]):
-                torn.append(pair)
-    for (first, second), pairs in across.items():
-        problems.warn(f"{len(pairs)} examples of {second} are also in {first}: {_listed(pairs)}")
-    if torn:
-        problems.warn(f"{len(torn)} equal examples have different labels: {_listed(torn)}")
-
-
-def _listed(pairs: list[str]) -> str:
-    return ", ".join(pairs[:SHOWN]) + (f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else "")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from surefoot.config import Config
 from surefoot.data.check import Problems
+from surefoot.data.columns import Columns, unembedded
 from surefoot.data.dataset import DataSet, Part, RawPart, Source, column_order
 from surefoot.data.load import load, read
 from surefoot.data.named import NAMED
@@ -160,6 +161,7 @@ def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str |
         image_size=config.image_size,
         label=config.label,
         target=config.target,
+        header=config.header,
     )
     environment = folder / store.ENVIRONMENT
     if environment.is_file() and store.read_sealed(environment).get("data_fingerprint") != data.fingerprint:
@@ -168,6 +170,8 @@ def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str |
             "its parts are no longer those of the run, so what the run learned from may be in the test part",
             f"restore it, or score it as new data with --data {config.data}",
         )
+    if finished.trained.columns is not None and not finished.trained.columns.categories:
+        data = unembedded(data)
     if part is None and "test" not in data.parts and "validation" in data.parts:
         return f"{config.data}, validation part (there is no test part; choices were made on it)", data.parts[
             "validation"
@@ -189,7 +193,7 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     trained, config = finished.trained, finished.config
     if isinstance(source, DataSet):
         name, chosen = _chosen(source.name, source.parts, part)
-        chosen = replace(chosen, x=_by_name(name, chosen.x, source.features, trained))
+        chosen = replace(chosen, x=_by_name(name, chosen.x, source, trained))
         return name, _fitted(name, chosen, source.classes, trained)
     path = Path(source).expanduser() if isinstance(source, (str, Path)) and source not in NAMED else None
     problems = Problems(str(path) if path is not None else "data")
@@ -200,7 +204,9 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
         data_dir=data_dir,
         image_size=height if path is not None and path.is_dir() and height == width else None,
         label=config.label if path is not None and is_table(path) else None,
-        target=config.target,
+        target="numbers" if trained.classes is None else "classes",
+        header=config.header if path is not None and is_table(path) else "auto",
+        columns=trained.columns or _plain_columns(path, trained),
     )
     problems.raise_any()
     name, chosen = _chosen(raw.name, raw.parts, part)
@@ -209,18 +215,38 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
             f"{name}: it holds {raw.kind}", f"the model takes {trained.kind}", "give data like the run's own"
         )
     y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
-    x = _by_name(name, torch.from_numpy(np.array(chosen.x)), raw.features, trained)
+    x = torch.from_numpy(np.array(chosen.x, np.float32 if chosen.x.dtype == np.float64 and not trained.double else None))
     if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
         x = as_channels(x, trained.input_shape[0])
     target = torch.from_numpy(np.asarray(y, np.int64 if classes is not None else np.float32))
     return name, _fitted(name, Part(x, target, chosen.source), classes, trained)
 
 
-def _by_name(name: str, x: Tensor, features: Sequence[str] | None, trained: Trained) -> Tensor:
-    """Return the columns of a table in the order of the run's, where both have names."""
-    if features is None or trained.features is None:
+def _plain_columns(path: Path | None, trained: Trained) -> Columns | None:
+    """Return columns of numbers for a table and a model that was trained on arrays."""
+    if path is None or not is_table(path) or trained.kind != "numbers" or len(trained.input_shape) != 1:
+        return None
+    return Columns.of_numbers(trained.input_shape[0])
+
+
+def _by_name(name: str, x: Tensor, data: DataSet, trained: Trained) -> Tensor:
+    """Return the examples of a table that was loaded in the order of the run's columns.
+
+    Raises:
+        DataError: its columns were fitted to itself, and make other numbers of a cell than the run's do.
+    """
+    if data.columns is None or trained.columns is None or data.columns.columns == trained.columns.columns:
         return x
-    return x[:, column_order(name, features, trained.features)]
+    theirs, ours = ({column.name: column for column in each.columns} for each in (data.columns, trained.columns))
+    order = column_order(name, list(theirs), list(ours)) if data.features and trained.columns.named else None
+    plain = all(c.use == "number" and not c.gaps and c.reading.kind == "number" for c in (*theirs.values(), *ours.values()))
+    if not plain:
+        raise DataError(
+            f"{name}: its columns were fitted when it was loaded",
+            "the run has columns of its own, with other levels, medians or dates",
+            "give the path or the frame itself in place of what load made of it",
+        )
+    return x if order is None else x[:, order]
 
 
 def _chosen(name: str, parts: Mapping[str, Any], part: str) -> tuple[str, Any]:

@@ -29,12 +29,14 @@ class Predictions:
             error.
         classes: the C names, or None for numbers.
         errors: what is wrong with each example, or None.
+        notes: what is to be said of the inputs, such as levels of a category that the training part had not.
     """
 
     names: tuple[str, ...]
     outputs: NDArray[np.float64]
     classes: tuple[str, ...] | None
     errors: tuple[str | None, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,6 +86,7 @@ def joined(pieces: Sequence[Predictions]) -> Predictions:
         outputs=np.concatenate([piece.outputs for piece in pieces]),
         classes=pieces[0].classes,
         errors=tuple(error for piece in pieces for error in piece.errors),
+        notes=tuple(note for piece in pieces for note in piece.notes),
     )
 
 
@@ -106,7 +109,8 @@ def predict(
     Args:
         run: name of the run, its folder, or the result of `train`.
         inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz (its x, or its first array), of a .csv without labels; or a sequence of paths.
+            flat), of an .npz (its x, or its first array), of a table with or without labels; a frame of pandas or
+            Polars; or a sequence of paths.
         runs_dir, model, device: as in `evaluate`.
 
     Raises:
@@ -136,7 +140,10 @@ def predict_batches(
     """Yield `predict` batch by batch, so that memory stays bounded and progress can be shown."""
     finished = finished_run(run, runs_dir, model, device)
     trained = finished.trained
-    for batch in batches(inputs, Expected(trained.kind, trained.input_shape, finished.config.label, trained.features)):
+    expected = Expected(
+        trained.kind, trained.input_shape, finished.config.label, finished.config.header, trained.columns, trained.double
+    )
+    for batch in batches(inputs, expected):
         yield _predicted(finished, batch)
 
 
@@ -151,4 +158,5 @@ def _predicted(finished: FinishedRun, batch: Inputs) -> Predictions:
         outputs[good] = np.exp(log_softmax(raw)) if classes is not None else raw
     finite = [bool(np.isfinite(row).all()) for row in outputs]
     errors = tuple(e or (None if fine else _BROKEN) for e, fine in zip(batch.errors, finite, strict=True))
-    return Predictions(names=batch.names, outputs=outputs, classes=classes, errors=errors)
+    notes = () if batch.note is None else (batch.note,)
+    return Predictions(names=batch.names, outputs=outputs, classes=classes, errors=errors, notes=notes)

@@ -191,7 +191,7 @@ def open_run(
             _identify(folder, config, work, command)
             told = []
         state, notes = checkpoint.load_newest(folder, work)
-        notes += told
+        notes += [*work.data.notes, *told]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
@@ -217,6 +217,8 @@ def agreed_config(config: Config, folder: Path) -> Config:
         changes["precision"] = there.precision
     if config.threads is None:
         changes["threads"] = there.threads
+    if config.target == "auto":
+        changes["target"] = there.target
     asked = dataclasses.replace(config, **changes)
     found = differences(there, asked, ignore=("checkpoint_seconds",))
     if found:
@@ -290,6 +292,7 @@ def make_task(config: Config, objects: Objects) -> Task:
         image_size=config.image_size,
         label=config.label,
         target=config.target,
+        header=config.header,
     )
     return task(
         data,
@@ -305,7 +308,10 @@ def make_task(config: Config, objects: Objects) -> Task:
 
 def _resolved(config: Config, work: Task) -> Config:
     place = work.machine
-    return dataclasses.replace(config, device=str(place.device), precision=place.precision, threads=place.threads)
+    target = "numbers" if work.data.classes is None else "classes"
+    return dataclasses.replace(
+        config, device=str(place.device), precision=place.precision, threads=place.threads, target=target
+    )
 
 
 def check_identity(folder: Path, work: Task) -> list[str]:

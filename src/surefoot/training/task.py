@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from surefoot.data.augment import Augment, parse
 from surefoot.data.batches import epoch_order, fetch
+from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory, build
+from surefoot.models.build import Factory, build, embeds
 from surefoot.seeds import torch_stream
 from surefoot.training.machine import Machine, machine, takes_channels_last
 from surefoot.training.state import packed_extra_state
@@ -109,7 +110,8 @@ def task(
     >>> task(digits, "linear").classifies
     True
     """
-    template = build(model, data.input_shape, data.outputs, seed)
+    data = data if embeds(model) else unembedded(data)
+    template = build(model, data.input_shape, data.outputs, seed, data.categories)
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
     where = machine(device, precision, threads, template, data.input_shape)
     moves = _augmentation(augment, data)
@@ -176,7 +178,7 @@ def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     """
     if task.model is None:
         return task if same_batches else dataclasses.replace(task, seed=seed)
-    template = task.machine.place_model(build(task.model, task.data.input_shape, task.data.outputs, seed))
+    template = task.machine.place_model(build(task.model, task.data.input_shape, task.data.outputs, seed, task.data.categories))
     fresh = dataclasses.replace(task, template=template, seed=seed)
     _initialize_from_data(fresh)
     return dataclasses.replace(fresh, seed=task.seed) if same_batches else fresh

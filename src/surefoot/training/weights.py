@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from surefoot.config import Config
+from surefoot.data.columns import Columns
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import build
 from surefoot.record import store
@@ -47,6 +48,18 @@ class Trained:
         names = self.information.get("features")
         return None if names is None else tuple(map(str, names))
 
+    @property
+    def double(self) -> bool:
+        """Whether numbers stay in float64 until they are normalised: float32 would lose the spread of one of them."""
+        mean, std = self.mean.abs(), self.std
+        return self.kind == "numbers" and bool((mean * 2.0**-24 > 1e-3 * std).any())
+
+    @property
+    def columns(self) -> Columns | None:
+        """The columns of the training table, which make the model's numbers of another; None for other data."""
+        found = self.information.get("columns")
+        return None if found is None else Columns.from_dict(found)
+
 
 def save_weights(folder: Path, config: Config, task: Task, state: State, *, probabilities: bool = False) -> None:
     """Write `model.safetensors` and then `model.json`, which holds its hash."""
@@ -68,6 +81,7 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, *, prob
             "sha256": hashlib.sha256(content).hexdigest(),
             **({"probabilities": True} if probabilities else {}),
             **({"features": list(data.features)} if data.features is not None else {}),
+            **({"columns": data.columns.to_dict()} if data.columns is not None else {}),
             **({"extra_state": extra} if extra else {}),
         },
     )
@@ -103,13 +117,15 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
         mean, std = torch.tensor(information["mean"]), torch.tensor(information["std"])
         name, sha256, classes = information["model"], information["sha256"], information["classes"]
         kind = information["kind"]
+        columns = None if information.get("columns") is None else Columns.from_dict(information["columns"])
     except (KeyError, TypeError, ValueError) as error:
         fault = f"lacks {error}" if isinstance(error, KeyError) else f"holds something else ({error})"
         raise CheckpointError(
             f"{folder / store.MODEL} {fault}", "it must be as the run wrote it", "restore it from a copy"
         ) from None
     try:
-        built = build(name if model is None else model, shape, outputs)
+        codes = () if columns is None else columns.categories
+        built = build(name if model is None else model, shape, outputs, categories=codes)
     except ConfigError as error:
         raise CheckpointError(
             f"{folder}: {error.given}",

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory, build
+from surefoot.models.build import Factory, build, embeds
 from surefoot.record.decision import Decision, Finding, cost_in_examples, decision, fails, worst
 from surefoot.steps.probe import lenient_data
 from surefoot.steps.untouched import untouched
@@ -151,7 +152,8 @@ def fitting_task(
         ConfigError, DataError: there is no such model, data or device.
     """
     whole, refused = lenient_data(data, seed=seed)
-    template = build(model, whole.input_shape, whole.outputs, seed)
+    whole = whole if embeds(model) else unembedded(whole)
+    template = build(model, whole.input_shape, whole.outputs, seed, whole.categories)
     place = machine(device, precision, threads, template, whole.input_shape)
     fit = measure_fit(whole, template, place, seed)
     findings = judge_fit(fit, refused, custom_loss=loss is not None)
