@@ -241,7 +241,7 @@ class Config(_Checked):
     'cnn'
     """
 
-    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz, .csv, .tsv or .parquet")
+    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or table")
     data_dir: str | None = _setting(None, "folder or archive that already holds the named set")
     validation: float | None = _setting(
         None,

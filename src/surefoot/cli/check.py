@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
 from surefoot.cli.probe import exit_code, print_decisions
-from surefoot.cli.tables import clean, print_json
+from surefoot.cli.tables import clean, print_json, say_notes
 from surefoot.config import Config
 from surefoot.errors import DataError
 from surefoot.settings import flat_settings
@@ -69,6 +69,7 @@ def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
     }  # fmt: skip
     say(f"reading {clean(config.data)}")
     data = _data(config)
+    say_notes(getattr(data, "notes", ()), quiet=quiet)
     say(f"step 0, wiring: {clean(config.model)} on {clean(config.data)}")
     wiring = check_wiring(config.model, data, **place)
     yield wiring

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
 from surefoot.cli.probe import make_folder, measured, new_folder, sentence
 from surefoot.cli.report import say_report
-from surefoot.cli.tables import clean, number, print_json, print_table, share
+from surefoot.cli.tables import clean, number, print_json, print_table, say_notes, share
 from surefoot.config import Config
 from surefoot.record import store
 from surefoot.settings import flat_settings, from_dict
@@ -94,7 +94,9 @@ def compare(
         slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)
-    comparison = measured(compared(make_task(chosen, Objects()), rules, comparing), quiet=quiet)
+    task = make_task(chosen, Objects())
+    say_notes(task.data.notes, quiet=quiet)
+    comparison = measured(compared(task, rules, comparing), quiet=quiet)
     make_folder(folder)
     store.write_json(folder / NAME, comparison.to_dict())
     if json:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import torch
 from PIL import Image
 
@@ -67,7 +66,7 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
 
 def _as_table(x: Any) -> Any:
     array = None if frames.is_frame(x) else _array(x, "x", Problems("x"))
-    return x if array is None or array.ndim != 2 else pa.table([*array.T], names=[str(i) for i in range(array.shape[1])])
+    return x if array is None or array.ndim != 2 else frames.of_array(array)
 
 
 def _tables(
@@ -233,8 +232,9 @@ def _is_pair(source: Any) -> bool:
     if not isinstance(source, (tuple, list)) or len(source) != 2:
         return False
     return all(
-        isinstance(each, (np.ndarray, torch.Tensor, pa.Table))
+        isinstance(each, (np.ndarray, torch.Tensor))
         or hasattr(each, "to_numpy")
+        or frames.is_frame(each)
         or frames.is_sparse(each)
         or _is_numbers(each)
         for each in source

@@ -39,10 +39,10 @@ FORMATS = ("ISO 8601", *(" ".join(each).strip() for each in itertools.product(_D
 """How dates are written. Where 5/6 may be a day and a month or the other way round, the month is taken to be first."""
 
 _STRAYS = 3
-"""Words that may stand among numbers or dates and be taken for slips, if each is there once, or for gaps, if they repeat;
-more of them make categories of the column. Chosen by hand."""
+"""Words that may stand among numbers or dates and be taken for slips, if each is there once, or for gaps, if they
+repeat; more of them make categories of the column. Chosen by hand."""
 _FEW_NUMBERS = 20
-"""Different numbers up to which a repeated word among them, such as 3+, makes categories of a column. Chosen by hand."""
+"""Numbers up to which a repeated word among them, such as 3+, makes categories of a column. Chosen by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +157,9 @@ def _checked(cells: Cells) -> Cells:
 def recognised(words: pa.Array, counts: NDArray[Any]) -> Reading:
     """Return how a column is to be read, by the words in it and how often each is there.
 
-    It is of numbers or dates if all words but gaps are. If only most of the cells are, the others are slips, to be named
-    by row, where there are at most three and each is there once; gaps where they repeat, but not among few numbers; and
-    else the column holds categories.
+    It is of numbers or dates if all words but gaps are. If only most of the cells are, the others are slips, to be
+    named by row, where there are at most three and each is there once; gaps where they repeat, but not among few
+    numbers; and else the column holds categories.
 
     >>> recognised(pa.array(["1", "2", "x"]), np.array([3, 2, 1])).kind
     'number'
@@ -188,7 +188,8 @@ def recognised(words: pa.Array, counts: NDArray[Any]) -> Reading:
     if (others_counts == 1).all() and len(others) <= _STRAYS:
         return best
     if len(others) <= _STRAYS and (filled & fits).sum() > _FEW_NUMBERS:
-        listed = " and ".join(f"{word!r}, {count} times," for word, count in zip(others.to_pylist(), others_counts))
+        pairs = zip(others.to_pylist(), others_counts, strict=True)
+        listed = " and ".join(f"{word!r}, {count} times," for word, count in pairs)
         return replace(best, gaps=tuple(others.to_pylist()), note=f"{listed} is taken for a gap among {best.kind}s")
     note = f"{share:.0%} of it are {best.kind}s and {len(others)} other words, so all of it is taken for categories"
     return Reading(kind="category", note=note)

@@ -367,7 +367,11 @@ def chosen_target(y: np.ndarray, target: Target, problems: Problems) -> Target:
     amounts = not numbered and len(values) > _MANY_VALUES and len(y) < _EXAMPLES_EACH * len(values)
     if not (fractions >= _SOME or amounts):
         return "classes"
-    what = "are not whole" if fractions >= _SOME else f"have {len(values)} values, {len(y) / len(values):.1f} examples each"
+    what = (
+        "are not whole"
+        if fractions >= _SOME
+        else f"have {len(values)} values, {len(y) / len(values):.1f} examples each"
+    )
     problems.warn(f'labels {what}: this is taken for a regression; set target = "classes" if they are names')
     return "numbers"
 

@@ -1,8 +1,8 @@
 """The columns of a table as a model takes them: fitted on the training part, plain values, saved with the weights.
 
-A number stays as it is, and a gap in it becomes the training part's median; a category is one-hot, or from `WIDE` levels
-on a code for a model that embeds it; a date becomes days since the training part's first, and its place in the day, the
-week and the year. Where the training part had gaps, a column of 0 and 1 says where.
+A number stays as it is, and a gap in it becomes the training part's median; a category is one-hot, or from `WIDE`
+levels on a code for a model that embeds it; a date becomes days since the training part's first, and its place in the
+day, the week and the year. Where the training part had gaps, a column of 0 and 1 says where.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _INDEX_NAMES = ("", "index", "id", "row", "rownames", "unnamed: 0", "__index_lev
 
 DAY = 86400.0
 _CYCLES = {"day": (DAY, 0.0), "week": (7 * DAY, 14 * DAY), "year": (365.2425 * DAY, 2 * 365.2425 * DAY)}
-"""Seconds in each cycle, and how long the training part must be for its dates to say where in it they are: two of them."""
+"""Seconds in each cycle, and for how long the training part's dates must run for a place in it to be told. By hand."""
 
 Use = Literal["number", "date", "one-hot", "embedded", "frequent", "dropped"]
 _SHOWN = 10
@@ -135,7 +135,7 @@ class Column:
             gap = f"; gaps become {self._shown(self.fill)}, and a column says where"
         done = {
             "number": "0 and 1" if self.reading.kind == "boolean" else "as it is",
-            "date": " and ".join(["days", *(f"the time of {cycle}" for cycle in self.cycles)]),
+            "date": ", ".join(["days", *(f"place in the {cycle}" for cycle in self.cycles)]),
             "one-hot": f"one-hot, {len(self.levels)} levels" + (", gaps among them" if self.gaps else ""),
             "embedded": f"embedded, {len(self.levels)} levels that repeat",
             "frequent": f"one-hot, the {WIDE} most frequent of {len(self.levels)} levels",
@@ -199,7 +199,7 @@ class Columns:
 
     @property
     def plain(self) -> NDArray[np.bool_]:
-        """Which columns of the matrix stay as they are, and are not standardised: codes, and what is 0 or 1 or a turn."""
+        """Which columns of the matrix are not standardised: codes, what is 0 or 1, and turns."""
         marks = [
             column.use not in ("number", "date") or column.reading.kind == "boolean" or i > 0
             for column in self.columns
@@ -221,9 +221,7 @@ class Columns:
         """Return the matrix, float64 [N, W], of columns that were read as these; x itself where nothing changes it."""
         if all(column.use == "number" and not column.gaps for column in self.columns) and not np.isnan(x).any():
             return x
-        pieces = [
-            piece for i, column in enumerate(self.columns) for piece in column.matrix(x[:, i], raw[i].levels)
-        ]
+        pieces = [piece for i, column in enumerate(self.columns) for piece in column.matrix(x[:, i], raw[i].levels)]
         return np.stack(pieces, axis=1) if pieces else np.empty((len(x), 0))
 
     def unembedded(self) -> Columns:
@@ -245,7 +243,7 @@ class Columns:
                 case Column(use="dropped"):
                     said.setdefault(f"dropped, {column.why}", []).append(column.name)
                 case Column(use="embedded"):
-                    words = f"more than {WIDE} levels: embedded by mlp, the {WIDE} most frequent one-hot for other models"
+                    words = f"over {WIDE} levels: embedded by mlp, the {WIDE} most frequent one-hot for other models"
                     said.setdefault(words, []).append(column.name)
                 case Column(use="one-hot"):
                     said.setdefault("categories, one-hot", []).append(column.name)
@@ -352,20 +350,22 @@ class Reread:
     def note(self) -> str | None:
         """Return what is to be said of levels that are new."""
         listed = ", ".join(f"{count} of {name!r}" for name, count in self.others.items())
-        return f"cells with a level that the training part had not, taken for another: {listed}" if listed else None
+        return f"cells with a level that the model has not learned, taken for 'other': {listed}" if listed else None
 
 
 def raw_columns(
     title: str, table: pa.Table, names: Sequence[str], source: Source, problems: Problems
 ) -> tuple[tuple[RawColumn, ...], NDArray[np.float64]]:
-    """Return the columns of a table and their values, float64 [N, D], noting cells that are not what the column holds."""
+    """Return the columns of a table and their values, float64 [N, D], noting cells that are not what a column holds."""
     x, raw = np.empty((table.num_rows, len(names)), order="F"), []
     for i, name in enumerate(names):
         cells = _cells(title, name, table.column(i), None)
         x[:, i] = cells.values
-        raw.append(RawColumn(name, cells.reading, cells.levels, _counts(cells.values)))
+        raw.append(RawColumn(name, cells.reading, cells.levels, _counts(cells)))
         for row, text in zip(cells.faults[:_SHOWN], cells.texts, strict=False):
-            problems.add(source.name_of(row), fault(name, text, cells.reading), _allowed(cells.reading), "mend or empty it")
+            problems.add(
+                source.name_of(row), fault(name, text, cells.reading), _allowed(cells.reading), "mend or empty it"
+            )
         if len(cells.faults) > _SHOWN:
             problems.add(f"{len(cells.faults) - _SHOWN} more rows", f"column {name!r} has the same fault",
                          _allowed(cells.reading), "mend or empty them")  # fmt: skip
@@ -397,9 +397,15 @@ def _cells(title: str, name: str, column: pa.ChunkedArray, reading: Reading | No
         ) from None
 
 
-def _counts(values: NDArray[np.float64]) -> bool:
-    """Return whether the values count the rows by one from 0 or 1."""
+def _counts(cells: Cells) -> bool:
+    """Return whether numbers count the rows by one from 0 or 1."""
+    values = cells.values if cells.reading.kind == "number" else np.empty(0)
     return len(values) > 1 and values[0] in (0, 1) and bool((np.diff(values) == 1).all())
+
+
+def is_index(raw: RawColumn) -> bool:
+    """Return whether a column is the numbers of the rows, written by a program."""
+    return raw.counts and raw.name.strip().lower() in _INDEX_NAMES
 
 
 def _fitted(raw: RawColumn, values: NDArray[np.float64]) -> Column:
@@ -414,7 +420,7 @@ def _fitted(raw: RawColumn, values: NDArray[np.float64]) -> Column:
     base = replace(base, low=low, high=high)
     if low == high and not base.gaps:
         return replace(base, why=f"it has one value, {base._shown(low)}, in every row")
-    if raw.counts and raw.name.strip().lower() in _INDEX_NAMES:
+    if is_index(raw):
         return replace(base, why="it numbers the rows")
     middle = float(np.median(there))
     if raw.reading.kind == "boolean":
@@ -433,9 +439,9 @@ def _category(base: Column, raw: RawColumn, there: NDArray[np.float64], rows: in
     if len(levels) == 1 and not base.gaps:
         return replace(base, why=f"it has one value, {levels[0][:40]!r}, in every row")
     lone = int((counts == 1).sum())
-    if lone > _LONE * len(there) and rows >= _FEW_ROWS and len(there) > 2:
-        return replace(base, why="its text is another in every row" if lone == len(there) else "its text names the rows",
-                       levels=tuple(levels[:_SHOWN]))  # fmt: skip
+    if lone > _LONE * len(there) and rows >= _FEW_ROWS:
+        why = "its text is another in every row" if lone == len(there) else "its text names the rows"
+        return replace(base, why=why, levels=tuple(levels[:_SHOWN]))
     gap = [""] if base.gaps else []
     if len(levels) + len(gap) > WIDE:
         # a level that is there once would get a vector of its own from one example; together they teach what "other" is

@@ -220,6 +220,7 @@ class Raw:
         columns: what the columns of a table hold, whose values x has as float64, NaN for a gap.
         label: name of the table's column of labels.
         target: what the labels are, where the reader had to find out.
+        note: what is to be said of a table that was read by the columns of a model.
     """
 
     name: str
@@ -232,6 +233,7 @@ class Raw:
     columns: tuple[RawColumn, ...] | None = None
     label: str | None = None
     target: str | None = None
+    note: str | None = None
 
 
 def column_order(title: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -131,16 +131,17 @@ def read(
             frame = replace(frame, names=first.names, table=frame.table.select(order))
         if y.ndim == 0 or len(y) != frame.table.num_rows or len(frame.names) != len(first.names):
             shape = (frame.table.num_rows, len(frame.names))
-            problems.add(part, f"x has shape {shape}, y {y.shape}", "x and y have one entry per example", "make them alike")
+            given = f"x has shape {shape}, y {y.shape}"
+            problems.add(part, given, "x and y have one entry per example", "make them alike")
             return Raw("arrays", {}, None, "numbers")
         parts[part] = RawPart(np.empty(0), y, Source(f"{part} row " if many else "row "))
         tables.append(frame)
-    raw = None
+    raw, note = None, None
     if columns is not None:
         for (part, each), frame in zip(list(parts.items()), tables, strict=True):
             reread = columns.read("data", frame.table, frame.names if frame.named else None)
             problems.faulty(each.source, reread.faults)
-            problems.warnings += [note] if (note := reread.note()) else []
+            note = reread.note() or note
             parts[part] = replace(each, x=reread.x)
     else:
         whole = pa.concat_tables([frame.table for frame in tables], promote_options="permissive")
@@ -156,8 +157,13 @@ def read(
     features = first.names if first.named else None
     return Raw(
         "arrays", parts, classes, "numbers", features=features, columns=raw, target=target,
-        label=None if label in first.names else label,
+        label=None if label in first.names else label, note=note,
     )  # fmt: skip
+
+
+def of_array(x: np.ndarray) -> pa.Table:
+    """Return numbers [N, D] as a table without names."""
+    return pa.table([*x.T], names=[str(i) for i in range(x.shape[1])])
 
 
 def dense(x: Any, title: str) -> np.ndarray:

@@ -41,9 +41,9 @@ def load(
 
     Args:
         source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a table (.csv,
-            .tsv, .parquet); a pair (x, y) of arrays, tensors or frames of pandas or Polars; a map-style PyTorch Dataset, read once from front to back, or a pair
-            (train, test) of them; a mapping from "train", "validation" and "test" to pairs or Datasets; a `DataSet`,
-            which is returned as it is.
+            .tsv, .parquet); a pair (x, y) of arrays, tensors or frames of pandas or Polars; a map-style PyTorch
+            Dataset, read once from front to back, or a pair (train, test) of them; a mapping from "train",
+            "validation" and "test" to pairs or Datasets; a `DataSet`, which is returned as it is.
         data_dir: folder or archive that already holds the named set.
         validation: share of the training part held out, stratified, in [0, 1); None: the data's own validation part,
             or 0.1 where it has none; 0: none.
@@ -69,9 +69,7 @@ def load(
     if validation is not None and not 0 <= validation < 1:
         raise ConfigError(f"validation = {validation}", "validation must be in [0, 1)", "set validation = 0.1")
     problems = Problems(_title(source))
-    raw = read(
-        source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target, header=header
-    )
+    raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target, header=header)
     problems.raise_any()
     raw = examine(raw, target, problems)
     problems.raise_any()
@@ -189,7 +187,9 @@ def read(
     if is_table(path):
         return table.read(path, problems, label, target, header, columns)
     raise DataError(
-        f"{path}", "data is a folder of images by class, an .npz, a .csv, .tsv or .parquet", "convert it to one of these"
+        f"{path}",
+        "data is a folder of images by class, an .npz, a .csv, .tsv or .parquet",
+        "convert it to one of these",
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surefoot.data.check import SHOWN, Problems
-from surefoot.data.columns import RawColumn
+from surefoot.data.columns import RawColumn, is_index
 from surefoot.data.dataset import Raw
 
 _LEVEL_EXAMPLES = 5
@@ -37,12 +37,10 @@ def suspect(raw: Raw, problems: Problems) -> None:
     labels = part.y if raw.classes is not None else None
     for i, column in enumerate(raw.columns):
         values = part.x[:, i]
-        if column.counts and len(raw.columns) > 1 and len(values) >= _LEAK_EXAMPLES:
+        if column.counts and not is_index(column) and len(raw.columns) > 1 and len(values) >= _LEAK_EXAMPLES:
             problems.warn(f"column {column.name!r} numbers the rows from {values[0]:g}: it says nothing of an example")
         elif labels is not None and _decides(column, values, labels):
-            problems.warn(
-                f"column {column.name!r} decides the label alone; leave it out if it is not there when the label is unknown"
-            )
+            problems.warn(f"column {column.name!r} decides the label alone; leave it out if it was made from the label")
         elif labels is None and part.y.ndim == 1 and column.reading.kind == "number" and _is_target(values, part.y):
             problems.warn(f"column {column.name!r} is the target itself in another unit; leave it out")
 
@@ -104,11 +102,11 @@ def _twins(raw: Raw, problems: Problems) -> None:
     if torn:
         problems.warn(f"{len(torn)} equal examples have different labels: {_listed(torn)}")
     if same and raw.columns is not None:
-        problems.warn(f"{same} rows are there before, label and all; some may be held out while their twin is trained on")
+        problems.warn(f"{same} rows repeat another, label and all; some may be held out while their twin is trained on")
 
 
 def _candidates(raw: Raw) -> dict[str, list[int] | range]:
-    """Return the rows of each part that may have a twin: of a table those whose sum of bits, times odd numbers, repeats."""
+    """Return the rows that may have a twin: of a table those whose sum of bits, times odd numbers, repeats."""
     if raw.columns is None:
         return {name: range(len(part.x)) for name, part in raw.parts.items()}
     factors = np.random.default_rng(0).integers(2**63, size=len(raw.columns), dtype=np.uint64) * 2 + 1

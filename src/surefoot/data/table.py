@@ -131,14 +131,16 @@ def of_frame(frame: Frame, column: int, problems: Problems, target: Target, colu
     if columns is not None:
         reread = columns.read(frame.title, features.table, names)
         problems.faulty(source, reread.faults)
-        problems.warnings += [reread.note()] if reread.others else []
-        x, raw = reread.x, None
+        x, raw, note = reread.x, None, reread.note()
     else:
+        note = None
         raw, x = raw_columns(frame.title, features.table, features.names, source, problems)
     part = {"train": RawPart(x, y, source)}
     part, classes = coded(part, problems) if target == "classes" else (part, None)
     label = frame.names[column] if frame.named else None
-    return Raw(frame.title, part, classes, "numbers", features=names, columns=raw, label=label, target=target)
+    return Raw(
+        frame.title, part, classes, "numbers", features=names, columns=raw, label=label, target=target, note=note
+    )
 
 
 def _labels(frame: Frame, column: int, problems: Problems, target: Target) -> tuple[np.ndarray, Target]:
@@ -284,15 +286,16 @@ def _head(path: Path, content: bytes) -> tuple[str, list[list[str]]]:
     file = _text(content)
     separator = _separator(file)
     rows: list[list[str]] = []
-    reader = csv.reader(file, delimiter=separator, strict=True)
+    reader, at = csv.reader(file, delimiter=separator, strict=True), 1
     try:
         for row in reader:
+            at = reader.line_num + 1
             if any(cell.strip() for cell in row):
                 rows.append(row)
             if len(rows) > _ROWS_COMPARED:
                 break
     except csv.Error as error:
-        raise _no_table(path, reader.line_num, error) from None
+        raise _no_table(path, at, error) from None
     return separator, rows
 
 

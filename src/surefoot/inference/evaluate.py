@@ -210,12 +210,15 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     )
     problems.raise_any()
     name, chosen = _chosen(raw.name, raw.parts, part)
+    name += f"; {raw.note}" if raw.note is not None else ""
     if raw.kind != trained.kind:
         raise DataError(
             f"{name}: it holds {raw.kind}", f"the model takes {trained.kind}", "give data like the run's own"
         )
     y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
-    x = torch.from_numpy(np.array(chosen.x, np.float32 if chosen.x.dtype == np.float64 and not trained.double else None))
+    x = torch.from_numpy(
+        np.array(chosen.x, np.float32 if chosen.x.dtype == np.float64 and not trained.double else None)
+    )
     if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
         x = as_channels(x, trained.input_shape[0])
     target = torch.from_numpy(np.asarray(y, np.int64 if classes is not None else np.float32))
@@ -239,7 +242,9 @@ def _by_name(name: str, x: Tensor, data: DataSet, trained: Trained) -> Tensor:
         return x
     theirs, ours = ({column.name: column for column in each.columns} for each in (data.columns, trained.columns))
     order = column_order(name, list(theirs), list(ours)) if data.features and trained.columns.named else None
-    plain = all(c.use == "number" and not c.gaps and c.reading.kind == "number" for c in (*theirs.values(), *ours.values()))
+    plain = all(
+        c.use == "number" and not c.gaps and c.reading.kind == "number" for c in (*theirs.values(), *ours.values())
+    )
     if not plain:
         raise DataError(
             f"{name}: its columns were fitted when it was loaded",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -204,7 +203,7 @@ def _of_object(given: Any, expected: Expected, prefix: str, title: str) -> Itera
         names, table = frame.names if frame.named else None, frame.table
     elif expected.columns is not None:
         array = _shaped(_plain(given, title), (len(expected.columns.columns),), expected, title)
-        names, table = None, pa.table([*array.T], names=[str(i) for i in range(array.shape[1])])
+        names, table = None, frames.of_array(array)
     else:
         yield from _of_array(_plain(given, title), expected, prefix, title)
         return

@@ -141,7 +141,12 @@ def predict_batches(
     finished = finished_run(run, runs_dir, model, device)
     trained = finished.trained
     expected = Expected(
-        trained.kind, trained.input_shape, finished.config.label, finished.config.header, trained.columns, trained.double
+        trained.kind,
+        trained.input_shape,
+        finished.config.label,
+        finished.config.header,
+        trained.columns,
+        trained.double,
     )
     for batch in batches(inputs, expected):
         yield _predicted(finished, batch)

@@ -178,7 +178,9 @@ def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     """
     if task.model is None:
         return task if same_batches else dataclasses.replace(task, seed=seed)
-    template = task.machine.place_model(build(task.model, task.data.input_shape, task.data.outputs, seed, task.data.categories))
+    template = task.machine.place_model(
+        build(task.model, task.data.input_shape, task.data.outputs, seed, task.data.categories)
+    )
     fresh = dataclasses.replace(task, template=template, seed=seed)
     _initialize_from_data(fresh)
     return dataclasses.replace(fresh, seed=task.seed) if same_batches else fresh
