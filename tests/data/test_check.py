@@ -214,16 +214,6 @@ def text_in_a_number_column(root):
     return csv(root, "a,b,label", "1,2,0", "x,2,1", "3,4,0")
 
 
-@kind(r"row 4: column 'b' is empty")
-def empty_cell(root):
-    return csv(root, "a,b,label", "1,2,0", "2,2,1", "3,,0")
-
-
-@kind(r"row 2: column 'b' holds nan")
-def nan_in_a_table(root):
-    return csv(root, "a,b,label", "1,nan,0", "2,2,1")
-
-
 @kind(r"row 2: column 'b' holds -inf")
 def infinity_in_a_table(root):
     return csv(root, "a,b,label", "1,-inf,0", "2,2,1")
@@ -254,7 +244,7 @@ def ignored_label_in_a_table(root):
     return csv(root, "a,b,label", "1,2,0", "2,1,-100", "4,5,1")
 
 
-@kind(r"row 2: label 0\.5 is no whole number.*target = \"numbers\"")
+@kind(r"row 2: label 0\.5 is no whole number.*target = \"numbers\"", target="classes")
 def fractions_as_classes(root):
     return csv(root, "a,b,y", "1,2,0.5", "2,1,0.7")
 
@@ -415,8 +405,8 @@ def object_array(root):
     return npz(root, x=np.array([[1, "a"], [2, None]] * 6, dtype=object), y=labels())
 
 
-@kind(r"x: has the type <U\d+")
-def text_features(root):
+@kind("every example is the same")
+def text_without_a_difference(root):
     return npz(root, x=np.array([["a", "b"]] * 12), y=labels())
 
 
@@ -466,10 +456,29 @@ def missing_path(root):
     return root / "nowhere.npz"
 
 
-@kind("a folder of images by class, an .npz or a .csv")
+@kind("a folder of images by class, an .npz, a .csv, .tsv or .parquet")
 def another_format(root):
+    (root / "data.xlsx").write_bytes(b"PK")
+    return root / "data.xlsx"
+
+
+@kind(r"data\.parquet: .*it must be a whole \.parquet file")
+def damaged_parquet(root):
     (root / "data.parquet").write_bytes(b"PAR1")
     return root / "data.parquet"
+
+
+@kind("data is a file or a folder")
+def pipe(root):
+    if not hasattr(os, "mkfifo"):
+        return another_format(root) and root / "nowhere" / "is no file: data is a file or a folder.csv"
+    os.mkfifo(root / "pipe.csv")
+    return root / "pipe.csv"
+
+
+@kind("no column is left to learn from")
+def nothing_but_names(root):
+    return csv(root, "who,label", *(f"person {i} of {i * i},{i % 2}" for i in range(40)))
 
 
 @kind("only a folder's images are resized", error=ConfigError, image_size=32)

@@ -50,7 +50,7 @@ def test_values_are_those_of_numpy(tmp_path):
 
 def test_a_fault_in_a_late_row_is_named_and_all_of_them_at_once(tmp_path):
     lines = [f"{i},{i},{i % 2}" for i in range(9000)]
-    lines[5000], lines[8000], lines[8999] = "1,x,0", "1", "nan,2,"
+    lines[5000], lines[8000], lines[8999] = "1,x,0", "1", "1e39,2,"
     with pytest.raises(DataError) as caught:
         load(table(tmp_path, "\n".join(lines)))
     for text in ("4 problems", "row 8001: has 1 fields", "row 5001: column 'column 2' holds text, 'x'", "row 9000"):
@@ -91,10 +91,64 @@ def test_a_first_row_of_values_is_an_example(first, tmp_path):
     assert load(table(tmp_path, f"{first}\n{rows(6, 'a', 'b')}"), validation=0).examples == 7
 
 
-@pytest.mark.parametrize("first", ["5.1,?,1.4,0", "?,1,2,0", "NA,n/a,,0", "5.1,x,1.4,0", "1_0,1,2,0"])
-def test_a_first_row_with_a_gap_is_named_and_never_taken_for_a_header(first, tmp_path):
-    with pytest.raises(DataError, match=r"row 1: column 'column .' (holds text|is empty)"):
+@pytest.mark.parametrize("first", ["5.1,?,1.4,0", "?,1,2,0", "NA,n/a,,0"])
+def test_a_first_row_with_a_gap_is_an_example_and_never_taken_for_a_header(first, tmp_path):
+    data = load(table(tmp_path, f"{first}\n{rows(6, 0, 1)}"), validation=0)
+    assert data.examples == 7
+    assert [column.gaps for column in data.columns.columns] == [
+        int(cell in ("?", "NA", "n/a", "")) for cell in first.split(",")[:3]
+    ]
+
+
+@pytest.mark.parametrize("first", ["5.1,x,1.4,0", "1_0,1,2,0"])
+def test_a_first_row_with_a_slip_is_named_and_never_taken_for_a_header(first, tmp_path):
+    with pytest.raises(DataError, match=r"row 1: column 'column .' holds text"):
         load(table(tmp_path, f"{first}\n{rows(6, 0, 1)}"))
+
+
+def test_the_header_is_as_it_is_said_to_be(tmp_path):
+    path = table(tmp_path, "400,402,variety\n1,2,a\n3,4,b\n5,7,a\n7,8,b\n")
+    assert len(inspect(path).raw.parts["train"].y) == 4
+    found = inspect(path, header="no")
+    assert (found.raw.parts["train"].y.tolist(), found.raw.features) == ([2, 0, 1, 0, 1], None)
+    bare = table(tmp_path, "1,2,0\n3,4,1\n5,7,0\n")
+    assert inspect(bare).raw.features is None
+    assert inspect(bare, header="yes").raw.features == ("1", "2")
+
+
+def test_a_mark_at_the_end_of_each_row_and_names_of_rows_without_a_header_are_no_label(tmp_path):
+    wanted = load(table(tmp_path, "a,b,y\n1,2,p\n3,5,q\n"), validation=0)
+    for text in (
+        "a,b,y,\n1,2,p,\n3,5,q,\n", "a,b,y\n1,2,p,\n3,5,q,\n", 'a,b,y\n"1",1,2,p\n"2",3,5,q\n', "a;b;y;\r1;2;p;\r3;5;q;\r"
+    ):  # fmt: skip
+        data = load(table(tmp_path, text), validation=0)
+        assert (data.classes, data.train.x.tolist()) == (wanted.classes, wanted.train.x.tolist()), text
+
+
+def test_a_table_may_be_utf_16_and_its_lines_end_in_any_way(tmp_path):
+    for end in ("\n", "\r\n", "\r"):
+        for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+            (tmp_path / "t.csv").write_bytes(end.join(["ä,y", "1,p", "", "2,q", ""]).encode(encoding))
+            data = load(tmp_path / "t.csv", validation=0)
+            assert (data.features, [data.train.name_of(i) for i in (0, 1)]) == (("ä",), ["row 2", "row 4"])
+
+
+def test_rows_with_quoted_line_breaks_are_named_by_the_line_on_which_they_end(tmp_path):
+    data = load(table(tmp_path, 'a,note,y\n1,"x\ny",p\n\n2,z,q\n3,"x\ny",p\n'), validation=0)
+    assert [data.train.name_of(i) for i in range(3)] == ["row 3", "row 5", "row 7"]
+
+
+def test_parquet_is_read_with_its_types(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    frame = pyarrow.table(
+        {"n": [1.5, None, 2.0], "c": ["a", "b", "a"], "ok": [True, False, None], "y": ["p", "q", "p"]}
+    )
+    pyarrow.parquet.write_table(frame, tmp_path / "t.parquet")
+    data = load(tmp_path / "t.parquet", validation=0)
+    assert data.columns.names == ("n", "n is missing", "c = a", "c = b", "ok", "ok is missing")
+    assert data.train.x[1].tolist() == [1.75, 1, 0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("cell", ["1_0", "1_000.5", "1e1_0"])

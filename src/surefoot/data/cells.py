@@ -26,7 +26,7 @@ _PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"), ("off", "on"
 _SYMBOLS = "%$€£¥"
 _DIGITS = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _INFINITE = r"^[+-]?(?i:inf|infinity)$"
-_GROUPED = {".": r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$", ",": r"^[+-]?\d{1,3}([. ']\d{3})+(,\d*)?$"}
+_GROUPED = {".": r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$", ",": r"^[+-]?[1-9]\d{0,2}([. ']\d{3})+(,\d*)?$"}
 _DECIMAL_COMMA = r"^[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?$"
 
 _ISO = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?$"
@@ -85,8 +85,13 @@ class Cells:
     texts: tuple[str, ...] = ()
 
 
-def cells_of(column: pa.ChunkedArray, reading: Reading | None = None) -> Cells:
+def cells_of(column: pa.ChunkedArray, reading: Reading | None = None, decimal: str = ".") -> Cells:
     """Return the cells of a column, read as another column was, or as what they look like.
+
+    Args:
+        column: the cells, text or of a type of their own.
+        reading: of the other column; None for what they look like.
+        decimal: what a comma is where it could be either: "," a decimal one, "." one that parts thousands, as in 1,234.
 
     Raises:
         TypeError: the column holds lists or other things that are neither numbers, text nor dates.
@@ -113,13 +118,22 @@ def cells_of(column: pa.ChunkedArray, reading: Reading | None = None) -> Cells:
     coded = pc.dictionary_encode(pc.utf8_trim_whitespace(pc.fill_null(column, ""))).combine_chunks()
     coded = coded if isinstance(coded, pa.DictionaryArray) else pa.chunked_array([coded]).combine_chunks()
     words, codes = coded.dictionary, coded.indices.to_numpy(zero_copy_only=False)
-    return _read(words, codes, reading or recognised(words, np.bincount(codes, minlength=len(words))))
+    return _read(words, codes, reading or recognised(words, np.bincount(codes, minlength=len(words)), decimal))
+
+
+def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of categories as what its categories are."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    kind = column.type.value_type
+    kind = pa.string() if str(kind) in ("string_view", "large_string") else kind  # Polars' own text
+    chunks = [pc.take(pc.cast(chunk.dictionary, kind), chunk.indices) for chunk in column.chunks]
+    return pa.chunked_array(chunks, kind)
 
 
 def _plain(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Kind | None]:
     """Return a column of numbers, of moments or of text, and what of it is known by its type."""
-    if pa.types.is_dictionary(column.type):
-        column = pc.cast(column, column.type.value_type)
+    column = decoded(column)
     kind = column.type
     if pa.types.is_null(kind):
         return pc.cast(column, pa.float64()), "number"
@@ -154,7 +168,7 @@ def _checked(cells: Cells) -> Cells:
     return replace(cells, values=values, faults=tuple(bad.tolist()), texts=texts)
 
 
-def recognised(words: pa.Array, counts: NDArray[Any]) -> Reading:
+def recognised(words: pa.Array, counts: NDArray[Any], decimal: str = ".") -> Reading:
     """Return how a column is to be read, by the words in it and how often each is there.
 
     It is of numbers or dates if all words but gaps are. If only most of the cells are, the others are slips, to be
@@ -174,7 +188,7 @@ def recognised(words: pa.Array, counts: NDArray[Any]) -> Reading:
         if lower and {word for word in lower if word not in MARKS} == set(pair):
             return Reading(kind="boolean")
     best, share = Reading(kind="category"), 0.5
-    for reading in _candidates(words, filled):
+    for reading in _candidates(words.filter(pa.array(filled)), decimal):
         fits = ~np.isnan(_numbers_or_dates(words, reading))
         if fits[filled].all():
             return reading
@@ -199,22 +213,18 @@ def _among(words: pa.Array, marks: tuple[str, ...]) -> pa.Array:
     return pc.is_in(pc.utf8_lower(words), pa.array(marks))
 
 
-def _candidates(words: pa.Array, filled: NDArray[np.bool_]) -> Iterator[Reading]:
+def _candidates(words: pa.Array, decimal: str) -> Iterator[Reading]:
     """Yield the readings as numbers and dates that are worth trying."""
-    chosen = words.filter(pa.array(filled))
-    numeric = {
-        decimal: Reading(kind="number", decimal=decimal, note=note)
-        for decimal, note in ((".", ""), (",", "its commas are taken for decimal points"))
-    }
-    # 1,234 alone is ambiguous: a comma is decimal if some cell shows that it does not part thousands
-    yield numeric["."]
-    yield numeric[","]
-    sample = chosen[0].as_py()
-    for symbol in (symbol for symbol in _SYMBOLS if symbol in sample):
-        yield replace(numeric["."], symbol=symbol)
-        yield replace(numeric[","], symbol=symbol)
+    note = "its commas are taken for decimal points"
+    numeric = {".": Reading(kind="number"), ",": Reading(kind="number", decimal=",", note=note)}
+    commas = pc.any(pc.match_substring(words, ",")).as_py()
+    order = [numeric[decimal], *(each for mark, each in numeric.items() if mark != decimal)]
+    order = order if commas else [numeric["."]]
+    sample = words[0].as_py()
+    for symbol in ("", *(symbol for symbol in _SYMBOLS if symbol in sample)):
+        yield from (replace(each, symbol=symbol) for each in order)
     if any(letter.isdigit() for letter in sample):
-        yield from _dates(chosen)
+        yield from _dates(words)
 
 
 def _dates(chosen: pa.Array) -> Iterator[Reading]:
@@ -233,10 +243,12 @@ def _numbers_or_dates(words: pa.Array, reading: Reading) -> NDArray[np.float64]:
     return _moments(words, reading.format) if reading.kind == "date" else _numbers(words, reading)
 
 
-def _numbers(words: pa.Array, reading: Reading) -> NDArray[np.float64]:
+def _numbers(words: pa.Array, reading: Reading, *, lenient: bool = False) -> NDArray[np.float64]:
     if reading.symbol:
         bare = pc.replace_substring_regex(words, rf"^([+-]?)\s*[{reading.symbol}]\s*|\s*[{reading.symbol}]$", r"\1")
-        words = pc.if_else(pc.match_substring(words, reading.symbol), bare, "")
+        # a price may do without its symbol in another table; 0.5 among percentages is of another unit
+        whole = pc.if_else(pc.match_substring(words, reading.symbol), bare, "")
+        words = bare if lenient and reading.symbol != "%" else whole
     grouped = pc.match_substring_regex(words, _GROUPED[reading.decimal])
     if pc.any(grouped).as_py():
         words = pc.if_else(
@@ -292,8 +304,10 @@ def _read(words: pa.Array, codes: NDArray[np.intp], reading: Reading) -> Cells:
     if reading.kind == "boolean":
         worth = {word: float(value) for pair in _PAIRS for value, word in enumerate(pair)} | {"0": 0.0, "1": 1.0}
         values = np.array([worth.get(word.lower(), np.nan) for word in words.to_pylist()])
+    elif reading.kind == "number":
+        values = _numbers(words, reading, lenient=True)
     else:
-        values = _numbers_or_dates(words, reading)
+        values = _moments(words, reading.format)
     wrong = np.isnan(values) & ~gaps
     values = np.where(gaps, np.nan, values)
     cells = _checked(Cells(reading, values[codes]))

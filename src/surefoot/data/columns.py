@@ -354,12 +354,12 @@ class Reread:
 
 
 def raw_columns(
-    title: str, table: pa.Table, names: Sequence[str], source: Source, problems: Problems
+    title: str, table: pa.Table, names: Sequence[str], source: Source, problems: Problems, decimal: str = "."
 ) -> tuple[tuple[RawColumn, ...], NDArray[np.float64]]:
     """Return the columns of a table and their values, float64 [N, D], noting cells that are not what a column holds."""
     x, raw = np.empty((table.num_rows, len(names)), order="F"), []
     for i, name in enumerate(names):
-        cells = _cells(title, name, table.column(i), None)
+        cells = _cells(title, name, table.column(i), None, decimal)
         x[:, i] = cells.values
         raw.append(RawColumn(name, cells.reading, cells.levels, _counts(cells)))
         for row, text in zip(cells.faults[:_SHOWN], cells.texts, strict=False):
@@ -379,16 +379,18 @@ def fault(name: str, text: str, reading: Reading) -> str:
     except ValueError:
         number = None
     held = text[:40] if number is not None else f"text, {text[:40]!r}"
-    return f"column {name!r} holds {held}" + ("" if reading.kind == "number" else f", and is of {reading.kind}s")
+    return f"column {name!r} holds {held}" + ("" if reading.kind == "number" else f", which is no {reading.kind}")
 
 
 def _allowed(reading: Reading) -> str:
     return "all values must be finite numbers in float32" if reading.kind == "number" else f"it holds {reading.kind}s"
 
 
-def _cells(title: str, name: str, column: pa.ChunkedArray, reading: Reading | None) -> Cells:
+def _cells(
+    title: str, name: str, column: pa.ChunkedArray, reading: Reading | None, decimal: str = "."
+) -> Cells:  # fmt: skip
     try:
-        return cells_of(column, reading)
+        return cells_of(column, reading, decimal)
     except (TypeError, pa.ArrowException) as error:
         raise DataError(
             f"{title}: column {name!r} holds {error}",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from surefoot.data.cells import decoded
 from surefoot.data.check import Problems, Target, chosen_target, coded
 from surefoot.data.columns import Columns, raw_columns
 from surefoot.data.dataset import Raw, RawPart, Source, column_order
@@ -82,7 +83,8 @@ def frame_of(x: Any, title: str) -> Frame:
     rows = len(columns[0]) if columns else 0
     if not rows:
         raise DataError(f"{title}: has {len(columns)} columns and {rows} rows", "a table has some", "check its source")
-    return Frame(title, tuple(shown), pa.table(columns, names=shown), named, np.arange(rows))
+    table = pa.table([decoded(column) for column in columns], names=shown)
+    return Frame(title, tuple(shown), table, named, np.arange(rows))
 
 
 def _column(values: Any) -> pa.ChunkedArray:

@@ -148,7 +148,9 @@ def inspect(
         return Inspection(problems, None, raw.classes)
     raw = examine(raw, target, problems)
     suspect(raw, problems)
-    return Inspection(problems, raw, raw.classes, fitted(raw) if "train" in raw.parts else None)
+    columns = fitted(raw) if "train" in raw.parts else None
+    _check_left(columns, problems)
+    return Inspection(problems, raw, raw.classes, columns)
 
 
 def read(
@@ -257,8 +259,8 @@ def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
     if columns is not None and raw.columns is not None:
         notes = _new_gaps(columns, parts)
         matrices = {name: columns.encode(raw.columns, part.x) for name, part in parts.items()}
-        if not columns.names:
-            raise DataError(f"{raw.name}: no column is left to learn from", "; ".join(columns.notes()), "add features")
+        _check_left(columns, left := Problems(raw.name))
+        left.raise_any()
         wanted = _number_type(*matrices.values())
         parts = {name: replace(part, x=matrices[name].astype(wanted)) for name, part in parts.items()}
     final = {name: Part(_tensor(part.x), _tensor(part.y), part.source) for name, part in parts.items()}
@@ -277,6 +279,11 @@ def fitted(raw: Raw) -> Columns | None:
     if raw.columns is None:
         return None
     return Columns.fit(raw.columns, raw.parts["train"].x, named=raw.features is not None, label=raw.label)
+
+
+def _check_left(columns: Columns | None, problems: Problems) -> None:
+    if columns is not None and not columns.names:
+        problems.add("columns", "no column is left to learn from", "; ".join(columns.notes()), "add features")
 
 
 def _new_gaps(columns: Columns, parts: dict[str, RawPart]) -> list[str]:

@@ -102,7 +102,7 @@ def _twins(raw: Raw, problems: Problems) -> None:
     if torn:
         problems.warn(f"{len(torn)} equal examples have different labels: {_listed(torn)}")
     if same and raw.columns is not None:
-        problems.warn(f"{same} rows repeat another, label and all; some may be held out while their twin is trained on")
+        problems.warn(f"{same} rows repeat another, label and all; one may be held out while its twin is trained on")
 
 
 def _candidates(raw: Raw) -> dict[str, list[int] | range]:

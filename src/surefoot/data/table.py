@@ -57,6 +57,7 @@ class Frame:
         named: whether it has a header.
         lines: of each row, as editors and spreadsheets count them.
         ragged: the lines of rows of another width, which are left out, and how many fields they have.
+        decimal: what the comma in 1,234 is: decimal where semicolons part the fields, else of thousands.
     """
 
     title: str
@@ -65,6 +66,7 @@ class Frame:
     named: bool
     lines: NDArray[np.int64]
     ragged: tuple[tuple[int, int], ...] = ()
+    decimal: str = "."
 
     @property
     def source(self) -> Source:
@@ -134,7 +136,7 @@ def of_frame(frame: Frame, column: int, problems: Problems, target: Target, colu
         x, raw, note = reread.x, None, reread.note()
     else:
         note = None
-        raw, x = raw_columns(frame.title, features.table, features.names, source, problems)
+        raw, x = raw_columns(frame.title, features.table, features.names, source, problems, frame.decimal)
     part = {"train": RawPart(x, y, source)}
     part, classes = coded(part, problems) if target == "classes" else (part, None)
     label = frame.names[column] if frame.named else None
@@ -150,7 +152,7 @@ def _labels(frame: Frame, column: int, problems: Problems, target: Target) -> tu
     target = chosen_target(texts, target, problems)
     if target == "classes":
         return texts, target
-    found = cells_of(cells)
+    found = cells_of(cells, decimal=frame.decimal)
     found = found if found.reading.kind == "number" else cells_of(cells, Reading(kind="number"))
     for row in np.flatnonzero(np.isnan(found.values))[:1000].tolist():
         held = "is empty" if texts[row] == "" else f"holds text, {texts[row][:40]!r}"
@@ -234,7 +236,7 @@ def frame_of(
     elif header != "auto" or not table.num_rows:
         named = header == "yes"
     elif features is not None:
-        told = bool(known & set(names)) or features <= set(names)
+        told = bool(known & set(names)) or (features and features <= set(names))
         named = len(head) > 1 and (told or _are_names(head, width))
     else:
         named = bool(known & set(names)) or _is_header(table, head, problems)
@@ -242,7 +244,7 @@ def frame_of(
         table, lines = table.slice(1), lines[1:]
     if not named:
         names = [f"column {i + 1}" for i in range(width)]
-    frame = Frame(str(path), tuple(names), table, named, lines, uneven)
+    frame = Frame(str(path), tuple(names), table, named, lines, uneven, "," if separator == ";" else ".")
     end = table.column(width - 1)
     spare = width > 1 and (not named or not names[-1]) and table.num_rows and _blank(end).as_py()
     return frame.without(width - 1) if spare else frame

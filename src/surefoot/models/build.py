@@ -59,7 +59,7 @@ def build(
         input_shape: shape of one example.
         outputs: number of classes C, or of target values.
         seed: of the initialisation. A given module keeps its weights.
-        categories: which numbers of an example are codes for a model that embeds them, and how many codes; see `embeds`.
+        categories: which numbers of an example are codes for a model that `embeds`, and how many codes.
 
     Raises:
         ConfigError: no such model, or it cannot take this input.
