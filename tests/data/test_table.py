@@ -3,6 +3,8 @@
 import gzip
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from surefoot.data.load import inspect, load
@@ -139,9 +141,6 @@ def test_rows_with_quoted_line_breaks_are_named_by_the_line_on_which_they_end(tm
 
 
 def test_parquet_is_read_with_its_types(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
     frame = pyarrow.table(
         {"n": [1.5, None, 2.0], "c": ["a", "b", "a"], "ok": [True, False, None], "y": ["p", "q", "p"]}
     )

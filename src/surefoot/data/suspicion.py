@@ -47,16 +47,18 @@ def suspect(raw: Raw, problems: Problems) -> None:
 
 def _decides(column: RawColumn, values: NDArray[np.float64], labels: NDArray[np.int64]) -> bool:
     """Return whether a column alone tells the label of every example: rules in `suspect`."""
-    if len(values) < _LEAK_EXAMPLES or np.isnan(values).any() or len(np.unique(labels)) < 2:
+    if len(values) < _LEAK_EXAMPLES or np.isnan(values).any():
         return False
-    if column.reading.kind == "category" and len(column.levels) * _LEVEL_EXAMPLES > len(values):
-        return False
-    order = np.lexsort((labels, values))
-    values, labels = values[order], labels[order]
-    changes = labels[1:] != labels[:-1]
-    if (changes & (values[1:] == values[:-1])).any():
-        return False
-    return column.reading.kind == "category" or int(changes.sum()) == len(np.unique(labels)) - 1
+    if column.reading.kind == "category":
+        if len(column.levels) * _LEVEL_EXAMPLES > len(values):
+            return False
+        pairs = np.unique(values.astype(np.int64) * (int(labels.max()) + 1) + labels)
+        return len(pairs) == len(np.unique(values)) > 1
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    low, high = np.minimum.reduceat(values[order], starts), np.maximum.reduceat(values[order], starts)
+    rising = np.argsort(low)
+    return len(starts) > 1 and bool((high[rising][:-1] < low[rising][1:]).all())
 
 
 def _is_target(values: NDArray[np.float64], y: NDArray[np.floating]) -> bool:
