@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from surefoot.cli.app import run
-from surefoot.data.check import Problems, coded
+from surefoot.data.check import Problems
 from surefoot.data.dataset import RawPart, Source
+from surefoot.data.labels import coded
 from surefoot.data.load import inspect, load
 from surefoot.errors import ConfigError, DataError, SurefootError
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from surefoot.data.check import Problems
-from surefoot.data.columns import WIDE, Columns, raw_columns, unembedded
+from surefoot.data.column import WIDE
+from surefoot.data.columns import Columns, raw_columns, unembedded
 from surefoot.data.dataset import Source
 from surefoot.data.load import inspect, load
 from surefoot.errors import DataError

@@ -121,7 +121,8 @@ def test_the_header_is_as_it_is_said_to_be(tmp_path):
 def test_a_mark_at_the_end_of_each_row_and_names_of_rows_without_a_header_are_no_label(tmp_path):
     wanted = load(table(tmp_path, "a,b,y\n1,2,p\n3,5,q\n"), validation=0)
     for text in (
-        "a,b,y,\n1,2,p,\n3,5,q,\n", "a,b,y\n1,2,p,\n3,5,q,\n", 'a,b,y\n"1",1,2,p\n"2",3,5,q\n', "a;b;y;\r1;2;p;\r3;5;q;\r"
+        "a,b,y,\n1,2,p,\n3,5,q,\n", "a,b,y\n1,2,p,\n3,5,q,\n", 'a,b,y\n"1",1,2,p\n"2",3,5,q\n',
+        "a;b;y;\r1;2;p;\r3;5;q;\r",
     ):  # fmt: skip
         data = load(table(tmp_path, text), validation=0)
         assert (data.classes, data.train.x.tolist()) == (wanted.classes, wanted.train.x.tolist()), text

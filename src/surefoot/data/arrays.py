@@ -15,9 +15,10 @@ from PIL import Image
 
 from surefoot import seeds
 from surefoot.data import frames, images
-from surefoot.data.check import Problems, Target, chosen_target, coded
+from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import Raw, RawPart, Source
+from surefoot.data.labels import Target, chosen_target, coded
 from surefoot.errors import ConfigError, DataError
 
 PARTS = {

@@ -1,5 +1,8 @@
 """What the cells of one column of a table are, numbers, categories, booleans or dates, and the cells as float64."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions as it is imported, which the type checker does not see.
+
 from __future__ import annotations
 
 import itertools

@@ -20,7 +20,8 @@ from surefoot.data.store import cache_folder
 from surefoot.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    from surefoot.data.columns import Columns, RawColumn
+    from surefoot.data.column import RawColumn
+    from surefoot.data.columns import Columns
 
 _IN_MEMORY = 2**30
 """Bytes of a memory-mapped part that are copied into memory by a split; larger ones stay on disk. Chosen by hand."""

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from surefoot.data.cells import decoded
-from surefoot.data.check import Problems, Target, chosen_target, coded
+from surefoot.data.check import Problems
 from surefoot.data.columns import Columns, raw_columns
 from surefoot.data.dataset import Raw, RawPart, Source, column_order
-from surefoot.data.table import Frame
+from surefoot.data.frame import Frame
+from surefoot.data.labels import Target, chosen_target, coded
 from surefoot.errors import DataError
 
 

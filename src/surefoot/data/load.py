@@ -13,13 +13,15 @@ from torch import Tensor
 
 from surefoot.data import cifar, digits, table
 from surefoot.data.batches import image_statistics, number_statistics
-from surefoot.data.check import Problems, Target, examine
+from surefoot.data.check import Problems, examine
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
+from surefoot.data.frame import Header
+from surefoot.data.labels import Target
 from surefoot.data.named import NAMED
 from surefoot.data.store import sha256
 from surefoot.data.suspicion import suspect
-from surefoot.data.table import Header, is_table
+from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
 
 VALIDATION = 0.1
@@ -50,7 +52,7 @@ def load(
         seed: of that split.
         image_size: side in pixels to which the images of a folder are brought: centre square, then resized.
         label: name of the label column of a table; None for the last.
-        target: "classes", "numbers" for a regression, or "auto": as the labels look, see `data.check.chosen_target`.
+        target: "classes", "numbers" for a regression, or "auto": as the labels look, see `data.labels.chosen_target`.
         header: whether the first row of a .csv names the columns: "yes", "no", or "auto": as it looks.
 
     The columns of a table are typed as they are read, and what becomes of each is fitted on the training part after the

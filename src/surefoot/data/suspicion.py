@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surefoot.data.check import SHOWN, Problems
-from surefoot.data.columns import RawColumn, is_index
+from surefoot.data.column import RawColumn, is_index
 from surefoot.data.dataset import Raw
 
 _LEVEL_EXAMPLES = 5

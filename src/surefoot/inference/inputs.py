@@ -20,7 +20,8 @@ from torch import Tensor
 from surefoot.data import frames, images
 from surefoot.data.columns import Columns
 from surefoot.data.folder import files_below
-from surefoot.data.table import Header, is_table, read_unlabelled
+from surefoot.data.frame import Header
+from surefoot.data.table import is_table, read_unlabelled
 from surefoot.errors import DataError
 
 BATCH_EXAMPLES = 256

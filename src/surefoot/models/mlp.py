@@ -71,6 +71,7 @@ class Mlp(nn.Module):
         if self.categories:
             codes = [x[:, at].round().clamp(0, codes - 1).long() for at, codes in self.categories]
             found = [table(code) for table, code in zip(self.embeddings, codes, strict=True)]
+            assert isinstance(self.numbers, Tensor)
             x = torch.cat([x.index_select(1, self.numbers), *found], 1)
         for layer in self.hidden:
             x = layer(x).relu()
