@@ -13,9 +13,6 @@ import pytest
 from PIL import Image
 
 from surefoot.cli.app import run
-from surefoot.data.check import Problems
-from surefoot.data.dataset import RawPart, Source
-from surefoot.data.labels import coded
 from surefoot.data.load import inspect, load
 from surefoot.errors import ConfigError, DataError, SurefootError
 
@@ -618,58 +615,6 @@ def test_the_bytes_of_a_mutated_image_are_decoded_or_named_never_a_crash(tmp_pat
             path.write_bytes(content)
     with pytest.raises(DataError, match=r"[ab]/\d+\.(png|jpg|gif|bmp): "):  # with this seed some mutants are damaged
         load(tmp_path / "user", image_size=8)
-
-
-def labelled(**labels):
-    return {name: RawPart(np.zeros((len(y), 1)), np.array(y), Source()) for name, y in labels.items()}
-
-
-def test_names_are_sorted_numbers_by_value_and_space_does_not_count():
-    result, classes = coded(labelled(train=["10", " b ", "2", "b", "2.0"]), Problems("x"))
-    assert classes == ("2", "10", "2.0", "b")
-    assert result["train"].y.tolist() == [1, 3, 0, 3, 2]
-
-
-def test_numbers_are_left_alone():
-    given = labelled(train=[0, 1])
-    assert coded(given, Problems("x")) == (given, None)
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["1_0", "1_1", "10", "11"],
-        ["07", "7", "007"],
-        ["1e1", "10", "1e5"],
-        ["inf", "infinity", "1"],
-        ["None", "edge", "none", "scratch"],
-        ["NA", "NULL", "n/a", "nan"],
-        ["-100", "0.5", "a"],
-        ["9" * 5000, "a"],
-        ["+1", "-1"],
-        ["1", "１"],
-    ],
-)
-def test_a_text_label_is_a_class_as_it_is_spelled(names):
-    problems = Problems("x")
-    result, classes = coded(labelled(train=names * 2), problems)
-    assert set(classes) == set(names)
-    assert [classes[i] for i in result["train"].y] == names * 2
-    assert not problems.count
-
-
-def test_where_all_labels_are_numbers_a_whole_one_is_written_one_way():
-    given = ["1", "1.0", "1.000000000000000000e+00", "-2.", "10"]
-    assert coded(labelled(train=given), Problems("x"))[1] == ("-2", "1", "10")
-
-
-@pytest.mark.parametrize(
-    ("label", "others"), [("", "ab"), (" ", "ab"), ("nan", "01"), ("-100", "01"), ("0.5", "01"), ("NaN", "01")]
-)
-def test_what_is_no_label_is_named(label, others):
-    problems = Problems("x")
-    coded(labelled(train=[others[0], label, others[1]]), problems)
-    assert [each.where for each in problems.items] == ["example 1"]
 
 
 def test_a_class_called_as_missing_values_are_is_pointed_at(tmp_path):

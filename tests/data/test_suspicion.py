@@ -57,28 +57,3 @@ def test_rows_that_repeat_are_counted(tmp_path):
     texts = load(tmp_path / "t.csv").notes
     assert "2 rows repeat another, label and all; one may be held out while its twin is trained on" in texts
     assert "1 equal examples have different labels: row 84 = row 2" in texts
-
-
-@pytest.mark.parametrize(
-    ("labels", "classes"),
-    [
-        (1000 + DRAW.permutation(400)[:80] * 50, None),
-        (np.round(DRAW.normal(size=80), 2), None),
-        (DRAW.normal(size=80).astype(np.float32), None),
-        (np.arange(80) % 40, 40),
-        (1 + np.arange(80) % 30, 30),
-        (10 + np.arange(80) % 4 * 10, 4),
-        ([f"{i % 40:03d}" for i in range(80)], 40),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("source", ["table", "arrays"])
-def test_labels_that_look_like_amounts_are_a_regression_and_said(labels, classes, source, tmp_path):
-    if source == "table":
-        lines = [f"{a:.4f},{b:.4f},{y}" for (a, b), y in zip(X, labels, strict=True)]
-        (tmp_path / "t.csv").write_text("a,b,y\n" + "\n".join(lines) + "\n")
-        data = load(tmp_path / "t.csv")
-    else:
-        data = load((X, np.asarray(labels)))
-    assert (None if data.classes is None else len(data.classes)) == classes
-    assert any("taken for a regression" in note for note in data.notes) == (classes is None)
