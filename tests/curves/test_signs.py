@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from surefoot.curves.read import initial, slope_of
+from surefoot.curves.read import initial
+from surefoot.record.intervals import slope_of, student
 from surefoot.record.run import Row
 
 
@@ -18,10 +19,10 @@ def row(losses):
 
 
 @pytest.mark.parametrize("at", [None, np.log([3.0, 5.0, 6.0, 9.0, 20.0])])
-def test_slope_and_its_error_are_those_of_least_squares(at):
+def test_slope_and_its_interval_are_those_of_least_squares(at):
     values = np.array([2.0, 1.5, 1.4, 0.9, 0.7])
     found = linregress(np.arange(5) if at is None else at, values)
-    assert slope_of(values, at) == pytest.approx((found.slope, found.stderr))
+    assert slope_of(values, at) == pytest.approx((found.slope, student(3) * found.stderr))
 
 
 def test_two_points_have_no_slope_that_is_sure():

@@ -74,6 +74,7 @@ def test_a_tuned_run(tuned):
             agrees(each, fields(title))
     result = json.loads((tuned / store.RESULT).read_text())
     assert result["schema"] == store.SCHEMA
+    agrees(result["baseline"], fields("baseline"))
     assert set(result["cost"]) == set(re.findall(r"`(\w+)`", re.search(r"\| `cost` .*", TEXT)[0])) - {"cost"}
     for each in result["decisions"]:
         agrees(each, fields("decisions.jsonl"))

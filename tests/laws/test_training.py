@@ -66,7 +66,7 @@ def test_the_loop_equals_the_loop_that_one_would_write_by_hand(recipe, model):
     theirs = net.state_dict()
     for name, ours in state.model.state_dict().items():
         torch.testing.assert_close(ours, theirs[name], rtol=TOLERANCE, atol=TOLERANCE)
-    assert state.velocity is None or len(state.velocity) == len(trainable(net))
+    assert all(len(each) == len(trainable(net)) for each in state.slots.values())
     for row in record.rows:
         seen = slice(row.step - 6, row.step)
         assert row.losses == pytest.approx(losses[seen], rel=1e-4)
@@ -178,14 +178,16 @@ def test_batches_of_one_are_sgd_and_see_every_example_once_an_epoch():
 
 def test_the_moving_average_is_the_average_by_its_formula_and_is_what_is_judged():
     work = task(images(), Bumpy, seed=2)
-    made = plan(Recipe(lr=0.1, steps=12, batch_size=10, ema_decay=0.7), 60)
+    made = plan(Recipe(lr=0.1, steps=24, batch_size=10, ema_decay=0.7), 60)
     state = start(work, made)
+    assert state.average is not None
     average = {name: value.clone() for name, value in state.model.state_dict().items()}
     rows = []
     while state.outcome is None:
         state, new = advance(work, made, state, state.step + 1)
         rows += new
-        average = {name: 0.7 * old + 0.3 * state.model.state_dict()[name] for name, old in average.items()}
+        keep = min(0.7, (1 + state.step) / (10 + state.step))
+        average = {name: keep * old + (1 - keep) * state.model.state_dict()[name] for name, old in average.items()}
     for name, value in average.items():
         torch.testing.assert_close(state.weights[name], value, rtol=1e-5, atol=1e-6)
     net = work.fresh_model().eval()

@@ -7,7 +7,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn import metrics
 
 from surefoot.errors import DataError
@@ -18,7 +17,6 @@ from surefoot.record.scores import (
     log_softmax,
     number_scores,
     scored_classes,
-    wilson,
 )
 
 
@@ -63,28 +61,6 @@ def test_top5_is_there_from_six_classes_on_and_breaks_ties_as_argmax_does():
     assert class_scores(np.zeros((1, 5)), [4], five).top5 is None
     tied = class_scores(np.zeros((6, 6)), np.arange(6), six)
     assert (tied.top5, tied.accuracy) == (5 / 6, 1 / 6)
-
-
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"),  # Newcombe 1998, Statistics in Medicine 17, 857-872, table I, method 3
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_the_interval_is_the_published_one(right, n, low, high):
-    assert [round(bound, 4) for bound in wilson(right, n)] == [low, high]
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (3, 7), (9_199, 10_000), (10_000, 10_000)])
-def test_the_interval_is_scipys(right, n):
-    assert wilson(right, n) == pytest.approx(tuple(binomtest(right, n).proportion_ci(method="wilson")), abs=1e-12)
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    # Exact, by summing the binomial law: Wilson's coverage for n = 100 averages 95 % over p (Brown et al. 2001).
-    n, covered = 100, []
-    for p in np.linspace(0.05, 0.95, 181):
-        mass = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
-        covered.append(sum(m for k, m in enumerate(mass) if wilson(k, n)[0] <= p <= wilson(k, n)[1]))
-    assert 0.945 < np.mean(covered) < 0.957
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,6 +6,7 @@ from pathlib import Path
 from compared import comparison
 
 from surefoot.config import Config, Recipe
+from surefoot.record.baseline import class_baseline
 from surefoot.record.decision import Decision
 from surefoot.record.run import Row
 from surefoot.record.stored import Stored
@@ -40,6 +41,15 @@ def test_the_test_result_comes_first_with_its_wilson_interval():
     assert lines[0].startswith("90.00% of the 100 examples")
     assert "95 % interval 82.56% to 94.48%" in lines[0]
     assert any("1.50 final trainings, budget 60s" in line for line in lines)
+
+
+def test_the_simplest_answers_stand_beside_the_result_and_are_the_answer_without_a_test_part():
+    y = [0] * 97 + [1] * 3
+    beside = class_baseline("validation", [True] * 97 + [False] * 3, [-0.1] * 100, y, {"a": 97, "b": 3}).to_dict()
+    with_test = summary(contents(RESULT | {"baseline": beside | {"part": "test"}}))
+    assert "no better than always answering 'a' (97.0%)" in with_test[1]
+    without = summary(contents(RESULT | {"test_accuracy": None, "baseline": beside}))
+    assert without[0].startswith("97.0% of the 100 examples of the validation part (there is no test part")
 
 
 def test_how_sure_it_is_names_what_did_not_pass():

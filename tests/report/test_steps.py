@@ -47,6 +47,14 @@ def test_schedules_show_each_training():
     assert len(plain.get("data", plain["layer"][0].get("data"))["values"]) == 1
 
 
+def test_schedules_are_drawn_in_the_quantity_that_was_compared():
+    one = tried(0.1, 1.0, stage="schedule")
+    made = decision("schedule", errors={one.trial.key: 0.25}, measure="geometric mean")
+    plain = step_figure(made, [one], "x").chart.to_dict()
+    assert plain.get("data", plain["layer"][0].get("data"))["values"][0]["loss"] == 0.25
+    assert "geometric mean" in str(plain)
+
+
 NOTHING = ("unknown", "learning-rate", "overfit-sample", "coarse-grid")
 
 

@@ -18,7 +18,7 @@ def test_the_best_of_a_grid_is_named_with_its_numbers():
     decision = decide.coarse(grid([-1.0, -2.0, -1.5]), 100)
     assert decision.verdict == "pass"
     assert decision.value["lr"] == 0.02
-    assert decision.value["batch_size"] == 128
+    assert decision.value["batch_size"] == "auto", "as the grid has it"
     assert len(decision.evidence["members"]) == 3
 
 
@@ -70,13 +70,83 @@ def shapes(**errors):
     return made
 
 
-def test_a_schedule_must_be_clearly_better_to_replace_the_present_one():
-    stays = decide.schedule(shapes(linear=-2.0, cosine=-2.03, wsd=-1.5), 100)
-    assert stays.value["kind"] == "linear"
-    assert "linear stays" in stays.reason
-    moves = decide.schedule(shapes(linear=-2.0, cosine=-2.3, wsd=-1.5), 100)
-    assert moves.value["kind"] == "cosine"
-    assert moves.value["schedule"]["kind"] == "cosine"
+def repeated(spread, lr=0.2):
+    """Three seeds of a recipe of the final length whose log errors have this deviation."""
+    return [came_to(trial(lr, seed=seed), -2.0 + spread * apart) for seed, apart in enumerate((-1, 0, 1))]
+
+
+def test_a_schedule_must_be_shown_to_be_better_to_replace_the_present_one():
+    results = shapes(linear=-2.0, cosine=-2.3, wsd=-1.5)
+    alone = decide.schedule(results, 100)
+    assert alone.value["kind"] == "linear", "nothing is known of what seeds do"
+    assert "none was run with several seeds" in alone.reason
+    noisy = decide.schedule(results, 100, repeated(0.2))
+    assert noisy.value["kind"] == "linear"
+    assert "linear stays" in noisy.reason
+    assert "seeds differ by 22 %" in noisy.reason
+    quiet = decide.schedule(results, 100, repeated(0.02))
+    assert quiet.value["kind"] == quiet.value["schedule"]["kind"] == "cosine"
+    assert "cosine is better than linear" in quiet.reason
+
+
+def judged_by(right, examples, **errors):
+    """Schedules with so many right answers."""
+    return [
+        dataclasses.replace(each, val_accuracy=right[each.trial.recipe.schedule.kind] / examples)
+        for each in shapes(**errors)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("right", "examples", "chosen"),
+    [
+        ({"linear": 142, "cosine": 144}, 144, "linear"),
+        ({"linear": 140, "cosine": 144}, 144, "linear"),
+        ({"linear": 4700, "cosine": 4850}, 5000, "cosine"),
+    ],
+)
+def test_few_validation_examples_show_nothing_however_quiet_the_seeds(right, examples, chosen):
+    results = judged_by(right, examples, linear=-2.0, cosine=-3.0)
+    quiet = [dataclasses.replace(each, val_accuracy=0.95) for each in repeated(0.02)]
+    found = decide.schedule(results, examples, quiet)
+    assert found.value["kind"] == chosen
+    assert f"right of {examples:,}: linear {right['linear']:,}" in found.findings[0].reason
+
+
+def test_a_schedule_beside_one_that_diverged_needs_no_examples():
+    ended, lost = judged_by({"linear": 5, "cosine": 9}, 10, linear=-2.0, cosine=-2.0)
+    lost = dataclasses.replace(lost, outcome="diverged", val_loss=None, val_accuracy=None)
+    assert decide.examples_show(ended, lost, 10)
+    assert not decide.examples_show(lost, ended, 10)
+
+
+def test_the_picture_and_the_sentence_of_schedules_have_one_quantity():
+    results = judged_by({"linear": 90, "cosine": 95}, 100, linear=-2.0, cosine=-1.9)
+    found = decide.schedule(results, 100)
+    drawn = found.evidence["errors"]
+    linear, cosine = (drawn[each.trial.key] for each in results)
+    assert f"cosine {100 * (cosine / linear - 1):+.0f} %" in found.reason
+    assert found.evidence["measure"] in found.findings[0].reason
+
+
+def test_a_rate_far_from_that_of_step_3_is_explained_and_one_near_is_not():
+    where = space.space_around(Recipe(), 1000, 0.01, 0.1, frozenset())
+    first, more = grid([-1.0, -2.0, -1.5, -1.0]), grid([-1.2, -2.0, -2.6, math.inf], share=1.0)
+    earlier, now = choose(tuple(first), where, 100), choose((*first, *more), where, 100)
+
+    def said(lr):
+        step_3 = bracket([2.3, 1.0], value={"lr": lr, "low": lr / 3, "high": lr * 3}, steps=100)
+        return {each.name: each.reason for each in decide.refined(1, earlier, now, more, step_3).findings}
+
+    assert "beside-step-3" not in said(now.recipe.lr * 2)
+    far = said(now.recipe.lr * 28)["beside-step-3"]
+    assert f"step 3 suggested {now.recipe.lr * 28:.3g}, this is {now.recipe.lr:.3g}" in far
+    assert "within 100 updates" in far
+
+
+def test_what_is_never_searched_is_said_with_what_it_might_gain():
+    assert "--augment flip" in decide.never_searched("images", ())[0]
+    assert len(decide.never_searched("images", ("flip",))) == len(decide.never_searched("numbers", ())) == 1
 
 
 def bracket(losses, steps=12, value=None, cut=False):

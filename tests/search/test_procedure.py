@@ -131,7 +131,7 @@ def test_a_budget_in_time_asks_for_the_time_of_a_step_first_and_of_another_batch
     answers = {"batch-size": made("batch-size", value={"batch_size": 32})}
     moves, history, end = searched(asked("10m", fixed=()), answers=answers)
     timed = [move.recipe.batch_size for move in moves if isinstance(move, TimeStep)]
-    assert (timed, moves[0]) == ([64, 32], TimeStep(dataclasses.replace(BASE, ema_decay=None)))
+    assert (timed, moves[0]) == ([64, 32], TimeStep(BASE))
     assert names(history).count("learning-rate") == 2  # measured anew at the new batch
     assert {result.trial.recipe.batch_size for result in history.results.values()} == {32}
     assert end.recipe.batch_size == 32

@@ -70,7 +70,7 @@ def reference_job(schedule: Schedule | None = None) -> tuple[Task, Plan]:
 def plateau_job() -> tuple[Task, Plan]:
     """Return the reference job with a schedule that reads the validation losses, and acts on them."""
     work, made = reference_job(Schedule(kind="plateau", patience_epochs=0, factor=0.5))
-    return work, plan(dataclasses.replace(made.recipe, lr=2.0, ema_decay=0.95), work.data.examples, rows_per_epoch=2)
+    return work, plan(dataclasses.replace(made.recipe, lr=1.0, ema_decay=0.95), work.data.examples, rows_per_epoch=2)
 
 
 def bare(rows: list[Row] | tuple[Row, ...]) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def contents(state: State) -> dict[str, Any]:
     found: dict[str, Any] = {"step": state.step, "tally": repr(tally), "val_losses": repr(state.val_losses)}
     found["outcome"] = state.outcome
     found |= {f"model/{name}": bits(value) for name, value in named_tensors(state.model).items()}
-    found |= {f"velocity/{i}": bits(value) for i, value in enumerate(state.velocity or [])}
+    found |= {f"{name}/{i}": bits(value) for name, each in state.slots.items() for i, value in enumerate(each)}
     found |= {f"average/{name}": bits(value) for name, value in (state.average or {}).items()}
     return found
 

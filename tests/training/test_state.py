@@ -2,10 +2,11 @@ import torch
 from small import images
 from torch import nn
 
+import surefoot
 from surefoot.config import Recipe
 from surefoot.optim.plan import plan
-from surefoot.training.loop import advance, start
-from surefoot.training.state import trainable
+from surefoot.training.loop import advance, fit, start
+from surefoot.training.state import averaging_decay, trainable
 from surefoot.training.task import task
 
 
@@ -41,7 +42,7 @@ def test_only_what_needs_a_gradient_is_trained():
 def test_finiteness_is_judged_of_weights_buffers_and_velocity():
     work, state = begun()
     assert state.is_finite(work.template)
-    for place in (state.model[3].bias.data, state.model[0].running_var, state.velocity[0]):
+    for place in (state.model[3].bias.data, state.model[0].running_var, state.slots["velocity"][0]):
         before = place[0].item()
         for value in (float("nan"), float("inf")):
             place[0] = value
@@ -56,11 +57,34 @@ def test_finiteness_is_judged_of_weights_buffers_and_velocity():
 def test_a_clone_shares_nothing():
     _, state = begun(ema_decay=0.9)
     copy = state.clone()
-    mine = {t.data_ptr() for t in [*state.model.state_dict().values(), *state.velocity, *state.average.values()]}
-    theirs = {t.data_ptr() for t in [*copy.model.state_dict().values(), *copy.velocity, *copy.average.values()]}
+    mine = {
+        t.data_ptr() for t in [*state.model.state_dict().values(), *state.slots["velocity"], *state.average.values()]
+    }
+    theirs = {
+        t.data_ptr() for t in [*copy.model.state_dict().values(), *copy.slots["velocity"], *copy.average.values()]
+    }
     assert mine.isdisjoint(theirs)
     copy.tally.losses.append(1.0)
     copy.val_losses.append(1.0)
     assert len(state.tally.losses) == 2
     assert state.val_losses == []
     assert torch.equal(copy.model[3].weight, state.model[3].weight)
+
+
+def test_an_average_of_a_short_run_is_of_what_was_trained_and_not_of_the_initial_weights():
+    # The share of the initial weights in an average with decay 0.999 after 200 updates was 0.82.
+    share = 1.0
+    for t in range(1, 201):
+        share *= averaging_decay(0.999, t)
+    assert share < 1e-9
+    assert averaging_decay(0.9, 10_000) == 0.9
+
+
+def test_an_averaged_short_run_is_about_as_good_as_one_without():
+    digits = surefoot.task(surefoot.load("digits"), "linear", seed=0)
+    right = []
+    for decay in (None, 0.999):
+        recipe = surefoot.Recipe(lr=0.1, steps=150, batch_size=64, ema_decay=decay)
+        _, record = fit(digits, surefoot.plan(recipe, digits.data.examples))
+        right.append(record.last.val_accuracy)
+    assert right[1] >= right[0] - 0.03

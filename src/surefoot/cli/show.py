@@ -15,7 +15,7 @@ from surefoot.cli.flags import RunsDir, Switch, reference
 from surefoot.cli.tables import clean, number, print_json, print_table, said, share
 from surefoot.errors import ConfigError, SurefootError, nearest
 from surefoot.record import store
-from surefoot.record.scores import wilson
+from surefoot.record.intervals import wilson
 from surefoot.record.stored import Stored, changed_settings, read_run, run_folders
 
 COLUMNS = (
@@ -103,7 +103,7 @@ def next_steps(stored: Stored) -> list[str]:
 
 
 def _plain(stored: Stored) -> dict[str, Any]:
-    from surefoot.curves.read import read_stored
+    from surefoot.curves.advice import read_stored
 
     result, curves = stored.result or {}, read_stored(stored)
     return {
@@ -124,7 +124,7 @@ def _plain(stored: Stored) -> dict[str, Any]:
 
 def _print(stored: Stored, most_rows: int) -> None:
     from surefoot.cli.picture import header, line
-    from surefoot.curves.read import read_stored
+    from surefoot.curves.advice import read_stored
     from surefoot.report.run_folder import thinned
 
     entries = [("folder", stored.folder), ("command", stored.command), ("state", _state(stored))]

@@ -23,16 +23,17 @@ from surefoot.cli.flags import (
     with_settings,
 )
 from surefoot.cli.tables import clean, print_entries, print_json, said
-from surefoot.config import Config
+from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
+from surefoot.record.intervals import wilson
 from surefoot.record.noise import NOISE
-from surefoot.record.scores import wilson
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
     from surefoot.steps.batch_size.along_run import NoiseLog
+    from surefoot.training.open import Objects
     from surefoot.training.run import Run
 
 _SHOWN = {
@@ -95,11 +96,14 @@ def train(
     return _train(resolve(typed.nested), name, runs_dir, output)
 
 
-def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, quiet: Quiet = False) -> int:
+def resume(
+    run: str, *, data: Path | None = None, runs_dir: RunsDir = Path("runs"), json: Switch = False, quiet: Quiet = False
+) -> int:
     """Go on with an unfinished run from its newest checkpoint, bit for bit.
 
     Args:
         run: Name of the run, or its folder.
+        data: Where its data lies now, if it was moved.
         json: Print the result as JSON.
     """
     output = Output(as_json=json, quiet=quiet)
@@ -108,25 +112,30 @@ def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, 
     if (folder / store.TUNE).is_file():
         from surefoot.cli.tune import resume as resume_search
 
-        return resume_search(folder, output)
-    from surefoot.training.open import read_config
+        return resume_search(folder, output, data)
+    from surefoot.training.open import Objects, read_config
 
-    return _train(read_config(folder), folder.name, folder.parent, output)
+    return _train(read_config(folder), folder.name, folder.parent, output, Objects(data=data))
 
 
-def _train(config: Config, name: str | None, runs_dir: Path, output: Output) -> int:
+def _train(config: Config, name: str | None, runs_dir: Path, output: Output, resumed: Objects | None = None) -> int:
+    """Train a run; `resumed` has the place of the data of one that goes on, where it was moved."""
     if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
-        return _finished(config, runs_dir / name, as_json=output.as_json)
+        return _finished(config, runs_dir / name, as_json=output.as_json, resumed=resumed)
     from surefoot.training.open import open_run
 
-    with StopSignals() as signals, open_run(config, name=name, runs_dir=runs_dir, command=typed_command()) as run:
+    opened = open_run(
+        config, name=name, runs_dir=runs_dir, objects=resumed, command=typed_command(), resumed=resumed is not None
+    )
+    with StopSignals() as signals, opened as run:
         stopped = follow(run, signals, output)
         if stopped is not None:
             return stopped
         result = run.finish()
-    from surefoot.curves.read import read_curves
+    from surefoot.curves.advice import judge_run
 
-    print_result(result.summary, read_curves(result.record.rows, result.record.outcome), as_json=output.as_json)
+    said_of_it = judge_run(result.record.rows, result.record.outcome, result.config, result.summary)
+    print_result(result.summary, said_of_it, as_json=output.as_json)
     if output.report:
         from surefoot.cli.report import say_report
 
@@ -189,14 +198,14 @@ def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
     return log
 
 
-def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
-    from surefoot.curves.read import read_stored
+def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects | None) -> int:
+    from surefoot.curves.advice import read_stored
     from surefoot.record.stored import read_run
     from surefoot.training.open import Objects, agreed_config, check_identity, make_task
 
     config = agreed_config(config, folder)
     if ":" in config.model:  # the code of a factory is the user's, and may be another now
-        check_identity(folder, make_task(config, Objects()))
+        check_identity(folder, make_task(config, resumed or Objects(), folder if resumed is not None else None))
     summary = store.read_sealed(folder / store.RESULT)
     lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())
     if lacking:
@@ -223,11 +232,22 @@ def _introduction(run: Run) -> str:
         f"run      {run.folder}\n"
         f"data     {data.name}: {parts} examples\n"
         f"model    {run.config.model}, {parameters:,} parameters\n"
-        f"recipe   lr {recipe.lr:g}, batch {plan.batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
-        f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form}), {recipe.schedule.kind} schedule\n"
+        f"recipe   {_of_rule(recipe, plan.batch_size)}, {recipe.schedule.kind} schedule\n"
         f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
         f"machine  {place.device}, {place.precision}, {place.threads} threads, seed {run.config.seed}"
     )
+
+
+def _of_rule(recipe: Recipe, batch_size: int) -> str:
+    """What decides a step: for SGD with the forms of its terms."""
+    if recipe.rule == "sgd":
+        return (
+            f"lr {recipe.lr:g}, batch {batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
+            f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form})"
+        )
+    others = {name: value for name, value in recipe.rule_values.items() if name != "lr"}
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in others.items())
+    return f"{recipe.rule}, lr {recipe.lr:g}, batch {batch_size}, {settings}"
 
 
 def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:

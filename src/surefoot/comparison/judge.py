@@ -13,6 +13,7 @@ import numpy as np
 
 from surefoot.record.comparison import RateRun, RuleResult
 from surefoot.record.decision import Finding
+from surefoot.record.intervals import is_less
 
 LIMITS = (1e-6, 1e3)
 """No rates are tried beyond: published recipes for SGD lie within 1e-4 to 1e1, single-example steps below. Chosen by
@@ -156,7 +157,7 @@ def _speed(rules: Sequence[RuleResult], target: float | None) -> Iterator[Findin
             continue
         means = {name: sum(seeds) / len(seeds) for name, seeds in costs.items()}
         first = min(means, key=lambda name: means[name])
-        tied = [name for name, seeds in costs.items() if name != first and min(seeds) <= max(costs[first])]
+        tied = [name for name, seeds in costs.items() if name != first and not is_less(costs[first], seeds)]
         yield Finding(
             name=f"first-in-{unit}", verdict="pass",
             reason=f"in {unit}, {first} reaches loss {target:.3g} first, after {means[first]:,.3g} {unit}"
@@ -168,7 +169,7 @@ def _same_form(rules: Sequence[RuleResult]) -> Iterator[Finding]:
     """Two forms of momentum that are one while the rate is constant (`optim.update`)."""
     for a, b in product(rules, rules):
         if (
-            (a.settings["momentum_form"], b.settings["momentum_form"]) == ("pytorch", "sutskever")
+            (a.settings.get("momentum_form"), b.settings.get("momentum_form")) == ("pytorch", "sutskever")
             and a.momentum == b.momentum > 0
             and (a.lr, a.batch_size) == (b.lr, b.batch_size)
             and a.settings["schedule"] == b.settings["schedule"]

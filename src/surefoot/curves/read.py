@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from surefoot.record.decision import Decision, Finding, Verdict, worst
+from surefoot.record.intervals import LEVEL, of_discordant, slope_of, student
 from surefoot.record.run import Outcome, Row
-from surefoot.record.stored import Stored
 
 LEAST_ROWS = 6
 """Fewer rows make no curve: each third of it needs two. Chosen by hand."""
-SURE = 2.0
-"""A slope or a rise counts from this many standard errors on: the usual 95 %."""
 GAP = 0.1
 """Training above validation accuracy by more than this, with nothing left to learn, is a set learned by heart: the
 value of SageMaker Debugger's rule Overfit and of AutoTrainer (Zhang et al. 2021, ICSE)."""
@@ -120,10 +118,8 @@ def straight(curve: Sequence[Row]) -> Sign | None:
     losses = np.array([row.train_loss for row in curve])
     third = len(curve) // 3
     first, second = initial(curve) - losses[third - 1], losses[third - 1] - losses[2 * third - 1]
-    slope, error = slope_of(losses[third - 1 : 2 * third + 1])
-    if not (
-        first > 0 and second > _STRAIGHT * first and second > _LITTLE * abs(initial(curve)) and -slope > SURE * error
-    ):
+    slope, half = slope_of(losses[third - 1 : 2 * third + 1])
+    if not (first > 0 and second > _STRAIGHT * first and second > _LITTLE * abs(initial(curve)) and -slope > half):
         return None
     return Sign(
         Finding(name="rate-too-low", verdict="suspect",
@@ -142,9 +138,9 @@ def lowered_early(curve: Sequence[Row]) -> Sign | None:
     if after is None or curve[after].step > _EARLY * curve[-1].step or top < 2:
         return None
     losses = np.array([row.train_loss for row in curve])
-    slope, error = slope_of(losses[max(0, top - 3) : top + 1])
+    slope, half = slope_of(losses[max(0, top - 3) : top + 1])
     rest = losses[after:]
-    if not (-slope > SURE * error and -slope > _LITTLE * losses[top] and len(rest) > 2):
+    if not (-slope > half and -slope > _LITTLE * losses[top] and len(rest) > 2):
         return None
     pace = float(rest[0] - rest[-1]) / (len(rest) - 1)
     if pace > _CRAWL * -slope:
@@ -166,8 +162,10 @@ def at_the_floor(curve: Sequence[Row]) -> Sign | None:
     if min(row.lr for row in last) < _HIGH * peak or len(last) < LEAST_ROWS // 2:
         return None
     losses = np.array([row.train_loss for row in last])
-    slope, error = slope_of(losses)
-    if abs(slope) > SURE * error or not losses.mean() < (1 - _AT_ONCE) * initial(curve):
+    slope, half = slope_of(losses)
+    # Standing must be shown: a slope that is not sure, of few and noisy rows, is none.
+    falls = (half - slope) * (len(losses) - 1)
+    if falls > _AT_ONCE * losses.mean() or not losses.mean() < (1 - _AT_ONCE) * initial(curve):
         return None
     spread = float(np.std(losses))
     if not losses.mean() > _LITTLE * initial(curve) or spread > GAP * losses.mean():
@@ -182,34 +180,67 @@ def at_the_floor(curve: Sequence[Row]) -> Sign | None:
     )  # fmt: skip
 
 
-def overfitting(curve: Sequence[Row]) -> Sign | None:
-    """A validation loss that has risen since its least, while the training loss fell."""
+def overfitting(
+    curve: Sequence[Row], in_training: Sequence[str] = (), val_examples: int | None = None
+) -> Sign | None:  # fmt: skip
+    """A validation loss that has risen since its least, while the training loss fell.
+
+    The least of noisy values is low by luck, so the rise is taken from the mean of three rows around it, and must
+    exceed what the least of so many windows falls by chance. Where accuracy has not fallen with it, and is near that on
+    the training part, answers have not become worse: probabilities have become too sure (Guo et al. 2017, section 3).
+
+    Args:
+        curve: rows.
+        in_training: what else is in the training loss, such as "label smoothing", and not in the validation loss.
+        val_examples: of the validation part; None where nobody says.
+    """
     held = [(row, row.val_loss) for row in curve if row.val_loss is not None and math.isfinite(row.val_loss)]
     if len(held) < LEAST_ROWS:
         return None
     raw = np.array([loss for _, loss in held])
-    losses = raw.copy()  # medians of three: the least of noisy values is low by luck
-    losses[1:-1] = np.median([raw[:-2], raw[1:-1], raw[2:]], axis=0)
-    at = int(losses.argmin())
-    lowest = max(0, at - 1) + int(raw[max(0, at - 1) : at + 2].argmin())
-    tail = losses[max(at + 1, len(losses) - max(2, len(losses) // 4)) :]
-    if at > len(losses) - 4 or losses[at] <= 0:
+    windows = np.convolve(raw, np.ones(3) / 3, mode="valid")
+    at = int(windows.argmin()) + 1
+    tail = raw[max(at + 2, len(raw) - max(2, len(raw) // 4)) :]
+    if len(tail) < 2 or windows.min() <= 0:
         return None
-    noise = float(np.median(np.abs(np.diff(losses[at:])))) if at else 0.0
-    risen, fallen = float(tail.mean() - losses[at]), held[at][0].train_loss - held[-1][0].train_loss
-    if risen <= max(RISE * losses[at], SURE * noise / math.sqrt(len(tail))) or fallen <= 0:
+    # Half the mean square of successive differences: a trend is in no two neighbours (von Neumann 1941). It has about
+    # two thirds of the degrees of freedom.
+    spread = math.sqrt(float((np.diff(raw) ** 2).mean()) / 2)
+    chance = student(2 * (len(raw) - 1) / 3, 1 - 2 * (1 - LEVEL) / max(1, len(raw) - 4))
+    risen = float(tail.mean() - windows.min())
+    fallen = held[at][0].train_loss - held[-1][0].train_loss
+    if risen <= max(RISE * windows.min(), chance * spread * math.sqrt(1 / 3 + 1 / len(tail))) or fallen <= 0:
         return None
-    best, end = held[lowest][0], held[-1][0]
-    accuracy = ""
-    if best.val_accuracy is not None and end.val_accuracy is not None:
-        accuracy = f"; accuracy has changed by {100 * (end.val_accuracy - best.val_accuracy):+.1f} points since"
-    return Sign(
-        Finding(name="overfitting", verdict="suspect",
-                reason=f"the validation loss has risen by {risen / losses[at]:.0%} since epoch {best.epoch:.3g}, "
-                f"while the training loss fell from {best.train_loss:.3g} to {end.train_loss:.3g}{accuracy}",
-                advice="more weight decay, augmentation or data; or a shorter run"),
-        best.step,
-    )  # fmt: skip
+    slope, half = slope_of(raw[at:])
+    if slope <= half:
+        return None
+    best, end = held[at][0], held[-1][0]
+    beside = f" ({' and '.join(in_training)} in it, which the validation loss is without)" if in_training else ""
+    reason = (
+        f"the validation loss has risen by {risen / windows.min():.0%} since epoch {best.epoch:.3g}, while the "
+        f"training loss fell from {best.train_loss:.3g} to {end.train_loss:.3g}{beside}"
+    )
+    if best.val_accuracy is None or end.val_accuracy is None:
+        verdict, name = "suspect", "overfitting"
+    else:
+        reason += f"; validation accuracy went from {best.val_accuracy:.1%} to {end.val_accuracy:.1%}"
+        worse = _is_lower(end.val_accuracy, best.val_accuracy, val_examples)
+        apart = end.train_accuracy is not None and end.train_accuracy - end.val_accuracy > GAP
+        sure = worse or apart
+        verdict, name = ("suspect", "overfitting") if sure else ("pass", "overconfident")
+    advice = "more weight decay, augmentation or data; or a shorter run"
+    if name == "overconfident":
+        reason += ": answers are no worse, probabilities are too sure"
+        advice = "if you use the probabilities and not the answers alone: label smoothing or more weight decay"
+    return Sign(Finding(name=name, verdict=verdict, reason=reason, advice=advice), best.step)
+
+
+def _is_lower(now: float, before: float, examples: int | None) -> bool:
+    """Whether an accuracy has fallen by more than the examples can err; by a point where nobody says how many."""
+    if examples is None:
+        return now < before - 0.01
+    lost = round((before - now) * examples)
+    return lost > 0 and of_discordant(0, lost, examples).is_worse
 
 
 def by_heart(curve: Sequence[Row]) -> Sign | None:
@@ -237,17 +268,17 @@ def improving(curve: Sequence[Row]) -> Sign | None:
     what = "validation" if own is held else "training"
     losses = np.array([row.val_loss if own is held else row.train_loss for row in own], dtype=float)
     last = max(LEAST_ROWS // 2 + 1, len(own) // 3)
-    slope, error = slope_of(losses[-last:])
+    slope, half = slope_of(losses[-last:])
     scale = losses[-1] if losses.min() > 0 else losses[0] - losses[-1]
-    if not (-slope > SURE * error and -slope * last > _LITTLE * abs(scale)):
+    if not (-slope > half and -slope * last > _LITTLE * abs(scale)):
         return None
     fallen = -slope * (last - 1)
     words = f"the {what} loss still falls: by {fallen:.3g} over the last {last} rows, to {losses[-1]:.3g}"
     if own[-1].lr < _HIGH * max(row.lr for row in own[-last:]):
         note = "the falling learning rate is part of that, so one run cannot tell what more epochs would gain"
         return Sign(Finding(name="still-improving", verdict="pass", reason=f"{words}; {note}"), own[-last].step)
-    per_log, log_error = slope_of(losses[-last:], np.log([row.step for row in own[-last:]]))
-    gain, spread = -per_log * math.log(_LONGER), SURE * log_error * math.log(_LONGER)
+    per_log, log_half = slope_of(losses[-last:], np.log([row.step for row in own[-last:]]))
+    gain, spread = -per_log * math.log(_LONGER), log_half * math.log(_LONGER)
     return Sign(
         Finding(name="still-improving", verdict="suspect",
                 reason=f"{words}; {_LONGER - 1:.0%} more epochs would lower it by about {gain:.2g} "
@@ -294,23 +325,15 @@ def initial(curve: Sequence[Row]) -> float:
     return float(np.mean(first)) if first else curve[0].train_loss
 
 
-def slope_of(values: np.ndarray, at: np.ndarray | None = None) -> tuple[float, float]:
-    """Return the least-squares slope of values and its standard error; infinite for fewer than three."""
-    x = np.arange(len(values), dtype=float) if at is None else at
-    if len(values) < 3:
-        return 0.0, math.inf
-    x = x - x.mean()
-    slope = float(x @ values / (x @ x))
-    rest = values - values.mean() - slope * x
-    return slope, float(math.sqrt(rest @ rest / (len(values) - 2) / (x @ x)))
-
-
-def read_curves(rows: Sequence[Row], outcome: Outcome) -> Decision:
+def read_curves(
+    rows: Sequence[Row], outcome: Outcome, *, in_training: Sequence[str] = (), val_examples: int | None = None
+) -> Decision:  # fmt: skip
     """Return what a run's curves say.
 
     Args:
         rows: of the run, oldest first. Training losses are means since the row before, in training mode.
         outcome: how it ended.
+        in_training, val_examples: as in `overfitting`.
 
     >>> read_curves([], Outcome(kind="diverged", step=3, reason="the loss is not finite")).findings[0].name
     'diverged'
@@ -324,7 +347,7 @@ def read_curves(rows: Sequence[Row], outcome: Outcome) -> Decision:
         reason = f"{len(curve)} rows are too few to read a curve; from {LEAST_ROWS} on it says something"
         found = [Sign(Finding(name="rows", verdict="pass", reason=reason))]
     else:
-        found = _signs(curve)
+        found = _signs(curve, in_training, val_examples)
     findings = tuple(each.finding for each in found) or (_sound(curve),)
     verdict: Verdict = worst(findings)
     first = next((each for each in findings if each.verdict == verdict), findings[0])
@@ -335,23 +358,13 @@ def read_curves(rows: Sequence[Row], outcome: Outcome) -> Decision:
     )  # fmt: skip
 
 
-def read_stored(stored: Stored) -> Decision | None:
-    """Return what the curves of a run on disk say; None while it is not done."""
-    result = stored.result or {}
-    kind, last = result.get("outcome"), stored.rows[-1].step if stored.rows else 0
-    if kind not in ("finished", "diverged"):
-        return None
-    outcome = Outcome(kind=kind, step=result.get("steps") or last, reason=result.get("reason") or "no reason given")
-    return read_curves(stored.rows, outcome)
-
-
-def _signs(curve: Sequence[Row]) -> list[Sign]:
+def _signs(curve: Sequence[Row], in_training: Sequence[str], val_examples: int | None) -> list[Sign]:
     """Each sign that shows, the causes before what follows from them."""
     if (nothing := nothing_learned(curve)) is not None:
         return [nothing]
     rate = plateau(curve) or lowered_early(curve) or straight(curve)
     found = [rate, at_the_floor(curve)]
-    fit = overfitting(curve) or by_heart(curve)
+    fit = by_heart(curve) or overfitting(curve, in_training, val_examples)
     early = rate is not None and rate.finding.name == "lowered-early"
     rising = None if fit or early else improving(curve)
     found += [fit, rising]

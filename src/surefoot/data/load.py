@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data import cifar, digits, table
-from surefoot.data.batches import image_statistics, number_statistics
+from surefoot.data import cifar, digits, npz, table
+from surefoot.data.batches import image_statistics, number_statistics, number_type
 from surefoot.data.check import Problems, examine
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
@@ -38,22 +38,30 @@ def load(
     label: str | None = None,
     target: Target = "auto",
     header: Header = "auto",
+    normalise: bool = True,
+    standardise_targets: bool = True,
 ) -> DataSet:
     """Return checked data from a name, a path or Python objects. Everything wrong with it is found here.
 
     Args:
         source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a table (.csv,
             .tsv, .parquet); a pair (x, y) of arrays, tensors or frames of pandas or Polars; a map-style PyTorch
-            Dataset, read once from front to back, or a pair (train, test) of them; a mapping from "train",
-            "validation" and "test" to pairs or Datasets; a `DataSet`, which is returned as it is.
+            Dataset, or a DataLoader of one, read once, and for training anew in each epoch if it draws at random
+            (`data.map_style`), or a pair (train, test) of them; a mapping from "train", "validation" and "test" to
+            pairs or Datasets; a `DataSet`, which is returned as it is.
         data_dir: folder or archive that already holds the named set.
         validation: share of the training part held out, stratified, in [0, 1); None: the data's own validation part,
             or 0.1 where it has none; 0: none.
         seed: of that split.
-        image_size: side in pixels to which the images of a folder are brought: centre square, then resized.
+        image_size: side in pixels to which the images of a folder are brought: centre square, then resized. None: as
+            they are, or chosen where they differ in size, see `data.folder.chosen_side`.
         label: name of the label column of a table; None for the last.
         target: "classes", "numbers" for a regression, or "auto": as the labels look, see `data.labels.chosen_target`.
         header: whether the first row of a .csv names the columns: "yes", "no", or "auto": as it looks.
+        normalise: whether inputs are brought to the training part's mean 0 and deviation 1; if not, numbers go to the
+            model as they are, and images in [0, 1].
+        standardise_targets: whether a model learns targets of a regression with mean 0 and deviation 1; what it answers
+            is in their own unit all the same.
 
     The columns of a table are typed as they are read, and what becomes of each is fitted on the training part after the
     split: see `DataSet.columns`, and `DataSet.notes` for what is to be said of it.
@@ -77,9 +85,10 @@ def load(
     problems.raise_any()
     if not (isinstance(source, str) and source in NAMED):
         suspect(raw, problems)
-    data = _assembled(raw, validation, seed)
-    notes = data.columns.notes() if data.columns is not None else []
-    return replace(data, notes=(*notes, *data.notes, *problems.warnings))
+    whole = _assembled(raw, validation, seed, normalise, standardise_targets)
+    told = whole.columns.notes() if whole.columns is not None else []
+    notes = (*problems.notes, *told, *whole.notes, *problems.warnings)
+    return replace(whole, notes=notes, image_size=raw.image_size)
 
 
 def default_model(source: Any) -> str:
@@ -184,6 +193,9 @@ def read(
         from surefoot.data import folder
 
         return folder.read(path, problems, image_size)
+    npz.check_file(path)
+    if path.suffix.lower() == ".npy":
+        raise DataError(f"{path}", "an .npy is one array, without labels", "save x and y together with numpy.savez")
     if path.suffix.lower() == ".npz":
         from surefoot.data import arrays
 
@@ -207,8 +219,6 @@ def _path(source: str | Path) -> Path:
             if looks_like_path
             else ConfigError(f"data {name!r}", "this is neither a named set nor an existing path", nearest(name, NAMED))
         )
-    if not (path.is_dir() or path.is_file()):
-        raise DataError(f"{path}: is no file", "data is a file or a folder", "write it to a file first")
     return path
 
 
@@ -232,7 +242,7 @@ def _title(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) else "arrays"
 
 
-def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
+def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, standardise_targets: bool) -> DataSet:
     """Split, measure and fingerprint."""
     parts = dict(raw.parts)
     train, digest = parts["train"], hashlib.sha256()
@@ -263,16 +273,20 @@ def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
         matrices = {name: columns.encode(raw.columns, part.x) for name, part in parts.items()}
         _check_left(columns, left := Problems(raw.name))
         left.raise_any()
-        wanted = _number_type(*matrices.values())
+        wanted = number_type(*matrices.values())
         parts = {name: replace(part, x=matrices[name].astype(wanted)) for name, part in parts.items()}
-    final = {name: Part(_tensor(part.x), _tensor(part.y), part.source) for name, part in parts.items()}
+    final = {name: Part(_tensor(part.x), _tensor(part.y), part.source, part.reader) for name, part in parts.items()}
     mean, std = image_statistics(parts["train"].x) if raw.kind == "images" else number_statistics(parts["train"].x)
-    target_mean, target_std = (None, None) if raw.classes is not None else number_statistics(parts["train"].y)
     if columns is not None:  # codes, and what is 0 or 1, are not standardised
         mean[torch.from_numpy(columns.plain)], std[torch.from_numpy(columns.plain)] = 0, 1
+    if not normalise:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+    standardises = raw.classes is None and standardise_targets
+    target_mean, target_std = number_statistics(parts["train"].y) if standardises else (None, None)
     return DataSet(
         raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
-        mean, std, digest.hexdigest(), target_mean, target_std, raw.features, columns=columns, notes=tuple(notes),
+        mean, std, digest.hexdigest(), target_mean, target_std, raw.features, integers=raw.integers, columns=columns,
+        notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -284,7 +298,7 @@ def fitted(raw: Raw) -> Columns | None:
 
 
 def _check_left(columns: Columns | None, problems: Problems) -> None:
-    if columns is not None and not columns.names:
+    if columns is not None and not columns.names and not problems.count:
         problems.add("columns", "no column is left to learn from", "; ".join(columns.notes()), "add features")
 
 
@@ -300,22 +314,14 @@ def _new_gaps(columns: Columns, parts: dict[str, RawPart]) -> list[str]:
     return said
 
 
-def _number_type(*parts: np.ndarray) -> type[np.floating]:
-    """Return float32, unless its rounding of a column would be above a thousandth of the column's deviation."""
-    for x in parts:
-        mean, std = np.abs(x.mean(axis=0)), x.std(axis=0)
-        if ((mean * 2.0**-24 > 1e-3 * std) & (std > 1e-14 * mean)).any():
-            return np.float64
-    return np.float32
-
-
 def _digest(digest: Any, name: str, part: RawPart) -> None:
     digest.update(f"{name} {part.x.dtype} {part.x.shape} {part.digest or sha256(part.x)} ".encode())
     digest.update(f"{part.y.dtype} {part.y.shape} {sha256(part.y)}\n".encode())
 
 
 def _taken(part: RawPart, index: np.ndarray) -> RawPart:
-    return RawPart(taken(part.x, index), part.y[index], part.source.taken(index))
+    reader = None if part.reader is None else part.reader.taken(index)
+    return RawPart(taken(part.x, index), part.y[index], part.source.taken(index), reader=reader)
 
 
 def _tensor(x: np.ndarray) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from surefoot.curves.read import read_stored
+from surefoot.curves.advice import read_stored
 from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.comparison import NAME, Comparison

@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from statistics import median_high
 from typing import Any
 
+from surefoot.curves.baseline import beside_baseline
+from surefoot.record.baseline import Baseline
 from surefoot.record.comparison import Comparison
 from surefoot.record.decision import Decision, Finding
-from surefoot.record.scores import wilson
+from surefoot.record.intervals import is_less, wilson
 from surefoot.record.stored import changed_settings
 from surefoot.report.classifier import classifier_figures, confused_pairs, labelled
 from surefoot.report.compare import comparison_figures
 from surefoot.report.curves import run_figure
 from surefoot.report.layers import layers_figure
 from surefoot.report.look import Figure
-from surefoot.report.pytorch_code import pytorch_code
+from surefoot.report.pytorch_code import program_of
 from surefoot.report.run_folder import RunFolder, thinned
 from surefoot.report.steps import step_figure
 
@@ -59,8 +61,8 @@ def run_section(folder: RunFolder, number: int) -> dict[str, Any]:
         return section | {"about": _about(about), "unchecked": []}
     if stored.rows:
         per_epoch = max(1, round(stored.rows[-1].step / stored.rows[-1].epoch))
-        steps = int(folder.result.get("steps") or stored.rows[-1].step)
-        section["code"] = pytorch_code(stored.config.recipe, steps, per_epoch)
+        own_loss = "the loss" in stored.environment.get("identity", {})
+        section["code"] = program_of(stored.config, stored.config.recipe, per_epoch, own_loss=own_loss)
     curves = run_figure(folder, pins_of(folder.decisions))
     shown = thinned(stored.rows, _MOST_LINES)
     return section | {
@@ -134,6 +136,7 @@ def summary(folder: RunFolder) -> list[str]:
         )
     elif result.get("test_loss") is not None:
         lines.append(f"The loss on the test part is {result['test_loss']:.4g}.")
+    lines += _beside(result)
     lines += [
         f"{stored.config.model} on {stored.config.data}, {result.get('outcome')}: {result.get('reason')}.",
         f"Training took {result.get('train_seconds') or 0:.1f} s for {result.get('epochs') or 0:.4g} epochs, "
@@ -150,11 +153,21 @@ def summary(folder: RunFolder) -> list[str]:
     return lines
 
 
+def _beside(result: Mapping[str, Any]) -> list[str]:
+    """Return what the result is worth beside the simplest answers; without a test part it is the answer itself."""
+    if not isinstance(result.get("baseline"), Mapping):
+        return []
+    return [f"{_sentence(each.reason)}." for each in beside_baseline(Baseline.from_dict(result["baseline"]))]
+
+
 def _comparison_summary(comparison: Comparison) -> list[str]:
     best = min(comparison.rules, key=lambda rule: median_high(rule.final_losses))
+    others = [rule for rule in comparison.rules if rule is not best]
+    tied = [rule.name for rule in others if not is_less(best.final_losses, rule.final_losses)]
+    first = f"{median_high(best.final_losses):.3g} ({min(best.final_losses):.3g} to {max(best.final_losses):.3g}"
     return [
-        f"Lowest training loss at the end: {best.name}, {median_high(best.final_losses):.3g} "
-        f"({min(best.final_losses):.3g} to {max(best.final_losses):.3g} over {len(comparison.seeds)} seeds).",
+        f"Lowest training loss at the end: {best.name}, {first} over {len(comparison.seeds)} seeds)"
+        + (f"; the seeds do not tell it from {' and '.join(tied)}." if tied else "."),
         f"{len(comparison.rules)} rules on {comparison.data} with {comparison.model}, "
         f"{comparison.budget_examples:,} examples a run, rates found by the same search; "
         f"it took {comparison.seconds:.0f} s.",
@@ -221,7 +234,9 @@ def _recipe(folder: RunFolder) -> list[tuple[str, str]]:
     """Return the settings that a run was made with, and how far a search found others as good."""
     assert folder.stored is not None
     config = folder.stored.config
-    shown = {name: getattr(config.recipe, name) for name in ("lr", "batch_size", "momentum", "weight_decay")}
+    recipe = config.recipe
+    names = ("rule", "lr", "batch_size", recipe.update_rule.memory, "weight_decay")[recipe.rule == "sgd" :]
+    shown = {name: getattr(recipe, name) for name in names}
     shown |= {"schedule": config.recipe.schedule.kind, "seed": config.seed, **changed_settings(config)}
     made = (each.value for each in reversed(folder.decisions) if each.name == "refine" and each.value)
     return [(name, worded(value)) for name, value in shown.items()] + _as_good(next(made, {}))

@@ -179,15 +179,18 @@ def _map(decision: Decision, tried: Sequence[TrialResult]) -> Drawn | None:
 
 
 def _schedules(decision: Decision, tried: Sequence[TrialResult]) -> Drawn | None:
+    compared = decision.evidence.get("errors") or {}
     points = [
-        {"schedule": result.trial.recipe.schedule.kind, "loss": result.val_loss, "seed": result.trial.seed}
+        {"schedule": result.trial.recipe.schedule.kind, "loss": compared.get(result.trial.key, result.val_loss),
+         "seed": result.trial.seed}
         for result in members_of(decision, tried)
         if result.finished
-    ]
+    ]  # fmt: skip
     if not points:
         return None
+    title = str(decision.evidence.get("measure", "validation loss"))
     base = chart_of(points).encode(
-        x=alt.X("loss:Q", title="validation loss", scale=alt.Scale(zero=False)), y=alt.Y("schedule:N", title=None)
+        x=alt.X("loss:Q", title=title, scale=alt.Scale(zero=False)), y=alt.Y("schedule:N", title=None)
     )
     chart = alt.layer(
         base.mark_circle(size=60, opacity=0.6, color=COLORS[0]).encode(tooltip=["schedule:N", "loss:Q", "seed:N"]),

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from surefoot.config import Recipe
+from surefoot.record.intervals import Z_95
 from surefoot.record.trial import TrialResult
-from surefoot.search.response import CEILING, coordinates, errors, fitted
+from surefoot.search.response import CEILING, LEAST_DECAY, coordinates, errors, fitted
 from surefoot.search.space import PER_DECADE, Point, Space
 
 _ARM_DECADES = 0.25
@@ -31,9 +32,6 @@ Of 0 to 0.15 the one that lost least on eight small tasks; without batch norm on
 decades per doubling, and a rate a quarter of a decade too high there lost 4 points."""
 _DRAWS = 2000
 """Curves drawn: the median of their best rates is then sure to a tenth of the spacing of the rates."""
-_ALIKE = 1.0
-"""Recipes within this many standard deviations of the difference to the best cannot be told from it. The usual
-"one-standard-error rule" (Breiman et al. 1984, section 3.4.3)."""
 _ALIKE_ERROR = 0.02
 """Nor can those that are expected to make at most this share more errors: too little to pay for. Chosen by hand."""
 
@@ -75,7 +73,7 @@ def _star(center: Point, where: Space, arm: float) -> list[Point]:
 
 def _beside(axis: Sequence[Any], value: Any) -> list[Any]:
     """Return the values next to one on an axis, where it has them."""
-    at = axis.index(value)
+    at = axis.index(value) if value in axis else len(axis) + 1  # a decay that is not searched is not among them
     return [axis[i] for i in (at - 1, at + 1) if 0 <= i < len(axis)]
 
 
@@ -145,7 +143,8 @@ def choose(results: tuple[TrialResult, ...], where: Space, validation_examples: 
         row = slice(first, first + len(inside.rates))
         best = first + _middle(mean[row], covariance[row, row], at[row, 0], margin, ends)
     apart = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
-    near = mean - mean[best] <= np.maximum(_ALIKE * np.sqrt(np.maximum(apart, 0)), _ALIKE_ERROR)
+    unsure = np.sqrt(np.maximum(apart, 0) + examples_noise(results, validation_examples) ** 2)
+    near = mean - mean[best] <= np.maximum(Z_95 * unsure, _ALIKE_ERROR)
     near &= apart < response.amplitude**2  # what nothing is known of is not alike, only unknown
     near[best] = True
     low, high = _run(near, best, at)
@@ -164,14 +163,33 @@ def choose(results: tuple[TrialResult, ...], where: Space, validation_examples: 
     )
 
 
+def examples_noise(results: Sequence[TrialResult], validation_examples: int) -> float:
+    """Return by how much two recipes differ in log error because of the examples that they are judged on.
+
+    The standard deviation of the difference of two log error rates with w wrong answers each of which none is common,
+    sqrt(2 / (w + 1/2)), and half of it, since the log error is half of the rate's. 0 for a regression.
+
+    >>> from surefoot.record.trial import Trial
+    >>> made = Trial(stage="refine", recipe=Recipe(steps=10), seed=0, share=1.0)
+    >>> came = TrialResult(trial=made, outcome="finished", examples=1, train_loss=1.0, val_loss=1.0, val_accuracy=0.9,
+    ...                    seconds=1.0)
+    >>> round(examples_noise([came], 1000), 3)
+    0.071
+    """
+    right = [each.val_accuracy for each in results if each.finished and each.val_accuracy is not None]
+    return math.sqrt(2 / ((1 - max(right)) * validation_examples + 0.5)) / 2 if right else 0.0
+
+
 def _covered(results: Sequence[TrialResult], where: Space) -> Space:
     """Return the part of the space that trials have been in: choosing beyond would be guessing."""
-    momenta = {each.trial.recipe.momentum for each in results}
+    momenta = {each.trial.recipe.memory for each in results}
     decays = [coordinates(each.trial.recipe, each.trial.share)[1] for each in results]
-    inside = tuple(
+    inside: tuple[float | None, ...] = tuple(
         each for each in where.decays
-        if each is not None and min(decays) - 0.05 <= math.log10(each) <= max(decays) + 0.05
+        if each is not None and min(decays) - 0.05 <= math.log10(max(each, LEAST_DECAY)) <= max(decays) + 0.05
     )  # fmt: skip
+    if where.keeps_decay and all(each.trial.recipe.weight_decay == where.base.weight_decay for each in results):
+        inside = (None,)  # it was asked for, and never searched
     return dataclasses.replace(
         where,
         momenta=tuple(each for each in where.momenta if each in momenta) or where.momenta[:1],

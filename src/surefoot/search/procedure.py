@@ -78,10 +78,8 @@ def next_move(request: Request, history: History) -> Move | Done:
         if not isinstance(at, Standing):
             return at
     assert at.recipe is not None
-    base, ema_decay = at.final.recipe, request.base.ema_decay
-    return Done(
-        dataclasses.replace(at.recipe, epochs=base.epochs, steps=base.steps, ema_decay=ema_decay), at.unchecked
-    )  # fmt: skip
+    base = at.final.recipe
+    return Done(dataclasses.replace(at.recipe, epochs=base.epochs, steps=base.steps), at.unchecked)
 
 
 def _timed(at: Standing) -> Standing | Move:
@@ -236,8 +234,11 @@ def _refined(at: Standing) -> Standing | Move:
     where, examples = at.space, at.request.validation_examples
     if not any(result.finished for result in at.results):  # the middle of the bracket, all else as it was
         value, base = at.value_of("learning-rate"), at.final.recipe
-        point = usual(where, (value["lr"] if value else base.lr) / (1 - base.momentum))
-        return dataclasses.replace(at, recipe=where.recipe(point, 1.0))
+        rate = (value["lr"] if value else base.lr) / base.update_rule.per_rate(base.rule_values)
+        recipe = where.recipe(usual(where, rate), 1.0)
+        if value is None and "lr" in at.request.terms.given:
+            recipe = dataclasses.replace(recipe, lr=base.lr)  # as it was given, to its last digit
+        return dataclasses.replace(at, recipe=recipe)
     choice = choose(at.results, where, examples)
     longest = max(result.trial.share for result in at.results)
     reserved = _reserved(at)
@@ -253,7 +254,8 @@ def _refined(at: Standing) -> Standing | Move:
             if results is None:
                 return Train("refine", tuple(trials))
             now = choose((*at.results, *results), where, examples)
-            return at.conclude(decide.refined(number, choice, now, results), results)
+            bracket = next((made for made in reversed(at.decisions) if made.name == "learning-rate"), None)
+            return at.conclude(decide.refined(number, choice, now, results, bracket), results)
         earlier, choice = choice, choose(after.results, where, examples)
         at, longest = after, max(longest, share)
         settled = earlier.error - choice.error < SETTLED and earlier.recipe == choice.recipe
@@ -263,10 +265,14 @@ def _refined(at: Standing) -> Standing | Move:
         at = at.without(
             f"a run of the final length: the longest trial was {longest:.0%} of it, and the rate is extrapolated"
         )
+    if not at.final.recipe.update_rule.decay_searched and "weight_decay" not in at.request.terms.fixed:
+        at = at.without(
+            f"weight decay: that of {at.final.recipe.rule} is coupled to the gradients; adamw's is searched"
+        )
     if choice.decay_open:
         at = at.without(f"other values of weight decay than {choice.recipe.weight_decay:g}")
     if choice.momentum_open:
-        at = at.without(f"other values of momentum than {choice.recipe.momentum:g}")
+        at = at.without(f"other values of {choice.recipe.update_rule.memory} than {choice.recipe.memory:g}")
     return dataclasses.replace(at, recipe=choice.recipe)
 
 
@@ -317,6 +323,10 @@ def _scheduled(at: Standing) -> Standing | Move:
     others = [_shaped(recipe, kind, epochs) for kind in SCHEDULES if kind != present]
     trials = [trial_of("schedule", shape, shape, 0, 1.0) for shape in (recipe, *others)]
     present_is_new = trials[0].key not in {result.trial.key for result in at.results}
+    if not decide.seed_noise(at.results, at.request.validation_examples)[1]:
+        # Without repetitions no difference can be shown.
+        again = [trial_of("schedule", recipe, recipe, seed, 1.0) for seed in (1, 2)]
+        trials += again[: max(0, int(at.ledger.left) - len(others) - present_is_new)]
     if at.ledger.left < len(others) + present_is_new:
         return at.without(
             f"other schedules than {present}: the budget did not allow {len(others)} more runs of the final length"
@@ -326,7 +336,7 @@ def _scheduled(at: Standing) -> Standing | Move:
         results = at.came_to(trials)
         if results is None:
             return Train("schedule", tuple(trials))
-        return at.conclude(decide.schedule(results, at.request.validation_examples), results)
+        return at.conclude(decide.schedule(results, at.request.validation_examples, at.results), results)
     value = after.decisions[-1].value
     assert value is not None
     chosen = dataclasses.replace(recipe, schedule=from_dict(Schedule, value["schedule"]))

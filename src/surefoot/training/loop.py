@@ -21,7 +21,7 @@ from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
 from surefoot.training.evaluate import evaluate_part
-from surefoot.training.state import State, Tally, named_tensors
+from surefoot.training.state import State, Tally, averaging_decay, named_tensors
 from surefoot.training.step import Seen, step
 from surefoot.training.task import Task, check_label_smoothing
 
@@ -58,9 +58,7 @@ def start(task: Task, plan: Plan) -> State:
     if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
         _try_one_example(task, plan)
     model = task.fresh_model()
-    state = State(
-        step=0, model=model, velocity=None, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None
-    )
+    state = State(step=0, model=model, slots={}, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None)
     if plan.recipe.ema_decay is not None:
         averaged = {name: value for name, value in named_tensors(model).items() if value.is_floating_point()}
         state.average = {name: value.clone() for name, value in averaged.items()}
@@ -120,7 +118,7 @@ class _Alone:
         if seen.finite and decay is not None and self.state.average is not None:
             now = self.state.model.state_dict()
             for name, value in self.state.average.items():
-                value.lerp_(now[name], 1 - decay)
+                value.lerp_(now[name], 1 - averaging_decay(decay, self.state.step + 1))
         return [seen]
 
     def settle(self, run: int) -> None:
@@ -235,7 +233,7 @@ def _check_pieces(task: Task, plan: Plan) -> None:
     def gradient(out: Tensor, of: Tensor) -> Tensor:
         leaf = out.detach().requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(task.mean_loss(leaf, of), leaf)[0]
+            return torch.autograd.grad(task.objective(leaf, of), leaf)[0]
 
     whole, again = (gradient(torch.cat(outputs), torch.cat(targets)) for _ in range(2))
     parts = [gradient(o, y) * (len(y) / len(indices)) for o, y in zip(outputs, targets, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -128,8 +129,10 @@ class State:
     Attributes:
         step: updates done.
         model: weights and buffers.
-        velocity: one tensor per trainable parameter; None before the first step and without momentum.
-        average: the moving average of weights and floating-point buffers by name; None when it is off.
+        slots: the update rule's state by name, one tensor per trainable parameter each: see `UpdateRule.slots`. Empty
+            before the first step.
+        average: the moving average of weights and floating-point buffers by name, see `averaging_decay`; None when it
+            is off.
         tally: sums since the last row.
         val_losses: one validation loss per epoch, which the plateau schedule reads.
         seconds: training time so far.
@@ -138,7 +141,7 @@ class State:
 
     step: int
     model: nn.Module
-    velocity: list[Tensor] | None
+    slots: dict[str, list[Tensor]]
     average: dict[str, Tensor] | None
     tally: Tally
     val_losses: list[float]
@@ -150,13 +153,13 @@ class State:
         return copy.deepcopy(self)
 
     def is_finite(self, template: nn.Module) -> bool:
-        """Return whether weights, buffers and velocity are finite, apart from what is not so in the template.
+        """Return whether weights, buffers and slots are finite, apart from what is not so in the template.
 
         A buffer may hold an infinity on purpose, as attention masks do.
         """
         start = named_tensors(template)
         moved = [value for name, value in named_tensors(self.model).items() if bool(start[name].isfinite().all())]
-        return all(bool(value.isfinite().all()) for value in [*moved, *(self.velocity or [])])
+        return all(bool(value.isfinite().all()) for value in [*moved, *itertools.chain(*self.slots.values())])
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -164,6 +167,28 @@ class State:
         return {**named_tensors(self.model), **(self.average or {})}
 
 
+def averaging_decay(decay: float, updates: int) -> float:
+    """Return by how much of itself the moving average stays after update number `updates`, from 1.
+
+        min(decay, (1 + t) / (10 + t))
+
+    So the initial weights, which an average begins with, leave it within the first updates: with a decay of 0.999 they
+    are 82 % of it after 200 updates otherwise, and digits are 74 % right where 98 % are without an average. Dividing by
+    1 - decay^t, as Adam does, also leaves the initial weights out, but keeps the worse ones after them: 95.4, 97.9 and
+    98.4 % after 50, 200 and 1,000 updates, this 96.8, 98.2 and 98.5 (mlp, three seeds).
+
+    Args:
+        decay: of the recipe, in (0, 1).
+        updates: t, done with this one.
+
+    Reference: TensorFlow, `tf.train.ExponentialMovingAverage` with `num_updates`.
+
+    >>> [round(averaging_decay(0.999, t), 3) for t in (1, 90, 100_000)]
+    [0.182, 0.91, 0.999]
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that are trained, by name, in the order of the velocity."""
+    """Return the parameters that are trained, by name, in the order of the slots."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

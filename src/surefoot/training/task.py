@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,14 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from surefoot.config import LossName
 from surefoot.data.augment import Augment, parse
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
-from surefoot.errors import ConfigError
+from surefoot.errors import ConfigError, nearest
 from surefoot.models.build import Factory, build, embeds
+from surefoot.models.usable import copied
 from surefoot.seeds import torch_stream
+from surefoot.training.integers import with_integers_for
 from surefoot.training.machine import Machine, machine, takes_channels_last
+from surefoot.training.outputs import check_gradient, outputs_of_trial
+from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
 
 _INITIAL_EXAMPLES = 1000
@@ -28,6 +32,10 @@ _INITIAL_EXAMPLES = 1000
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs [B, ...], targets [B, ...]) -> a scalar, the mean over the batch, or one loss per example, [B]."""
+
+_FAR = 10.0
+"""Mean or deviation of targets, or one over it, from which a network at its start is far from them. Chosen by hand."""
+_OF_CLASSES, _OF_NUMBERS = ("cross-entropy", "bce"), ("mse", "mae", "huber", "bce")
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,8 @@ class Task:
     Attributes:
         data: the parts, checked and on the device.
         template: the freshly initialised model. Each run trains a copy, so it stays as it is.
-        loss: the user's loss, or None for cross-entropy (classes) or mean squared error (numbers).
+        loss: the user's loss, or None for a shipped one.
+        loss_name: of the shipped loss; None for cross-entropy (classes) or mean squared error (numbers).
         augment: applied to training batches, or None.
         seed: of the order of examples, augmentation and dropout.
         machine: where it runs.
@@ -53,6 +62,26 @@ class Task:
     machine: Machine
     model: str | Factory | None = None
     reshapes: bool = False
+    loss_name: LossName | None = None
+
+    @property
+    def criterion(self) -> LossName | None:
+        """The shipped loss by its name; None where the loss is the user's."""
+        if self.loss is not None:
+            return None
+        return self.loss_name or ("cross-entropy" if self.classifies else "mse")
+
+    @property
+    def loss_unit(self) -> float:
+        """What `objective` is multiplied by to be in the unit of the targets: their variance, or deviation for mae.
+
+        It is 1 where targets are not standardised, and where there are several: a sum of squared dollars and squared
+        years means nothing, so the loss stays the mean over targets of the share of their variance.
+        """
+        std = self.data.target_std
+        if std is None or std.numel() != 1:
+            return 1.0
+        return float(std) if self.criterion == "mae" else float(std) ** 2
 
     @property
     def classifies(self) -> bool:
@@ -61,30 +90,44 @@ class Task:
 
     def fresh_model(self) -> nn.Module:
         """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
-        return training_modes_(copy.deepcopy(self.template))
+        return training_modes_(copied(self.template))
 
-    def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Return the mean loss of a batch in fp32, as a scalar tensor.
+    def objective(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return the mean loss of a batch in fp32, as a scalar tensor, whose gradient is followed.
+
+        Of standardised targets it is a share of their variance or deviation; the bend of huber is at one deviation.
 
         Args:
             outputs: logits [B, C], or values [B] or [B, D].
-            targets: classes [B], or values of the outputs' shape.
+            targets: classes [B], or values of the outputs' shape, as `fetch` gives them.
             label_smoothing: of the built-in cross-entropy (Szegedy et al. 2016, section 7); other losses have none, see
                 `check_label_smoothing`.
         """
         outputs = outputs.float()
         if self.loss is not None:
             return self.loss(outputs.reshape(targets.shape) if self.reshapes else outputs, targets).mean()
-        if self.classifies:
+        if self.criterion == "cross-entropy":
             return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
-        return F.mse_loss(outputs.reshape(targets.shape), targets)
+        if self.classifies:  # of two classes: the logit of the second against the first
+            return F.binary_cross_entropy_with_logits(outputs[:, 1] - outputs[:, 0], targets.float())
+        return _LOSSES[self.criterion or "mse"](outputs.reshape(targets.shape), targets)
+
+    def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return `objective` in the unit of the targets: what is recorded and shown. Arguments as there."""
+        loss, unit = self.objective(outputs, targets, label_smoothing), self.loss_unit
+        return loss * unit if unit != 1 else loss
+
+
+_LOSSES: dict[str, Loss] = {
+    "mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss, "bce": F.binary_cross_entropy_with_logits,
+}  # fmt: skip
 
 
 def task(
     data: DataSet,
     model: str | nn.Module | Factory,
     *,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     augment: Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     seed: int = 0,
     device: str = "auto",
@@ -97,7 +140,8 @@ def task(
         data: from `surefoot.load`.
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied. A fresh model with a
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
-        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar or [B], which gets targets in
+            their own unit, not standardised; None chooses by the targets.
         augment: names of augmentations, or a callable on a batch of images.
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
@@ -110,8 +154,11 @@ def task(
     >>> task(digits, "linear").classifies
     True
     """
-    data = data if embeds(model) else unembedded(data)
+    model = model.net if isinstance(model, Preprocessed) else model
+    name = None if loss is None or callable(loss) else check_loss(loss, data)
+    data = _with_targets_for(data if embeds(model) else unembedded(data), loss)
     template = build(model, data.input_shape, data.outputs, seed, data.categories)
+    data = with_integers_for(data, template)
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
     where = machine(device, precision, threads, template, data.input_shape)
     moves = _augmentation(augment, data)
@@ -125,10 +172,75 @@ def task(
         },
     )
     origin = None if isinstance(model, nn.Module) else model
-    built = Task(placed, where.place_model(template), loss, moves, seed, where, origin)
+    own = loss if callable(loss) else None
+    built = Task(placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name)
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
     return _tried(built)
+
+
+def check_loss(name: Any, data: DataSet) -> LossName:
+    """Return the name of a shipped loss after checking that it is one, and for such targets.
+
+    Raises:
+        ConfigError: there is no such loss, or it is for other targets.
+    """
+    names = _OF_NUMBERS if data.classes is None else _OF_CLASSES
+    every = tuple(dict.fromkeys(_OF_CLASSES + _OF_NUMBERS))
+    if name not in every:
+        allowed = f"a loss is one of {', '.join(every)}, or a function (outputs, targets)"
+        raise ConfigError(f"loss = {name!r}", allowed, nearest(str(name), every))
+    if name not in names:
+        kind, other = ("numbers", "classes") if data.classes is None else ("classes", "numbers")
+        advice = f'choose {" or ".join(names)}, or set target = "{other}" if these are {other}'
+        raise ConfigError(f"loss = {name!r} for targets that are {kind}", f"{name} is for {other}", advice)
+    if name == "bce" and data.classes is not None and len(data.classes) != 2:
+        raise ConfigError(
+            f"loss = 'bce' for {len(data.classes)} classes",
+            "bce is for two classes, and for numbers from 0 to 1 that are each a yes or no",
+            'choose cross-entropy, or give y [N, D] of 0 and 1 with target = "numbers"',
+        )
+    if name == "bce" and data.classes is None and not bool(((data.train.y >= 0) & (data.train.y <= 1)).all()):
+        low, high = float(data.train.y.min()), float(data.train.y.max())
+        raise ConfigError(
+            f"loss = 'bce' for targets from {low:g} to {high:g}",
+            "bce is for targets from 0 to 1",
+            "choose mse or huber",
+        )
+    return name
+
+
+def _with_targets_for(data: DataSet, loss: Loss | str | None) -> DataSet:
+    """Return the data with targets in their own unit where the loss takes them so.
+
+    Raises:
+        ConfigError: a loss of the user's would get them in float32, which loses their spread.
+    """
+    if data.classes is not None or not (callable(loss) or loss == "bce"):
+        return data
+    if data.train.y.dtype == torch.float64:
+        raise ConfigError(
+            "a loss of your own for targets that vary by less than a thousandth of what float32 can tell apart",
+            "such a loss gets targets in their own unit, in float32",
+            "subtract a number from the targets first, or choose mse, mae or huber, which standardise them",
+        )
+    return dataclasses.replace(data, target_mean=None, target_std=None)
+
+
+def remarks(task: Task) -> list[str]:
+    """Return what a user may not expect of a task's inputs and targets, a sentence each."""
+    data, said = task.data, list[str]()
+    if data.kind == "numbers" and not data.train.x.is_floating_point():
+        said.append("integers are given to the model as they are, since it embeds them")
+    y = data.train.y
+    if task.loss is not None and not task.classifies and y.is_floating_point():
+        mean, std = float(y.double().mean()), float(y.double().std(correction=0))
+        if max(abs(mean), std) > _FAR or std < 1 / _FAR:
+            said.append(
+                f"your loss gets targets in their own unit, mean {mean:.3g} and deviation {std:.3g}; "
+                "mse, mae and huber, by name, would standardise them"
+            )
+    return said
 
 
 def training_modes_(model: nn.Module) -> nn.Module:
@@ -152,12 +264,11 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
-    if not callable(augment) and not augment:
-        return None
-    names: Any = [augment] if callable(augment) else augment
+    names: Any = [augment] if callable(augment) else augment or ()
     moves = augment if isinstance(augment, Augment) else parse(names)
     moves.check(data.kind, data.input_shape)
-    return moves if moves.operations else None
+    moves = dataclasses.replace(moves, reader=data.train.reader)
+    return moves if moves.operations or moves.reader is not None else None
 
 
 def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
@@ -203,8 +314,8 @@ def _initialize_from_data(task: Task) -> None:
 
 def check_label_smoothing(task: Task, label_smoothing: float) -> None:
     """Raise ConfigError where a task's loss is not the cross-entropy that would be smoothed."""
-    if label_smoothing and (task.loss is not None or not task.classifies):
-        name = "the squared error" if task.loss is None else f"loss = {_name(task.loss)}"
+    if label_smoothing and task.criterion != "cross-entropy":
+        name = f"loss = {task.criterion if task.loss is None else _name(task.loss)}"
         raise ConfigError(
             f"label_smoothing = {label_smoothing:g} with {name}",
             "label smoothing belongs to the built-in cross-entropy, and would be without effect",
@@ -220,25 +331,15 @@ def _tried(task: Task) -> Task:
     """Return the task, its loss told whether it needs outputs in the targets' shape.
 
     Raises:
-        ConfigError: a batch of two does not go through a copy of the model and the loss.
+        ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
+            through the loss and its gradient.
     """
     part = task.data.train
     rows = torch.arange(min(2, len(part.y))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
-    model = task.fresh_model().eval()
-    shape = tuple(task.data.input_shape)
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with task.machine.autocast():
-                outputs = model(x)
-        except Exception as error:  # the model may be anyone's, and raise anything
-            first = (str(error) or repr(error)).splitlines()[0]
-            raise ConfigError(
-                f"the model cannot take a batch of shape {tuple(x.shape)}: {first}",
-                f"it must accept [batch, {', '.join(map(str, shape))}]",
-                "choose a model for this input, or change the input's shape",
-            ) from error
-        _check_outputs(task, outputs, y)
+    cards = [task.machine.device] if task.machine.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards):
+        outputs = outputs_of_trial(task, task.fresh_model().eval(), x, y)
         task = dataclasses.replace(task, reshapes=_must_reshape(task, outputs, y))
         try:
             with warnings.catch_warnings():
@@ -254,12 +355,9 @@ def _tried(task: Task) -> Task:
         raise ConfigError(
             f"a loss of shape {tuple(loss.shape)}", "a loss is a scalar or one number per example", "reduce it"
         )
-    if not loss.requires_grad:
-        raise ConfigError(
-            "a loss that no trainable parameter of the model acts on",
-            "at least one parameter with requires_grad must lead to the loss",
-            "unfreeze a part of the model, and compute the loss with torch's own functions",
-        )
+    with torch.random.fork_rng(devices=cards):
+        model = task.fresh_model()
+        check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
     return task
 
 
@@ -295,22 +393,3 @@ def _mixes(task: Task, shape: Sequence[int]) -> bool | None:
         except Exception:  # the loss may be anyone's, and raise anything
             return None
     return not torch.allclose(found[0], found[1], equal_nan=True)
-
-
-def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
-    if not isinstance(outputs, Tensor):
-        raise ConfigError(
-            f"the model returned {type(outputs).__name__}",
-            "it must return one tensor",
-            "wrap it so that it returns the logits",
-        )
-    if task.loss is not None and not task.classifies:
-        return
-    wanted = (len(y), task.data.outputs) if task.classifies else tuple(y.shape)
-    column = not task.classifies and y.dim() == 1 and tuple(outputs.shape) == (len(y), 1)
-    if tuple(outputs.shape) != wanted and not column:
-        raise ConfigError(
-            f"the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
-            f"this data needs {wanted}",
-            f"give the model's last layer {task.data.outputs} outputs",
-        )

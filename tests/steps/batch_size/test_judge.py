@@ -120,6 +120,22 @@ def test_an_open_interval_and_a_choice_that_hangs_on_it_are_said():
     assert "open]" in answer(own, choice)
 
 
+@pytest.mark.parametrize(
+    ("scales", "grows"),
+    [
+        ([(204, 100, 2300), (2020, 900, 9000), (527, 300, 1500), (334, 200, 800), (14200, 1500, math.inf)], False),
+        ([(204, 150, 280), (2020, 1500, 3000), (527, 400, 700), (334, 250, 450), (14200, 9000, math.inf)], False),
+        ([(100, 90, 110), (150, 130, 170), (140, 120, 160), (220, 200, 250)], True),
+        ([(100, 90, 110)], False),
+    ],
+)
+def test_noise_grows_where_its_intervals_show_it(scales, grows):
+    own = run(*(noise(*scale) for scale in scales))
+    reason = named(own, chosen(own, seconds(4, 1)))["noise-along"].reason
+    assert ("it grows," in reason) == grows
+    assert ("cannot be told" in reason) == (not grows and len(scales) > 1)
+
+
 def test_growing_noise_and_batch_norm_are_notes():
     own = run(noise(50.0, batch_norm=True), noise(400.0, batch_norm=True))
     found = named(own, chosen(own, seconds(4, 1)))

@@ -8,7 +8,7 @@ from surefoot.steps.initial_loss.judge import InitialLoss, judge
 
 LN10 = math.log(10)
 FACTS = {
-    "loss": 2.4, "standard_error": 0.02, "eval_loss": 2.4, "chance": LN10, "prior": LN10, "classes": 10,
+    "loss": 2.4, "standard_error": 0.02, "batches": 8, "eval_loss": 2.4, "chance": LN10, "prior": LN10, "classes": 10,
     "output_scale": 0.5, "target_scale": None, "input_scale": 1.0, "standardised_loss": 2.4, "penalty": 0.1,
     "standard_loss": True, "sums": False, "right": 0.4, "wrong": 3.4, "examples": 128,
 }  # fmt: skip

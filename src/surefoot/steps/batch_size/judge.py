@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -33,8 +34,6 @@ from surefoot.steps.lr_range.judge import LEAST_DROP
 APART = 4
 """Choices at the two ends of the noise scale's interval further apart than this factor disagree. Chosen by hand: the
 time near the best size is flat, so that within it little is lost."""
-GROWS = 2.0
-"""A noise scale that grows by this factor along a short run is said. Chosen by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,13 +240,13 @@ def _agreement(choice: BatchSizeChoice) -> Finding:
 
 
 def _along(run: ShortRun) -> Iterator[Finding]:
-    scales = [noise.total.noise_scale.value for noise in run.noise]
-    grows = len(scales) > 1 and not scales[-1] < GROWS * scales[0]
+    scales = [noise.total.noise_scale for noise in run.noise]
+    grows = "; it grows, as it does while the loss falls, so a longer training is served by a larger batch"
+    unsure = "; whether it grows cannot be told within their intervals" if len(scales) > 1 else ""
     yield Finding(
         name="noise-along", verdict="pass",
-        reason=f"noise scales along the run: {', '.join(map(_or_open, scales))}"
-        + ("; it grows, as it does while the loss falls, so a longer training is served by a larger batch"
-           if grows else ""),
+        reason=f"noise scales along the run: {', '.join(_or_open(scale.value) for scale in scales)}"
+        + (grows if _grows(scales) else unsure),
     )  # fmt: skip
     if run.noise[0].batch_norm:
         yield Finding(
@@ -255,6 +254,12 @@ def _along(run: ShortRun) -> Iterator[Finding]:
             reason=f"with batch norm the noise is that of gradients of {run.noise[0].micro_batch_size} examples, "
             "normalised by their own statistics; other sizes have other statistics, and a smaller one more noise",
         )  # fmt: skip
+
+
+def _grows(scales: Sequence[Estimate]) -> bool:
+    """Whether the last interval lies above the first, and none below one that was before it."""
+    falls = any(later.high < scale.low for scale, later in combinations(scales, 2))
+    return scales[-1].low > scales[0].high and not falls
 
 
 def _or_open(scale: float) -> str:

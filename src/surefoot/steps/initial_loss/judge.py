@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from surefoot.record.decision import Finding, fails, passes, suspect
+from surefoot.record.intervals import student
 from surefoot.steps.wiring.judge import wrong_sign
 
 FAR = 4.0
@@ -27,9 +28,10 @@ class InitialLoss:
 
     Attributes:
         loss: mean over batches in training mode; nothing is updated.
-        standard_error: of that mean.
+        standard_error: of that mean, over `batches` batches.
         eval_loss: mean in evaluation mode, where batch norm has not averaged anything yet.
-        chance: the loss of outputs that are all alike: ln C for the cross-entropy; for numbers, of outputs of zero.
+        chance: the loss of outputs that are all alike: ln C for the cross-entropy; for numbers, of outputs of zero,
+            which is the mean as the answer where targets are standardised.
         prior: the loss of the best answer that does not look at the input: the labels' entropy for the cross-entropy,
             the variance for squared error; None where the loss is not one of these.
         classes: C, 2 where the loss is the cross-entropy of one logit; None for numbers.
@@ -45,6 +47,7 @@ class InitialLoss:
 
     loss: float
     standard_error: float
+    batches: int
     eval_loss: float
     chance: float
     prior: float | None
@@ -83,7 +86,7 @@ def judge(facts: InitialLoss) -> list[Finding]:
         reason = f"loss {loss:.4g} before training, finite; there is no chance to compare a loss of your own with"
         first = passes("initial-loss", reason)
     findings, inputs = [first], facts.input_scale
-    felt = abs(facts.standardised_loss - loss) > 0.1 * max(abs(facts.chance), abs(loss), 1e-3)
+    felt = abs(facts.standardised_loss - loss) > 0.1 * max(abs(facts.chance), abs(loss))
     if inputs > LARGE_INPUTS and felt and first.name != "inputs":
         reason = f"the inputs are not normalised: their root mean square is {inputs:.3g}, and the model feels it"
         findings.append(suspect("inputs", reason, _NORMALISE))
@@ -95,20 +98,22 @@ _NORMALISE = "bring the inputs to mean 0 and deviation 1, with the training part
 
 def _against_chance(facts: InitialLoss) -> Finding:
     error, chance, classes = facts.standard_error, facts.chance, facts.classes
+    half = student(facts.batches - 1) * error
     if classes:
         logarithm = abs(chance - math.log(classes)) < 1e-3
         what = f"chance, ln {classes} = {chance:.4g}" if logarithm else f"{chance:.4g}, outputs that are all alike"
     else:
-        what = f"{chance:.4g}, outputs of 0"
+        of_mean = facts.prior is not None and abs(chance - facts.prior) <= BELOW * chance
+        what = f"{chance:.4g}, {'the variance of the targets' if of_mean else 'outputs of 0'}"
     compared = f"{facts.loss:.4g} (standard error {error:.2g}) against {what}"
     limit = chance + max((HIGH - 1) * chance, LEAST_EXCESS if classes else 0.0)
-    if facts.loss - 2 * error <= limit:
-        if facts.prior is not None and facts.loss < (1 - BELOW) * chance - 2 * error:
+    if facts.loss - half <= limit:
+        if facts.prior is not None and facts.loss < (1 - BELOW) * chance - half:
             shares = abs(facts.loss - facts.prior) <= BELOW * chance and classes
             why = "the classes' shares are in the bias" if shares else "already trained"
             return passes("initial-loss", f"{compared}: below chance, {why}")
         return passes("initial-loss", compared)
-    far = facts.loss - 2 * error > chance + max((FAR - 1) * chance, 3 * LEAST_EXCESS if classes else 0.0)
+    far = facts.loss - half > chance + max((FAR - 1) * chance, 3 * LEAST_EXCESS if classes else 0.0)
     grave = fails if far else suspect
     if facts.standardised_loss <= limit and facts.input_scale > 2:
         reason = f"the inputs are not normalised: their root mean square is {facts.input_scale:.3g}"

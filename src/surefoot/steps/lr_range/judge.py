@@ -13,6 +13,7 @@ import numpy as np
 
 from surefoot.errors import ConfigError
 from surefoot.record.decision import Finding
+from surefoot.record.intervals import of_mean, student
 
 WINDOW_STEPS = 20
 """The last steps over which the loss of a short run is averaged: a fifth of 100. Chosen by hand."""
@@ -20,16 +21,16 @@ SHARE_OF_BEST = 0.5
 """A rate counts as one at which the loss still drops if it drops by this share of the best rate's drop. Measured
 (`benchmarks/find_lr.py`, ten tasks): shares of 0.25 to 0.75 hold the best rate of ten epochs equally often, 0.9 less
 often; at 0.25 ten epochs at the high end lose up to 16 points. The middle of those that hold."""
-STANDARD_ERRORS = 2.0
-"""A drop counts if it exceeds so many standard errors over seeds, and a loss is more than the least one if it is so by
-as many: the usual 95 %, coarse with few seeds."""
+ONE_SIDED = 0.9
+"""Level of the interval by Student's t whose one end a drop must clear, and by which a loss is more than the least one:
+5 % on that side. With 3 seeds that is 2.9 standard errors, with 2 it is 6.3."""
 MARGIN = 10**0.25
 """The suggestion stays under the high end by this factor, a step of the grid: the edge is known no better, and comes
 down with longer exposure. It matters in brackets of under half a decade, which are those of networks without norm:
 at the middle ten epochs lost 4.2 points, so 1.6. Chosen by hand."""
 NO_DROP = 0.01
-"""A best drop under this share of the initial loss is none: two standard errors over 2 or 3 seeds are met by chance too
-often. Chosen by hand."""
+"""A best drop under this share of the initial loss is none: of many rates one clears its interval by
+chance. Chosen by hand."""
 LEAST_DROP = 0.05
 """A drop under this share of the initial loss is real, but too little to read rates or noise from. Chosen by hand."""
 WIDE_DECADES = 1.0
@@ -103,9 +104,15 @@ class ShortRuns:
         return np.where(bad, np.inf, spread.std(axis=1, ddof=1) / math.sqrt(sample.shape[1]))
 
     @cached_property
+    def half(self) -> np.ndarray:
+        """How far `mean_drop` must lie from 0 to be sure on that side, [R]; see `ONE_SIDED`."""
+        values = self.drop.shape[1] if self.drop.shape[1] > 1 else self.untrained.shape[1]
+        return student(values - 1, ONE_SIDED) * self.error if values > 1 else self.error
+
+    @cached_property
     def drops(self) -> np.ndarray:
         """Whether the loss drops significantly at each rate, [R]."""
-        sure = self.mean_drop > STANDARD_ERRORS * self.error
+        sure = self.mean_drop > self.half
         # The share is of the best drop that is sure: where seeds differ on the best rate, lower ones can still be sure.
         best = float(self.mean_drop[sure].max()) if sure.any() else -math.inf
         return sure & (self.mean_drop >= SHARE_OF_BEST * best) & (best > NO_DROP * abs(self.initial.mean()))
@@ -163,7 +170,7 @@ def beyond(runs: ShortRuns, points_per_decade: int) -> tuple[float, ...]:
     [0.316, 1.0]
     """
     steps = 10.0 ** (np.arange(1, points_per_decade + 1) / points_per_decade)
-    harmed = runs.mean_drop < -STANDARD_ERRORS * np.where(np.isfinite(runs.error), runs.error, 0.0)
+    harmed = runs.mean_drop < -np.where(np.isfinite(runs.half), runs.half, 0.0)
     some = bool(runs.drops.any())
     found: list[float] = []
     if (some and runs.best == 0) or (not some and harmed[0]):
@@ -208,7 +215,7 @@ def _lowest(runs: ShortRuns) -> int:
     at, best = runs.best, runs.drop[runs.best]
     while len(best) > 1 and at > 0 and np.isfinite(runs.drop[at - 1]).all():
         lost = best - runs.drop[at - 1]
-        if lost.mean() > STANDARD_ERRORS * lost.std(ddof=1) / math.sqrt(len(best)):
+        if of_mean(lost, ONE_SIDED).is_better:
             break
         at -= 1
     return at
@@ -250,7 +257,7 @@ def _drop(runs: ShortRuns) -> Finding:
     return Finding(
         name="loss-drops", verdict="suspect" if small else "pass",
         reason=f"at rate {runs.lrs[at]:.2g} the loss drops from {start:.4g} to {start - drop:.4g} in {runs.steps} "
-        f"steps ({drop:.3g} +- {error:.2g} over seeds)",
+        f"steps ({drop:.3g}, standard error {error:.2g})",
         advice=f"a drop of {drop / abs(start):.1%} is little to read rates from: give more steps" if small else None,
     )  # fmt: skip
 

@@ -1,0 +1,91 @@
+"""What a result is worth beside the simplest answers, in findings."""
+
+from __future__ import annotations
+
+from surefoot.record.baseline import Baseline, Simple
+from surefoot.record.decision import Finding, passes, suspect
+
+NO_BETTER = "no-better-than-constant"
+LINEAR_BETTER = "linear-is-better"
+
+
+def beside_baseline(found: Baseline, *, linear_model: bool = False) -> list[Finding]:
+    """Return what the simplest answers say of a result: one finding for the constant, one for the linear model.
+
+    Args:
+        found: the result beside them.
+        linear_model: whether the network is a linear model too, which need not be better than one.
+
+    >>> from surefoot.record.baseline import class_baseline
+    >>> y = [0] * 97 + [1] * 3
+    >>> found = class_baseline("test", [True] * 97 + [False] * 3, [-0.13] * 100, y, {"no": 970, "yes": 30})
+    >>> beside_baseline(found)[0].name
+    'no-better-than-constant'
+    """
+    constant = next(each for each in found.against if each.name == "constant")
+    linear = next((each for each in found.against if each.name == "linear"), None)
+    findings = [_constant(found, constant)]
+    if linear is not None and not linear.gain.is_better and not (linear_model and not linear.gain.is_worse):
+        findings.append(_linear(found, linear))
+    return findings
+
+
+def _constant(found: Baseline, constant: Simple) -> Finding:
+    if constant.gain.is_better:
+        return passes("baseline", f"{_achieved(found)}, {constant.words} {_gets(found, constant)}: "
+                      f"{_gained(found, constant)} more")  # fmt: skip
+    than = "is no better than" if constant.gain.value <= 0 else "cannot be told from"
+    reason = (
+        f"{_achieved(found)}, which {than} {constant.words} ({_score(found, constant.score)}): "
+        f"the difference is {_gained(found, constant)}"
+    )
+    gain = found.log_loss_gain
+    if gain is not None and gain.is_better:
+        return suspect(
+            NO_BETTER,
+            f"{reason}; the probabilities do say something, at a loss of {found.log_loss:.3g} against "
+            f"{found.prior_loss:.3g} of the classes' shares",
+            "judge it by recall and average precision (surefoot evaluate), weigh the classes (class_weights = "
+            '"balanced"), or answer by a threshold of your own',
+        )
+    return suspect(
+        NO_BETTER, reason,
+        "look whether the inputs hold the answer (surefoot check), at the learning rate (surefoot find-lr), or get "
+        "more examples: on few a difference cannot be seen",
+    )  # fmt: skip
+
+
+def _linear(found: Baseline, linear: Simple) -> Finding:
+    gets = f"{linear.words} {_gets(found, linear)} on the same examples"
+    if linear.gain.is_worse:
+        return suspect(
+            LINEAR_BETTER,
+            f"{gets}, and this model {_score(found, found.score)}: the difference is {_gained(found, linear)}",
+            "take the linear model, or look for better settings: surefoot tune",
+        )
+    return passes("linear-as-good", f"{gets}: the network is not shown to be better than it, the difference is "
+                  f"{_gained(found, linear)}")  # fmt: skip
+
+
+def _achieved(found: Baseline) -> str:
+    where = f"the {found.examples:,} examples of the {found.part} part"
+    if found.part == "validation":
+        where += " (there is no test part; choices may have been made on it)"
+    if found.measure == "accuracy":
+        return f"{found.score:.1%} of {where} are right"
+    return f"R2 is {found.score:.3g} on {where}"
+
+
+def _gets(found: Baseline, simple: Simple) -> str:
+    return f"gets {_score(found, simple.score)}"
+
+
+def _score(found: Baseline, score: float) -> str:
+    return f"{score:.1%}" if found.measure == "accuracy" else f"R2 {score:.3g}"
+
+
+def _gained(found: Baseline, simple: Simple) -> str:
+    gain = simple.gain
+    if found.measure == "accuracy":
+        return f"{100 * gain.value:+.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
+    return f"{gain.value:+.3g} [{gain.low:.3g}, {gain.high:.3g}]"

@@ -1,0 +1,224 @@
+"""What the simplest answers get on the same examples: a result is worth what it gains over them.
+
+    always the same   classes: the training part's most frequent one; numbers: the training part's mean
+    a linear model    logistic or ridge regression on the training part, by scikit-learn, for tables
+
+Differences are taken example by example, so that what every answer finds hard is in none of the intervals. They are
+computed once, when a run ends, and lie in `result.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from surefoot.record.intervals import Difference, of_mean, of_paired_shares
+from surefoot.record.lines import plain
+
+LINEAR_EXAMPLES = 20_000
+"""Training examples that the linear model is fitted to at most, drawn with a fixed seed."""
+LINEAR_NUMBERS = 4_000_000
+"""Most numbers that it is fitted to, examples x features x classes: a second on two cores. Both chosen by hand; counts
+and not a clock, so that the same run has the same baseline anywhere."""
+LINEAR_FEATURES = 2000
+"""Of wider tables there is none. Chosen by hand."""
+_ITERATIONS = 100
+"""Of the logistic regression: scikit-learn's own default."""
+_PRIOR_CLASSES = 1000
+"""Most classes whose shares are written. Chosen by hand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simple:
+    """A simple answer beside the network's.
+
+    Attributes:
+        name: "constant" or "linear".
+        words: what it answers, such as "always answering '0'".
+        score: what it gets, in the baseline's measure.
+        gain: of the network over it, in the same measure, paired by example.
+    """
+
+    name: str
+    words: str
+    score: float
+    gain: Difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A network beside the simplest answers.
+
+    Attributes:
+        part: "test", or "validation" where there is no test part: choices were made on it.
+        examples: N, of that part.
+        measure: "accuracy", or "R2": 1 - sum |y - f|^2 / sum |y - mean|^2 with the mean of the training part, each of
+            several values in its own unit.
+        score: the network's.
+        against: the simple answers, the constant one first.
+        log_loss, prior_loss: of classes, mean -ln p(y) of the network, and of the classes' shares of the training part.
+        log_loss_gain: the second less the first, paired by example; above 0 the network's probabilities know something.
+        prior: number of training examples of each class by name, of up to 1,000 classes; or the training mean, [D].
+    """
+
+    part: str
+    examples: int
+    measure: str
+    score: float
+    against: tuple[Simple, ...]
+    log_loss: float | None = None
+    prior_loss: float | None = None
+    log_loss_gain: Difference | None = None
+    prior: Any = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Baseline:
+        """Return what `to_dict` wrote."""
+        gain = values.get("log_loss_gain")
+        against = (Simple(**{**each, "gain": Difference.from_dict(each["gain"])}) for each in values["against"])
+        more = {"against": tuple(against), "log_loss_gain": Difference.from_dict(gain) if gain else None}
+        return cls(**{**values, **more})
+
+
+def class_baseline(
+    part: str, right: ArrayLike, log_true: ArrayLike, y: ArrayLike, prior: Mapping[str, int],
+    linear: NDArray[Any] | None = None, fitted_to: int = 0,
+) -> Baseline:  # fmt: skip
+    """Return what always the same class, and a linear model, get beside a classifier.
+
+    Args:
+        part: that is scored.
+        right: [N], whether the network is right.
+        log_true: [N], its ln p(y).
+        y: [N], the true classes.
+        prior: training examples of each class, by name in the order of the classes.
+        linear: [N], the classes that a linear model answers.
+        fitted_to: training examples that this was fitted to.
+
+    >>> y = np.array([0] * 98 + [1] * 2)
+    >>> found = class_baseline("test", y == 0, np.log(np.where(y == 0, 0.98, 0.02)), y, {"no": 980, "yes": 20})
+    >>> found.against[0].words, found.against[0].score, found.against[0].gain.is_better
+    ("always answering 'no'", 0.98, False)
+    """
+    truth, ours = np.asarray(y), np.asarray(right, bool)
+    counts = np.array(list(prior.values()), np.float64)
+    most = int(counts.argmax())
+    against = [_simple("constant", f"always answering {list(prior)[most]!r}", ours, truth == most)]
+    if linear is not None:
+        against.append(_simple("linear", f"a logistic regression on {fitted_to:,} examples", ours, linear == truth))
+    shares = (counts + 1) / (counts.sum() + len(counts))  # Laplace's: a class that training lacks is not impossible
+    of_prior = -np.log(shares)[truth]
+    of_network = -np.asarray(log_true, np.float64)
+    return Baseline(
+        part=part, examples=len(truth), measure="accuracy", score=float(ours.mean()), against=tuple(against),
+        log_loss=float(of_network.mean()), prior_loss=float(of_prior.mean()),
+        log_loss_gain=of_mean(of_prior - of_network),
+        prior=dict(prior) if len(prior) <= _PRIOR_CLASSES else None,
+    )  # fmt: skip
+
+
+def number_baseline(
+    part: str, outputs: ArrayLike, y: ArrayLike, mean: ArrayLike, linear: NDArray[Any] | None = None,
+    fitted_to: int = 0,
+) -> Baseline | None:  # fmt: skip
+    """Return what always the training mean, and a linear model, get beside a regression; None where nothing varies.
+
+    Args:
+        part: that is scored.
+        outputs, y: [N] or [N, D], in the unit of the targets.
+        mean: [D], of the training part.
+        linear: [N, D], what a linear model answers.
+        fitted_to: training examples that this was fitted to.
+
+    >>> y = np.arange(20.0)
+    >>> found = number_baseline("test", 9.5 + np.cos(y), y, [9.5])
+    >>> abs(found.score) < 0.1, found.against[0].score, found.against[0].gain.is_better
+    (True, 0.0, False)
+    """
+    truth = np.asarray(y, np.float64)
+    truth = truth.reshape(len(truth), -1)
+    centre = np.asarray(mean, np.float64).reshape(1, -1)
+    spread = ((truth - centre) ** 2).mean(0)
+    varies = spread > 0
+    if not varies.any():
+        return None
+
+    def errors(answers: ArrayLike) -> NDArray[np.float64]:
+        off = np.broadcast_to(np.asarray(answers, np.float64).reshape(-1, truth.shape[1]), truth.shape) - truth
+        return off[:, varies] ** 2 / spread[varies]
+
+    def gain(theirs: NDArray[np.float64]) -> Difference:
+        # A ratio of two means: the spread of the targets is an estimate too (the delta method).
+        value = (theirs - ours).mean(0)
+        around = of_mean((theirs - ours - value * constant).mean(1))
+        middle = float(value.mean())
+        return Difference(value=middle, low=middle + around.low, high=middle + around.high)
+
+    ours, constant = errors(outputs), errors(centre)
+    words = f"always answering the training mean{f', {centre[0, 0]:.4g}' if centre.shape[1] == 1 else ''}"
+    against = [Simple(name="constant", words=words, score=0.0, gain=gain(constant))]
+    if linear is not None:
+        theirs = errors(linear)
+        against.append(Simple(
+            name="linear", words=f"a ridge regression on {fitted_to:,} examples", score=float(1 - theirs.mean()),
+            gain=gain(theirs),
+        ))  # fmt: skip
+    return Baseline(
+        part=part, examples=len(truth), measure="R2", score=float(1 - ours.mean()), against=tuple(against),
+        prior=centre[0].tolist() if centre.shape[1] <= _PRIOR_CLASSES else None,
+    )  # fmt: skip
+
+
+def linear_answers(
+    x: NDArray[Any], y: NDArray[Any], others: NDArray[Any], classes: int | None
+) -> tuple[NDArray[Any], int] | None:
+    """Return what a linear model answers on other examples, and the number of training examples it was fitted to.
+
+    Inputs are brought to mean 0 and deviation 1. Logistic regression with C = 1, or ridge regression with alpha = 1,
+    scikit-learn's defaults. None where the inputs are no table, are too wide, or hold what is not finite.
+
+    Args:
+        x: training inputs, [N, D].
+        y: their classes, [N], or numbers, [N] or [N, K].
+        others: [M, D].
+        classes: C; None of numbers.
+
+    >>> x = np.linspace(-1, 1, 100)[:, None]
+    >>> linear_answers(x, (x[:, 0] > 0).astype(int), np.array([[-0.5], [0.5]]), 2)
+    (array([0, 1]), 100)
+    """
+    if x.ndim != 2 or others.ndim != 2 or not 0 < x.shape[1] <= LINEAR_FEATURES or len(x) < 2:
+        return None
+    most = min(LINEAR_EXAMPLES, LINEAR_NUMBERS // (x.shape[1] * (classes or 1)))
+    if most < min(len(x), 10 * (classes or 1)):
+        return None
+    if len(x) > most:
+        rows = np.sort(np.random.Generator(np.random.Philox(0)).permutation(len(x))[:most])
+        x, y = x[rows], y[rows]
+    if not (np.isfinite(x).all() and np.isfinite(others).all()) or (classes is not None and len(np.unique(y)) < 2):
+        return None
+    from sklearn.exceptions import ConvergenceWarning  # a second to import, and only tables need it
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = Ridge() if classes is None else LogisticRegression(max_iter=_ITERATIONS)
+    model = make_pipeline(StandardScaler(), fitted)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        answers = model.fit(x.astype(np.float64), y).predict(others.astype(np.float64))
+    return (answers, len(x)) if np.isfinite(answers).all() else None
+
+
+def _simple(name: str, words: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Simple:
+    return Simple(name=name, words=words, score=float(theirs.mean()), gain=of_paired_shares(ours, theirs))
