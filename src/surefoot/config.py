@@ -335,7 +335,7 @@ class Config(_Checked):
     'cnn'
     """
 
-    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or .csv")
+    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or table")
     data_dir: str | None = _setting(None, "folder or archive that already holds the named set")
     validation: float | None = _setting(
         None,
@@ -344,8 +344,11 @@ class Config(_Checked):
         ok=_fraction,
     )
     image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
-    label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
-    target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
+    label: str | None = _setting(None, "name of the label column of a table (the last column if left out)")
+    header: Literal["auto", "yes", "no"] = _setting("auto", "whether the first row of a .csv names the columns")
+    target: Literal["auto", "classes", "numbers"] = _setting(
+        "auto", "classes: classification; numbers: regression; auto: as the labels look, which is said"
+    )
     loss: LossName | None = _setting(
         None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
     )

@@ -246,6 +246,8 @@ def agreed_config(config: Config, folder: Path) -> Config:
         changes["precision"] = there.precision
     if config.threads is None:
         changes["threads"] = there.threads
+    if config.target == "auto":
+        changes["target"] = there.target
     fitted = _fitted(folder, there)
     changes["recipe"] = dataclasses.replace(
         config.recipe, **{name: getattr(there.recipe, name) for name in _auto(config) if name in fitted}
@@ -343,6 +345,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         image_size=config.image_size,
         label=config.label,
         target=config.target,
+        header=config.header,
         normalise=config.normalise,
         standardise_targets=config.standardise_targets,
     )
@@ -366,7 +369,7 @@ def _resolved(config: Config, work: Task) -> Config:
         recipe = dataclasses.replace(recipe, weight_decay=weight_decay_of(recipe, work.data.examples))
     return dataclasses.replace(
         config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads,
-        image_size=size,
+        image_size=size, target="numbers" if work.data.classes is None else "classes",
     )  # fmt: skip
 
 

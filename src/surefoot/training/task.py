@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from surefoot.config import LossName
 from surefoot.data.augment import Augment, listed, parse
 from surefoot.data.batches import epoch_order, fetch
+from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory, build
+from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
 from surefoot.seeds import torch_stream
 from surefoot.training.integers import with_integers_for
@@ -147,8 +148,8 @@ def task(
     """
     model = model.net if isinstance(model, Preprocessed) else model
     name = None if loss is None or callable(loss) else check_loss(loss, data)
-    data = with_targets_for(data, loss)
-    template = build(model, data.input_shape, data.outputs, seed)
+    data = with_targets_for(data if embeds(model) else unembedded(data), loss)
+    template = build(model, data.input_shape, data.outputs, seed, data.categories)
     data = with_integers_for(data, template)
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
     where = machine(device, precision, threads, template, data.input_shape)
@@ -231,7 +232,9 @@ def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     """
     if task.model is None:
         return task if same_batches else dataclasses.replace(task, seed=seed)
-    template = task.machine.place_model(build(task.model, task.data.input_shape, task.data.outputs, seed))
+    template = task.machine.place_model(
+        build(task.model, task.data.input_shape, task.data.outputs, seed, task.data.categories)
+    )
     fresh = dataclasses.replace(task, template=template, seed=seed)
     _initialize_from_data(fresh)
     return dataclasses.replace(fresh, seed=task.seed) if same_batches else fresh
