@@ -20,7 +20,8 @@ from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
 from surefoot.inference.inputs import as_channels
 from surefoot.record import store
-from surefoot.record.scores import Scores, class_scores, number_scores
+from surefoot.record.baseline import Baseline, class_baseline
+from surefoot.record.scores import Scores, by_example, class_scores, number_scores
 from surefoot.record.stored import IN_MEMORY, read_config
 from surefoot.seeds import torch_stream
 from surefoot.training.evaluate import logits_of, outputs_of
@@ -141,7 +142,19 @@ def evaluate(
     outputs, targets = finished.outputs(chosen)
     if finished.trained.classes is None:
         return number_scores(outputs.numpy(), targets.numpy(), title)
-    return class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
+    scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
+    return replace(scores, baseline=_beside(finished, outputs.numpy(), targets.numpy(), part or "test"))
+
+
+def _beside(finished: FinishedRun, outputs: np.ndarray, y: np.ndarray, part: str) -> Baseline | None:
+    """Return what always answering the training part's most frequent class gets; None of a run that does not say."""
+    result = finished.folder / store.RESULT
+    recorded = store.read_sealed(result).get("baseline") if result.is_file() else None
+    prior = recorded.get("prior") if isinstance(recorded, dict) else None
+    if not isinstance(prior, dict) or tuple(prior) != finished.trained.classes:
+        return None
+    guessed, _, log_true, _ = by_example(outputs, y)
+    return class_baseline(part, guessed == y, log_true, y, prior)
 
 
 def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str | None) -> tuple[str, Part]:
