@@ -253,6 +253,9 @@ class Config(_Checked):
     image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
     label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
     target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
+    class_weights: Literal["balanced"] | None = _setting(
+        None, "balanced: an example of class c counts N / (C n_c) in the training loss, so that all classes weigh alike"
+    )
     augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
     model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
     recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})

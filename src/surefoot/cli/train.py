@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from surefoot.record.decision import Decision
     from surefoot.steps.batch_size.along_run import NoiseLog
     from surefoot.training.run import Run
+    from surefoot.training.task import Task
 
 _SHOWN = {
     "outcome", "reason", "test_accuracy", "test_loss", "test_examples", "val_accuracy", "val_loss", "epochs", "steps",
     "train_seconds", "folder",
 }  # fmt: skip
 """What is read from a finished run's result."""
+_SHOWN_CLASSES = 10
+"""Most classes whose weights are printed, about a line. Chosen by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,9 +225,19 @@ def _introduction(run: Run) -> str:
         f"model    {run.config.model}, {parameters:,} parameters\n"
         f"recipe   lr {recipe.lr:g}, batch {plan.batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
         f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form}), {recipe.schedule.kind} schedule\n"
+        f"{_weights(run.task)}"
         f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
         f"machine  {place.device}, {place.precision}, {place.threads} threads, seed {run.config.seed}"
     )
+
+
+def _weights(task: Task) -> str:
+    """The weights of the classes in the training loss, as a line; nothing where all are 1."""
+    if task.class_weights is None or task.data.classes is None:
+        return ""
+    pairs = list(zip(task.data.classes, task.class_weights.tolist(), strict=True))
+    more = f" and {len(pairs) - _SHOWN_CLASSES} more" if len(pairs) > _SHOWN_CLASSES else ""
+    return f"weights  {', '.join(f'{clean(name)} {weight:.3g}' for name, weight in pairs[:_SHOWN_CLASSES])}{more}\n"
 
 
 def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ computed once, when a run ends, and lie in `result.json`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -155,28 +156,32 @@ def number_baseline(
 
     def errors(answers: ArrayLike) -> NDArray[np.float64]:
         off = np.broadcast_to(np.asarray(answers, np.float64).reshape(-1, truth.shape[1]), truth.shape) - truth
-        return off[:, varies] ** 2 / spread[varies]
-
-    def gain(theirs: NDArray[np.float64]) -> Difference:
-        # A ratio of two means: the spread of the targets is an estimate too (the delta method).
-        value = (theirs - ours).mean(0)
-        around = of_mean((theirs - ours - value * constant).mean(1))
-        middle = float(value.mean())
-        return Difference(value=middle, low=middle + around.low, high=middle + around.high)
+        return (off[:, varies] ** 2 / spread[varies]).mean(1)
 
     ours, constant = errors(outputs), errors(centre)
     words = f"always answering the training mean{f', {centre[0, 0]:.4g}' if centre.shape[1] == 1 else ''}"
-    against = [Simple(name="constant", words=words, score=0.0, gain=gain(constant))]
+    against = [Simple(name="constant", words=words, score=0.0, gain=_explained(ours, constant))]
     if linear is not None:
         theirs = errors(linear)
         against.append(Simple(
             name="linear", words=f"a ridge regression on {fitted_to:,} examples", score=float(1 - theirs.mean()),
-            gain=gain(theirs),
+            gain=of_mean(theirs - ours),
         ))  # fmt: skip
     return Baseline(
         part=part, examples=len(truth), measure="R2", score=float(1 - ours.mean()), against=tuple(against),
         prior=centre[0].tolist() if centre.shape[1] <= _PRIOR_CLASSES else None,
     )  # fmt: skip
+
+
+def _explained(ours: NDArray[np.float64], constant: NDArray[np.float64]) -> Difference:
+    """Return R2 = 1 - mean ours / mean constant with its interval: the logarithm of a ratio, whose two means are both
+    estimates, by the delta method and Student's t.
+    """
+    ratio = float(ours.mean() / constant.mean())
+    if ratio == 0 or len(ours) < 2:
+        return Difference(value=1 - ratio, low=1.0 if len(ours) > 1 else -math.inf, high=1.0)
+    half = min(of_mean(ours / ours.mean() - constant / constant.mean()).high, 700.0)
+    return Difference(value=1 - ratio, low=1 - ratio * math.exp(half), high=1 - ratio * math.exp(-half))
 
 
 def linear_answers(

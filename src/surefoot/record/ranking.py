@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from surefoot.record.intervals import Z_95, Difference, wilson
+from surefoot.record.intervals import Z_95, Difference, student, wilson
 
 RANKED_CLASSES = 100
 """Most classes that are ranked, one sort of all examples each. Chosen by hand."""
@@ -46,7 +46,7 @@ def ranked(z: NDArray[np.float64], y: NDArray[np.int64]) -> list[tuple[Differenc
 
 
 def area_interval(area: float, positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Difference:
-    """Return the area under the ROC curve with its interval: DeLong's variance, on the logit's scale.
+    """Return the area under the ROC curve with its interval: DeLong's variance and Student's t, on the logit's scale.
 
         var = var_i(P(s_i > s_j)) / m + var_j(P(s_i > s_j)) / n,  over m positive i and n negative j
 
@@ -66,8 +66,10 @@ def area_interval(area: float, positive: NDArray[np.float64], negative: NDArray[
         return Difference(value=area, low=fewest[0], high=fewest[1])
     of_positive = _share_below(negative, positive)
     of_negative = 1 - _share_below(positive, negative)
-    variance = float(of_positive.var(ddof=1) / m + of_negative.var(ddof=1) / n)
-    return _on_logits(area, math.sqrt(variance) / (area * (1 - area)), fewest)
+    a, b = float(of_positive.var(ddof=1)) / m, float(of_negative.var(ddof=1)) / n
+    # Few examples of a kind know little of their spread: Welch's degrees of freedom.
+    degrees = (a + b) ** 2 / max(a * a / (m - 1) + b * b / (n - 1), 1e-300)
+    return _on_logits(area, math.sqrt(a + b) / (area * (1 - area)), fewest, student(max(degrees, 1.0)))
 
 
 def of_precision(precision: float, positive: NDArray[np.bool_]) -> Difference:
@@ -113,11 +115,13 @@ def _share_below(of: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArra
     return (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / (2 * len(of))
 
 
-def _on_logits(value: float, error: float, at_least: tuple[float, float]) -> Difference:
+def _on_logits(
+    value: float, error: float, at_least: tuple[float, float], quantile: float = Z_95
+) -> Difference:  # fmt: skip
     if error == 0:
         return Difference(value=value, low=min(value, at_least[0]), high=max(value, at_least[1]))
     middle = math.log(value / (1 - value))
-    low, high = (1 / (1 + math.exp(-min(max(middle + side * Z_95 * error, -700), 700))) for side in (-1, 1))
+    low, high = (1 / (1 + math.exp(-min(max(middle + side * quantile * error, -700), 700))) for side in (-1, 1))
     return Difference(value=value, low=low, high=high)
 
 

@@ -296,6 +296,7 @@ def make_task(config: Config, objects: Objects) -> Task:
         config.model if objects.model is None else objects.model,
         loss=objects.loss,
         augment=config.augment if objects.augment is None else objects.augment,
+        class_weights=config.class_weights,
         seed=config.seed,
         device=config.device,
         precision=config.precision,

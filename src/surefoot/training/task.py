@@ -7,7 +7,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,7 @@ class Task:
         seed: of the order of examples, augmentation and dropout.
         machine: where it runs.
         model: what the template was built from, a module excepted: see `reseeded`.
+        class_weights: what an example of each class counts in the training loss, [C]; None is 1.
         reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
     """
 
@@ -52,6 +53,7 @@ class Task:
     machine: Machine
     model: str | Factory | None = None
     reshapes: bool = False
+    class_weights: Tensor | None = None
 
     @property
     def classifies(self) -> bool:
@@ -78,6 +80,17 @@ class Task:
             return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
         return F.mse_loss(outputs.reshape(targets.shape), targets)
 
+    def training_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return `mean_loss` with each example weighted by its class, which is what training follows.
+
+        Divided by the number of examples, and not by their weights as torch's `weight` has it: then the mean over the
+        pieces of a batch is that over the batch, and a batch of common classes is no larger a step than another.
+        """
+        if self.class_weights is None:
+            return self.mean_loss(outputs, targets, label_smoothing)
+        each = F.cross_entropy(outputs.float(), targets, label_smoothing=label_smoothing, reduction="none")
+        return (each * self.class_weights[targets]).mean()
+
 
 def task(
     data: DataSet,
@@ -85,6 +98,7 @@ def task(
     *,
     loss: Loss | None = None,
     augment: Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
+    class_weights: Literal["balanced"] | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -98,6 +112,7 @@ def task(
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
         loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
         augment: names of augmentations, or a callable on a batch of images.
+        class_weights: as in `Config`.
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
@@ -124,9 +139,29 @@ def task(
     )
     origin = None if isinstance(model, nn.Module) else model
     built = Task(placed, where.place_model(template), loss, moves, seed, where, origin)
+    if class_weights is not None:
+        built = dataclasses.replace(built, class_weights=_balanced(built))
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
     return _tried(built)
+
+
+def _balanced(task: Task) -> Tensor:
+    """Return N / (C n_c) for each class c of the training part, its mean over examples 1; 0 where there is none.
+
+    Reference: King & Zeng 2001, "Logistic regression in rare events data"; scikit-learn's `class_weight="balanced"`.
+    """
+    if task.loss is not None or not task.classifies:
+        what = "numbers as targets" if not task.classifies else f"loss = {_name(task.loss)}"
+        raise ConfigError(
+            f"class_weights = 'balanced' with {what}",
+            "classes are weighted in the built-in cross-entropy, and would not be here",
+            "leave class_weights out; a loss of your own can weigh its examples",
+        )
+    y = task.data.train.y
+    counts = torch.bincount(y, minlength=task.data.outputs).float()
+    present = int((counts > 0).sum())
+    return torch.where(counts > 0, len(y) / (present * counts.clamp_min(1)), torch.zeros_like(counts))
 
 
 def training_modes_(model: nn.Module) -> nn.Module:
@@ -208,7 +243,7 @@ def check_label_smoothing(task: Task, label_smoothing: float) -> None:
         )
 
 
-def _name(loss: Loss) -> str:
+def _name(loss: Loss | None) -> str:
     return getattr(loss, "__name__", type(loss).__name__)
 
 

@@ -45,8 +45,9 @@ def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
     for i, member in enumerate(members):
         task, plan, recipe = member.task, member.plan, member.plan.recipe
         kind = (
-            id(task.data.train.x), id(task.data.train.y), id(task.loss), id(task.augment), task.machine,
-            _structure(task), task.seed if _draws(task) else None, i if has_extra_state(task.template) else None,
+            id(task.data.train.x), id(task.data.train.y), id(task.loss), id(task.class_weights), id(task.augment),
+            task.machine, _structure(task), task.seed if _draws(task) else None,
+            i if has_extra_state(task.template) else None,
             plan.examples, plan.steps, plan.row_steps, plan.batch_size,
             recipe.micro_batch_size, recipe.momentum_form, recipe.weight_decay_form, recipe.decay_on,
             recipe.ema_decay is None, recipe.schedule.kind == "plateau",
