@@ -74,7 +74,10 @@ def find_lr(
     if json:
         print_json(decision.to_dict() | {"picture": None if plot is None else str(plot)})
     else:
-        _show(decision, typed.command(["train", chosen.data, "--model", chosen.model]), plot)
+        start = ["train", chosen.data, "--model", chosen.model]
+        if recipe.batch_size != chosen.recipe.batch_size:  # that of `train` would not fit into the data either
+            start += ["--batch-size", str(recipe.batch_size)]
+        _show(decision, typed.command(start), plot)
     return exit_code(decision)
 
 

@@ -143,7 +143,8 @@ def evaluate(
     if finished.trained.classes is None:
         return number_scores(outputs.numpy(), targets.numpy(), title)
     scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
-    return replace(scores, baseline=_beside(finished, outputs.numpy(), targets.numpy(), part or "test"))
+    beside = _beside(finished, outputs.numpy(), targets.numpy(), part or "test")
+    return replace(scores, baseline=None if beside is None else replace(beside, auc=scores.auc))
 
 
 def _beside(finished: FinishedRun, outputs: np.ndarray, y: np.ndarray, part: str) -> Baseline | None:
@@ -154,7 +155,8 @@ def _beside(finished: FinishedRun, outputs: np.ndarray, y: np.ndarray, part: str
     if not isinstance(prior, dict) or tuple(prior) != finished.trained.classes:
         return None
     guessed, _, log_true, _ = by_example(outputs, y)
-    return class_baseline(part, guessed == y, log_true, y, prior)
+    weighted = recorded["measure"] == "balanced accuracy"
+    return class_baseline(part, guessed == y, log_true, y, prior, weighted=weighted)
 
 
 def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str | None) -> tuple[str, Part]:

@@ -245,6 +245,7 @@ def scored_classes(
     [('row 0', 1, 0)]
     """
     scores = class_scores(outputs, targets, classes, of).to_dict()
+    del scores["baseline"]  # in the result
     y = np.asarray(targets)
     guessed, _, log_true, log_guessed = by_example(np.asarray(outputs), y)
     confidence = np.exp(log_guessed)
