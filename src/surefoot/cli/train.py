@@ -21,7 +21,7 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
-from surefoot.cli.tables import clean, print_entries, print_json, said
+from surefoot.cli.tables import CHOSEN_ON, clean, print_entries, print_json, said
 from surefoot.config import Config
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
@@ -253,10 +253,12 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
         lines.append(("test", f"{accuracy}, loss {_loss(summary['test_loss'])}, {count:,} examples"))
     elif summary["test_loss"] is not None:
         lines.append(("test", f"loss {_loss(summary['test_loss'])}, {summary['test_examples']:,} examples"))
+    chosen_on = CHOSEN_ON if "decisions" in summary else ""
     if summary["val_accuracy"] is not None:
-        lines.append(("validation", f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"))
+        accuracy = f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"
+        lines.append(("validation", f"{accuracy}{chosen_on}"))
     elif summary["val_loss"] is not None:
-        lines.append(("validation", f"loss {_loss(summary['val_loss'])}"))
+        lines.append(("validation", f"loss {_loss(summary['val_loss'])}{chosen_on}"))
     lines.append(
         ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
     )
