@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from surefoot.errors import ConfigError, nearest
+from surefoot.rules import update_rule, update_rules
+from surefoot.rules.rule import UpdateRule
 
 __version__ = "0.1.0"
 """Of this package, which a run writes down. It stands here so that every room can read it without what is installed."""
@@ -25,6 +27,8 @@ ScheduleKind = Literal[
     "constant", "step", "cosine", "linear", "polynomial", "exponential", "inverse-sqrt", "one-cycle",
     "wsd", "sgdr", "plateau", "preset",
 ]  # fmt: skip
+
+LossName = Literal["cross-entropy", "mse", "mae", "huber", "bce"]
 
 
 def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None) -> Any:
@@ -71,11 +75,14 @@ class _Checked:
             object.__setattr__(self, item.name, value)
             ok, allowed = item.metadata.get("ok"), item.metadata.get("range", "")
             if value is not None and ok is not None and not isinstance(value, str) and not ok(value):
-                default = item.default
+                default = self._default(item)
                 advice = (
                     f"the default is {default}" if default is not None else f"leave {item.name} out for the default"
                 )
                 raise ConfigError(f"{item.name} = {value!r}", f"{item.name} must be {allowed}", advice)
+
+    def _default(self, item: dataclasses.Field[Any]) -> Any:
+        return item.default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,37 +179,78 @@ class Schedule(_Checked):
             )
 
 
+def rule_settings() -> tuple[str, ...]:
+    """Return the names of the settings of a recipe that some update rule reads, its rate among them."""
+    return tuple(dict.fromkeys(name for rule in update_rules().values() for name in rule.defaults))
+
+
+def _left_out(name: str) -> str:
+    """Return what a setting is where it is left out, for each rule that reads it."""
+    by_value: dict[Any, list[str]] = {}
+    for rule in update_rules().values():
+        if name in rule.defaults:
+            by_value.setdefault(rule.defaults[name], []).append(rule.name)
+    return "; ".join(f"{', '.join(rules)}: {value}" for value, rules in by_value.items())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(_Checked):
-    """The hyperparameters of SGD: all that decides how the weights move, given task and seed.
+    """The hyperparameters: all that decides how the weights move, given task and seed.
+
+    What only some rules read is None where the chosen one does not, and an error if it is given: a value without an
+    effect. Left out, it is what the rule has as its default (`surefoot.rules`).
 
     >>> Recipe(lr=0.1, epochs=3).momentum
     0.9
+    >>> Recipe(rule="adamw").lr, Recipe(rule="adamw").momentum, Recipe(rule="adamw").beta2
+    (0.001, None, 0.999)
     >>> Recipe(lr=-1)
     Traceback (most recent call last):
     surefoot.errors.ConfigError: lr = -1.0: lr must be above 0. The default is 0.1.
     """
 
-    lr: float = _setting(0.1, "peak learning rate", **_ABOVE_0)
+    rule: str = _setting("sgd", f"update rule: {', '.join(update_rules())}")
+    lr: float = _setting(None, f"peak learning rate ({_left_out('lr')})", **_ABOVE_0)
     epochs: float | None = _setting(
         None, "length of the run in passes over the training part (10 if steps is not given either)", **_ABOVE_0
     )
     steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
-    batch_size: int | Literal["full"] = _setting(
-        128, 'examples per update; 1 is SGD, "full" is gradient descent', range='at least 1, or "full"', ok=_positive
+    batch_size: int | Literal["full", "auto"] = _setting(
+        "auto",
+        "examples per update; auto: 128, halved until an epoch has 20 updates, but not under 16; 1 is SGD, full is "
+        "gradient descent",
+        range='at least 1, "full" or "auto"',
+        ok=_positive,
     )
     micro_batch_size: int = _setting(
         2048, "examples processed at once; larger batches are accumulated from pieces of this size", **_AT_LEAST_1
     )
-    momentum: float = _setting(0.9, "momentum, beta", range="in [0, 1)", ok=_fraction)
-    momentum_form: Literal["pytorch", "sutskever", "nesterov"] = _setting(
-        "pytorch",
-        "pytorch: V <- beta V + g, W <- W - lr V; sutskever: V <- beta V + lr g, W <- W - V; nesterov: PyTorch's",
+    momentum: float | None = _setting(
+        None, f"momentum, beta ({_left_out('momentum')})", range="in [0, 1)", ok=_fraction
     )
-    dampening: float = _setting(0.0, "dampening of the gradient inside the velocity", range="in [0, 1]", ok=_up_to_one)
-    weight_decay: float = _setting(5e-4, "weight decay", **_AT_LEAST_0)
-    weight_decay_form: Literal["coupled", "decoupled"] = _setting(
-        "coupled", "coupled: g <- g + wd W (PyTorch's SGD); decoupled: W <- W - lr wd W (Loshchilov & Hutter 2019)"
+    momentum_form: Literal["pytorch", "sutskever", "nesterov"] | None = _setting(
+        None,
+        "of sgd; pytorch: V <- beta V + g, W <- W - lr V; sutskever: V <- beta V + lr g, W <- W - V; nesterov: torch's",
+    )
+    dampening: float | None = _setting(
+        None, "dampening of the gradient inside the velocity of sgd", range="in [0, 1]", ok=_up_to_one
+    )
+    beta1: float | None = _setting(
+        None, f"decay of the mean gradient ({_left_out('beta1')})", range="in [0, 1)", ok=_fraction
+    )
+    beta2: float | None = _setting(
+        None,
+        f"decay of the mean squared gradient ({_left_out('beta2')})",
+        range="in [0, 1)",
+        ok=_fraction,
+    )
+    alpha: float | None = _setting(
+        None, f"decay of the mean squared gradient ({_left_out('alpha')})", range="in [0, 1)", ok=_fraction
+    )
+    eps: float | None = _setting(None, f"added to the root by which a step is divided ({_left_out('eps')})", **_ABOVE_0)
+    weight_decay: float = _setting(None, f"weight decay ({_left_out('weight_decay')})", **_AT_LEAST_0)
+    weight_decay_form: Literal["coupled", "decoupled"] | None = _setting(
+        None, "of sgd; coupled: g <- g + wd W (PyTorch's SGD); decoupled: W <- W - lr wd W (Loshchilov & Hutter 2019)"
     )
     decay_on: Literal["all", "weights"] = _setting(
         "all", "all: every parameter decays; weights: biases and norms (parameters of under two dimensions) do not"
@@ -219,6 +267,17 @@ class Recipe(_Checked):
     schedule: Schedule = field(default_factory=Schedule, metadata={"help": "the learning rate's schedule"})
 
     def __post_init__(self) -> None:
+        rule = self.update_rule
+        for name in rule_settings():
+            value = getattr(self, name)
+            if value is None:
+                object.__setattr__(self, name, rule.defaults.get(name))
+            elif name not in rule.defaults:
+                readers = " and ".join(other.name for other in update_rules().values() if name in other.defaults)
+                raise ConfigError(
+                    f"{name} = {value!r} with rule {rule.name}", f"{name} belongs to {readers}",
+                    f"leave {name} out, or choose that rule",
+                )  # fmt: skip
         super().__post_init__()
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(
@@ -226,12 +285,31 @@ class Recipe(_Checked):
                 "a run has one length",
                 "give epochs or steps, not both",
             )
-        if self.momentum_form == "nesterov" and (self.momentum == 0 or self.dampening != 0):
-            raise ConfigError(
-                f"nesterov with momentum = {self.momentum} and dampening = {self.dampening}",
-                "Nesterov's form needs momentum above 0 and no dampening",
-                "set momentum = 0.9 and dampening = 0",
-            )
+        if (refused := rule.refuses(self.rule_values)) is not None:
+            raise ConfigError(*refused)
+
+    @property
+    def update_rule(self) -> UpdateRule:
+        """The rule by which weights are updated."""
+        return update_rule(self.rule)
+
+    @property
+    def rule_values(self) -> dict[str, Any]:
+        """The settings that the rule reads, by name."""
+        return {name: getattr(self, name) for name in self.update_rule.defaults}
+
+    @property
+    def effective_lr(self) -> float:
+        """The peak rate as the step in the long run has it: lr / (1 - momentum) for sgd."""
+        return self.lr / self.update_rule.per_rate(self.rule_values)
+
+    @property
+    def memory(self) -> float:
+        """What a search varies beside rate and decay: momentum for sgd; see `UpdateRule.memory`."""
+        return getattr(self, self.update_rule.memory)
+
+    def _default(self, item: dataclasses.Field[Any]) -> Any:
+        return self.update_rule.defaults.get(item.name, item.default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +331,14 @@ class Config(_Checked):
     image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
     label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
     target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
+    loss: LossName | None = _setting(
+        None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
+    )
+    normalise: bool = _setting(True, "whether inputs are brought to the training part's mean 0 and deviation 1")
+    standardise_targets: bool = _setting(
+        True,
+        "whether mse, mae and huber learn targets with mean 0 and deviation 1; answers are in their own unit",
+    )
     class_weights: Literal["balanced"] | None = _setting(
         None, "balanced: an example of class c counts N / (C n_c) in the training loss, so that all classes weigh alike"
     )
@@ -303,7 +389,7 @@ def type_error(hint: Any, value: Any, name: str) -> ConfigError:
     choices = [c for option in options if get_origin(option) is Literal for c in get_args(option)]
     kinds = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
     words = [kinds.get(o, "a list") for o in options if get_origin(o) is not Literal and o is not type(None)]
-    words += choices[: len(choices) == 1]
+    words += choices if words else choices[: len(choices) == 1]
     allowed = " or ".join(words) or f"one of {', '.join(choices)}"
     close = nearest(str(value), choices) if choices else ""
     advice = close if close.endswith("?") else f"give {name} {allowed if words else 'one of these'}"

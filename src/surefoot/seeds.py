@@ -11,6 +11,7 @@ shipped by NumPy; its 128-bit key is the SHA-256 of the seed and the stream's na
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -105,3 +106,49 @@ class StepSeeds:
         torch.default_generator.manual_seed(value)  # put back as it was by __exit__
         if self._cuda:
             torch.cuda.manual_seed_all(value)
+
+
+class EveryGenerator:
+    """A context in which the default generators of torch (on the CPU), NumPy and Python can be set to an address.
+
+    For a user's code that draws from them as it likes. The states from before come back at the end.
+
+    >>> before = random.getstate()
+    >>> with EveryGenerator(0, "dataset") as generators:
+    ...     generators.at(3, 7)
+    ...     a = random.random(), np.random.rand(), float(torch.rand(()))
+    ...     generators.at(3, 7)
+    ...     b = random.random(), np.random.rand(), float(torch.rand(()))
+    >>> a == b, random.getstate() == before
+    (True, True)
+    """
+
+    def __init__(self, seed: int, stream: str) -> None:
+        self.seed, self.stream = seed, stream
+
+    def __enter__(self) -> Self:
+        self._before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        of_torch, of_numpy, of_python = self._before
+        torch.set_rng_state(of_torch)
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
+
+    def at(self, *counters: int) -> None:
+        """Set the generators to the address of these counters."""
+        value = torch_seed(self.seed, self.stream, *counters)
+        torch.default_generator.manual_seed(value)
+        np.random.seed(value & 0xFFFFFFFF)
+        random.seed(value)
+
+    @staticmethod
+    def states() -> tuple[Any, ...]:
+        """Return where the generators stand: equal if and only if none of them was drawn from in between."""
+        of_numpy: Any = np.random.get_state()
+        return (
+            torch.get_rng_state().numpy().tobytes(),
+            *(each.tobytes() if isinstance(each, np.ndarray) else each for each in of_numpy),
+            random.getstate(),
+        )

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import tomli_w
 
-from surefoot.config import Config, Recipe, Schedule
+from surefoot.config import Config, Recipe, Schedule, rule_settings
 from surefoot.errors import ConfigError, nearest
 
 _T = TypeVar("_T")
@@ -71,6 +71,16 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(step, {})
         place[known[name].path[-1]] = value
     return result
+
+
+def flattened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings by their flat names: the inverse of `nested`.
+
+    >>> flattened({"recipe": {"lr": 0.2, "schedule": {"kind": "linear"}}})
+    {'lr': 0.2, 'schedule': 'linear'}
+    """
+    found = {name: _at(values, setting.path) for name, setting in flat_settings().items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def differences(old: Config, new: Config, ignore: tuple[str, ...] = ()) -> list[str]:
@@ -172,8 +182,9 @@ def to_toml(config: Config | Recipe) -> str:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings, later layers over earlier ones. The length of a run and the kind of its schedule
-    replace what they exclude: giving `steps` drops an earlier `epochs`, a new `kind` drops the old one's options.
+    """Return nested settings, later layers over earlier ones. The length of a run, its update rule and the kind of its
+    schedule replace what they exclude: giving `steps` drops an earlier `epochs`, a new `kind` drops the old one's
+    options, and so does a new `rule`, with its rate: that of another rule means nothing.
 
     >>> merged({"recipe": {"lr": 1, "epochs": 5}}, {"recipe": {"steps": 7}})
     {'recipe': {'lr': 1, 'steps': 7}}
@@ -188,6 +199,8 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
                 below = result.get(name, {})
                 if name == "schedule" and value.get("kind", below.get("kind")) != below.get("kind"):
                     below = {}
+                if name == "recipe" and value.get("rule", was := below.get("rule", Recipe.rule)) != was:
+                    below = {key: of_it for key, of_it in below.items() if key not in rule_settings()}
                 value = merged(below, value)
             result[name] = value
     return result

@@ -25,7 +25,7 @@ def test_the_tables_the_answer_and_the_next_command(capsys, tmp_path):
     code, seen = answer(capsys, "noise", "digits", *QUICK, "--name", "it", "--quiet")
     assert code == 0
     lines = seen.out.splitlines()
-    assert "10 steps of 128 at rate 0.05" in lines[0]
+    assert "10 steps of 64 at rate 0.05" in lines[0]
     assert [line.split()[0] for line in lines[3:5]] == ["16", "64"]
     assert "Suggested: batch size " in seen.out
     assert "Merrill et al. 2025" in seen.out

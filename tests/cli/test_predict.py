@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -123,15 +124,71 @@ def test_numbers_have_values(runs, capsys, tmp_path):
     assert "'x'" in rows[2]["error"]
 
 
-def test_names_cannot_command_the_terminal_nor_stop_the_output(runs, pictures, capsys):
+def test_names_cannot_command_the_terminal_nor_stop_the_output(runs, pictures, capsys, monkeypatch):
     (pictures / "1.png").rename(pictures / "a\x1b[2Jb\nc.png")
     (pictures / "2.png").rename(str(pictures / "bad") + "\udcff.png")
     for form in ("table", "csv"):
+        monkeypatch.setattr("sys.stdout.isatty", lambda form=form: form == "csv")
         code, captured = answer(capsys, runs, "digits", pictures, *as_flag(form))
         assert code == 0
         assert "\x1b" not in captured.out
         assert len(captured.out.splitlines()) == 6
     assert answer(capsys, runs, "digits", pictures, "--json")[0] == 0
+
+
+def test_odd_names_are_exact_and_differ_in_csv_and_json(runs, tmp_path, capfdbinary):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    odd = [
+        *(
+            "a",
+            "a\u200b",
+            "a\u200d",
+            "a\u202e",
+            "a\x01",
+            "a\x1b[2J",
+            "a\nb",
+            "a\r",
+            "a\r\nb",
+            "a\t",
+            "a,b",
+            'a"b',
+            '"a"',
+            "a ",
+        ),
+        *(
+            " a",
+            "a\x85",
+            "\udcff",
+            "\udcfe",
+            "a\udcff",
+            "\u00e9",
+            "e\u0301",
+            "=1+1",
+            "a;b",
+            "\ufeffa",
+            "a\u2028b",
+            "-a",
+            "a\\nb",
+        ),
+    ]
+    picture = load("digits").test.x[0, 0].numpy()
+    for name in odd:
+        Image.fromarray(picture).save(os.path.join(folder, name), format="PNG")
+    there = {os.fsencode(folder / name) for name in odd}
+    settings = ["--runs-dir", str(runs)]
+    assert run(["predict", "digits", str(folder), "--out", str(tmp_path / "p.csv"), *settings]) == 0
+    assert run(["predict", "digits", str(folder), "--out", str(tmp_path / "p.json"), *settings]) == 0
+    with open(tmp_path / "p.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(odd)
+    assert {os.fsencode(row["name"]) for row in rows} == there
+    assert len({row["label"] for row in rows}) == 1
+    listed = json.loads((tmp_path / "p.json").read_text())["predictions"]
+    assert {os.fsencode(row["name"]) for row in listed} == there
+    capfdbinary.readouterr()
+    assert run(["predict", "digits", str(folder), "--csv", *settings]) == 0
+    assert capfdbinary.readouterr().out == (tmp_path / "p.csv").read_bytes()
 
 
 @pytest.mark.parametrize(

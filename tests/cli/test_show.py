@@ -14,6 +14,7 @@ from surefoot.cli import show as showing
 from surefoot.cli.app import run
 from surefoot.config import Config, Recipe
 from surefoot.record import store
+from surefoot.record.lock import locked
 from surefoot.record.run import Row, append_rows
 from surefoot.settings import to_toml
 
@@ -81,7 +82,7 @@ def test_a_run_without_a_row_is_shown(tmp_path, capsys):
 
 def test_a_run_in_progress_is_not_to_be_resumed(tmp_path, capsys):
     folder = a_run(tmp_path, "busy")
-    with store.locked(folder):
+    with locked(folder):
         _, text = shown(capsys, folder)
     assert "training, step 30" in text
     assert "resume" not in text

@@ -10,7 +10,7 @@ def test_each_name_is_the_rule_of_that_name():
     found = dict(zip(RULES, parse_rules(RULES), strict=True))
     assert found["gradient-descent"].recipe.batch_size == "full"
     assert (found["sgd"].recipe.batch_size, found["sgd"].recipe.momentum) == (1, 0)
-    assert (found["mini-batch"].recipe.batch_size, found["mini-batch"].recipe.momentum) == (32, 0)
+    assert (found["mini-batch"].recipe.batch_size, found["mini-batch"].recipe.momentum) == ("auto", 0)
     forms = [found[name].recipe.momentum_form for name in ("momentum", "sutskever", "nesterov")]
     assert forms == ["pytorch", "sutskever", "nesterov"]
     assert not any(rule.given for rule in found.values())

@@ -99,6 +99,16 @@ def test_a_table_of_columns_is_taken_as_what_it_converts_to():
     assert np.array_equal(loaded(Frame(BYTES), Frame(Y)).train.x, BYTES)
 
 
+@pytest.mark.parametrize("form", [Image.fromarray, np.asarray, torch.from_numpy])
+def test_a_list_of_images_with_a_list_of_labels_is_a_pair(form):
+    images = [form(image) for image in np.ascontiguousarray(BYTES.transpose(0, 2, 3, 1))]
+    assert np.array_equal(load((images, Y.tolist()), validation=0).train.x, BYTES)
+    parts = load({"train": (images, Y.tolist()), "test": (images[:3], [0, 1, 2])}, validation=0)
+    assert len(parts.test) == 3
+    with pytest.raises(DataError, match=r"x: is no array \(all input arrays must have the same shape"):
+        load(([*images[:-1], form(np.zeros((2, 2, 3), np.uint8))], Y.tolist()))
+
+
 def test_lists_of_unequal_length_are_named():
     with pytest.raises(DataError, match=r"x: is no array|cannot be read"):
         load(([[1.0, 2.0], [3.0]], [0, 1]))
@@ -141,7 +151,7 @@ class Pictures:
 def test_each_example_is_read_once_and_the_classes_are_known():
     source = Pictures()
     data = load(source, validation=0)
-    assert source.reads == 20
+    assert source.reads == 20 + 8  # the first four twice, to see that they are the same
     assert data.classes == ("cat", "dog")
     assert np.array_equal(data.train.x.permute(0, 2, 3, 1), PICTURES)
 

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from surefoot.data import batches
-from surefoot.data.batches import batch_indices, epoch_order, fetch, image_statistics, normalised, number_statistics
+from surefoot.data.batches import (
+    batch_indices,
+    epoch_order,
+    fetch,
+    image_statistics,
+    normalised,
+    normalised_images,
+    number_statistics,
+)
 from surefoot.data.load import load
 from surefoot.errors import ConfigError
 
@@ -35,15 +43,19 @@ def test_the_training_part_has_mean_0_and_deviation_1_after_normalising():
         assert abs(float(axis_std) - 1) < 1e-5
 
 
-def test_numbers_are_normalised_per_feature_and_labels_of_a_regression_stay_as_they_are():
+def test_numbers_are_normalised_per_feature_and_targets_of_a_regression_standardised():
     generator = np.random.default_rng(0)
     x, y = generator.normal(5, 3, (50, 4)), generator.normal(100, 9, 50)
     data = load((x, y), target="numbers", validation=0)
     fetched, targets = fetch(data, data.train, np.arange(50))
     np.testing.assert_allclose(fetched.mean(0), 0, atol=1e-6)
-    np.testing.assert_allclose(targets, y.astype(np.float32))
+    np.testing.assert_allclose(targets, (y - y.mean()) / y.std(), atol=1e-5)
     assert data.target_mean is not None
     assert float(data.target_mean) == pytest.approx(y.mean())
+    plain = load((x, y), target="numbers", validation=0, normalise=False, standardise_targets=False)
+    fetched, targets = fetch(plain, plain.train, np.arange(50))
+    np.testing.assert_array_equal(fetched, x.astype(np.float32))
+    np.testing.assert_array_equal(targets, y.astype(np.float32))
 
 
 def test_a_fetch_never_writes_to_the_data():
@@ -98,8 +110,9 @@ def test_of_images(n):
 def test_of_numbers(shape):
     x = np.random.default_rng(0).normal(1e4, 3, shape).astype(np.float32)  # a mean that would ruin a float32 sum
     mean, std = number_statistics(x)
-    axes = (0, *range(2, x.ndim))
-    keep = (slice(None), *[None] * (x.ndim - 2)) if x.ndim > 1 else ()
+    axes = (0, 1) if x.ndim == 3 else (0, *range(2, x.ndim))
+    keep = (slice(None), None, None) if x.ndim == 4 else ()
+    assert mean.dtype == std.dtype == torch.float64
     np.testing.assert_allclose(mean, x.astype(np.float64).mean(axes)[keep], rtol=1e-6)
     np.testing.assert_allclose(std, x.astype(np.float64).std(axes)[keep], rtol=1e-5)
 
@@ -126,3 +139,23 @@ def test_an_order_that_somebody_holds_is_not_drawn_again(monkeypatch):
     epoch_order.cache_clear()
     epoch_order(50, 0, 77)
     assert len(drawn) == 21, "and one that nobody holds takes no memory"
+
+
+def test_images_of_16_bits_are_normalised_from_their_own_range():
+    levels = torch.arange(24).reshape(2, 3, 2, 2) * 2800
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.3, 0.2, 0.1])
+    expected = (levels / 65535 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    assert torch.allclose(normalised_images(levels.to(torch.uint16), mean, std), expected, atol=1e-5)
+
+
+def test_statistics_of_images_of_every_type_are_those_of_float64():
+    draw = np.random.default_rng(0)
+    for x, unit in (
+        (draw.integers(0, 256, (30, 3, 5, 4), dtype=np.uint8), 255),
+        (draw.integers(0, 65536, (30, 1, 5, 4), dtype=np.uint16), 65535),
+        (draw.normal(-900, 40, (30, 1, 5, 4)).astype(np.float32), 1),
+    ):
+        mean, std = image_statistics(x)
+        truth = x.astype(np.float64) / unit
+        assert mean.numpy() == pytest.approx(truth.mean((0, 2, 3)), rel=1e-6)
+        assert std.numpy() == pytest.approx(truth.std((0, 2, 3)), rel=1e-6)

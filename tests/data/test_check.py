@@ -120,12 +120,6 @@ def program_called_image(root):
     return root
 
 
-@kind(r"cats/2\.png: is 9x8 pixels, most are 8x8.*Set image_size = 8")
-def mixed_sizes(root):
-    save(pets(root) / "cats" / "2.png", size=(9, 8))
-    return root
-
-
 @kind(r"cats/9\.png: has more than 89,478,485 pixels")
 def decompression_bomb(root):
     def chunk(name, content):
@@ -139,13 +133,13 @@ def decompression_bomb(root):
     return root
 
 
-@kind(r"cats/1\.tiff: has floating-point pixels")
+@kind(r"cats/1\.tiff: has signed, 32-bit or floating-point pixels")
 def floating_point_image(root):
     Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(pets(root) / "cats" / "1.tiff")
     return root
 
 
-@kind(r"cats/loop\.png: cannot be decoded")
+@kind(r"cats/loop\.png: is not there, or is a link that leads nowhere")
 def dangling_link(root):
     (pets(root) / "cats" / "loop.png").symlink_to(root / "nowhere.png")
     return root
@@ -437,7 +431,7 @@ def truncated_npz(root):
     return path
 
 
-@kind("must be a whole .npz")
+@kind(r"array x: cannot be read \(Bad CRC")
 def damaged_npz(root):
     path = npz(root, x=numbers(), y=labels())
     content = bytearray(path.read_bytes())
@@ -703,7 +697,7 @@ def test_labels_of_any_usual_type_are_classes(y, classes):
         (np.array([0, 2**31 - 1] * 6), "row 1: label 2147483647 numbers one of 2147483648 classes, of 12 examples"),
         (np.array([0, 10**7] * 6, dtype=np.float32), "row 1: label 10000000 numbers"),
         (np.array([0] * 11 + [12]), "row 11: label 12 numbers one of 13 classes"),
-        (np.array([b"\xff", b"a"] * 6), "y: has the type object"),
+        (np.array([b"\xff", b"a"] * 6), "y: holds bytes that are no UTF-8"),
         (np.array([{}, "a"] * 6, dtype=object), "y: has the type object"),
         (np.array([3, 4, 7] + [5] * 9), "class .* has no example"),
     ],

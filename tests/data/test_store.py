@@ -24,16 +24,27 @@ def files(cache: Path) -> list[Path]:
 
 def test_what_is_built_is_found(cache):
     assert store.found("place", "listing") is None
-    built, digest = store.built("place", "listing", SHAPE, fill)
-    found, again = store.found("place", "listing")
+    built, digest, _ = store.built("place", "listing", SHAPE, fill)
+    found, again, _ = store.found("place", "listing")
     assert np.array_equal(built, IMAGES)
     assert np.array_equal(found, IMAGES)
     assert digest == again == store.sha256(IMAGES)
     assert [path.name for path in files(cache)] == ["images.npy", "meta.json"]
 
 
+def test_a_store_whose_pixels_were_damaged_is_built_anew(cache):
+    store.built("place", "listing", SHAPE, fill)
+    (path,) = cache.rglob("images.npy")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 16
+    path.write_bytes(content)
+    assert store.found("place", "listing") is None
+    again, *_ = store.built("place", "listing", SHAPE, fill)
+    assert np.array_equal(again, store.found("place", "listing").images)
+
+
 def test_writing_to_what_was_found_does_not_reach_the_disk():
-    array, _ = store.built("place", "listing", SHAPE, fill)
+    array, *_ = store.built("place", "listing", SHAPE, fill)
     array[:] = 0
     assert np.array_equal(store.found("place", "listing")[0], IMAGES)
 

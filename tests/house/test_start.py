@@ -10,7 +10,16 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("module", ["surefoot", "surefoot.cli.app", "surefoot.config", "surefoot.record.run"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "surefoot",
+        "surefoot.cli.app",
+        "surefoot.config",
+        "surefoot.record.run",
+        "surefoot.report.pytorch_code",
+    ],
+)
 def test_importing_it_does_not_import_torch(module):
     result = python("-c", f"import sys, {module}; sys.exit('torch is imported' if 'torch' in sys.modules else 0)")
     assert result.returncode == 0, result.stderr

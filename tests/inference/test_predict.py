@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from small import images
 from torch import nn
 
 import surefoot
 from surefoot.data.batches import fetch
+from surefoot.errors import DataError
+from surefoot.inference.evaluate import evaluate
 from surefoot.inference.predict import predict
 from surefoot.record.scores import read_scores
+from surefoot.record.stored import read_config
 
 COLOURS = ("red", "green", "blue")
 
@@ -42,7 +46,7 @@ def test_numbers_are_predicted_for_a_regression(line):
     x, y = data["test"]
     predictions = predict(result, x)
     assert predictions.labels == (None,) * 50
-    assert ((predictions.outputs[:, 0] - y) ** 2).mean() == pytest.approx(result.summary["test_loss"], rel=1e-4)
+    assert ((predictions.outputs[:, 0] - y) ** 2).mean() == pytest.approx(result.summary["test_loss"], rel=1e-3)
     broken = x.copy()
     broken[3] = np.inf
     assert [i for i, error in enumerate(predict(result, broken).errors) if error] == [3]
@@ -71,10 +75,51 @@ def test_a_model_gives_the_probabilities_that_it_ends_in(end, loss, tmp_path):
     test = images().test
     with torch.no_grad():
         x, y = fetch(images(), test, np.arange(len(test)), seed=0)
-        outputs = result.model(x).double()
+        outputs = result.model.net(x).double()
     expected = outputs if isinstance(end, nn.Softmax) else outputs.softmax(1)
     assert expected.max() > 0.5
     np.testing.assert_allclose(surefoot.predict(result, test.x).outputs, expected.numpy(), rtol=1e-5)
     scores = surefoot.evaluate(result, images())
     assert scores.loss == pytest.approx(-float(expected[range(len(y)), y].log().mean()), abs=1e-6)
     assert read_scores(result.folder)["loss"] == pytest.approx(scores.loss, abs=1e-6)
+
+
+def folder_of(root, draw):
+    """Write 16 images of two classes as draw(i, class) makes them."""
+    for i in range(16):
+        path = root / "ab"[i % 2] / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw(i, i % 2)).save(path)
+    return root
+
+
+def test_a_chosen_image_size_belongs_to_the_run(tmp_path):
+    sizes = [(9, 12), (30, 10), (11, 11)]
+    root = folder_of(tmp_path / "d", lambda i, c: np.full((*sizes[i % 3], 3), 40 + 150 * c + i, np.uint8))
+    settings = {"epochs": 5, "lr": 0.1, "batch_size": 4, "name": "r", "runs_dir": tmp_path / "runs"}
+    result = surefoot.train(root, "linear", **settings)
+    assert result.config.image_size == 10
+    assert read_config(result.folder).image_size == 10
+    assert any("image_size = 10" in note for note in result.notes)
+    again = surefoot.train(root, "linear", **settings)
+    assert any("finished run" in note for note in again.notes)
+    Image.fromarray(np.full((50, 20, 3), 230, np.uint8)).save(tmp_path / "new.png")
+    assert predict(result, tmp_path / "new.png").labels == ("b",)
+    assert evaluate(result, part="validation").examples == 2
+    assert evaluate(result, root).accuracy == 1
+
+
+def test_levels_of_16_bits_are_kept_in_training_and_in_predicting(tmp_path):
+    draw = np.random.default_rng(0).integers
+    root = folder_of(tmp_path / "d", lambda i, c: (2000 + 10 * c + draw(0, 5, (6, 6))).astype(np.uint16))
+    settings = {"epochs": 20, "lr": 0.05, "batch_size": 4, "augment": ["flip"], "runs_dir": tmp_path / "runs"}
+    result = surefoot.train(root, "linear", **settings)
+    expected = tuple("ab"[i % 2] for i in (*range(0, 16, 2), *range(1, 16, 2)))
+    assert predict(result, root).labels == expected
+    pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(root.rglob("*.png"))])
+    assert predict(result, pixels).labels == expected
+    assert predict(result, pixels[:, None] / 65535).labels == expected
+    assert evaluate(result, root).accuracy == 1
+    with pytest.raises(DataError, match=r"0 \.\. 65535"):
+        predict(result, pixels.astype(np.int64) + 70_000)
+    assert predict(result, np.full((1, 6, 6), 200, np.uint8)).labels == ("b",)  # stretched, far brighter than both

@@ -218,7 +218,7 @@ def trained() -> Path:
         net = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
         _write(home / "mine.py", net.encode())
         assert _quiet("train digits --model mine:net --epochs 1 --name own")[0] == 0
-        config = surefoot.Config(data="digits", model="linear", recipe=surefoot.Recipe(epochs=2))
+        config = surefoot.Config(data="digits", model="linear", recipe=surefoot.Recipe(epochs=2, batch_size=128))
         with surefoot.open_run(config, name="half") as half:
             for _ in range(3):
                 half.advance(4)
@@ -343,6 +343,7 @@ CASES: dict[str, list[Case]] = {
         Case("a class that is skipped", "train data.npz", "'1'", 1, npz(x=ROWS, y=np.array([0, 2] * 10))),
         Case("an array without its labels", "train data.npz", "array x", 1, npz(x=ROWS)),
         Case("arrays of other names", "train data.npz", "images, labels", 1, npz(images=ROWS, labels=np.arange(20))),
+        Case("a pipe in place of a file", "train p.npz", "p.npz", 1, lambda place: os.mkfifo(place.folder / "p.npz")),
         Case("a folder without CIFAR-10", "train cifar10 --data-dir here", "here", 1, nothing("here")),
         Case(
             "CIFAR-10 as released for Python",

@@ -114,7 +114,8 @@ def members_of(work: Task, seeds: tuple[int, ...] = (0, 0, 0), same_batches: boo
 def apart(a: State, b: State) -> float:
     """Return the largest difference between two states' tensors, as a share of the largest value of each tensor."""
     pairs = list(zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True))
-    pairs += list(zip(a.velocity or [], b.velocity or [], strict=True))
+    for name, each in a.slots.items():
+        pairs += zip(each, b.slots[name], strict=True)
     pairs += list(zip((a.average or {}).values(), (b.average or {}).values(), strict=True))
     return max(float((x.double() - y.double()).abs().max() / (x.double().abs().max() + 1e-6)) for x, y in pairs)
 
@@ -130,7 +131,7 @@ def check_steps(members: list[Member], steps: int, compute=None) -> None:
             for i, rows in zip(positions, found, strict=True):
                 lone, lone_rows = alone[i]
                 assert apart(lone, states[i]) < TOLERANCE
-                assert (states[i].velocity is None) == (lone.velocity is None)
+                assert states[i].slots.keys() == lone.slots.keys()
                 assert states[i].step == lone.step
                 assert states[i].outcome == lone.outcome
                 assert states[i].tally.correct == lone.tally.correct
@@ -155,6 +156,30 @@ def test_a_step_of_each_member_is_the_step_it_would_have_done_alone(name, rule):
         members = [Member(m.task, m.plan) for m in members]
     assert len(groups(members)) == 1
     check_steps(members, 3)
+
+
+OTHERS = {
+    "adam": ({"lr": 1e-3}, {"beta1": 0.5, "weight_decay": 1e-2, "clip_norm": 0.5}, {"beta2": 0.9, "eps": 1e-3}),
+    "adamw": ({"lr": 1e-2}, {"beta1": 0.0, "weight_decay": 0.0}, {"beta2": 0.99, "ema_decay": None}),
+    "rmsprop": ({"lr": 1e-3}, {"momentum": 0.9, "weight_decay": 1e-2}, {"alpha": 0.9, "label_smoothing": 0.1}),
+}
+
+
+@pytest.mark.parametrize("compute", [None, CompiledStep("eager")], ids=["stacked", "compiled"])
+@pytest.mark.parametrize("rule", OTHERS)
+def test_so_it_is_for_every_rule(rule, compute):
+    work = task(DIGITS, "mlp", precision="fp32", threads=1)
+    settings = {"rule": rule, "steps": 6, "batch_size": 20, "decay_on": "weights"}
+    plans = [surefoot.plan(Recipe(**settings | each), work.data.examples) for each in OTHERS[rule]]
+    members = [Member(work, plan) for plan in plans]
+    assert len(groups(members)) == 1
+    check_steps(members, 6, compute)
+
+
+def test_members_of_different_rules_are_computed_apart():
+    work = task(DIGITS, "linear", threads=1)
+    plans = [surefoot.plan(Recipe(rule=rule, steps=3), work.data.examples) for rule in ("sgd", "adam", "adamw", "adam")]
+    assert list(groups([Member(work, plan) for plan in plans]).values()) == [[0], [1, 3], [2]]
 
 
 @pytest.mark.parametrize("same_batches", [False, True])

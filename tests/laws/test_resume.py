@@ -10,14 +10,30 @@ import safetensors.torch
 import torch
 from small import bare, contents, differing, plateau_job, reference_job, sign_manifest
 
+from surefoot.config import rule_settings
 from surefoot.optim.plan import Plan
+from surefoot.optim.plan import plan as plan_of
 from surefoot.record.run import Row
 from surefoot.training import checkpoint
 from surefoot.training.loop import advance, rate, start
 from surefoot.training.state import State
 from surefoot.training.task import Task
 
-JOBS = {"cosine": reference_job, "plateau": plateau_job}
+
+def of_rule(**rule: object) -> tuple[Task, Plan]:
+    """The reference job by another update rule."""
+    work, made = reference_job()
+    of_sgd = dict.fromkeys(name for name in rule_settings() if name != "lr")
+    recipe = dataclasses.replace(made.recipe, **{**of_sgd, "lr": 0.01, **rule})
+    return work, plan_of(recipe, work.data.examples, rows_per_epoch=2)
+
+
+JOBS = {
+    "cosine": reference_job,
+    "plateau": plateau_job,
+    "adamw": lambda: of_rule(rule="adamw"),
+    "rmsprop": lambda: of_rule(rule="rmsprop", momentum=0.5),
+}
 STEPS = 16
 
 job = cache(lambda kind: JOBS[kind]())
@@ -64,7 +80,7 @@ def finish(work: Task, plan: Plan, state: State, rows: list[Row], slice_steps: i
 def test_the_job_uses_all_that_a_state_holds(kind):
     work, plan = job(kind)
     state, _ = advance(work, plan, start(work, plan), STEPS - 3)
-    assert state.velocity is not None
+    assert state.slots
     assert state.average is not None
     assert state.tally.examples > 0
     assert plan.steps == STEPS
@@ -132,11 +148,11 @@ def edit_tensors(folder: Path, file: str, prefix: str, value: float = 0.0) -> No
     safetensors.torch.save_file({n: torch.full_like(t, value) if n in hit else t for n, t in tensors.items()}, path)
 
 
-def drop_velocity(folder: Path) -> None:
+def drop_slots(folder: Path) -> None:
     path = folder / "state.safetensors"
     tensors = safetensors.torch.load(path.read_bytes())
     safetensors.torch.save_file({n: t for n, t in tensors.items() if not n.startswith("velocity/")}, path)
-    edit_json(folder, has_velocity=False)
+    edit_json(folder, slots=[])
 
 
 def zero_tally(folder: Path) -> None:
@@ -156,8 +172,8 @@ DROPS = {
     "running mean": lambda folder: edit_tensors(folder, "model.safetensors", "norm.running_mean"),
     "running variance": lambda folder: edit_tensors(folder, "model.safetensors", "norm.running_var", 1.0),
     "batches tracked": drop_counter,
-    "velocity": drop_velocity,
-    "one velocity": lambda folder: edit_tensors(folder, "state.safetensors", "velocity/0"),
+    "slots": drop_slots,
+    "one slot": lambda folder: edit_tensors(folder, "state.safetensors", "velocity/0"),
     "average of a weight": lambda folder: edit_tensors(folder, "state.safetensors", "average/head.weight"),
     "average of a buffer": lambda folder: edit_tensors(folder, "state.safetensors", "average/norm.running_var", 1.0),
     "tally": zero_tally,
@@ -186,6 +202,6 @@ def test_without_any_one_item_of_the_state_the_law_fails(item, tmp_path):
 
 def test_every_field_of_the_state_is_saved_or_dropped_above():
     fields = {field.name for field in dataclasses.fields(State)}
-    assert fields == {"step", "model", "velocity", "average", "tally", "val_losses", "seconds", "outcome"}, (
+    assert fields == {"step", "model", "slots", "average", "tally", "val_losses", "seconds", "outcome"}, (
         "a new field needs a control above"
     )

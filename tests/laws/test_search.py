@@ -105,7 +105,7 @@ def test_a_recorded_search_asks_for_the_same_trials_in_the_same_order_and_decide
             ordered.setdefault(trial.key, described(trial))
     assert list(ordered.values()) == [line[:8] for line in record["trials"]]
     assert len(history.results) == len(record["trials"])
-    assert to_dict(end.recipe) == record["recipe"]
+    assert end.recipe == from_dict(Recipe, record["recipe"])
     assert list(end.unchecked) == record["unchecked"]
 
 

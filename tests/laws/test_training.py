@@ -68,7 +68,7 @@ def test_the_loop_equals_the_loop_that_one_would_write_by_hand(recipe, model):
     theirs = net.state_dict()
     for name, ours in state.model.state_dict().items():
         torch.testing.assert_close(ours, theirs[name], rtol=TOLERANCE, atol=TOLERANCE)
-    assert state.velocity is None or len(state.velocity) == len(trainable(net))
+    assert all(len(each) == len(trainable(net)) for each in state.slots.values())
     for row in record.rows:
         seen = slice(row.step - 6, row.step)
         assert row.losses == pytest.approx(losses[seen], rel=1e-4)

@@ -75,8 +75,8 @@ def test_train_leaves_module_arrays_and_random_states(tmp_path):
     assert of_module(mine) == before
     assert [hashlib.sha256(a.tobytes()).digest() for a in (x, y)] == digests
     assert result.record.outcome.kind == "finished"
-    assert result.model is not mine
-    moved = result.model.state_dict()["conv.weight"]
+    assert result.model.net is not mine
+    moved = result.model.net.state_dict()["conv.weight"]
     assert bits(moved) != before["tensors"]["conv.weight"], "the copy must have been trained"
 
 
@@ -107,10 +107,10 @@ def test_a_clone_of_a_state_goes_its_own_way():
     made = plan(Recipe(epochs=2, batch_size=10, ema_decay=0.5), 60)
     state, _ = advance(work, made, start(work, made), 3)
     copy, before = state.clone(), of_module(state.model)
-    velocity, average = [bits(v) for v in state.velocity], {k: bits(v) for k, v in state.average.items()}
+    velocity, average = [bits(v) for v in state.slots["velocity"]], {k: bits(v) for k, v in state.average.items()}
     advance(work, made, copy, 9)
     assert of_module(state.model) == before
-    assert [bits(v) for v in state.velocity] == velocity
+    assert [bits(v) for v in state.slots["velocity"]] == velocity
     assert {k: bits(v) for k, v in state.average.items()} == average
     assert state.step == 3
 

@@ -88,8 +88,8 @@ def test_a_run_that_is_stopped_ends_as_if_it_had_not_been(ema, tmp_path):
     files = [(each.folder / "model.safetensors").read_bytes() for each in (first, second)]
     assert files[0] == files[1]
     trained = load_trained(second.folder, net())
-    assert trained.model[2].calls == 8
-    assert torch.equal(trained.model[2].scale, whole.model[2].scale)
+    assert trained.model.net[2].calls == 8
+    assert torch.equal(trained.model.net[2].scale, whole.model[2].scale)
     assert surefoot.evaluate(second, images()).accuracy == second.summary["test_accuracy"]
 
 

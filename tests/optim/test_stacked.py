@@ -29,7 +29,7 @@ def test_each_member_is_updated_as_alone(form, decay_form):
                 decays=[True, False],
             )  # fmt: skip
         rule = hyperparameters(recipes, rates, first=step == 0)
-        stacked_(params, grads, velocity, rule, decays=[True, False])
+        stacked_(params, grads, {"velocity": velocity}, rule, decays=[True, False])
     for k in range(3):
         for w, one in zip(params, alone[k], strict=True):
             torch.testing.assert_close(w[k], one)

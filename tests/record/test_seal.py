@@ -40,7 +40,7 @@ def replace(path, old, new):
 CHANGES = [
     ("result.json", '"test_examples": 359', '"test_examples": 358'),
     ("environment.json", '"schema": 1', '"schema": 2'),
-    ("metrics.jsonl", '"step": 10', '"step": 12'),
+    ("metrics.jsonl", '"step": 20', '"step": 22'),
     ("config.toml", "seed = 0", "seed = 1"),
     ("config.toml", "lr = 0.1", "lr = 0.2"),
     ("command.txt", "library", "surefoot train"),

@@ -1,9 +1,5 @@
-import fcntl
 import io
 import os
-import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -73,59 +69,6 @@ def test_json_holds_no_number_that_json_does_not_have(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.write_json(tmp_path / "a", {"x": float("nan")})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_lock_is_held_for_the_block_and_freed_by_an_exception(tmp_path):
-    with store.locked(tmp_path):
-        with pytest.raises(CheckpointError, match=f"in use by process {os.getpid()}"), store.locked(tmp_path):
-            pass
-        assert (tmp_path / "lock").read_text() == str(os.getpid())
-    with pytest.raises(KeyError), store.locked(tmp_path):
-        raise KeyError
-    with store.locked(tmp_path):
-        pass
-
-
-_PARENT = """
-import os, pathlib, sys, time
-from surefoot.record import store
-
-with store.locked(pathlib.Path(sys.argv[1])):
-    if os.fork() == 0:
-        print(os.getpid(), flush=True)
-    time.sleep(100)
-"""
-
-
-def test_a_fork_that_outlives_its_parent_does_not_hold_the_lock(tmp_path):
-    parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    try:
-        with pytest.raises(CheckpointError, match=f"in use by process {parent.pid}"), store.locked(tmp_path):
-            pass
-        parent.kill()
-        parent.wait()
-        os.kill(child, 0)  # it is there
-        with store.locked(tmp_path):
-            pass
-    finally:
-        parent.kill()
-        os.kill(child, signal.SIGKILL)
-        parent.stdout.close()
-
-
-def test_a_lock_whose_file_was_made_anew_is_not_taken_for_the_lock(tmp_path, monkeypatch):
-    plain = fcntl.flock
-
-    def removed_meanwhile(file, how):
-        plain(file, how)
-        (tmp_path / "lock").unlink()
-        (tmp_path / "lock").touch()
-
-    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
-    with pytest.raises(CheckpointError, match="in use"), store.locked(tmp_path):
-        pass
 
 
 def test_a_folder_is_discarded_only_where_no_run_has_begun(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from surefoot.config import Config, Recipe, Schedule
 from surefoot.errors import CheckpointError
 from surefoot.record import store
+from surefoot.record.lock import locked
 from surefoot.record.run import Row, append_rows
 from surefoot.record.stored import changed_settings, read_run, run_folders
 from surefoot.settings import to_toml
@@ -44,10 +45,10 @@ def test_a_result_says_how_it_ended(folder, outcome, state):
 
 
 def test_a_run_that_is_held_is_training_and_reading_does_not_take_it(folder):
-    with store.locked(folder):
+    with locked(folder):
         assert read_run(folder).state == "training"
     assert read_run(folder).state == "unfinished"
-    with store.locked(folder):  # still to be had
+    with locked(folder):  # still to be had
         pass
 
 

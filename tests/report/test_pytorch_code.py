@@ -1,66 +1,46 @@
-import numpy as np
+"""What the program says; that it is true is a law: tests/laws/test_printed_program.py."""
+
 import pytest
-import torch
-from torch import nn
 
-from surefoot.config import Recipe, Schedule
-from surefoot.optim.plan import plan
-from surefoot.report.pytorch_code import pytorch_code
-
-SCHEDULES = [
-    Schedule(kind="constant"),
-    Schedule(kind="linear"),
-    Schedule(kind="linear", warmup_epochs=2.0, warmup_start=0.2),
-    Schedule(kind="cosine"),
-    Schedule(kind="cosine", warmup_epochs=1.0),
-    Schedule(kind="wsd"),
-    Schedule(kind="wsd", decay_epochs=3.0, warmup_epochs=1.0),
-    Schedule(kind="step", milestones_epochs=(4.0, 7.0)),
-    Schedule(kind="step", milestones_epochs=(4.0, 7.0), factor=0.3, warmup_epochs=1.0),
-]
+from surefoot.config import Config, Recipe, Schedule
+from surefoot.report.pytorch_code import LOSSES, program_of, pytorch_code
+from surefoot.rules import update_rules
 
 
-def rates_of(code, model, steps):
-    seen = []
-    data = [(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))] * steps
-    step = torch.optim.SGD.step
-
-    def noted(self, *more, **others):
-        seen.append(self.param_groups[0]["lr"])
-        return step(self, *more, **others)
-
-    torch.optim.SGD.step = noted
-    try:
-        exec(compile(code, "plain", "exec"), {"model": model, "batches": data})
-    finally:
-        torch.optim.SGD.step = step
-    return np.array(seen)
+@pytest.mark.parametrize("rule", update_rules())
+def test_it_is_a_program_of_pytorch_alone_with_all_digits(rule):
+    code = pytorch_code(Recipe(rule=rule, lr=0.0123456789, weight_decay=0.00012345678), 10, 5)
+    compile(code, "printed program", "exec")
+    assert "surefoot" not in code
+    assert "0.0123456789" in code
+    assert "0.00012345678" in code
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda each: f"{each.kind}-{each.warmup_epochs:g}")
-def test_the_code_follows_the_plan(schedule):
-    made = plan(Recipe(lr=0.3, epochs=10, batch_size=4, schedule=schedule), examples=48)
-    code = pytorch_code(made.recipe, made.steps, made.steps_per_epoch)
-    assert rates_of(code, nn.Linear(3, 2), made.steps) == pytest.approx(made.lr, rel=1e-12, abs=1e-12)
+def test_what_it_cannot_hold_is_said():
+    code = pytorch_code(Recipe(ema_decay=0.9, schedule=Schedule(kind="plateau")), 10, 5, precision="bf16")
+    for word in ("initialised", "order", "augmentation", "average", "bfloat16", "validation", "not finite"):
+        assert any(word in line for line in code.splitlines() if line.startswith("#")), word
 
 
-def test_the_optimizer_has_the_recipes_settings():
-    recipe = Recipe(
-        lr=0.2, momentum=0.8, momentum_form="nesterov", weight_decay=1e-3, decay_on="weights", clip_norm=1.0
-    )
-    scope = {"model": nn.Linear(3, 2), "batches": []}
-    exec(compile(pytorch_code(recipe, 10, 5), "plain", "exec"), scope)
-    decayed, free = scope["optimizer"].param_groups
-    assert (decayed["weight_decay"], free["weight_decay"]) == (1e-3, 0)
-    assert (decayed["nesterov"], decayed["momentum"], free["momentum"]) == (True, 0.8, 0.8)
-    assert len(decayed["params"]) == len(free["params"]) == 1
+def test_a_loss_is_named_or_brought():
+    for loss, text in LOSSES.items():
+        assert f"loss_of = {text}" in pytorch_code(Recipe(), 10, 5, loss=loss)
+    code = pytorch_code(Recipe(), 10, 5, loss="dice")
+    assert "loss_of = " not in code
+    assert "dice" in next(line for line in code.splitlines() if line.startswith("#   loss_of"))
 
 
-def test_a_form_that_pytorch_lacks_is_taken_from_here():
-    scope = {"model": nn.Linear(3, 2), "batches": []}
-    exec(compile(pytorch_code(Recipe(weight_decay_form="decoupled"), 10, 5), "plain", "exec"), scope)
-    assert type(scope["optimizer"]).__module__.startswith("surefoot")
+def test_the_program_of_a_run_follows_its_target_loss_and_length():
+    recipe = Recipe(epochs=3, schedule=Schedule(kind="linear"))
+    assert "MSELoss" in program_of(Config(target="numbers"), recipe, 7)
+    assert "CrossEntropyLoss" in program_of(Config(), recipe, 7)
+    assert "loss_of = " not in program_of(Config(), recipe, 7, own_loss=True)
+    assert "each of the 21 updates" in program_of(Config(), recipe, 7)
+    assert "each of the 70 updates" in program_of(Config(), Recipe(), 7)
+    assert "autocast" in program_of(Config(precision="bf16"), recipe, 7)
 
 
-def test_another_schedule_is_named_and_not_faked():
-    assert "surefoot.lr_scheduler" in pytorch_code(Recipe(schedule=Schedule(kind="sgdr")), 10, 5)
+def test_lines_fit_a_page():
+    for rule in update_rules():
+        code = pytorch_code(Recipe(rule=rule, decay_on="weights", weight_decay=0.1, clip_norm=1.0), 10, 5)
+        assert max(map(len, code.splitlines())) <= 180

@@ -18,7 +18,7 @@ def test_the_best_of_a_grid_is_named_with_its_numbers():
     decision = decide.coarse(grid([-1.0, -2.0, -1.5]), 100)
     assert decision.verdict == "pass"
     assert decision.value["lr"] == 0.02
-    assert decision.value["batch_size"] == 128
+    assert decision.value["batch_size"] == "auto", "as the grid has it"
     assert len(decision.evidence["members"]) == 3
 
 

@@ -89,7 +89,7 @@ def contents(state: State) -> dict[str, Any]:
     found: dict[str, Any] = {"step": state.step, "tally": repr(tally), "val_losses": repr(state.val_losses)}
     found["outcome"] = state.outcome
     found |= {f"model/{name}": bits(value) for name, value in named_tensors(state.model).items()}
-    found |= {f"velocity/{i}": bits(value) for i, value in enumerate(state.velocity or [])}
+    found |= {f"{name}/{i}": bits(value) for name, each in state.slots.items() for i, value in enumerate(each)}
     found |= {f"average/{name}": bits(value) for name, value in (state.average or {}).items()}
     return found
 

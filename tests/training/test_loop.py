@@ -20,7 +20,7 @@ from surefoot.training.task import task
 def test_the_start_is_the_model_before_any_step():
     work, made = reference_job()
     state = start(work, made)
-    assert (state.step, state.velocity, state.val_losses, state.seconds, state.outcome) == (0, None, [], 0.0, None)
+    assert (state.step, state.slots, state.val_losses, state.seconds, state.outcome) == (0, {}, [], 0.0, None)
     assert state.model.training
     assert state.model is not work.template
     assert all(torch.equal(value, work.template.state_dict()[name]) for name, value in state.average.items())

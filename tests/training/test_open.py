@@ -303,3 +303,52 @@ def test_a_shipped_schedule_shrinks_with_fewer_epochs_and_what_is_given_stays():
 def test_a_run_without_a_place_is_refused_in_words(verb):
     with pytest.raises(ConfigError, match="runs_dir = None"):
         verb(runs_dir=None)
+
+
+@pytest.mark.parametrize(("examples", "size", "told"), [(60, 16, 2), (12, 11, 1), (360, 16, 1), (3600, 128, 0)])
+def test_a_batch_that_nobody_gave_fits_the_data_and_that_is_said(examples, size, told, tmp_path):
+    x, y = image_arrays(examples)
+    result = train_to_the_end((x, y), "linear", epochs=1, name="a", runs_dir=tmp_path)
+    assert result.config.recipe.batch_size == size
+    assert f"batch_size = {size}" in (result.folder / "config.toml").read_text()
+    assert len(result.notes) == told, result.notes
+    again = train_to_the_end((x, y), "linear", epochs=1, name="a", runs_dir=tmp_path)
+    assert again.summary == result.summary
+    if size != 128:
+        assert f"the batch is {size} and not 128" in result.notes[0]
+        with pytest.raises(ConfigError, match=rf"batch_size \({size} there, 8 here\)"):
+            train_to_the_end((x, y), "linear", epochs=1, batch_size=8, name="a", runs_dir=tmp_path)
+
+
+def test_a_batch_that_was_given_stays_and_is_another_run_than_one_that_fits(tmp_path):
+    with pytest.raises(ConfigError, match="batch_size = 128 for 54 training examples.*Leave it out for 16"):
+        train_to_the_end(image_arrays(60), "linear", batch_size=128, runs_dir=tmp_path)
+    result = train_to_the_end(image_arrays(60), "linear", epochs=1, batch_size=32, name="a", runs_dir=tmp_path)
+    assert result.notes == (
+        "22 of 54 training examples are left out of each epoch, others each time: they do not fill a batch of 32",
+    )
+    with pytest.raises(ConfigError, match=r"batch_size \(32 there, auto here\)"):
+        train_to_the_end(image_arrays(60), "linear", epochs=1, name="a", runs_dir=tmp_path)
+
+
+def test_a_run_of_an_older_version_goes_on_with_its_default_batch(tmp_path):
+    with open_run(with_(DIGITS, batch_size=128), name="a", runs_dir=tmp_path) as run:
+        folder = run.folder
+    environment = store.read_sealed(folder / store.ENVIRONMENT)
+    del environment["batch_size_fitted"]
+    store.write_sealed(folder / store.ENVIRONMENT, environment)
+    with open_run(DIGITS, name="a", runs_dir=tmp_path) as run:
+        assert run.plan.batch_size == 128
+
+
+def test_every_verb_takes_small_data_and_a_batch_that_was_given_is_not_made_to_fit():
+    x, y = image_arrays(60)
+    assert surefoot.find_lr("linear", (x, y), steps=10, seeds=1, range_test=False).evidence["batch_size"] == 16
+    found = surefoot.compare(
+        "linear", (x, y), rules=["mini-batch"], epochs=1, seeds=1, slice_points=None, surfaces=False
+    )
+    assert found.rules[0].batch_size == 16
+    tuned = surefoot.tune((x, y), "linear", budget="2x", epochs=3, final=False, force=True)
+    assert tuned.recipe is None or tuned.recipe.batch_size == 16
+    with pytest.raises(ConfigError, match="batch_size = 100 for 54 training examples"):
+        surefoot.tune((x, y), "linear", budget="2x", batch_size=100, final=False)

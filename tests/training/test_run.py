@@ -45,7 +45,7 @@ def test_a_run_on_disk_is_the_run_in_memory(tmp_path):
     assert bare(result.record.rows) == bare(record.rows)
     assert result.record.outcome == record.outcome
     assert bare(read_rows(result.folder)) == bare(record.rows)
-    for name, value in result.model.state_dict().items():
+    for name, value in result.model.net.state_dict().items():
         assert bits(value) == bits(state.weights[name]), "the average is what the result holds"
 
 
@@ -68,8 +68,8 @@ def test_the_result_is_what_the_test_part_says_and_is_written_down(tmp_path):
     assert (summary["steps"], summary["epochs"], summary["weights_from_step"]) == (18, 3.0, 18)
     assert summary["parameters"] == 192 * 128 + 128 + 128 * 3 + 3
     trained = load_trained(result.folder)
-    for name, value in trained.model.state_dict().items():
-        assert bits(value) == bits(result.model.state_dict()[name])
+    for name, value in trained.model.net.state_dict().items():
+        assert bits(value) == bits(result.model.net.state_dict()[name])
 
 
 def test_checkpoints_come_when_due(tmp_path):
@@ -102,9 +102,9 @@ def test_a_divergence_is_an_outcome_and_keeps_the_last_finite_checkpoint(model, 
         for file in ("model.safetensors", "state.safetensors"):
             tensors = safetensors.torch.load((folder / file).read_bytes())
             assert all(value.isfinite().all() for value in tensors.values()), f"{folder.name}/{file}"
-    for name, value in load_trained(result.folder).model.state_dict().items():
+    for name, value in load_trained(result.folder).model.net.state_dict().items():
         assert value.isfinite().all()
-        assert bits(value) == bits(result.model.state_dict()[name])
+        assert bits(value) == bits(result.model.net.state_dict()[name])
 
 
 def test_a_divergence_before_any_checkpoint_leaves_the_first_weights(tmp_path):
@@ -112,7 +112,7 @@ def test_a_divergence_before_any_checkpoint_leaves_the_first_weights(tmp_path):
     assert result.summary["outcome"] == "diverged"
     assert result.summary["weights_from_step"] == 0
     for name, value in run.task.template.state_dict().items():
-        assert bits(value) == bits(result.model.state_dict()[name])
+        assert bits(value) == bits(result.model.net.state_dict()[name])
 
 
 def test_weights_that_overflowed_are_never_saved(tmp_path):

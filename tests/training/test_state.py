@@ -42,7 +42,7 @@ def test_only_what_needs_a_gradient_is_trained():
 def test_finiteness_is_judged_of_weights_buffers_and_velocity():
     work, state = begun()
     assert state.is_finite(work.template)
-    for place in (state.model[3].bias.data, state.model[0].running_var, state.velocity[0]):
+    for place in (state.model[3].bias.data, state.model[0].running_var, state.slots["velocity"][0]):
         before = place[0].item()
         for value in (float("nan"), float("inf")):
             place[0] = value
@@ -57,8 +57,12 @@ def test_finiteness_is_judged_of_weights_buffers_and_velocity():
 def test_a_clone_shares_nothing():
     _, state = begun(ema_decay=0.9)
     copy = state.clone()
-    mine = {t.data_ptr() for t in [*state.model.state_dict().values(), *state.velocity, *state.average.values()]}
-    theirs = {t.data_ptr() for t in [*copy.model.state_dict().values(), *copy.velocity, *copy.average.values()]}
+    mine = {
+        t.data_ptr() for t in [*state.model.state_dict().values(), *state.slots["velocity"], *state.average.values()]
+    }
+    theirs = {
+        t.data_ptr() for t in [*copy.model.state_dict().values(), *copy.slots["velocity"], *copy.average.values()]
+    }
     assert mine.isdisjoint(theirs)
     copy.tally.losses.append(1.0)
     copy.val_losses.append(1.0)

@@ -98,7 +98,7 @@ def test_a_step_that_is_not_finite_changes_nothing(poison):
     seen = step(work, made, state, 0.1, measure_update=True)
     assert not seen.finite
     assert {name: bits(value) for name, value in state.model.state_dict().items()} == before
-    assert state.velocity is None
+    assert state.slots == {}
 
 
 @pytest.mark.parametrize(
@@ -145,4 +145,4 @@ def test_the_model_is_computed_in_bf16_and_the_weights_stay_fp32():
     step(work, made, state, 0.1, measure_update=False)
     assert set(dtypes) == {torch.bfloat16}
     assert state.model.head.weight.dtype == torch.float32
-    assert state.velocity[0].dtype == torch.float32
+    assert state.slots["velocity"][0].dtype == torch.float32

@@ -50,7 +50,9 @@ def test_the_loss_is_cross_entropy_or_squared_error_or_the_users():
         assert torch.equal(work.mean_loss(logits, classes, smoothing), expected)
     values = logits[:, 0]
     regression = task(numbers(), "linear")
-    assert torch.equal(regression.mean_loss(logits[:, 1:2], values), F.mse_loss(logits[:, 1], values))
+    variance = float(regression.data.target_std) ** 2
+    assert torch.equal(regression.objective(logits[:, 1:2], values), F.mse_loss(logits[:, 1], values))
+    assert torch.equal(regression.mean_loss(logits[:, 1:2], values), F.mse_loss(logits[:, 1], values) * variance)
     own = task(images(), "linear", loss=lambda o, t: (o.sum(1) - t).abs())
     assert torch.equal(own.mean_loss(logits, classes, 0.3), (logits.sum(1) - classes).abs().mean())
     assert work.mean_loss(logits.bfloat16(), classes).dtype == torch.float32
@@ -213,7 +215,7 @@ def test_label_smoothing_is_refused_where_no_built_in_cross_entropy_would_be_smo
     for data, settings, name in [
         ((x, y), {"loss": weighted}, "CrossEntropyLoss"),
         ((x, y), {"loss": F.cross_entropy}, "cross_entropy"),
-        ((LINE_X, LINE_Y), {"target": "numbers"}, "squared error"),
+        ((LINE_X, LINE_Y), {"target": "numbers"}, "loss = mse"),
     ]:
         with pytest.raises(ConfigError, match=rf"label_smoothing = 0\.3 with .*{name}"):
             surefoot.train(data, "linear", label_smoothing=0.3, epochs=1, batch_size=8, runs_dir=tmp_path, **settings)
@@ -242,9 +244,9 @@ def test_a_frozen_body_in_evaluation_mode_stays_so(whole, tmp_path):
     work = task(images(), model)
     assert [m.training for m in work.fresh_model()] == [False, True, True]
     result = surefoot.train(images(), model, epochs=3, batch_size=10, lr=0.1, name="a", runs_dir=tmp_path)
-    for (name, buffer), (_, start) in zip(result.model.named_buffers(), model.named_buffers(), strict=True):
+    for (name, buffer), (_, start) in zip(result.model.net.named_buffers(), model.named_buffers(), strict=True):
         assert torch.equal(buffer, start), name
-    assert not torch.equal(result.model[2].weight, model[2].weight)
+    assert not torch.equal(result.model.net[2].weight, model[2].weight)
     recipes = [surefoot.Recipe(lr=lr, steps=6, epochs=None, batch_size=10) for lr in (0.1, 0.2)]
     members = [Member(work, surefoot.plan(recipe, work.data.examples)) for recipe in recipes]
     for way in (LOOP, Way("stacked", 2)):

@@ -10,8 +10,7 @@ import surefoot
 from surefoot.errors import CheckpointError
 from surefoot.training.open import open_run, resolve
 from surefoot.training.open import train as train_to_the_end
-from surefoot.training.task import task
-from surefoot.training.weights import load_trained, normalised
+from surefoot.training.weights import load_trained
 
 
 @pytest.fixture
@@ -25,11 +24,11 @@ def test_what_is_loaded_is_what_was_trained(run):
     assert trained.input_shape == (3, 8, 8)
     assert trained.classes == ("0", "1", "2")
     assert trained.kind == "images"
-    for name, value in trained.model.state_dict().items():
-        assert bits(value) == bits(run.model.state_dict()[name])
+    for name, value in trained.model.net.state_dict().items():
+        assert bits(value) == bits(run.model.net.state_dict()[name])
     data = images()
-    assert torch.equal(trained.mean, data.mean)
-    assert torch.equal(trained.std, data.std)
+    assert torch.equal(trained.preprocessing.mean[:, 0, 0], data.mean.double())
+    assert torch.equal(trained.preprocessing.std[:, 0, 0], data.std.double())
 
 
 def test_loading_does_not_touch_the_callers_random_state_or_module(run):
@@ -39,7 +38,7 @@ def test_loading_does_not_touch_the_callers_random_state_or_module(run):
     mine = surefoot.task(images(), "mlp").fresh_model()
     weights = {name: bits(value) for name, value in mine.state_dict().items()}
     trained = load_trained(run.folder, mine)
-    assert trained.model is not mine
+    assert trained.model.net is not mine
     assert {name: bits(value) for name, value in mine.state_dict().items()} == weights
 
 
@@ -50,7 +49,7 @@ def test_a_model_that_was_given_as_an_object_needs_it_again(tmp_path):
     with pytest.raises(CheckpointError, match="in-memory"):
         load_trained(result.folder)
     trained = load_trained(result.folder, module)
-    assert bits(trained.model[1].weight) == bits(result.model[1].weight)
+    assert bits(trained.model.net[1].weight) == bits(result.model.net[1].weight)
     with pytest.raises(CheckpointError, match="does not fit the model"):
         load_trained(result.folder, nn.Sequential(nn.Flatten(), nn.Linear(192, 4)))
 
@@ -71,13 +70,16 @@ def test_a_flipped_bit_anywhere_in_the_weights_is_found(at, run):
         load_trained(run.folder)
 
 
-@pytest.mark.parametrize("key", ["model", "input_shape", "outputs", "classes", "kind", "mean", "std", "sha256"])
+@pytest.mark.parametrize("key", ["model", "input_shape", "outputs", "classes", "kind", "preprocessing", "sha256"])
 def test_a_description_that_lacks_something_is_named(key, run):
     path = run.folder / "model.json"
     information = json.loads(path.read_text())
-    del information[key], information["seal"]
+    information[key] = {} if key == "preprocessing" else None
+    if key != "preprocessing":
+        del information[key]
+    del information["seal"]
     path.write_text(json.dumps(information))
-    with pytest.raises(CheckpointError, match=key):
+    with pytest.raises(CheckpointError, match=key.replace("preprocessing", "dtype")):
         load_trained(run.folder)
 
 
@@ -92,15 +94,6 @@ def test_missing_weights_are_named(run):
     os.unlink(run.folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         load_trained(run.folder)
-
-
-def test_other_data_is_normalised_as_the_training_data_was(run):
-    trained = load_trained(run.folder)
-    other = task(surefoot.load(image_arrays(30, seed=7)), "mlp")
-    assert not torch.equal(other.data.mean, trained.mean)
-    moved = normalised(trained, other)
-    assert torch.equal(moved.data.mean, trained.mean)
-    assert torch.equal(moved.data.std, trained.std)
 
 
 def test_a_regression_has_no_classes(tmp_path):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
 USED = frozenset({
-    "data", "data_dir", "validation", "image_size", "label", "target", "model", "seed", "device", "precision",
-    "threads", "weight_decay",
+    "data", "data_dir", "validation", "image_size", "label", "target", "loss", "normalise", "standardise_targets",
+    "model", "seed", "device", "precision", "threads", "weight_decay",
 })  # fmt: skip
 """Settings that steps 0 to 2 depend on. They train at many rates, without augmentation, for as long as they need."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
-from surefoot.cli.probe import make_folder, measured, new_folder, sentence
+from surefoot.cli.probe import make_folder, measured, new_folder, say_batch, sentence
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table, share
 from surefoot.config import Config
@@ -83,7 +83,7 @@ def compare(
     common = {name: value for name, value in typed.flat.items() if flat_settings()[name].path[0] == "recipe"}
     folder = new_folder("compare", chosen, name, runs_dir)
     from surefoot.comparison.compare import EPOCHS, Comparing, compared
-    from surefoot.comparison.rules import RULES, parse_rules
+    from surefoot.comparison.rules import RULES, USUAL_BATCH, parse_rules
     from surefoot.record.comparison import NAME
     from surefoot.training.open import Objects, make_task
 
@@ -94,7 +94,10 @@ def compare(
         slice_points=slice_points if pictures else None, surfaces=pictures,
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)
-    comparison = measured(compared(make_task(chosen, Objects()), rules, comparing), quiet=quiet)
+    task = make_task(chosen, Objects())
+    for recipe in {rule.recipe.batch_size: rule.recipe for rule in rules}.values():
+        say_batch(recipe, min(examples or task.data.examples, task.data.examples), USUAL_BATCH, quiet=quiet)
+    comparison = measured(compared(task, rules, comparing), quiet=quiet)
     make_folder(folder)
     store.write_json(folder / NAME, comparison.to_dict())
     if json:

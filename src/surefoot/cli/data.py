@@ -54,7 +54,7 @@ def check(
     Args:
         path: A folder of images by class, an .npz, a .csv, or a named set.
         data_dir: Folder or archive that already holds the named set.
-        image_size: Side in pixels to which a folder's images will be resized; images may then differ in size.
+        image_size: Side in pixels to which a folder's images will be resized; chosen where they differ in size.
         label: Name of the label column of a .csv; the last if left out.
         target: classes, or numbers for a regression.
         json: Print as JSON.
@@ -90,6 +90,7 @@ def _report(path: str, inspection: Inspection) -> dict[str, Any]:
             {name: clean(getattr(problem, name)) for name in ("where", "what", "allowed", "do")}
             for problem in problems.items
         ],
+        "notes": [clean(text) for text in problems.notes],
         "warnings": [clean(text) for text in problems.warnings],
     }
 
@@ -105,6 +106,8 @@ def _print(path: str, inspection: Inspection) -> None:
         rows = [(label, *(counts[name].get(label) for name in raw.parts)) for label in inspection.classes or ()]
         rows.append(("all", *(len(part.y) for part in raw.parts.values())))
         print_table(columns, rows, left=("class",))
+    for text in inspection.problems.notes:
+        print(f"note: {clean(text)}")
     for text in inspection.problems.warnings:
         print(f"warning: {clean(text)}")
     for problem in inspection.problems.items:

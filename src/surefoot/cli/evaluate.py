@@ -44,12 +44,22 @@ def evaluate(
     if json:
         print_json({"run": run, **scores.to_dict()})
     elif isinstance(scores, NumberScores):
-        names = ("scored", "examples", "mean squared error", "mean absolute error", "R2")
-        values = (scores.of, f"{scores.examples:,}", f"{scores.mse:.6g}", f"{scores.mae:.6g}", number(scores.r2, ".4f"))
-        print_table(("score", "value"), list(zip(names, values, strict=True)), left=("score", "value"))
+        _print_numbers(scores)
     else:
         _print_classes(scores)
     return 0
+
+
+def _print_numbers(scores: NumberScores) -> None:
+    rows = [("scored", f"{scores.of}, {scores.examples:,} examples")]
+    for name, value, interval, digits in (
+        ("root mean squared error", scores.rmse, scores.rmse_interval, ".5g"),
+        ("mean absolute error", scores.mae, scores.mae_interval, ".5g"),
+        ("R2", scores.r2, scores.r2_interval, ".4f"),
+    ):
+        between = "" if interval is None else f" (95 % interval {interval[0]:{digits}} to {interval[1]:{digits}})"
+        rows.append((name, number(value, digits) + between))
+    print_table(("score", "value"), rows, left=("score", "value"))
 
 
 def _print_classes(scores: ClassScores) -> None:

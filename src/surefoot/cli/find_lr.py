@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
-from surefoot.cli.probe import check_picture, exit_code, measured, print_findings, save_picture, sentence
+from surefoot.cli.probe import check_picture, exit_code, measured, print_findings, save_picture, say_batch, sentence
 from surefoot.cli.tables import number, print_json, print_table
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
-SMALL_WEIGHT_DECAY = 1e-4
-"""The procedure's "small weight decay"; more would hide a rate that is too small."""
 UNUSED = ("rows_per_epoch", "checkpoint_seconds", "lr", "epochs", "steps", "ema_decay")
 """Settings of a run's record, averaged weights, which are not read here, and what a file says of rate and length."""
 
@@ -23,8 +21,8 @@ UNUSED = ("rows_per_epoch", "checkpoint_seconds", "lr", "epochs", "steps", "ema_
 def find_lr(
     data: Data = None,
     *,
-    low: float = 1e-4,
-    high: float = 1e-1,
+    low: float | None = None,
+    high: float | None = None,
     points_per_decade: int = 4,
     steps: int = 100,
     seeds: int = 3,
@@ -39,7 +37,8 @@ def find_lr(
     It takes the flags of `surefoot train`, save those of rate, length and schedule. Exit code 3: no rate works.
 
     Args:
-        low: First rate of the grid, which is widened by itself where the answer lies on its border.
+        low: First rate of the grid, which is widened by itself where the answer lies on its border. If left out, that
+            of the rule: 1e-4 for SGD.
         high: Last rate of the grid.
         points_per_decade: Rates per factor of 10.
         steps: Updates at each rate.
@@ -50,7 +49,8 @@ def find_lr(
     typed = Settings.read({"data": data, **settings}, config)
     typed.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
     check_picture("plot", plot)
-    from surefoot.steps.lr_range.find_lr import searching
+    from surefoot.optim.plan import batch_size_of
+    from surefoot.steps.lr_range.find_lr import searching, with_small_decay
     from surefoot.steps.lr_range.measure import LrSearch
     from surefoot.training.open import Objects, make_task, resolve
 
@@ -61,11 +61,9 @@ def find_lr(
     # The table of rates stands in for the schedule; averaged weights are not read here.
     recipe = dataclasses.replace(chosen.recipe, ema_decay=None)
     if "weight_decay" not in typed.flat:
-        recipe = dataclasses.replace(recipe, weight_decay=min(recipe.weight_decay, SMALL_WEIGHT_DECAY))
-    if recipe.batch_size == "full":
-        recipe = dataclasses.replace(recipe, batch_size=task.data.examples)
-    elif "batch_size" not in typed.flat:  # the shipped size may be more than there is; one that was asked for stays
-        recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, task.data.examples))
+        recipe = with_small_decay(recipe)
+    say_batch(recipe, task.data.examples, quiet=quiet)
+    recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, task.data.examples))
     decision = measured(searching(task, recipe, search), quiet=quiet)
     if plot is not None:
         from surefoot.report.lr_range import lr_range_chart

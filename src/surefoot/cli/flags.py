@@ -30,7 +30,7 @@ from cyclopts import (
 from surefoot.cli.tables import clean
 from surefoot.config import type_error
 from surefoot.errors import ConfigError, nearest
-from surefoot.settings import flat_settings, merged, nested, read_toml
+from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Switch = Annotated[bool, Parameter(negative=())]
@@ -41,6 +41,7 @@ Data = Annotated[
 ]
 ConfigFile = Annotated[Path | None, Parameter(help="TOML file of settings; flags go before it.")]
 RunsDir = Annotated[Path, Parameter(help="Folder in which runs lie.")]
+_NO = "no-"
 _GROUPS = {1: Group("Run", sort_key=2), 2: Group("Recipe", sort_key=3), 3: Group("Schedule", sort_key=4)}
 
 
@@ -56,7 +57,10 @@ def with_settings(command: _F) -> _F:
         if name in taken:
             continue
         group = _GROUPS[len(setting.path)]
-        shape = Parameter(help=setting.help, group=group, consume_multiple=True, negative=(), show_default=False)
+        # A setting that is on has only its --no- form: it is turned off by name.
+        off = (f"--{_NO}{name.replace('_', '-')}",) if setting.type is bool else ()
+        names = {"name": (), "negative": off} if off else {"negative": ()}
+        shape = Parameter(help=setting.help, group=group, consume_multiple=True, show_default=False, **names)
         hint = Annotated[setting.type | None, shape]
         named.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))
     # A function object takes a signature of its own, which the type checker does not know of.
@@ -96,14 +100,7 @@ class Settings:
     @property
     def flat(self) -> dict[str, Any]:
         """Both by flat name, without those that were not given."""
-        flat, together = {}, self.nested
-        for name, setting in flat_settings().items():
-            value: Any = together
-            for key in setting.path:
-                value = value.get(key) if isinstance(value, Mapping) else None
-            if value is not None:
-                flat[name] = value
-        return flat
+        return flattened(self.nested)
 
     def refuse(self, command: str, reasons: Mapping[str, str]) -> None:
         """Refuse flags that have no effect on a command.
@@ -135,6 +132,9 @@ class Settings:
         words = ["surefoot", *start, *(["--config", str(self.path)] if self.path is not None else [])]
         for name, value in self.typed.items():
             if value is not None and name not in ("data", "model", *without):
+                if isinstance(value, bool):
+                    words.append(f"--{'' if value else _NO}{name.replace('_', '-')}")
+                    continue
                 values = value if isinstance(value, (list, tuple)) else [value]
                 words += [f"--{name.replace('_', '-')}", *map(str, values)]
         return clean(shlex.join(words))

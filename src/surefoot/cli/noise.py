@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
-from surefoot.cli.probe import exit_code, make_folder, measured, new_folder, print_findings, sentence
+from surefoot.cli.probe import exit_code, make_folder, measured, new_folder, print_findings, say_batch, sentence
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table
 from surefoot.record import store
@@ -66,7 +66,9 @@ def noise(
     chosen = resolve(typed.nested)
     typed.say_unused("noise", (*length, "rows_per_epoch", "checkpoint_seconds"))
     folder = new_folder("noise", chosen, name, runs_dir)
-    decision = measured(choosing_batch_size(make_task(chosen, Objects()), chosen.recipe, search), quiet=quiet)
+    task = make_task(chosen, Objects())
+    say_batch(chosen.recipe, task.data.examples, quiet=quiet)
+    decision = measured(choosing_batch_size(task, chosen.recipe, search), quiet=quiet)
     make_folder(folder)  # as a search of one step leaves it
     append_lines(folder / store.DECISIONS, [plain(decision.to_dict())])
     if json:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv as csv_
-import io
 import json as json_format
 import sys
 from pathlib import Path
@@ -28,9 +26,10 @@ def predict(
     csv: Switch = False,
     json: Switch = False,
 ) -> int:
-    """Apply a trained model to images, folders of images, .npz or .csv files without labels.
+    """Apply a trained model to images, folders of images, .npz, .npy or .csv files without labels.
 
-    What cannot be read gets a row with its error, and the exit code is then 1.
+    Names are exact in CSV and JSON, as UTF-8 with bytes that are none left as they are (surrogateescape); a terminal
+    gets them without control characters. What cannot be read gets a row with its error, and the exit code is then 1.
 
     Args:
         run: Name of the run, or its folder.
@@ -44,7 +43,7 @@ def predict(
     form = _form(out, csv=csv, json=json)
     if not inputs:
         raise ConfigError(
-            "no input named", "give at least one image, folder, .npz or .csv", "see surefoot predict --help"
+            "no input named", "give at least one image, folder, .npz, .npy or .csv", "see surefoot predict --help"
         )
     if top is not None and top < 1:
         raise ConfigError(f"top = {top}", "top must be at least 1", "leave it out for the most probable class")
@@ -59,11 +58,18 @@ def predict(
         left = [name for name in columns if name.startswith(("name", "label", "error"))]
         print_table(columns, [_cells(row, columns, ".4g" if classes is None else ".4f") for row in rows], left=left)
     else:
-        text = _json(folder, classes, rows) if form == "json" else _csv(classes, rows)
-        if out is None:
+        terminal = out is None and sys.stdout.isatty()
+        text = _json(folder, classes, rows) if form == "json" else _csv(classes, rows, terminal=terminal)
+        # Bytes of a file's name that are no text come out as they went in, so that a program finds the file by it.
+        content = text.encode("utf-8", errors="surrogateescape")
+        if terminal:
             print(text, end="")
+        elif out is None:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
         else:
-            store.write_bytes(out, text.encode("utf-8", errors="backslashreplace"))
+            store.write_bytes(out, content)
             print(f"wrote {clean(out)}", file=sys.stderr)
     return _exit_code(rows)
 
@@ -121,14 +127,20 @@ def _cells(row: dict[str, Any], columns: list[str], digits: str) -> list[str | N
     return [row["name"], *cells, *([None] if columns[-1] == "error" else [])]
 
 
-def _csv(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> str:
-    """Return the rows as CSV, RFC 4180 with plain line ends; control characters are taken out of names."""
-    columns, text = _columns(classes, rows), io.StringIO()
-    writer = csv_.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(["" if cell is None else clean(cell) for cell in _cells(row, columns, ".7g")])
-    return text.getvalue()
+def _csv(classes: tuple[str, ...] | None, rows: list[dict[str, Any]], *, terminal: bool) -> str:
+    """Return the rows as CSV, RFC 4180 with plain line ends. Names are exact, and quoted where they are unusual; for a
+    terminal they are without control characters.
+    """
+    columns = _columns(classes, rows)
+    lines = [columns, *(_cells(row, columns, ".7g") for row in rows)]
+    texts = [["" if cell is None else clean(cell) if terminal else cell for cell in line] for line in lines]
+    return "".join(",".join(map(_quoted, line)) + "\n" for line in texts)
+
+
+def _quoted(cell: str) -> str:
+    """Return a cell in quotes where it has a comma, a quote, a character that is not seen, or space around it."""
+    plain = cell.isprintable() and cell == cell.strip() and not set(cell) & {",", '"'}
+    return cell if plain else '"' + cell.replace('"', '""') + '"'
 
 
 def _json(folder: Path, classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from surefoot.cli.display import SearchDisplay
 from surefoot.cli.flags import typed_command
 from surefoot.cli.tables import print_table
-from surefoot.config import Config
+from surefoot.config import Config, Recipe
 from surefoot.errors import ConfigError
 from surefoot.record import store
 from surefoot.record.progress import Progress, finished
@@ -70,6 +70,14 @@ def measured(work: Generator[Progress, None, _T], *, quiet: bool) -> _T:
     """Run a measurement to its end, its progress on stderr, and return what it found."""
     with SearchDisplay(quiet=quiet) as display:
         return finished(work, display.move)
+
+
+def say_batch(recipe: Recipe, examples: int, usual: int | None = None, *, quiet: bool) -> None:
+    """Say on stderr that a batch was fitted to the data, and what it leaves out; arguments as `said_of_batch` has."""
+    from surefoot.optim.plan import USUAL_BATCH, said_of_batch
+
+    for text in () if quiet else said_of_batch(recipe, examples, usual or USUAL_BATCH):
+        print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def new_folder(command: str, config: Config, name: str | None, runs_dir: Path) -> Path:

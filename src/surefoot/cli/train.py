@@ -22,7 +22,7 @@ from surefoot.cli.flags import (
     with_settings,
 )
 from surefoot.cli.tables import CHOSEN_ON, clean, print_entries, print_json, said
-from surefoot.config import Config
+from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
@@ -32,6 +32,7 @@ from surefoot.record.noise import NOISE
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
     from surefoot.steps.batch_size.along_run import NoiseLog
+    from surefoot.training.open import Objects
     from surefoot.training.run import Run
     from surefoot.training.task import Task
 
@@ -97,11 +98,14 @@ def train(
     return _train(resolve(typed.nested), name, runs_dir, output)
 
 
-def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, quiet: Quiet = False) -> int:
+def resume(
+    run: str, *, data: Path | None = None, runs_dir: RunsDir = Path("runs"), json: Switch = False, quiet: Quiet = False
+) -> int:
     """Go on with an unfinished run from its newest checkpoint, bit for bit.
 
     Args:
         run: Name of the run, or its folder.
+        data: Where its data lies now, if it was moved.
         json: Print the result as JSON.
     """
     output = Output(as_json=json, quiet=quiet)
@@ -110,18 +114,22 @@ def resume(run: str, *, runs_dir: RunsDir = Path("runs"), json: Switch = False, 
     if (folder / store.TUNE).is_file():
         from surefoot.cli.tune import resume as resume_search
 
-        return resume_search(folder, output)
-    from surefoot.training.open import read_config
+        return resume_search(folder, output, data)
+    from surefoot.training.open import Objects, read_config
 
-    return _train(read_config(folder), folder.name, folder.parent, output)
+    return _train(read_config(folder), folder.name, folder.parent, output, Objects(data=data))
 
 
-def _train(config: Config, name: str | None, runs_dir: Path, output: Output) -> int:
+def _train(config: Config, name: str | None, runs_dir: Path, output: Output, resumed: Objects | None = None) -> int:
+    """Train a run; `resumed` has the place of the data of one that goes on, where it was moved."""
     if name is not None and (runs_dir / store.check_name(name) / store.RESULT).is_file():
-        return _finished(config, runs_dir / name, as_json=output.as_json)
+        return _finished(config, runs_dir / name, as_json=output.as_json, resumed=resumed)
     from surefoot.training.open import open_run
 
-    with StopSignals() as signals, open_run(config, name=name, runs_dir=runs_dir, command=typed_command()) as run:
+    opened = open_run(
+        config, name=name, runs_dir=runs_dir, objects=resumed, command=typed_command(), resumed=resumed is not None
+    )
+    with StopSignals() as signals, opened as run:
         stopped = follow(run, signals, output)
         if stopped is not None:
             return stopped
@@ -189,14 +197,14 @@ def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
     return log
 
 
-def _finished(config: Config, folder: Path, *, as_json: bool) -> int:
+def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects | None) -> int:
     from surefoot.curves.advice import read_stored
     from surefoot.record.stored import read_run
     from surefoot.training.open import Objects, agreed_config, check_identity, make_task
 
     config = agreed_config(config, folder)
     if ":" in config.model:  # the code of a factory is the user's, and may be another now
-        check_identity(folder, make_task(config, Objects()))
+        check_identity(folder, make_task(config, resumed or Objects(), folder if resumed is not None else None))
     summary = store.read_sealed(folder / store.RESULT)
     lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())
     if lacking:
@@ -223,8 +231,7 @@ def _introduction(run: Run) -> str:
         f"run      {run.folder}\n"
         f"data     {data.name}: {parts} examples\n"
         f"model    {run.config.model}, {parameters:,} parameters\n"
-        f"recipe   lr {recipe.lr:g}, batch {plan.batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
-        f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form}), {recipe.schedule.kind} schedule\n"
+        f"recipe   {_of_rule(recipe, plan.batch_size)}, {recipe.schedule.kind} schedule\n"
         f"{_weights(run.task)}"
         f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
         f"machine  {place.device}, {place.precision}, {place.threads} threads, seed {run.config.seed}"
@@ -238,6 +245,18 @@ def _weights(task: Task) -> str:
     pairs = list(zip(task.data.classes, task.class_weights.tolist(), strict=True))
     more = f" and {len(pairs) - _SHOWN_CLASSES} more" if len(pairs) > _SHOWN_CLASSES else ""
     return f"weights  {', '.join(f'{clean(name)} {weight:.3g}' for name, weight in pairs[:_SHOWN_CLASSES])}{more}\n"
+
+
+def _of_rule(recipe: Recipe, batch_size: int) -> str:
+    """What decides a step: for SGD with the forms of its terms."""
+    if recipe.rule == "sgd":
+        return (
+            f"lr {recipe.lr:g}, batch {batch_size}, momentum {recipe.momentum:g} ({recipe.momentum_form}), "
+            f"weight decay {recipe.weight_decay:g} ({recipe.weight_decay_form})"
+        )
+    others = {name: value for name, value in recipe.rule_values.items() if name != "lr"}
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in others.items())
+    return f"{recipe.rule}, lr {recipe.lr:g}, batch {batch_size}, {settings}"
 
 
 def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:

@@ -14,10 +14,10 @@ from surefoot.cli.probe import FAILED, print_decisions
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, print_json
 from surefoot.cli.train import Output, follow, print_result
-from surefoot.config import Recipe
+from surefoot.config import Config, Recipe
 from surefoot.record import store
 from surefoot.record.decision import Decision
-from surefoot.report.pytorch_code import pytorch_code
+from surefoot.report.pytorch_code import program_of
 from surefoot.settings import from_dict
 
 if TYPE_CHECKING:
@@ -66,12 +66,16 @@ def tune(
         return _carried_out(search, signals, output)
 
 
-def resume(folder: Path, output: Output) -> int:
-    """Go on with the search, or the final training after it, in a folder."""
+def resume(folder: Path, output: Output, data: Path | None = None) -> int:
+    """Go on with the search, or the final training after it, in a folder; `data` is where its data was moved to."""
     from surefoot.search.search import open_search, read_asked
+    from surefoot.training.open import Objects
 
     start, terms = read_asked(folder)
-    with StopSignals() as signals, open_search(start, terms, name=folder.name, runs_dir=folder.parent) as search:
+    opened = open_search(
+        start, terms, name=folder.name, runs_dir=folder.parent, objects=Objects(data=data), resumed=True
+    )
+    with StopSignals() as signals, opened as search:
         return _carried_out(search, signals, output)
 
 
@@ -99,7 +103,7 @@ def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
     if output.as_json:
         print_json(summary)
     else:
-        _show(summary)
+        _show(summary, search.config)
     if output.report:
         say_report(folder, as_json=output.as_json, quiet=output.quiet)
     return 0 if summary["outcome"] == "finished" else 1
@@ -110,6 +114,8 @@ def _searched(search: Search, signals: StopSignals, folder: Path, *, quiet: bool
     signals.patient = True
     with SearchDisplay(quiet=quiet) as display:
         display.say(f"search   {folder}, budget {search.request.terms.budget}")
+        for note in search.notes:
+            display.say(f"note: {note}")
         shown = 0
         while not search.done:
             now = search.advance()
@@ -136,14 +142,16 @@ def _show_failed(search: Search, *, as_json: bool) -> None:
     print("Nothing was trained. Mend it and tune again under another name, or go on with --force.")
 
 
-def _show(summary: dict[str, Any]) -> None:
+def _show(summary: dict[str, Any], config: Config) -> None:
     recipe, cost = summary["recipe"], summary["cost"]
     decisions = [Decision.from_dict(made) for made in summary["decisions"]]
     print_decisions(decisions)
     length = f"{recipe['epochs']:g} epochs" if "epochs" in recipe else f"{recipe['steps']:,} steps"
+    chosen = from_dict(Recipe, recipe)
     print(
-        f"\nChosen: lr {recipe['lr']:g}, momentum {recipe['momentum']:g}, weight decay {recipe['weight_decay']:g}, "
-        f"batch {recipe['batch_size']}, {recipe['schedule']['kind']} schedule, {length}"
+        f"\nChosen: {'' if chosen.rule == 'sgd' else chosen.rule + ', '}lr {chosen.lr:g}, {chosen.update_rule.memory} "
+        f"{chosen.memory:g}, weight decay {chosen.weight_decay:g}, batch {chosen.batch_size}, {chosen.schedule.kind} "
+        f"schedule, {length}"
     )
     print(
         f"Cost of the search: {cost['trainings']:.2f} final trainings, {cost['search_seconds']:.0f} s "
@@ -152,6 +160,6 @@ def _show(summary: dict[str, Any]) -> None:
     for text in summary["unchecked"]:
         print(f"Not checked: {clean(text)}.")
     steps, epochs = summary["steps"], summary["epochs"]
-    code = pytorch_code(from_dict(Recipe, recipe), steps, round(steps / epochs))
+    code = program_of(config, chosen, round(steps / epochs))
     print(f"\nIn plain PyTorch\n{textwrap.indent(code, '  ')}")
     print_result(summary, decisions[-1] if decisions[-1].name == "curves" else None, as_json=False)

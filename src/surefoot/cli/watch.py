@@ -19,9 +19,9 @@ from surefoot.errors import CheckpointError
 from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.record.lines import Tail
+from surefoot.record.lock import is_held
 from surefoot.record.progress import Progress, read_progress
 from surefoot.record.run import Row
-from surefoot.record.stored import is_held
 
 _T = TypeVar("_T")
 _LOOK_SECONDS = 0.25

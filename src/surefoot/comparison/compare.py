@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,12 +14,13 @@ from torch import nn
 from surefoot.comparison.direction import averaging_of, directions_of
 from surefoot.comparison.judge import LIMITS, judge, steps_to, target_loss
 from surefoot.comparison.landscape import slice_of
-from surefoot.comparison.rules import RULES, Rule, parse_rules, reference_rule
+from surefoot.comparison.rules import RULES, USUAL_BATCH, Rule, parse_rules, reference_rule
 from surefoot.comparison.runs import RuleRuns, Runs, Searched, part_of
 from surefoot.comparison.surfaces import SURFACES
-from surefoot.config import Recipe
+from surefoot.config import LossName, Recipe
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
+from surefoot.optim.plan import batch_size_of
 from surefoot.record.comparison import Comparison, DirectionNoise, RuleResult, SurfaceResult
 from surefoot.record.progress import Progress, finished
 from surefoot.settings import to_dict
@@ -72,13 +73,13 @@ class Comparing:
 def compare(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     *,
     rules: Sequence[str] = RULES,
     epochs: float = EPOCHS,
     examples: int | None = None,
     seeds: int = 3,
-    batch_size: int = 32,
+    batch_size: int | Literal["auto"] = "auto",
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     low: float = 10**-2.5,
@@ -108,7 +109,7 @@ def compare(
         epochs: the budget of each run, in passes over the training examples.
         examples: training examples used, with the same mix of classes; None is all.
         seeds: final runs of each rule; a module that was given keeps its initial weights in all of them.
-        batch_size: of mini-batch and of momentum.
+        batch_size: of mini-batch and of momentum; auto: 32, halved until an epoch has 20 updates, but not under 16.
         momentum: of its three forms.
         weight_decay: of all rules.
         low, high: of the first grid.
@@ -152,6 +153,7 @@ def compared(task: Task, rules: Sequence[Rule], comparing: Comparing) -> Generat
     """
     began, fingerprint = time.perf_counter(), task.data.fingerprint
     task = _with_examples(task, comparing.examples)
+    rules = [_with_batch(rule, task.data.examples) for rule in rules]
     evaluated = part_of(task.data, task.data.train, comparing.evaluate, "evaluated")
     runs = Runs(task, evaluated, comparing.epochs, comparing.points, Engine())
     searched = yield from runs.searched(rules, comparing.low, comparing.high, comparing.points_per_decade)
@@ -231,6 +233,14 @@ def _with_examples(task: Task, examples: int | None) -> Task:
     return dataclasses.replace(task, data=dataclasses.replace(task.data, train=part))
 
 
+def _with_batch(rule: Rule, examples: int) -> Rule:
+    """Return the rule with a number in place of "auto"."""
+    if rule.recipe.batch_size != "auto":
+        return rule
+    size = batch_size_of(rule.recipe, examples, USUAL_BATCH)
+    return dataclasses.replace(rule, recipe=dataclasses.replace(rule.recipe, batch_size=size))
+
+
 def _result(
     task: Task, rule: Rule, searched: Searched, final: RuleRuns, cost: list[float], direction: DirectionNoise | None,
     target: float | None,
@@ -242,7 +252,7 @@ def _result(
         scores = [evaluate_part(task, state.model, state.weights, held_out).accuracy for state in states]
     return RuleResult(
         name=rule.name, settings=to_dict(recipe),
-        batch_size=task.data.examples if recipe.batch_size == "full" else recipe.batch_size,
+        batch_size=batch_size_of(recipe, task.data.examples),
         steps=final.marks[-1], lr=recipe.lr, given=rule.given, tried=tuple(searched.tried), marks=final.marks,
         losses=final.losses,
         accuracies=None if scores is None else tuple(score for score in scores if score is not None),

@@ -20,6 +20,7 @@ from torch import Tensor
 from surefoot.comparison.rules import Rule
 from surefoot.comparison.runs import flat, parameters_from
 from surefoot.config import Recipe
+from surefoot.optim.plan import batch_size_of
 from surefoot.optim.update import clip_, global_norm, sgd_
 from surefoot.record.comparison import Averaging, DirectionNoise
 from surefoot.record.progress import Progress, finished
@@ -62,7 +63,7 @@ def settling_steps(recipe: Recipe) -> int:
     >>> settling_steps(Recipe(momentum=0.9)), settling_steps(Recipe(momentum=0))
     (44, 0)
     """
-    return math.ceil(math.log(FORGOTTEN) / math.log(recipe.momentum)) if recipe.momentum > 0 else 0
+    return math.ceil(math.log(FORGOTTEN) / math.log(recipe.momentum)) if recipe.momentum else 0
 
 
 def directions_of(
@@ -70,7 +71,7 @@ def directions_of(
 ) -> Generator[Progress, None, Directions]:
     """Return the noise of each rule's steps, all at the weights of this state.
 
-    Rules of one batch size see the same gradients.
+    Rules of one batch size see the same gradients. Of rules whose steps are not linear in them there is none.
 
     Args:
         task: of the state.
@@ -81,13 +82,13 @@ def directions_of(
     weights = flat(state.model)
     full = finished(gradients_at(task, replace(recipes[0], batch_size="full"), weights, 1, now))[0]
     most = min(SAMPLES + max(map(settling_steps, recipes)), MOST_NUMBERS // max(1, len(weights)))
-    sizes = [task.data.examples if recipe.batch_size == "full" else recipe.batch_size for recipe in recipes]
+    sizes = [batch_size_of(recipe, task.data.examples) for recipe in recipes]
     gradients: dict[int, Tensor] = {}
     for recipe, size in zip(recipes, sizes, strict=True):
         if size not in gradients and most >= LEAST_SAMPLES:
             gradients[size] = yield from gradients_at(task, recipe, weights, most, now)
     noises = [
-        noise_of(recipe, gradients[size], full) if size in gradients else None
+        noise_of(recipe, gradients[size], full) if size in gradients and recipe.rule == "sgd" else None
         for recipe, size in zip(recipes, sizes, strict=True)
     ]
     return Directions(noises, gradients, full)
@@ -96,7 +97,7 @@ def directions_of(
 def averaging_of(rules: Sequence[Rule], recipes: Sequence[Recipe], directions: Directions) -> Averaging | None:
     """Return what the first rule with momentum and mini-batches makes of its gradients; None where there is none."""
     for rule, recipe in zip(rules, recipes, strict=True):
-        if recipe.momentum == 0 or recipe.batch_size == "full":
+        if recipe.rule != "sgd" or not recipe.momentum or recipe.batch_size == "full":
             continue
         gradients, skipped = directions.gradients.get(recipe.batch_size), settling_steps(recipe)
         if gradients is None or len(gradients) < skipped + LEAST_SAMPLES:

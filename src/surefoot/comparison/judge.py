@@ -169,7 +169,7 @@ def _same_form(rules: Sequence[RuleResult]) -> Iterator[Finding]:
     """Two forms of momentum that are one while the rate is constant (`optim.update`)."""
     for a, b in product(rules, rules):
         if (
-            (a.settings["momentum_form"], b.settings["momentum_form"]) == ("pytorch", "sutskever")
+            (a.settings.get("momentum_form"), b.settings.get("momentum_form")) == ("pytorch", "sutskever")
             and a.momentum == b.momentum > 0
             and (a.lr, a.batch_size) == (b.lr, b.batch_size)
             and a.settings["schedule"] == b.settings["schedule"]

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from surefoot.config import Recipe
+from surefoot.config import Recipe, rule_settings
 from surefoot.errors import ConfigError, nearest
+from surefoot.optim.plan import batch_size_of
+from surefoot.rules import update_rules
 from surefoot.settings import flat_settings, from_dict, merged, nested
 
 NAMED: dict[str, dict[str, Any]] = {
@@ -19,11 +21,14 @@ NAMED: dict[str, dict[str, Any]] = {
     "sutskever": {"momentum_form": "sutskever"},
     "nesterov": {"momentum_form": "nesterov"},
 }
-"""Each rule by what makes it that rule; everything else is common to all."""
+"""Each rule by what makes it that rule; everything else is common to all. Update rules that are not SGD have their own
+names beside these."""
 RULES = tuple(NAMED)
-COMMON: dict[str, Any] = {"batch_size": 32, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"}
+USUAL_BATCH = 32
+"""Of a mini-batch where none is given, halved for small data as that of a training: `optim.plan.fitting_batch`."""
+COMMON: dict[str, Any] = {"batch_size": "auto", "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"}
 """What rules share unless told otherwise. No weight decay, so that all go down the same surface; a constant rate, of
-which theory speaks. 32 and 0.9 are usual values, chosen by hand."""
+which theory speaks. 32, which auto is here, and 0.9 are usual values, chosen by hand."""
 _LENGTHS = ("epochs", "steps")
 
 
@@ -45,9 +50,10 @@ class Rule:
 def parse_rules(texts: Sequence[str], common: Mapping[str, Any] | None = None) -> list[Rule]:
     """Return the rules that these words describe.
 
-    A rule is a name (gradient-descent, sgd, mini-batch, momentum, sutskever, nesterov) and then settings of a recipe
-    or its schedule as setting=value; lists have commas. `lr=` fixes the rate, which is searched otherwise; `preset=`
-    takes a published schedule; `label=` says how the rule is called in tables and pictures.
+    A rule is a name (gradient-descent, sgd, mini-batch, momentum, sutskever, nesterov, adam and other rules' own) and
+    then settings of a recipe or its schedule as setting=value; lists have commas. `lr=` fixes the rate, which is
+    searched otherwise; `preset=` takes a published schedule; `label=` says how the rule is called in tables and
+    pictures.
 
     Args:
         texts: one for each rule.
@@ -82,14 +88,15 @@ def reference_rule(rules: Sequence[Rule], recipes: Sequence[Recipe], examples: i
 
     def rank(i: int) -> tuple[bool, bool, bool, int]:
         recipe = recipes[i]
-        mini = recipe.batch_size != "full" and 1 < recipe.batch_size < examples
-        return rules[i].given, not mini, recipe.momentum > 0, i
+        mini = 1 < batch_size_of(recipe, examples, USUAL_BATCH) < examples
+        return rules[i].given, not mini, bool(recipe.momentum), i
 
     return min(range(len(recipes)), key=rank)
 
 
 def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
     name, words = _split(text)
+    of_rule = _named()[name]
     label = words.pop("label", " ".join([name, *(f"{key}={value}" for key, value in words.items())]))
     typed = {  # as the number, numbers or word that each is; `Recipe` then checks it against its type
         key: [_number(word) for word in value.split(",") if word] if key == "milestones_epochs" else _number(value)
@@ -99,19 +106,27 @@ def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
         typed["schedule"] = "preset"
     for key in (*typed, *common):
         _check_key(key, text)
-    clash = [key for key in NAMED[name] if key in typed and typed[key] != NAMED[name][key]]
+    clash = [key for key in of_rule if key in typed and typed[key] != of_rule[key]]
     if clash:
         key = clash[0]
         raise ConfigError(
-            f"rule '{text}'", f"{name} is the rule with {key} = {NAMED[name][key]}",
+            f"rule '{text}'", f"{name} is the rule with {key} = {of_rule[key]}",
             f"leave {key} out, or choose the rule that it belongs to",
         )  # fmt: skip
-    layers = [nested(layer) for layer in (COMMON, common, NAMED[name], typed)]
+    shared = COMMON | dict(common)
+    if "rule" in of_rule:  # of what SGD reads, only these two mean to another rule what they mean to SGD
+        foreign = {*rule_settings()} - {"weight_decay", "lr"}
+        shared = {key: value for key, value in shared.items() if key not in foreign}
+    layers = [nested(layer) for layer in (of_rule, shared, of_rule, typed)]
     try:
         recipe = from_dict(Recipe, merged(*layers).get("recipe", {}))
     except ConfigError as error:
         raise ConfigError(f"rule '{text}': {error.given}", error.allowed, error.do) from None
     return Rule(label, recipe, given="lr" in typed or common.get("lr") is not None)
+
+
+def _named() -> dict[str, dict[str, Any]]:
+    return {name: {"rule": name} for name in update_rules()} | NAMED
 
 
 def _split(text: str) -> tuple[str, dict[str, str]]:
@@ -121,8 +136,8 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
         first, *rest = shlex.split(text) or [""]
     except ValueError as error:
         raise ConfigError(f"rule '{text}' ({str(error).lower()})", form, "mend the quotes") from None
-    if first not in NAMED:
-        raise ConfigError(f"rule '{text}'", form, nearest(first, RULES))
+    if first not in _named():
+        raise ConfigError(f"rule '{text}'", form, nearest(first, _named()))
     words: dict[str, str] = {}
     for word in rest:
         key, sign, value = word.partition("=")

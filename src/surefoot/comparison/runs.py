@@ -22,6 +22,7 @@ from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan, plan
 from surefoot.record.comparison import RateRun
 from surefoot.record.progress import Progress
+from surefoot.rules import update_rule
 from surefoot.steps.follow import follow
 from surefoot.steps.lr_range.judge import rate_grid
 from surefoot.training.evaluate import evaluate_part
@@ -123,6 +124,12 @@ def parameters_from(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
     }
 
 
+def _grid(rule: Rule, low: float, high: float, points_per_decade: int) -> list[float]:
+    """Return the first rates of a rule: the grid is told for SGD, and others' lie as far off as their own range."""
+    by = rule.recipe.update_rule.lr_range[0] / update_rule("sgd").lr_range[0]
+    return rate_grid(low * by, high * by, points_per_decade)
+
+
 class Runs:
     """Trains members of all lengths, and counts what is done.
 
@@ -163,9 +170,8 @@ class Runs:
         """
         for rule in rules:
             self.plan(rule.recipe)  # a batch or a length that does not fit is said before any work
-        grid = rate_grid(low, high, points_per_decade)
         tried: list[list[RateRun]] = [[] for _ in rules]
-        wanted = [[] if rule.given else grid for rule in rules]
+        wanted = [[] if rule.given else _grid(rule, low, high, points_per_decade) for rule in rules]
         for _ in range(MOST_WIDENINGS + 1):
             yield from self._try(rules, tried, wanted)
             wanted = [beyond(runs, points_per_decade) if runs else [] for runs in tried]

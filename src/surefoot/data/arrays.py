@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +12,12 @@ import torch
 from PIL import Image
 
 from surefoot import seeds
-from surefoot.data import images
+from surefoot.data import npz
+from surefoot.data.batches import number_type
 from surefoot.data.check import Problems, coded
-from surefoot.data.dataset import Raw, RawPart, Source, column_order
-from surefoot.errors import ConfigError, DataError
+from surefoot.data.dataset import Raw, RawPart, Source, channel_axis, channels_first, column_order
+from surefoot.data.map_style import Reader, read_examples, tensor_array, unwrapped, value_array
+from surefoot.errors import ConfigError
 
 PARTS = {
     "train": "train", "training": "train",
@@ -25,8 +26,13 @@ PARTS = {
 }  # fmt: skip
 """The names by which people call the parts."""
 
-_FAULTS_SHOWN = 20
-"""After so many examples of a Dataset that cannot be read, reading stops: it is the Dataset that is broken."""
+_ARRAYS = (np.ndarray, torch.Tensor, Image.Image)
+
+_READ_ANEW = (
+    "the Dataset draws at random: training reads it anew in each epoch, its draws set by (seed, epoch, index); "
+    "statistics, and what is held out of it for validation, are of one reading"
+)
+_READ_ONCE = "the Dataset draws at random: it is read once, and keeps what was drawn"
 
 _LEVEL_TOLERANCE = 1e-3
 """How far, in grey levels, float pixels may be from whole levels to be taken for images. Rounding of k/255 to
@@ -47,18 +53,27 @@ def read(source: Any, problems: Problems, target: str = "classes") -> Raw:
         ConfigError: it is none of these.
     """
     parts: dict[str, tuple[Any, Any]] = {}
+    readers: dict[str, Reader] = {}
     classes: tuple[str, ...] | None = None
     for name, each in _by_part(source).items():
+        each = unwrapped(each, problems)
         prefix = f"{name} row " if isinstance(source, (Mapping, tuple)) and not _is_pair(source) else "row "
         if _is_pair(each):
             parts[name] = (each[0], each[1])
         elif hasattr(each, "__getitem__") and hasattr(each, "__len__") and not isinstance(each, (str, bytes, dict)):
-            parts[name] = _read_dataset(each, prefix, problems)
+            x, y, reader = read_examples(each, prefix, problems)
+            parts[name] = (x, y)
             classes = classes or _classes_of(each)
+            if reader is not None:
+                readers[name] = reader
+                problems.notes.append(_READ_ANEW if name == "train" else f"{name}: {_READ_ONCE}")
         else:
             raise _unusable(f"data of type {type(each).__name__} for {name}")
     many = len(parts) > 1 or isinstance(source, Mapping)
-    return _raw("arrays", parts, problems, target, classes, many)
+    raw = _raw("arrays", parts, problems, target, classes, many)
+    if "train" in readers and "train" in raw.parts:
+        raw.parts["train"] = replace(raw.parts["train"], reader=readers["train"])
+    return raw
 
 
 def column_names(x: Any) -> tuple[str, ...] | None:
@@ -70,13 +85,13 @@ def column_names(x: Any) -> tuple[str, ...] | None:
 
 def kind_of(source: Any) -> Literal["images", "numbers"]:
     """Return of what kind the examples of Python objects are, by the first part, or by the first of its Dataset."""
-    first: Any = next(iter(_by_part(source).values()), None)
+    first: Any = unwrapped(next(iter(_by_part(source).values()), None))
     if _is_pair(first):
         x = _array(first[0], "x", Problems("arrays"))
         return "numbers" if x is None else _kind(x)
     try:
-        with seeds.torch_stream(0, "read-dataset"):
-            return _kind(_value_array(first[0][0])[None])
+        with seeds.EveryGenerator(0, "read-dataset"):
+            return _kind(value_array(first[0][0])[None])
     except Exception:  # the user's code: reading all of it will name the example
         return "images"
 
@@ -88,84 +103,31 @@ def _classes_of(dataset: Any) -> tuple[str, ...] | None:
     return tuple(classes) if named and classes is not None else None
 
 
-def _read_dataset(dataset: Any, prefix: str, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
-    """Return the examples of a Dataset of pairs (x, y) as two arrays, x [N, ...] and y [N] or [N, D].
-
-    Each example is read once, so what a random transform makes of it is frozen: augment with `augment` instead.
-    Reading leaves torch's random generators as they were.
-
-    Args:
-        dataset: x is a tensor, an array, a number or an image of Pillow's; y a number or a tensor.
-        prefix: of the names of examples in messages.
-        problems: takes examples that cannot be read and those of another shape.
-    """
-    xs: list[np.ndarray] = []
-    ys: list[Any] = []
-    faults = 0
-    with seeds.torch_stream(0, "read-dataset"):
-        for i in range(len(dataset)):
-            try:
-                x, y = dataset[i]
-                x, y = _value_array(x), _value_array(y)
-            except Exception as error:  # the user's code: whatever it raises, they must hear for which example
-                text = str(error).splitlines()[0] if str(error) else ""
-                problems.add(
-                    f"{prefix}{i}",
-                    f"cannot be read ({type(error).__name__}: {text})",
-                    "every example is a pair (x, y)",
-                    "mend the Dataset",
-                )
-                faults += 1
-                if faults >= _FAULTS_SHOWN:
-                    break
-                continue
-            if xs and (x.shape != xs[0].shape or x.dtype != xs[0].dtype or np.shape(y) != np.shape(ys[0])):
-                problems.add(
-                    f"{prefix}{i}",
-                    f"has x {x.shape} {x.dtype}, y {np.shape(y)}; the first has "
-                    f"x {xs[0].shape} {xs[0].dtype}, y {np.shape(ys[0])}",
-                    "all examples have one shape and type",
-                    "resize it in the Dataset",
-                )
-                continue
-            xs.append(x)
-            ys.append(y)
-    return (np.stack(xs), np.stack(ys)) if xs else (np.empty((0, 1), np.float32), np.empty(0, np.int64))
-
-
 def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
     """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test; and, if it has
     them, the names of the classes in `classes`. Nothing pickled is read.
     """
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            keys, arrays = list(file.files), {}
-            for key in keys:
-                try:
-                    arrays[key] = file[key]
-                except ValueError as error:
-                    what = "holds Python objects" if "pickle" in str(error) else f"cannot be read ({error})"
-                    problems.add(f"array {key}", what, "arrays hold numbers or text", "save it with a plain dtype")
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        MemoryError,
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-        AttributeError,
-        TypeError,
-    ) as error:
-        raise DataError(
-            f"{path}: {str(error).splitlines()[0] if str(error) else 'is damaged'}",
-            "it must be a whole .npz file",
-            "write it again with numpy.savez",
-        ) from None
-    parts, known = {}, {key: _key(key) for key in keys}
+    keys, arrays = npz.array_names(path), dict[str, np.ndarray]()
+    known = {key: _key(key) for key in keys}
+    for key in (key for key in keys if known[key] is not None or key == "classes"):
+        try:
+            arrays[key] = npz.read_array(path, key)
+        except npz.Unusable as error:
+            problems.add(
+                f"array {key}",
+                str(error),
+                "arrays hold numbers or text, and fit into memory",
+                "save it with numpy.savez",
+            )
+    parts = {}
     for name in dict.fromkeys(part for _, part in filter(None, known.values())):
         pair = {known_as[0]: key for key, known_as in known.items() if known_as is not None and known_as[1] == name}
-        if len(pair) < 2:
+        same = [key for key, known_as in known.items() if known_as is not None and known_as[1] == name]
+        if len(same) > 2 or len(pair) < len(same):
+            problems.add(
+                f"arrays {', '.join(same)}", f"are all of the {name} part", "a part has one x and one y", "rename"
+            )
+        elif len(pair) < 2:
             only = next(iter(pair.values()))
             problems.add(
                 f"array {only}",
@@ -182,9 +144,21 @@ def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
             "they must be x and y, or x_train, y_train, x_val and so on",
             "rename them",
         )
-    names = arrays.get("classes")
-    classes = tuple(map(str, names)) if names is not None and names.ndim == 1 else None
+    classes = _class_names(arrays["classes"], problems) if "classes" in arrays else None
     return _raw(str(path), parts, problems, target, classes, len(parts) > 1)
+
+
+def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | None:
+    names = _typed(names) if names.dtype.kind == "S" else names
+    if names.ndim == 1 and names.dtype.kind in "iubfU" and len(set(names.tolist())) == len(names) > 1:
+        return tuple(map(str, names))
+    problems.add(
+        "array classes",
+        f"has the type {names.dtype} and the shape {names.shape}",
+        "it names each of at least two classes once, as text, [C]",
+        "mend it, or leave it out",
+    )
+    return None
 
 
 def _key(key: str) -> tuple[str, str] | None:
@@ -218,10 +192,10 @@ def _is_pair(source: Any) -> bool:
 
 
 def _is_numbers(each: Any) -> bool:
-    """Return whether this is a list of numbers, text, or lists of numbers, and not of examples with labels."""
+    """Return whether this is a list of numbers, text, arrays or images, and not of examples with labels."""
     if not isinstance(each, list) or not each:
         return False
-    return all(isinstance(value, (int, float, str, list, np.generic)) for value in each[:100])
+    return all(isinstance(value, (int, float, str, list, np.generic, *_ARRAYS)) for value in each[:100])
 
 
 def _unusable(given: str) -> ConfigError:
@@ -259,19 +233,23 @@ def _raw(
         parts[part] = RawPart(x, y, Source(f"{part} row " if many else "row "))
         kinds.add(_kind(x))
     kind = "images" if kinds == {"images"} else "numbers"
-    parts = {part: RawPart(_standard(each.x, kind), each.y, each.source) for part, each in parts.items()}
+    xs = [each.x for each in parts.values()]
+    integers, wanted = kind == "numbers" and all(x.dtype.kind in "iu" for x in xs), number_type(*xs)
+    parts = {part: RawPart(_standard(each.x, kind, wanted), each.y, each.source) for part, each in parts.items()}
     if target == "classes" and classes is None:
         parts, classes = coded(parts, problems)
-    return Raw(name, parts, classes if target == "classes" else None, kind, features=features)
+    return Raw(name, parts, classes if target == "classes" else None, kind, features=features, integers=integers)
 
 
 def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
     """Return a NumPy array of numbers or text, or None after noting what is wrong."""
     if isinstance(value, torch.Tensor):
-        array = _tensor_array(value)
+        array = tensor_array(value)
     else:
         try:
-            array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)
+            stacks = isinstance(value, list) and bool(value) and isinstance(value[0], _ARRAYS)
+            whole: Any = np.stack([value_array(each) for each in value]) if stacks else value
+            array = whole.to_numpy() if hasattr(whole, "to_numpy") else np.asarray(whole)
         except (TypeError, ValueError) as error:
             problems.add(
                 name, f"is no array ({str(error).splitlines()[0]})", "rows must have one length", "make them alike"
@@ -281,9 +259,10 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
     if array.dtype.kind in "OST":
         array = _typed(array)
     if array.dtype.kind not in ("biufUS" if letter == "y" else "biuf"):
+        undecoded = array.dtype.kind == "O" and any(isinstance(value, bytes) for value in array.ravel()[:1000])
         problems.add(
             name,
-            f"has the type {array.dtype}",
+            "holds bytes that are no UTF-8" if undecoded else f"has the type {array.dtype}",
             "arrays hold numbers" + (", or names of classes as text" if letter == "y" else ""),
             "convert it with .astype",
         )
@@ -315,7 +294,7 @@ def _typed(array: np.ndarray) -> np.ndarray:
 
 
 def _kind(x: np.ndarray) -> Literal["images", "numbers"]:
-    if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and _channel_axis(x.shape) is not None)):
+    if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and channel_axis(x.shape) is not None)):
         return "images"
     if x.dtype.kind == "f" and x.ndim == 4 and x.shape[1] in (1, 3):  # what torchvision's ToTensor makes of an image
         return "images" if all(_whole_levels(x[at : at + 256]) for at in range(0, len(x), 256)) else "numbers"
@@ -328,35 +307,13 @@ def _whole_levels(x: np.ndarray) -> bool:
         return bool(np.all((levels >= 0) & (levels <= 255.5) & (np.abs(levels - np.round(levels)) < _LEVEL_TOLERANCE)))
 
 
-def _standard(x: np.ndarray, kind: str) -> np.ndarray:
-    """Return images as uint8 [N, C, H, W] and numbers as float32 [N, ...]."""
+def _standard(x: np.ndarray, kind: str, wanted: type) -> np.ndarray:
+    """Return images as uint8 [N, C, H, W] and numbers in the wanted type, [N, ...]."""
     if kind == "numbers":
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named by the check
-            return np.ascontiguousarray(x.reshape(-1, 1) if x.ndim == 1 else x, dtype=np.float32)
+            return np.ascontiguousarray(x.reshape(-1, 1) if x.ndim == 1 else x, dtype=wanted)
     if x.dtype.kind == "f":
         x = np.concatenate(
             [np.round(x[at : at + 256].astype(np.float32) * 255).astype(np.uint8) for at in range(0, len(x), 256)]
         )
-    if x.ndim == 3:
-        return x[:, None]
-    return x if _channel_axis(x.shape) == 1 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-
-
-def _channel_axis(shape: tuple[int, ...]) -> int | None:
-    """Return which axis of [N, ., ., .] holds the channels: the one of 1 or 3, else of 2 or 4; the first of two."""
-    for counts in ((1, 3), (2, 4)):
-        for axis in (1, 3):
-            if shape[axis] in counts:
-                return axis
-    return None
-
-
-def _tensor_array(value: torch.Tensor) -> np.ndarray:
-    value = value.detach().cpu()
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-
-
-def _value_array(value: Any) -> np.ndarray:
-    if isinstance(value, torch.Tensor):
-        return _tensor_array(value)
-    return images.array(value) if isinstance(value, Image.Image) else np.asarray(value)
+    return channels_first(x)

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -176,9 +176,16 @@ class Call(Operation):
 
 @dataclass(frozen=True)
 class Augment:
-    """Augmentations in order."""
+    """Augmentations in order.
+
+    Attributes:
+        operations: what is done to a batch.
+        reader: reads a random Dataset's examples anew in each epoch, before them: `data.map_style.Reader`; None where
+            what was read once is used. It is of the whole training part.
+    """
 
     operations: tuple[Operation, ...] = field(default=())
+    reader: Any = field(default=None, compare=False)
 
     def check(self, kind: Literal["images", "numbers"], shape: Sequence[int]) -> None:
         """Raise ConfigError where an operation does not fit examples of this kind and shape."""

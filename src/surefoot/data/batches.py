@@ -17,10 +17,16 @@ from torch import Tensor
 
 from surefoot import seeds
 from surefoot.data.augment import Augment, parse
-from surefoot.data.dataset import DataSet, Part
+from surefoot.data.dataset import DataSet, Part, channels_first
 from surefoot.errors import ConfigError
 
 _ROWS_AT_ONCE = 1024
+_LEAST_SPREAD = 1e-3
+"""Rounding error, as a share of a column's deviation, from which float32 is too narrow. Chosen by hand."""
+_SPECK = 1e-14
+"""Deviation, as a share of the mean, that is the rounding of float64: 45 times its 2.2e-16. Chosen by hand."""
+_PIXELS_AT_ONCE = 2**20
+"""Pixels of one channel that are counted at once: numpy makes 8-byte numbers of them. Chosen by hand."""
 
 _in_use: WeakValueDictionary[tuple[int, int, int], np.ndarray] = WeakValueDictionary()
 
@@ -60,7 +66,7 @@ def batch_indices(examples: int, batch_size: int, seed: int, step: int) -> tuple
         raise ConfigError(
             f"batch_size = {batch_size} with {examples} training examples",
             f"a batch has from 1 to {examples} examples",
-            f'set batch_size = {min(128, max(1, examples // 2))}, or "full"',
+            'leave it out, or set batch_size = "full"',
         )
     epoch, batch = divmod(step, examples // batch_size)
     return epoch, epoch_order(examples, seed, epoch)[batch * batch_size : (batch + 1) * batch_size]
@@ -86,17 +92,43 @@ def fetch(
 
     Returns:
         x: float32 [B, ...]; images are [B, C, H, W], in channels_last where the data says so.
-        y: int64 [B], or float32 [B] or [B, D] for a regression.
+        y: int64 [B]; for a regression float32 [B] or [B, D], standardised where the data says so.
 
     Raises:
         ConfigError: the augmentation does not fit the data.
     """
     rows = torch.as_tensor(_writable(indices), device=part.x.device)
-    x = part.x.index_select(0, rows)
-    if augment is not None:
-        recipe = augment if isinstance(augment, Augment) else parse([augment])
+    recipe = augment if augment is None or isinstance(augment, Augment) else parse([augment])
+    if recipe is not None and recipe.reader is not None:
+        x, y = _read_anew(data, part, recipe, np.asarray(indices), seed, epoch)
+    else:
+        x = _levels_from(part.x, rows) if part.x.dtype == torch.uint16 else part.x.index_select(0, rows)
+        y = part.y.index_select(0, rows)
+    if recipe is not None:
         x = recipe(x, np.asarray(indices), len(part), data.mean, data.kind, seed=seed, epoch=epoch)
-    return normalised(data, x), part.y.index_select(0, rows)
+    return normalised(data, x), standardised(data, y)
+
+
+def _read_anew(
+    data: DataSet, part: Part, recipe: Augment, rows: np.ndarray, seed: int, epoch: int
+) -> tuple[Tensor, Tensor]:
+    """Return a batch as a random Dataset draws it in this epoch, as it would lie in the part."""
+    x, y = recipe.reader.read(rows, seed=seed, epoch=epoch, labels=data.classes is not None)
+    if data.kind == "images":  # floating-point ones stay so: what a transform makes of them need not be whole levels
+        fresh = torch.from_numpy(channels_first(x))
+        fresh = fresh.float() if fresh.is_floating_point() else fresh
+    else:
+        fresh = torch.from_numpy(x).to(part.x.dtype).reshape(len(rows), *part.x.shape[1:])
+    if data.classes is not None:
+        at = torch.as_tensor(_writable(rows), device=part.y.device)
+        return fresh.to(part.x.device), part.y.index_select(0, at)
+    targets = torch.from_numpy(y).to(part.y.dtype).reshape(len(rows), *part.y.shape[1:])
+    return fresh.to(part.x.device), targets.to(part.y.device)
+
+
+def _levels_from(x: Tensor, rows: Tensor) -> Tensor:
+    """Return rows of images of 16 bits in [0, 1]. torch computes little with uint16, so bits are moved as int16."""
+    return x.view(torch.int16).index_select(0, rows).view(torch.uint16).to(torch.float32).div_(65535)
 
 
 def normalised(data: DataSet, x: Tensor) -> Tensor:
@@ -104,23 +136,40 @@ def normalised(data: DataSet, x: Tensor) -> Tensor:
 
     Args:
         data: gives mean, std and kind.
-        x: images [B, C, H, W] as uint8, or as floating point in [0, 1]; or numbers [B, ...].
+        x: images [B, C, H, W] as uint8, uint16, or as floating point in [0, 1]; or numbers [B, ...],
+            computed in float64 where they are float64. Whole numbers stay as they are: they are for a model that embeds
+            them.
     """
     mean, std = data.mean.to(x.device), data.std.to(x.device)
     if data.kind != "images":
-        return (x.float() - mean) / std
-    images = normalised_images(x, mean, std)
+        return _scaled(x, mean, std) if x.is_floating_point() else x
+    images = normalised_images(x, mean.float(), std.float())
     return images if data.channels_last else images.contiguous()
 
 
+def standardised(data: DataSet, y: Tensor) -> Tensor:
+    """Return targets [B] or [B, D] as float32 with the training part's mean 0 and deviation 1, or as they are where the
+    data does not say so: classes, and targets of a loss that takes them in their own unit.
+    """
+    if data.target_mean is None or data.target_std is None:
+        return y.float() if y.is_floating_point() else y
+    return _scaled(y, data.target_mean.to(y.device), data.target_std.to(y.device))
+
+
+def _scaled(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    if x.dtype == torch.float64:
+        return ((x - mean.double()) / std.double()).float()
+    return (x.float() - mean.float()) / std.float()
+
+
 def normalised_images(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return images, uint8 or in [0, 1], [B, C, H, W], as (x - mean) / std, float32, channels_last.
+    """Return images, uint8, uint16 or in [0, 1], [B, C, H, W], as (x - mean) / std, float32, channels_last.
 
     Scale and shift are laid out once per pixel, so that each pass over memory is one long vector: 2.3 ms for 512
     CIFAR images on one core, where broadcasting [1, C, 1, 1] over channels_last takes 8.6 ms.
     """
     batch, channels, height, width = x.shape
-    unit = 1.0 if x.is_floating_point() else 255.0
+    unit = 1.0 if x.is_floating_point() else 65535.0 if x.dtype == torch.uint16 else 255.0
     scale = (1 / (unit * std)).repeat(height * width)
     shift = (-mean / std).repeat(height * width)
     flat = x.permute(0, 2, 3, 1).reshape(batch, -1).to(torch.float32)
@@ -130,54 +179,93 @@ def normalised_images(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def image_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return mean and population deviation per channel, float32 [C], of uint8 images [N, C, H, W] scaled to [0, 1].
+    """Return mean and population deviation per channel, float32 [C], of images [N, C, H, W]: of uint8 and uint16 scaled
+    to [0, 1], of float32 as they are.
 
-    From the counts of the 256 levels, in whole numbers: 0.3 s for CIFAR-10, where sums in float64 take 0.55 s.
+    From the counts of the levels, in whole numbers: 0.3 s for CIFAR-10, where sums in float64 take 0.55 s.
 
     >>> mean, std = image_statistics(np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1))
     >>> mean.tolist(), std.tolist()
     ([0.5], [0.5])
     """
-    channels = x.shape[1]
-    counts = np.zeros((channels, 256), dtype=np.int64)
-    for at in range(0, len(x), _ROWS_AT_ONCE):
-        piece = x[at : at + _ROWS_AT_ONCE]
+    if x.dtype.kind == "f":
+        mean, std = number_statistics(x)
+        return mean.flatten().float(), std.flatten().float()
+    channels, most = x.shape[1], np.iinfo(x.dtype).max
+    counts = np.zeros((channels, most + 1), dtype=np.int64)
+    rows = max(1, _PIXELS_AT_ONCE // int(np.prod(x.shape[2:])))
+    for at in range(0, len(x), rows):
+        piece = x[at : at + rows]
         for channel in range(channels):
-            counts[channel] += np.bincount(piece[:, channel].ravel(), minlength=256)
-    levels, total = np.arange(256) / 255, counts.sum(axis=1)
+            counts[channel] += np.bincount(piece[:, channel].ravel(), minlength=most + 1)
+    levels, total = np.arange(most + 1) / most, counts.sum(axis=1)
     mean = counts @ levels / total
     variance = (counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total
-    return _as_tensors(mean, variance)
+    mean32, std32 = mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+    return torch.from_numpy(mean32), torch.from_numpy(np.where(std32 <= 1e-7 * mean32, np.float32(1), std32))
 
 
 def number_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return mean and population deviation of numbers, float32: per feature of [N, D], one of [N]; per channel, as
-    [C, 1, ...], of [N, C, ...]. The deviation is 1 where it would be 0.
+    """Return mean and population deviation of numbers, float64. The deviation is 1 where it would be 0.
+
+    They are of each feature, the last axis, of rows [N, D] and of sequences [N, T, F]; of each channel, as [C, 1, 1],
+    of what has more axes, [N, C, H, W]; and one of [N].
 
     >>> mean, std = number_statistics(np.array([[1.0, 5.0], [3.0, 5.0]], dtype=np.float32))
     >>> mean.tolist(), std.tolist()
     ([2.0, 5.0], [1.0, 1.0])
     """
-    axes = (0, *range(2, x.ndim))
-    shape = (x.shape[1], *([1] * (x.ndim - 2))) if x.ndim > 1 else ()
+    axes, shape = _axes(x)
+    mean, variance = _moments(x, axes)
+    std = np.sqrt(variance)
+    # A feature without spread carries nothing; rounding can leave a deviation that is a speck of the mean.
+    exact = x.dtype in (np.float64, np.int64)
+    std = np.where(std <= (_SPECK if exact else 1e-7) * np.abs(mean), 1.0, std)
+    return torch.from_numpy(np.asarray(mean).reshape(shape)), torch.from_numpy(std.reshape(shape))
+
+
+def number_type(*parts: np.ndarray) -> type[np.float32] | type[np.float64]:
+    """Return the type in which numbers are kept until they are normalised: float32, unless it would lose a column.
+
+    A column is lost where the rounding of its mean, |mean| * 2^-24, is above a thousandth of its deviation: seconds
+    since 1970 of one day. What is float32 already, or narrower, cannot win by float64.
+
+    Args:
+        parts: of one data set, [N, ...].
+
+    >>> number_type(1.7e9 + np.arange(60.0)), number_type(np.arange(60.0))
+    (<class 'numpy.float64'>, <class 'numpy.float32'>)
+    """
+    for x in parts:
+        if x.size and x.dtype.kind in "iuf" and x.dtype.itemsize >= (4 if x.dtype.kind in "iu" else 8):
+            with np.errstate(all="ignore"):  # what is not finite is named by the check
+                mean, variance = _moments(x, _axes(x)[0])
+                std = np.sqrt(variance)
+                lost = (np.abs(mean) * 2.0**-24 > _LEAST_SPREAD * std) & (std > _SPECK * np.abs(mean))
+            if bool(lost.any()):
+                return np.float64
+    return np.float32
+
+
+def _axes(x: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the axes over which statistics are taken, and the shape that they have against an example."""
+    if x.ndim == 3:
+        return (0, 1), x.shape[2:]
+    return (0, *range(2, x.ndim)), (*x.shape[1:2], *([1] * (x.ndim - 2)))
+
+
+def _moments(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and population variance over these axes, in float64."""
+    shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
     count = x.size / max(1, int(np.prod(shape)))
-    mean = sum(_sums(x, axes, lambda piece: piece), np.zeros(shape[:1])) / count
-    centre = mean.reshape(shape)
-    variance = sum(_sums(x, axes, lambda piece: (piece - centre) ** 2), np.zeros(shape[:1])) / count
-    mean, std = _as_tensors(mean, variance)
-    return mean.view(shape), std.view(shape)
+    mean = sum(_sums(x, axes, lambda piece: piece), np.zeros(shape)) / count
+    centre = np.expand_dims(mean, axes)
+    return mean, sum(_sums(x, axes, lambda piece: (piece - centre) ** 2), np.zeros(shape)) / count
 
 
 def _sums(x, axes, of):
     for at in range(0, len(x), _ROWS_AT_ONCE):
         yield of(x[at : at + _ROWS_AT_ONCE].astype(np.float64)).sum(axis=axes)
-
-
-def _as_tensors(mean: np.ndarray, variance: np.ndarray) -> tuple[Tensor, Tensor]:
-    mean32, std32 = mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
-    # A feature without spread carries nothing; rounding can leave a deviation that is a speck of the mean.
-    flat = std32 <= 1e-7 * np.abs(mean32)
-    return torch.from_numpy(np.asarray(mean32)), torch.from_numpy(np.where(flat, np.float32(1), std32))
 
 
 def _writable(indices: Any) -> Any:

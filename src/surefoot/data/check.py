@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from surefoot.data.batches import number_type
 from surefoot.data.dataset import Raw, RawPart
 from surefoot.errors import ConfigError, DataError
 
@@ -36,7 +37,8 @@ class Problem:
 
 @dataclass
 class Problems:
-    """All that is wrong with one source, in the order found, and what is only worth a warning.
+    """All that is wrong with one source, in the order found; what is only worth a warning; and, as notes, what was
+    decided about it by a rule.
 
     >>> problems = Problems("pets")
     >>> problems.add("cats/1.png", "is empty", "an image must decode", "replace or remove it")
@@ -48,6 +50,7 @@ class Problems:
     source: str
     items: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     count: int = 0
 
     def add(self, where: str, what: str, allowed: str, do: str) -> None:
@@ -88,7 +91,7 @@ _LISTED = 100
 def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
     """Note everything that is wrong with the parts in `problems`; return them with labels as indices of named classes.
 
-    The y of a regression, whose classes are None, are float32.
+    The y of a regression, whose classes are None, are float32, or float64 where that would lose their spread.
 
     Raises:
         ConfigError: target = "numbers" for data whose labels are classes.
@@ -157,10 +160,10 @@ def _numbers(raw: Raw, problems: Problems) -> Raw:
     """Check the targets of a regression."""
     if raw.classes is not None:
         raise ConfigError('target = "numbers"', f"the labels of {raw.name} are classes", 'set target = "classes"')
-    parts = {}
+    parts, wanted = {}, number_type(*(part.y for part in raw.parts.values() if part.y.ndim in (1, 2)))
     for name, part in raw.parts.items():
         try:
-            y = part.y.astype(np.float32)
+            y = part.y.astype(wanted)
         except (TypeError, ValueError):
             problems.add(
                 name,

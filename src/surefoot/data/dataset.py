@@ -9,8 +9,8 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -73,6 +73,26 @@ def taken(x: np.ndarray, index: np.ndarray) -> np.ndarray:
     return copy
 
 
+def channel_axis(shape: tuple[int, ...]) -> int | None:
+    """Return which axis of [N, ., ., .] holds the channels: the one of 1 or 3, else of 2 or 4; the first of two."""
+    for counts in ((1, 3), (2, 4)):
+        for axis in (1, 3):
+            if shape[axis] in counts:
+                return axis
+    return None
+
+
+def channels_first(x: np.ndarray) -> np.ndarray:
+    """Return images [N, H, W], [N, C, H, W] or [N, H, W, C] as [N, C, H, W].
+
+    >>> channels_first(np.zeros((2, 8, 9, 3))).shape, channels_first(np.zeros((2, 8, 9))).shape
+    ((2, 3, 8, 9), (2, 1, 8, 9))
+    """
+    if x.ndim == 3:
+        return x[:, None]
+    return x if channel_axis(x.shape) == 1 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the examples of a part came from: enough to name any one of them in a message.
@@ -109,14 +129,18 @@ class Part:
     """One part of a data set: train, validation or test.
 
     Attributes:
-        x: images as uint8 [N, C, H, W], or numbers as float32 [N, ...]; may lie in a memory map: never write to it.
-        y: classes as int64 [N], or targets of a regression as float32 [N] or [N, D].
+        x: images as uint8, or uint16 or float32 where they have more than 8 bits, [N, C, H, W]; or numbers [N, ...] as
+            float32, as float64 where that would lose their spread, or as int64 for a model that embeds them; may lie in
+            a memory map: never write to it.
+        y: classes as int64 [N], or targets of a regression, likewise float32 or float64, [N] or [N, D].
         source: names the examples.
+        reader: reads the examples of a random Dataset anew, `data.map_style.Reader`; None for all else.
     """
 
     x: Tensor
     y: Tensor
     source: Source
+    reader: Any = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -132,17 +156,20 @@ class DataSet:
 
     Attributes:
         name: the named set, file or folder; "arrays" for what came from Python.
-        kind: images are uint8 and can be augmented; numbers are float32.
+        kind: images are uint8 and can be augmented; the others are numbers.
         train, validation, test: the parts; validation and test may be absent.
         classes: names of the classes, class i at position i; None for a regression.
-        mean, std: of the training part, float32, for normalising. For images [C], of values scaled to [0, 1];
-            for numbers [D] per feature, or [C, 1, ...] per channel where an example has more than one dimension.
-            std is 1 where it would be 0.
-        target_mean, target_std: of the training targets of a regression, float32, [] or [D], for reporting: targets
-            are never rescaled. None for classes.
+        mean, std: of the training part, for normalising. For images float32 [C], of values scaled to [0, 1]; for
+            numbers float64, see `number_statistics`. std is 1 where it would be 0; they are 0 and 1 where nothing is
+            normalised.
+        target_mean, target_std: of the training targets of a regression, float64, [] or [D]: `fetch` standardises by
+            them. None where targets stay as they are.
         channels_last: how batches of images lie in memory: channels_last is faster where the model can take it.
         fingerprint: SHA-256 of parts, labels, class names and split, as hex: equal if and only if the data is.
         features: names of the D columns of numbers [N, D], by which other tables are matched; None if they have none.
+        integers: whether numbers came as whole ones, by type: a model that embeds takes them so.
+        image_size: side in pixels that was chosen for images of many sizes; None where none was.
+        notes: what is to be said of the data, a line each: what was decided by a rule, and what is worth a warning.
     """
 
     name: str
@@ -158,6 +185,9 @@ class DataSet:
     target_std: Tensor | None = None
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    integers: bool = False
+    image_size: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -185,12 +215,16 @@ class DataSet:
 
 @dataclass(frozen=True)
 class RawPart:
-    """One part: x [N, ...], y [N] or [N, D] of any type, names, and the SHA-256 of x where the reader knows it."""
+    """One part: x [N, ...], y [N] or [N, D] of any type, names, and the SHA-256 of x where the reader knows it.
+
+    `reader` reads the examples of a random Dataset anew, see `data.map_style.Reader`.
+    """
 
     x: np.ndarray
     y: np.ndarray
     source: Source
     digest: str | None = None
+    reader: Any = None
 
 
 @dataclass(frozen=True)
@@ -199,12 +233,14 @@ class Raw:
 
     Attributes:
         name: of the source, for messages.
-        parts: images uint8 [N, C, H, W] or numbers float32 [N, ...].
+        parts: images uint8 [N, C, H, W] or numbers [N, ...] as in `Part`.
         classes: names of the classes, in which case y holds their indices; None where y holds labels as given.
         kind: of all parts.
         strict: a class without an example in some part is wrong, and not only worth a warning: true of folders,
             where someone made a folder for it.
         features: names of the columns of x [N, D]; None where they have none.
+        integers: whether numbers came as whole ones, by type.
+        image_size: side in pixels that was chosen for images of many sizes; None where none was.
     """
 
     name: str
@@ -214,6 +250,8 @@ class Raw:
     strict: bool = False
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    integers: bool = False
+    image_size: int | None = None
 
 
 def column_order(title: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -1,13 +1,23 @@
-"""A folder of images: one folder per class, with or without one folder per part above them."""
+"""A folder of images: one folder per class, with or without one folder per part above them.
+
+Decoded pixels are found again by the content of the files, and by nothing that a file system says of them: sizes and
+times of change are equal where folders swap their names, where archives are unpacked and where clocks are coarse.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
+import stat
+import statistics
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
@@ -15,7 +25,6 @@ from surefoot.data import images, store
 from surefoot.data.arrays import PARTS
 from surefoot.data.check import Problems
 from surefoot.data.dataset import Raw, RawPart, Source
-from surefoot.data.store import bar
 from surefoot.errors import DataError
 
 SUFFIXES = (
@@ -27,8 +36,19 @@ SUFFIXES = (
 _LITTER = ("thumbs.db", "desktop.ini")
 """Files that systems leave behind. They and names that start with a dot are passed over."""
 
-_DECODER = 1
+_DECODER = 2
 """To be raised when the same files would be decoded to other pixels: stores of the old kind are then stale."""
+
+LARGEST_CHOSEN = 64
+"""Largest side in pixels that is chosen where images differ in size. Chosen by hand: four times the pixels of CIFAR-10,
+with which the shipped networks train in minutes on a few cores; larger ones are a matter of the machine."""
+LEAST_CHOSEN = 8
+"""Least side that is chosen, that of the embedded digits. Chosen by hand."""
+
+_WORKERS = min(8, os.cpu_count() or 1)
+"""Threads that hash and decode: both work outside Python's lock. Chosen by hand."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -43,47 +63,78 @@ class _Faulty(Exception):
     """Ends the building of a store whose images have problems."""
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How files will be decoded: the shape [N, C, H, W] and type of the store, and what is to be said of it."""
+
+    shape: tuple[int, int, int, int]
+    dtype: str
+    side: int | None  # to which all are resized
+    sized: str | None  # what is to be said where that side was chosen here
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
 def read(root: Path, problems: Problems, image_size: int | None = None) -> Raw:
-    """Return the images of a folder, uint8 [N, C, H, W] in a memory map, by class in the order of their names.
+    """Return the images of a folder, [N, C, H, W] in a memory map, by class in the order of their names.
 
     `root/CLASS/...` is one training part; `root/train/CLASS/...` with `val` (or `valid`, `validation`) and `test`
-    beside it are parts. C is 1 if all images are grey, else 3. Decoded once into the cache folder.
+    beside it are parts. C is 1 if all images are grey, else 3. Decoded once into the cache folder. Pixels are uint8,
+    uint16 or float32: see `data.images`.
 
     Args:
         root: the folder. Nothing in it is changed.
         problems: takes what is wrong, by file.
-        image_size: side to which the images are brought; None: all must have one size.
+        image_size: side to which the images are brought, centre square, then resized; None: as they are where all have
+            one size, else the side that `chosen_side` says.
     """
     files, classes = _listed(root, problems)
     if problems.count or not files:
         _note_unreadable(files, problems, image_size)
         return Raw(str(root), {}, classes)
+    contents = _contents(files)
     place = f"{root.resolve()}\n{image_size}\n{_DECODER}"
-    listing = "\n".join(f"{file.name}\t{_state(file.path)}" for file in files)
-    known = store.found(place, listing)
-    if known is None:
-        shape = _examined(files, problems, image_size)
-        if problems.count or shape is None:
-            _decoded(files, None, 3, problems, image_size)
+    listing = "\n".join(f"{file.name}\t{content}" for file, content in zip(files, contents, strict=True))
+    stored = store.found(place, listing)
+    if stored is None and image_size is not None:  # the size that was chosen the last time, written down by a run
+        chosen = store.found(f"{root.resolve()}\n{None}\n{_DECODER}", listing)
+        stored = chosen if chosen is not None and chosen.about["side"] == image_size else None
+    if stored is None:
+        plan = _examined(files, image_size)
+        if plan is None:
+            _decoded(files, None, None, problems)
             return Raw(str(root), {}, classes)
 
         def fill(array: np.ndarray) -> None:
-            _decoded(files, array, shape[1], problems, image_size)
+            _decoded(files, plan, array, problems, contents)
             if problems.count:
                 raise _Faulty
 
+        side = plan.side if plan.sized else None
+        about = {"side": side, "sized": plan.sized, "notes": plan.notes, "warnings": plan.warnings}
         try:
-            known = store.built(place, listing, shape, fill)
+            stored = store.built(place, listing, plan.shape, fill, plan.dtype, about)
         except _Faulty:
             return Raw(str(root), {}, classes)
-    array, digest = known
+    array, digest, about = stored
+    problems.warnings += about["warnings"]
+    problems.notes += about["notes"] + [about["sized"]] * (image_size is None and about["side"] is not None)
     parts, labels = {}, {name: index for index, name in enumerate(classes)}
     for part in dict.fromkeys(file.part for file in files):
         at = [i for i, file in enumerate(files) if file.part == part]
         y = np.array([labels[files[i].label] for i in at], dtype=np.int64)
         names = tuple(files[i].name for i in at)
         parts[part] = RawPart(array[at[0] : at[-1] + 1], y, Source(names=names), f"{digest}[{at[0]}:{at[-1] + 1}]")
-    return Raw(str(root), parts, classes, strict=True)
+    return Raw(str(root), parts, classes, strict=True, image_size=about["side"] if image_size is None else None)
+
+
+def chosen_side(short_sides: Sequence[int]) -> int:
+    """Return the side in pixels for images of many sizes: the (lower) median of their short sides, from 8 to 64.
+
+    >>> chosen_side([480, 600, 1080]), chosen_side([28, 28, 30])
+    (64, 28)
+    """
+    return max(LEAST_CHOSEN, min(LARGEST_CHOSEN, statistics.median_low(short_sides)))
 
 
 def _listed(root: Path, problems: Problems) -> tuple[list[_File], tuple[str, ...]]:
@@ -152,13 +203,17 @@ def _folders(home: Path) -> list[Path]:
     try:
         return sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{home}: {error.strerror}", "the folder must be readable", "check its permissions") from None
+        _refused(error)
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the files below a folder, in the order of their names, without litter; linked folders are entered once."""
+    """Return the files below a folder, in the order of their names, without litter; linked folders are entered once.
+
+    Raises:
+        DataError: a folder below may not be read.
+    """
     found, entered = [], {os.path.realpath(folder)}
-    for home, below, names in os.walk(folder, followlinks=True):
+    for home, below, names in os.walk(folder, followlinks=True, onerror=_refused):
         new = {}
         for name in sorted(below):
             real = os.path.realpath(os.path.join(home, name))
@@ -170,76 +225,123 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def _refused(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: {error.strerror}", "the folder must be readable", "check its permissions")
+
+
 def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _state(path: Path) -> str:
-    """Return what changes when a file does; for a link that leads nowhere, nothing: decoding will name it."""
+def _contents(files: list[_File]) -> list[str]:
+    """Return the SHA-256 of each file; "" where it cannot be read: decoding will name it."""
+    return list(_in_threads(lambda i: _content(files[i].path), len(files), "looking at images"))
+
+
+def _content(path: Path) -> str:
     with suppress(OSError):
-        status = path.stat()
-        return f"{status.st_size} {status.st_mtime_ns}"
+        if stat.S_ISREG(path.stat().st_mode):
+            with path.open("rb", buffering=0) as handle:
+                return hashlib.file_digest(handle, "sha256").hexdigest()
     return ""
 
 
-def _examined(files: list[_File], problems: Problems, image_size: int | None) -> tuple[int, int, int, int] | None:
-    """Return the shape of the store after reading every header; note files that are no images or of another size."""
-    headers: dict[int, images.Header] = {}
-    with images.quiet(), bar("looking at images", len(files)) as progress:
-        for i, file in enumerate(files):
-            with suppress(images.Unreadable):  # decoding will name it
-                headers[i] = images.header(file.path)
-            progress.update(1)
+def _in_threads(of: Callable[[int], _T], count: int, label: str) -> Iterator[_T]:
+    """Yield what a function says of 0 to count - 1, in order, showing a bar."""
+    with images.quiet(), store.bar(label, count) as progress, ThreadPoolExecutor(_WORKERS) as pool:
+        for at in range(0, count, 256):  # so that an error stops the others soon
+            for result in pool.map(of, range(at, min(at + 256, count))):
+                progress.update(1)
+                yield result
+
+
+def _examined(files: list[_File], image_size: int | None) -> _Plan | None:
+    """Return how to decode the files, from their headers; None where none of them is an image."""
+
+    def header(i: int) -> images.Header | None:
+        with suppress(images.Unreadable):  # decoding will name it
+            return images.header(files[i].path)
+        return None
+
+    looked = list(_in_threads(header, len(files), "reading sizes of images"))
+    headers = {files[i].name: each for i, each in enumerate(looked) if each is not None}
     if not headers:
         return None
-    animated = [files[i].name for i, each in headers.items() if each.animated]
-    if animated:
-        problems.warn(
-            f"{animated[0]}{f' and {len(animated) - 1} more' if animated[1:] else ''}: only the first frame is used"
+    notes, warnings = [], []
+    for kind, said in (
+        ("animated", "only the first frame is used"),
+        ("narrowed", "of 16 bits for each colour, the upper 8 are used: Pillow reads no more. Convert it to grey, or "
+                     "give the pixels as an .npz, to keep them"),
+    ):  # fmt: skip
+        names = [name for name, each in headers.items() if getattr(each, kind)]
+        if names:
+            warnings.append(f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {said}")
+    dtype, said = _type_of_pixels([each.dtype for each in headers.values()])
+    notes += [said] if said else []
+    side, (height, width), sized = image_size, _size(next(iter(headers.values()))), None
+    if side is None and len(sizes := {_size(each) for each in headers.values()}) > 1:
+        side = chosen_side([min(_size(each)) for each in headers.values()])
+        low, high = min(sizes, key=math.prod), max(sizes, key=math.prod)
+        sized = (
+            f"the images have {len(sizes)} sizes, from {low[1]}x{low[0]} to {high[1]}x{high[0]} pixels: the centre "
+            f"square of each is resized to {side}x{side} (image_size = {side}, the median of the short sides, at least "
+            f"{LEAST_CHOSEN} and at most {LARGEST_CHOSEN}; set image_size for another)"
         )
+    height, width = (height, width) if side is None else (side, side)
     channels = 1 if all(each.grey for each in headers.values()) else 3
-    if image_size is not None:
-        return len(files), channels, image_size, image_size
-    sizes = Counter((each.height, each.width) for each in headers.values())
-    (height, width), _ = sizes.most_common(1)[0]
-    for i, each in headers.items():
-        if (each.height, each.width) != (height, width):
-            problems.add(
-                files[i].name,
-                f"is {each.width}x{each.height} pixels, most are {width}x{height}",
-                "all images have one size",
-                f"set image_size = {min(64, min(height, width))} to resize all",
-            )
-    return len(files), channels, height, width
+    return _Plan((len(files), channels, height, width), dtype, side, sized, tuple(notes), tuple(warnings))
+
+
+def _size(header: images.Header) -> tuple[int, int]:
+    return header.height, header.width
+
+
+def _type_of_pixels(dtypes: Sequence[str]) -> tuple[str, str]:
+    """Return the type that holds all images, and what to say of it. Pixels without a range stand beside no 8-bit ones:
+    they are then refused one by one.
+    """
+    if "uint8" not in dtypes and "float32" in dtypes:
+        return "float32", "the pixels are numbers without a range, and are used as they are"
+    if "uint16" in dtypes:
+        few = dtypes.count("uint16")
+        some = "the images have" if few == len(dtypes) else f"{few} of the {len(dtypes)} images have"
+        return "uint16", f"{some} more than 8 bits: all 65,536 levels are kept, as numbers from 0 to 1"
+    return "uint8", ""
 
 
 def _decoded(
-    files: list[_File], array: np.ndarray | None, channels: int, problems: Problems, image_size: int | None
+    files: list[_File],
+    plan: _Plan | None,
+    array: np.ndarray | None,
+    problems: Problems,
+    contents: Sequence[str] | None = None,
 ) -> None:
-    """Decode every file into the array, if there is one, and note those that cannot be."""
+    """Decode every file into the array, if there is one, and note those that cannot be.
+
+    Where the contents of the files are given, one that was written to meanwhile is noted: its pixels would be kept
+    under a name that is another's.
+    """
+    channels, side, dtype = (3, None, "uint8") if plan is None else (plan.shape[1], plan.side, plan.dtype)
 
     def one(i: int) -> str | None:
         try:
-            decoded = images.pixels(files[i].path, channels, image_size)
+            decoded = images.pixels(files[i].path, channels, side, dtype)
         except images.Unreadable as error:
             return str(error)
         if array is not None:
             if decoded.shape != array.shape[1:]:
                 return f"decodes to {decoded.shape}, not to the {array.shape[1:]} that its header says"
             array[i] = decoded
+        if contents is not None and _content(files[i].path) != contents[i]:
+            return "was written to while it was read"
         return None
 
-    workers = min(8, os.cpu_count() or 1)  # Pillow decodes outside Python's lock
-    with images.quiet(), bar("decoding images", len(files)) as progress, ThreadPoolExecutor(workers) as pool:
-        for at in range(0, len(files), 256):
-            for i, fault in enumerate(pool.map(one, range(at, min(at + 256, len(files)))), at):
-                progress.update(1)
-                if fault is not None:
-                    problems.add(files[i].name, fault, "every image must decode whole", "replace or remove it")
+    for i, fault in enumerate(_in_threads(one, len(files), "decoding images")):
+        if fault is not None:
+            problems.add(files[i].name, fault, "every image must decode whole", "replace or remove it")
 
 
 def _note_unreadable(files: list[_File], problems: Problems, image_size: int | None) -> None:
     """Complete the list of problems where the layout already has some."""
     if files:
-        _examined(files, problems, image_size)
-        _decoded(files, None, 3, problems, image_size)
+        _decoded(files, _examined(files, image_size), None, problems)

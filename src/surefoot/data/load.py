@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data import cifar, digits, table
+from surefoot.data import cifar, digits, npz, table
 from surefoot.data.batches import image_statistics, number_statistics
 from surefoot.data.check import SHOWN, Problems, Target, examine
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
@@ -33,21 +33,28 @@ def load(
     image_size: int | None = None,
     label: str | None = None,
     target: Target = "classes",
+    normalise: bool = True,
+    standardise_targets: bool = True,
 ) -> DataSet:
     """Return checked data from a name, a path or Python objects. Everything wrong with it is found here.
 
     Args:
         source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a .csv; a pair
-            (x, y) of arrays or tensors; a map-style PyTorch Dataset, read once from front to back, or a pair
-            (train, test) of them; a mapping from "train", "validation" and "test" to pairs or Datasets; a `DataSet`,
-            which is returned as it is.
+            (x, y) of arrays or tensors; a map-style PyTorch Dataset, or a DataLoader of one, read once, and for
+            training anew in each epoch if it draws at random (`data.map_style`), or a pair (train, test) of them; a
+            mapping from "train", "validation" and "test" to pairs or Datasets; a `DataSet`, which is returned as it is.
         data_dir: folder or archive that already holds the named set.
         validation: share of the training part held out, stratified, in [0, 1); None: the data's own validation part,
             or 0.1 where it has none; 0: none.
         seed: of that split.
-        image_size: side in pixels to which the images of a folder are brought: centre square, then resized.
+        image_size: side in pixels to which the images of a folder are brought: centre square, then resized. None: as
+            they are, or chosen where they differ in size, see `data.folder.chosen_side`.
         label: name of the label column of a .csv; None for the last.
         target: "classes", or "numbers" for a regression.
+        normalise: whether inputs are brought to the training part's mean 0 and deviation 1; if not, numbers go to the
+            model as they are, and images in [0, 1].
+        standardise_targets: whether a model learns targets of a regression with mean 0 and deviation 1; what it answers
+            is in their own unit all the same.
 
     Raises:
         DataError: something is wrong with the data; all of it is named by file or row.
@@ -66,7 +73,8 @@ def load(
     problems.raise_any()
     raw = examine(raw, target, problems)
     problems.raise_any()
-    return _assembled(raw, validation, seed)
+    whole = _assembled(raw, validation, seed, normalise, standardise_targets)
+    return replace(whole, notes=(*problems.notes, *problems.warnings), image_size=raw.image_size)
 
 
 def default_model(source: Any) -> str:
@@ -162,6 +170,9 @@ def _read_path(path: Path, problems: Problems, image_size: int | None, label: st
         from surefoot.data import folder
 
         return folder.read(path, problems, image_size)
+    npz.check_file(path)
+    if path.suffix.lower() == ".npy":
+        raise DataError(f"{path}", "an .npy is one array, without labels", "save x and y together with numpy.savez")
     if path.suffix.lower() == ".npz":
         from surefoot.data import arrays
 
@@ -203,7 +214,7 @@ def _title(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) else "arrays"
 
 
-def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
+def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, standardise_targets: bool) -> DataSet:
     """Split, measure and fingerprint."""
     parts = dict(raw.parts)
     train, digest = parts["train"], hashlib.sha256()
@@ -226,12 +237,15 @@ def _assembled(raw: Raw, validation: float | None, seed: int) -> DataSet:
         if len(held):
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
-    final = {name: Part(_tensor(part.x), _tensor(part.y), part.source) for name, part in parts.items()}
+    final = {name: Part(_tensor(part.x), _tensor(part.y), part.source, part.reader) for name, part in parts.items()}
     mean, std = image_statistics(parts["train"].x) if raw.kind == "images" else number_statistics(parts["train"].x)
-    target_mean, target_std = (None, None) if raw.classes is not None else number_statistics(parts["train"].y)
+    if not normalise:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+    standardises = raw.classes is None and standardise_targets
+    target_mean, target_std = number_statistics(parts["train"].y) if standardises else (None, None)
     return DataSet(
         raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
-        mean, std, digest.hexdigest(), target_mean, target_std, raw.features,
+        mean, std, digest.hexdigest(), target_mean, target_std, raw.features, integers=raw.integers,
     )  # fmt: skip
 
 
@@ -241,7 +255,8 @@ def _digest(digest: Any, name: str, part: RawPart) -> None:
 
 
 def _taken(part: RawPart, index: np.ndarray) -> RawPart:
-    return RawPart(taken(part.x, index), part.y[index], part.source.taken(index))
+    reader = None if part.reader is None else part.reader.taken(index)
+    return RawPart(taken(part.x, index), part.y[index], part.source.taken(index), reader=reader)
 
 
 def _tensor(x: np.ndarray) -> Tensor:

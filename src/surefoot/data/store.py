@@ -1,8 +1,8 @@
 """The cache folder, and the memory-mapped store of decoded images in it.
 
-A store is a folder `images/PLACE/CONTENT/` with `images.npy` (uint8 [N, C, H, W]) and `meta.json`. PLACE is the hash
-of where the images come from and how they were decoded, CONTENT of the listing (path, size, time of change of each
-file), so what lies at a path never changes. It is written under a temporary name, synced and renamed, so it is
+A store is a folder `images/PLACE/CONTENT/` with `images.npy` (uint8, uint16 or float32 [N, C, H, W]) and `meta.json`.
+PLACE is the hash of where the images come from and how they were decoded, CONTENT of the listing (path and SHA-256 of
+each file), so what lies at a path never changes. It is written under a temporary name, synced and renamed, so it is
 whole or absent; of two builders at once the first to rename wins and the second uses its work. A store of the
 same place with another listing is stale and is removed.
 """
@@ -12,15 +12,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import platformdirs
@@ -112,27 +113,45 @@ def writable(folder: Path) -> Path:
     return folder
 
 
-def opened(folder: Path) -> tuple[np.ndarray, str] | None:
-    """Return the images, memory-mapped, and their SHA-256; None where the store is absent or torn."""
+class Stored(NamedTuple):
+    """The images, memory-mapped, their SHA-256 as hex, and what else was found when they were decoded."""
+
+    images: np.ndarray
+    sha256: str
+    about: dict[str, Any]
+
+
+def opened(folder: Path) -> Stored | None:
+    """Return what a store holds; None where it is absent or torn."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         # Copy on write: torch wants writable memory, and the file stays as it is whatever happens to the array.
         images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
-        if images.dtype == np.uint8 and list(images.shape) == meta["shape"]:
-            return images, str(meta["sha256"])
+        if str(images.dtype) == meta.get("dtype", "uint8") and list(images.shape) == meta["shape"]:
+            return Stored(images, str(meta["sha256"]), dict(meta.get("about", {})))
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
-def found(place: str, listing: str) -> tuple[np.ndarray, str] | None:
-    """Return the store of these images and its SHA-256, or None where there is none."""
-    return opened(cache_folder() / "images" / _hash(place) / _hash(listing))
+def found(place: str, listing: str) -> Stored | None:
+    """Return the store of these images, or None where there is none. One whose pixels have changed is removed."""
+    folder = cache_folder() / "images" / _hash(place) / _hash(listing)
+    stored = opened(folder)
+    if stored is not None and sha256(stored.images) != stored.sha256:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return stored
 
 
 def built(
-    place: str, listing: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
-) -> tuple[np.ndarray, str]:
+    place: str,
+    listing: str,
+    shape: tuple[int, ...],
+    fill: Callable[[np.ndarray], None],
+    dtype: str = "uint8",
+    about: Mapping[str, Any] | None = None,
+) -> Stored:
     """Return the store of these images, having built it: for where `found` found none.
 
     Args:
@@ -140,10 +159,8 @@ def built(
         listing: what changes when the files change.
         shape: [N, C, H, W].
         fill: writes the images into an array of that shape; what it raises is passed on and leaves no trace.
-
-    Returns:
-        images: uint8 memory map, shared between processes through the page cache.
-        digest: its SHA-256 as hex.
+        dtype: of the images.
+        about: what else is to be kept with them, as JSON values.
 
     Raises:
         DataError: the cache folder cannot be written, or is full.
@@ -153,22 +170,22 @@ def built(
     partial = writable(home) / f"{folder.name}.{uuid.uuid4().hex}.tmp"
     try:
         partial.mkdir()
-        images = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        images = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=dtype, shape=shape)
         fill(images)
         images.flush()
         digest = sha256(images)
         del images
-        (partial / "meta.json").write_text(
-            json.dumps({"shape": shape, "sha256": digest, "place": place}), encoding="utf-8"
-        )
+        meta = {"shape": shape, "dtype": dtype, "sha256": digest, "place": place, "about": dict(about or {})}
+        (partial / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         for file in (*partial.iterdir(), partial):
             _sync(file)
         _put(partial, folder)
     except OSError as error:
+        megabytes = math.prod(shape) * np.dtype(dtype).itemsize / 1e6
         raise DataError(
             f"cache folder {folder}: {error.strerror or error}",
             "decoded images are kept in a folder that can be written to, with room for them",
-            f"make room for {np.prod(shape, dtype=np.int64) / 1e6:,.0f} MB, or set SUREFOOT_CACHE to another folder",
+            f"make room for {megabytes:,.0f} MB, or set SUREFOOT_CACHE to another folder",
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

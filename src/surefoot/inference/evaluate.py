@@ -12,20 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from surefoot.config import Config
+from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.dataset import DataSet, Part, RawPart, Source, column_order
 from surefoot.data.load import load, read
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
-from surefoot.inference.inputs import as_channels
+from surefoot.inference.inputs import as_channels, as_pixels
 from surefoot.record import store
 from surefoot.record.baseline import Baseline, class_baseline
 from surefoot.record.scores import Scores, by_example, class_scores, number_scores
-from surefoot.record.stored import IN_MEMORY, read_config
+from surefoot.record.stored import IN_MEMORY, located, read_config
 from surefoot.seeds import torch_stream
-from surefoot.training.evaluate import logits_of, outputs_of
+from surefoot.training.evaluate import outputs_of
+from surefoot.training.integers import Outside, looked_up
 from surefoot.training.machine import machine
+from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.run import Result
 from surefoot.training.task import Task
 from surefoot.training.weights import Trained, load_trained
@@ -41,16 +44,14 @@ class FinishedRun:
     task: Task
 
     def outputs(self, part: Part) -> tuple[Tensor, Tensor]:
-        """Return the model's outputs [N, ...] in fp32 and the targets [N, ...] for a part, on the CPU.
-
-        Of a classifier that gives probabilities they are their logarithms.
-        """
+        """Return logits [N, C] or numbers [N, ...] in the targets' unit, and the targets, of a part, on the CPU."""
         model, place = self.task.template, self.task.machine
+        if self.trained.preprocessing.input == "integers":
+            part = replace(part, x=part.x.long())
         placed = replace(part, x=place.place(part.x), y=place.place(part.y))
         with place.computing(), torch_stream(self.task.seed, "test"):
-            pairs = [(o.cpu(), y.cpu()) for o, y in outputs_of(self.task, model, model.state_dict(), placed)]
-        outputs, targets = torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
-        return logits_of(outputs) if self.trained.information.get("probabilities") else outputs, targets
+            outputs = torch.cat([o.cpu() for o, _ in outputs_of(self.task, model, model.state_dict(), placed)])
+        return Preprocessed(nn.Identity(), self.trained.preprocessing).answers(outputs), part.y
 
 
 def finished_run(
@@ -68,8 +69,8 @@ def finished_run(
     trained = load_trained(folder, model)
     if device is None:
         device = config.device if torch.cuda.is_available() else "cpu"
-    place = machine(device, config.precision, config.threads, trained.model, trained.input_shape)
-    y = torch.zeros(1, dtype=torch.int64)
+    place = machine(device, config.precision, config.threads, trained.model.net, trained.input_shape)
+    about, y = trained.preprocessing, torch.zeros(1, dtype=torch.int64)
     data = DataSet(
         name=config.data,
         kind="images" if trained.kind == "images" else "numbers",
@@ -77,12 +78,12 @@ def finished_run(
         validation=None,
         test=None,
         classes=trained.classes,
-        mean=trained.mean,
-        std=trained.std,
+        mean=about.mean.flatten().float() if trained.kind == "images" else about.mean,
+        std=about.std.flatten().float() if trained.kind == "images" else about.std,
         fingerprint="",
     )
     return FinishedRun(
-        folder, config, trained, Task(data, place.place_model(trained.model), None, None, config.seed, place)
+        folder, config, trained, Task(data, place.place_model(trained.model.net), None, None, config.seed, place)
     )
 
 
@@ -135,11 +136,16 @@ def evaluate(
             "its data is not on disk",
             "give the data to evaluate it on",
         )
-    if data is None:
-        title, chosen = _part_of_run(finished, data_dir, part)
+    if (of_run := _data_of_run(finished, data, data_dir)) is not None:
+        title, chosen = _part_of_run(finished.config.data, of_run, part)
     else:
         title, chosen = _part_of_data(data, finished, data_dir, part or "test")
-    outputs, targets = finished.outputs(chosen)
+    try:
+        with looked_up(finished.task.template):
+            outputs, targets = finished.outputs(chosen)
+    except Outside as outside:
+        holds = (chosen.x == outside.value).reshape(len(chosen), -1).any(1).nonzero()
+        raise outside.error(chosen.name_of(int(holds[0])) if len(holds) else title) from None
     if finished.trained.classes is None:
         return number_scores(outputs.numpy(), targets.numpy(), title)
     scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
@@ -159,38 +165,63 @@ def _beside(finished: FinishedRun, outputs: np.ndarray, y: np.ndarray, part: str
     return class_baseline(part, guessed == y, log_true, y, prior, weighted=weighted)
 
 
-def _part_of_run(finished: FinishedRun, data_dir: str | Path | None, part: str | None) -> tuple[str, Part]:
+def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None) -> DataSet | None:
+    """Return the data that the run was trained on; None where other is given. A path may be where it was moved to.
+
+    Raises:
+        DataError: none is given and it has changed since, so that its test part may hold examples that were trained on.
+    """
+    if source is not None and not isinstance(source, (str, Path)):
+        return None
+    folder, config = finished.folder, finished.config
+    try:
+        config = located(config, folder)
+    except DataError:
+        if source is None:
+            raise
+        config = replace(config, data=str(source))
+    else:
+        if source is not None:
+            return None
+    environment = folder / store.ENVIRONMENT
+    fingerprint = store.read_sealed(environment).get("data_fingerprint") if environment.is_file() else None
+    try:
+        data = load(
+            config.data,
+            data_dir=config.data_dir if data_dir is None else data_dir,
+            validation=config.validation,
+            seed=config.seed,
+            image_size=config.image_size,
+            label=config.label,
+            target=config.target,
+        )
+    except (ConfigError, DataError):
+        if source is None:
+            raise
+        return None  # what is wrong with it as data to score is said there
+    if data.fingerprint == fingerprint or (source is None and not environment.is_file()):
+        return data
+    if source is not None:
+        return None
+    raise DataError(
+        f"{config.data} has changed since {folder} was trained on it",
+        "its parts are no longer those of the run, so what the run learned from may be in the test part",
+        f"restore it, or score it as new data with --data {config.data}",
+    )
+
+
+def _part_of_run(title: str, data: DataSet, part: str | None) -> tuple[str, Part]:
     """Return a part of the data that the run was trained on, and what to call it.
 
     Raises:
-        DataError: the data has changed since, so that its test part may hold examples that were trained on; or it
-            has no such part.
+        DataError: it has no such part.
     """
-    config, folder = finished.config, finished.folder
-    data = load(
-        config.data,
-        data_dir=config.data_dir if data_dir is None else data_dir,
-        validation=config.validation,
-        seed=config.seed,
-        image_size=config.image_size,
-        label=config.label,
-        target=config.target,
-    )
-    environment = folder / store.ENVIRONMENT
-    if environment.is_file() and store.read_sealed(environment).get("data_fingerprint") != data.fingerprint:
-        raise DataError(
-            f"{config.data} has changed since {folder} was trained on it",
-            "its parts are no longer those of the run, so what the run learned from may be in the test part",
-            f"restore it, or score it as new data with --data {config.data}",
-        )
     if part is None and "test" not in data.parts and "validation" in data.parts:
-        return f"{config.data}, validation part (there is no test part; choices were made on it)", data.parts[
-            "validation"
-        ]
+        return f"{title}, validation part (there is no test part; choices were made on it)", data.parts["validation"]
     part = part or "test"
     if part not in data.parts:
-        raise _no_part(config.data, part, data.parts)
-    return f"{config.data}, {part} part", data.parts[part]
+        raise _no_part(title, part, data.parts)
+    return f"{title}, {part} part", data.parts[part]
 
 
 def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
@@ -226,8 +257,9 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
     x = _by_name(name, torch.from_numpy(np.array(chosen.x)), raw.features, trained)
     if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
-        x = as_channels(x, trained.input_shape[0])
-    target = torch.from_numpy(np.asarray(y, np.int64 if classes is not None else np.float32))
+        x = as_pixels(as_channels(x, trained.input_shape[0]), trained.pixels, name)
+    wanted = np.int64 if classes is not None else number_type(y)
+    target = torch.from_numpy(np.asarray(y, wanted))
     return name, _fitted(name, Part(x, target, chosen.source), classes, trained)
 
 
@@ -282,6 +314,8 @@ def _fitted(name: str, part: Part, classes: tuple[str, ...] | None, trained: Tra
             f"the model takes {trained.input_shape}",
             "give data like the run's own",
         )
+    if trained.preprocessing.input == "integers" and bool((part.x != part.x.floor()).any()):
+        raise DataError(f"{name}: fractions", "the model embeds whole numbers", "give whole numbers, as int64")
     bad = (
         (~torch.isfinite(part.x)).reshape(len(part), -1).any(1).nonzero()[:, 0].tolist()
         if part.x.is_floating_point()

@@ -6,8 +6,6 @@ What cannot be read becomes a name with an error in its place, so that one bad f
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data import images
+from surefoot.data import images, npz
 from surefoot.data.arrays import column_names
 from surefoot.data.dataset import column_order
 from surefoot.data.folder import files_below
@@ -26,6 +24,8 @@ from surefoot.errors import DataError
 
 BATCH_EXAMPLES = 256
 """Examples read and predicted at once: at 224 pixels 38 MB of colour images. Chosen by hand."""
+
+_ARCHIVES = (".npz", ".npy")
 
 _NOT_FINITE = "it holds a value that is not finite"
 
@@ -39,12 +39,16 @@ class Expected:
         shape: of one example.
         label: name of the column of labels that the run was trained with; it is passed over in a table.
         features: names of the columns that the run was trained with, by which those of a table are matched.
+        dtype: of numbers: int64 for a model that embeds them.
+        pixels: type of the images' pixels, see `data.images`.
     """
 
     kind: str
     shape: tuple[int, ...]
     label: str | None = None
     features: tuple[str, ...] | None = None
+    dtype: type[np.generic] = np.float32
+    pixels: str = "uint8"
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape))
@@ -65,7 +69,7 @@ def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
 
     Args:
         inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz, of a .csv or .tsv without labels; or a sequence of paths.
+            flat), of an .npz or .npy, of a .csv or .tsv without labels; or a sequence of paths.
         expected: what the model takes.
 
     Raises:
@@ -84,16 +88,34 @@ def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
 
 
 def as_channels(x: Tensor, channels: int) -> Tensor:
-    """Return images, uint8 [N, 1 or 3, H, W], as grey or as colour.
+    """Return images, [N, 1 or 3, H, W], as grey or as colour.
 
-    Grey is Pillow's, bit for bit: the luma 0.299 R + 0.587 G + 0.114 B of ITU-R BT.601, in 16-bit fixed point.
+    Grey of uint8 is Pillow's, bit for bit: the luma 0.299 R + 0.587 G + 0.114 B of ITU-R BT.601, in 16-bit fixed point.
     """
     if x.shape[1] == channels:
         return x
     if channels == 3:
         return x.expand(-1, 3, -1, -1)
-    red, green, blue = x.to(torch.int32).unbind(1)
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[:, None]
+    red, green, blue = (x if x.is_floating_point() else x.to(torch.int64)).unbind(1)
+    luma = red * 19595 + green * 38470 + blue * 7471
+    return (luma / 65536 if x.is_floating_point() else (luma + 0x8000) >> 16).to(x.dtype)[:, None]
+
+
+def as_pixels(x: Tensor, dtype: str, title: str) -> Tensor:
+    """Return images [N, C, H, W] of uint8, uint16 or float32 in the type of the model's.
+
+    Raises:
+        DataError: one of the two has a range and the other has none.
+    """
+    given = str(x.dtype).removeprefix("torch.")
+    if given == dtype:
+        return x
+    if "float32" in (given, dtype):
+        raise DataError(
+            f"{title}: its pixels are {given}", f"the model was trained on {dtype}", "give images like the run's own"
+        )
+    levels = x.to(torch.int64)
+    return (levels * 257 if dtype == "uint16" else (levels * 255 + 32767) // 65535).to(getattr(torch, dtype))
 
 
 def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
@@ -101,10 +123,11 @@ def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
     for path in paths:
         if path.is_dir():
             waiting += _images_below(path)
-        elif path.is_file() and (path.suffix.lower() == ".npz" or is_table(path)):
+        elif path.is_file() and (path.suffix.lower() in _ARCHIVES or is_table(path)):
             yield from _of_images(waiting, expected)
             waiting = []
-            yield from _of_npz(path, expected) if path.suffix.lower() == ".npz" else _of_table(path, expected)
+            archive = path.suffix.lower() in _ARCHIVES
+            yield from _of_archive(path, expected) if archive else _of_table(path, expected)
         else:
             waiting.append(path)
     yield from _of_images(waiting, expected)
@@ -124,22 +147,22 @@ def _of_images(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
         with images.quiet():
             found = [_decoded(path, expected) for path in chosen]
         arrays = [each for each in found if isinstance(each, np.ndarray)]
-        x = np.stack(arrays) if arrays else np.empty((0, *expected.shape), np.uint8)
+        x = np.stack(arrays) if arrays else np.empty((0, *expected.shape), expected.pixels)
         errors = tuple(each if isinstance(each, str) else None for each in found)
         yield Inputs(tuple(map(str, chosen)), errors, torch.from_numpy(x))
 
 
 def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
-    """Return an image as uint8 [C, H, W], brought to the model's size as in training, or what is wrong with it."""
-    if not path.is_file():
+    """Return an image [C, H, W], brought to the model's size as in training, or what is wrong with it."""
+    if not path.exists():
         return "there is no such file"
     if expected.kind != "images":
-        return f"the model takes {expected}, in an .npz or a .csv"
+        return f"the model takes {expected}, in an .npz, .npy or .csv"
     channels, height, width = expected.shape
     if channels not in (1, 3):
         return f"the model takes {expected}, which no image file has"
     try:
-        array = images.pixels(path, channels, height if height == width else None)
+        array = images.pixels(path, channels, height if height == width else None, expected.pixels)
     except images.Unreadable as error:
         return str(error)
     if array.shape != expected.shape:
@@ -148,15 +171,19 @@ def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
     return array
 
 
-def _of_npz(path: Path, expected: Expected) -> Iterator[Inputs]:
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaves a damaged file open
-            name = next((each for each in ("x", "x_test", *file.files) if each in file.files), None)
-            x = file[name] if name is not None else np.empty(0)
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path}: {error}", "it must be a whole .npz of numbers", "write it again with numpy.savez"
-        ) from None
+def _of_archive(path: Path, expected: Expected) -> Iterator[Inputs]:
+    if path.suffix.lower() == ".npy":
+        x = npz.read_npy(path)
+    else:
+        names = npz.array_names(path)
+        name = next((each for each in ("x", "x_test", *names) if each in names), None)
+        if name is None:
+            raise DataError(f"{path} holds no array", "it must hold the examples as x", "save them with numpy.savez")
+        try:
+            x = npz.read_array(path, name)
+        except npz.Unusable as error:
+            allowed = "inputs are an array of numbers that fits into memory"
+            raise DataError(f"{path}: array {name} {error}", allowed, "write it again with numpy.savez") from None
     yield from _of_array(_plain(x, str(path)), expected, f"{path}:", str(path))
 
 
@@ -207,13 +234,17 @@ def _numbers(given: np.ndarray, expected: Expected, title: str) -> Tensor:
     shape = expected.shape
     for candidate in (given, given[None], *([given.reshape(-1, 1)] if given.ndim < 2 else [])):
         if candidate.ndim > 0 and candidate.shape[1:] == shape:
+            if expected.dtype == np.int64 and bool((candidate != np.floor(candidate)).any()):
+                raise DataError(f"{title}: fractions", "the model embeds whole numbers", "give whole numbers, as int64")
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named
-                return torch.from_numpy(candidate.astype(np.float32))
+                return torch.from_numpy(candidate.astype(expected.dtype))
     raise _misfit(title, given, expected)
 
 
 def _images(given: np.ndarray, expected: Expected, title: str) -> Tensor:
-    """Return images as uint8 or in [0, 1], [N, C, H, W], from the same layouts as in training or from one image."""
+    """Return images as the model's pixels or in [0, 1], [N, C, H, W], from the same layouts as in training or from one
+    image.
+    """
     channels, height, width = expected.shape
     x = given if given.ndim > 2 else given[None]
     if x.ndim == 3:
@@ -224,21 +255,28 @@ def _images(given: np.ndarray, expected: Expected, title: str) -> Tensor:
     alike = x.shape[1:] == expected.shape or (channels in (1, 3) and x.ndim == 4 and x.shape[1] in (1, 3))
     if not alike or x.shape[2:] != (height, width):
         raise _misfit(title, given, expected)
+    if expected.pixels == "float32":  # numbers without a range
+        return as_channels(torch.from_numpy(x.astype(np.float32)), channels)
     if x.dtype.kind == "f":
         outside = bool(np.nanmin(x) < 0 or np.nanmax(x) > 1)
         if outside or x.shape[1] != channels:
             what = f"values from {np.nanmin(x):g} to {np.nanmax(x):g}" if outside else f"{x.shape[1]} channels"
             raise DataError(
                 f"{title}: {what}",
-                "images are uint8, or floating point in [0, 1] with the model's channels",
-                "divide by 255, or convert to uint8",
+                f"images are {expected.pixels}, or floating point in [0, 1] with the model's channels",
+                f"divide by {np.iinfo(expected.pixels).max}, or convert to {expected.pixels}",
             )
         return torch.from_numpy(x.astype(np.float32))
-    if x.min() < 0 or x.max() > 255:
+    if expected.pixels == "uint16" and x.dtype == np.uint8:
+        return as_channels(as_pixels(torch.from_numpy(np.require(x, None, ["C", "W"])), "uint16", title), channels)
+    most = np.iinfo(expected.pixels).max
+    if x.min() < 0 or x.max() > most:
         raise DataError(
-            f"{title}: values from {x.min()} to {x.max()}", "whole pixels are in 0 .. 255", "convert them to uint8"
+            f"{title}: values from {x.min()} to {x.max()}",
+            f"whole pixels are in 0 .. {most}",
+            f"convert them to {expected.pixels}",
         )
-    return as_channels(torch.from_numpy(np.require(x, np.uint8, ["C", "W"])), channels)
+    return as_channels(torch.from_numpy(np.require(x, expected.pixels, ["C", "W"])), channels)
 
 
 def _misfit(title: str, given: np.ndarray, expected: Expected) -> DataError:

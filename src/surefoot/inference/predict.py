@@ -16,6 +16,7 @@ from surefoot.data.dataset import Part, Source
 from surefoot.inference.evaluate import FinishedRun, finished_run
 from surefoot.inference.inputs import Expected, Inputs, batches
 from surefoot.record.scores import log_softmax
+from surefoot.training.integers import Outside, looked_up
 from surefoot.training.run import Result
 
 
@@ -106,7 +107,7 @@ def predict(
     Args:
         run: name of the run, its folder, or the result of `train`.
         inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz (its x, or its first array), of a .csv without labels; or a sequence of paths.
+            flat), of an .npz (its x, or its first array) or .npy, of a .csv without labels; or a sequence of paths.
         runs_dir, model, device: as in `evaluate`.
 
     Raises:
@@ -136,19 +137,38 @@ def predict_batches(
     """Yield `predict` batch by batch, so that memory stays bounded and progress can be shown."""
     finished = finished_run(run, runs_dir, model, device)
     trained = finished.trained
-    for batch in batches(inputs, Expected(trained.kind, trained.input_shape, finished.config.label, trained.features)):
+    label, features = finished.config.label, trained.features
+    dtype = {"integers": np.int64}.get(trained.preprocessing.input, np.dtype(trained.preprocessing.dtype).type)
+    for batch in batches(inputs, Expected(trained.kind, trained.input_shape, label, features, dtype, trained.pixels)):
         yield _predicted(finished, batch)
 
 
 def _predicted(finished: FinishedRun, batch: Inputs) -> Predictions:
-    classes, good = finished.trained.classes, [error is None for error in batch.errors]
+    classes, good, said = finished.trained.classes, [error is None for error in batch.errors], list(batch.errors)
     width = int(finished.trained.information["outputs"])
     outputs = np.full((len(batch.names), width), np.nan)
     if any(good):
-        part = Part(batch.x, torch.zeros(len(batch.x), dtype=torch.int64), Source())
-        raw = finished.outputs(part)[0].double().numpy().reshape(len(batch.x), -1)
+        raw, unusable = _outputs(finished, batch.x)
         raw[~np.isfinite(raw).all(1)] = np.nan
         outputs[good] = np.exp(log_softmax(raw)) if classes is not None else raw
+        for at, error in zip(np.flatnonzero(good), unusable, strict=True):
+            said[at] = error
     finite = [bool(np.isfinite(row).all()) for row in outputs]
-    errors = tuple(e or (None if fine else _BROKEN) for e, fine in zip(batch.errors, finite, strict=True))
+    errors = tuple(e or (None if fine else _BROKEN) for e, fine in zip(said, finite, strict=True))
     return Predictions(names=batch.names, outputs=outputs, classes=classes, errors=errors)
+
+
+def _outputs(finished: FinishedRun, x: torch.Tensor) -> tuple[NDArray[np.float64], list[str | None]]:
+    """Return logits or numbers of examples, [N, ...], NaN where one holds a number that the model does not embed."""
+    try:
+        with looked_up(finished.task.template):
+            part = Part(x, torch.zeros(len(x), dtype=torch.int64), Source())
+            found = finished.outputs(part)[0].double().numpy().reshape(len(x), -1)
+        return found, [None] * len(x)
+    except Outside as outside:
+        if len(x) == 1:
+            width = int(finished.trained.information["outputs"])
+            said = f"it holds {outside.value}; the model's embedding takes 0 to {outside.places - 1}"
+            return np.full((1, width), np.nan), [said]
+        each = [_outputs(finished, x[i : i + 1]) for i in range(len(x))]
+        return np.concatenate([found for found, _ in each]), [said for _, (said,) in each]

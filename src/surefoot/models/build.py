@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import inspect
 import os
@@ -10,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from torch import nn
@@ -19,6 +19,7 @@ from surefoot.models.cnn import Cnn
 from surefoot.models.linear import Linear
 from surefoot.models.mlp import Mlp
 from surefoot.models.resnet import ResNet20
+from surefoot.models.usable import copied, usable
 from surefoot.seeds import torch_stream
 
 Factory = Callable[..., nn.Module]
@@ -55,13 +56,13 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
         seed: of the initialisation. A given module keeps its weights.
 
     Raises:
-        ConfigError: no such model, or it cannot take this input.
+        ConfigError: no such model, or it cannot take this input or be trained: see `models.usable`.
 
     >>> build("linear", (4,), 3, seed=0).head.out_features
     3
     """
     if isinstance(model, nn.Module):
-        return copy.deepcopy(model)
+        return usable(copied(model), input_shape, seed)
     if not (isinstance(model, str) or callable(model)):
         raise ConfigError(
             f"model of type {type(model).__name__}", "a model is a name, an nn.Module, or a function that makes one",
@@ -90,7 +91,7 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
         raise ConfigError(
             f"model {name} returned {type(built).__name__}", "a factory returns an nn.Module", "return the module"
         )
-    return built
+    return usable(built, input_shape, seed)
 
 
 def factory_of(name: str) -> Factory:
@@ -102,8 +103,7 @@ def factory_of(name: str) -> Factory:
             f"model '{name}'", "a model is a shipped name or package.module:factory", nearest(name, SHIPPED)
         )
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does, so that the user's own file beside them is found
+    importable_from(None)  # as `python -m` does, so that the user's own file beside them is found
     try:
         if not all(word.isidentifier() for word in module_name.split(".")):
             raise ImportError(f"'{module_name}' is not a module's name")
@@ -122,12 +122,19 @@ def factory_of(name: str) -> Factory:
             f"model '{name}'", f"{module_name} has no '{attribute}'", "check the name after ':'"
         ) from None
     if isinstance(found, nn.Module):
-        return lambda: copy.deepcopy(found)
+        return lambda: copied(found)
     if not callable(found):
         raise ConfigError(
             f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory"
         )
     return cast(Factory, found)
+
+
+def importable_from(folder: Path | None) -> None:
+    """Let "package.module:factory" be found in a folder before it is looked for in this one."""
+    for place in (os.getcwd(), None if folder is None else str(folder)):
+        if place is not None and (place not in sys.path or folder is not None):
+            sys.path.insert(0, place)
 
 
 def _words(error: Exception) -> str:

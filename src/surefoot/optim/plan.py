@@ -5,8 +5,9 @@ Made once, before any work, so that every mistake in lengths is found then, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +19,14 @@ from surefoot.optim.schedules import ScheduleFn
 
 DEFAULT_EPOCHS = 10.0
 """Length of a run whose recipe gives none; chosen by hand."""
+USUAL_BATCH = 128
+"""Examples per update where there are many and nothing is given. Chosen by hand, as the next two."""
+LEAST_STEPS_PER_EPOCH = 20
+LEAST_BATCH = 16
+"""A batch that nobody gave is halved until an epoch has 20 updates, but not under 16 examples: with fewer updates small
+sets are not learned in ten epochs. `surefoot noise` measures instead."""
+NOTABLE_REST = 0.02
+"""Share of the training part that is left out of each epoch, from which on that is said. Chosen by hand."""
 MOST_STEPS = 100_000_000
 """Longest plan: its table of rates takes 800 MB, and no published run is a hundredth of it. Chosen by hand."""
 DEFAULT_FACTOR = {"step": 0.1, "exponential": 0.95, "plateau": 0.1}
@@ -33,7 +42,7 @@ class Plan:
         examples: N, the size of the training part.
         steps: T, the number of updates.
         steps_per_epoch: updates per pass: N // batch_size. The remainder, other examples each epoch, is left out.
-        batch_size: examples per update; "full" resolved to N.
+        batch_size: examples per update; "full" and "auto" resolved by `batch_size_of`.
         lr: [T] float64, the learning rate of each update, read-only. Without plateau's factor, which depends on
             the record: `plateau_factor`.
         row_steps: numbers of updates after which a row of the record is made; the last is T.
@@ -46,6 +55,51 @@ class Plan:
     batch_size: int
     lr: np.ndarray = field(compare=False, repr=False)
     row_steps: tuple[int, ...] = field(repr=False)
+
+
+def batch_size_of(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> int:
+    """Return the examples per update of a recipe, for a training part of this size.
+
+    >>> [batch_size_of(Recipe(batch_size=size), 54) for size in ("auto", "full", 8)]
+    [16, 54, 8]
+    """
+    if recipe.batch_size == "auto":
+        return fitting_batch(usual, examples)
+    return examples if recipe.batch_size == "full" else recipe.batch_size
+
+
+def fitting_batch(usual: int, examples: int) -> int:
+    """Return the batch size for a training part of this size where nobody has measured or given one.
+
+    >>> fitting_batch(128, 50_000), fitting_batch(128, 1294), fitting_batch(128, 100), fitting_batch(128, 9)
+    (128, 64, 16, 9)
+    """
+    size = usual
+    while size > LEAST_BATCH and examples // size < LEAST_STEPS_PER_EPOCH:
+        size //= 2
+    return max(1, min(size, examples))
+
+
+def said_of_batch(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> list[str]:
+    """Return what a user should know of a recipe's batches: that the size was fitted to the data, and what is left out.
+
+    >>> said_of_batch(Recipe(batch_size=100), 540)
+    ['40 of 540 training examples are left out of each epoch, others each time: they do not fill a batch of 100']
+    >>> said_of_batch(Recipe(batch_size=64), 1294)
+    []
+    """
+    size, said = batch_size_of(recipe, examples, usual), list[str]()
+    if recipe.batch_size == "auto" and size < usual:
+        said.append(
+            f"the batch is {size} and not {usual}, since there are {examples:,} training examples: it is halved until "
+            f"an epoch has {LEAST_STEPS_PER_EPOCH} updates, but not under {LEAST_BATCH}; batch_size sets another"
+        )
+    if (rest := examples % size) > NOTABLE_REST * examples:
+        said.append(
+            f"{rest} of {examples:,} training examples are left out of each epoch, others each time: they do not fill "
+            f"a batch of {size}"
+        )
+    return said
 
 
 def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
@@ -64,11 +118,12 @@ def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
     >>> made.steps, made.steps_per_epoch, made.lr.tolist(), made.row_steps
     (4, 2, [0.5, 0.375, 0.25, 0.125], (2, 4))
     """
-    batch_size = examples if recipe.batch_size == "full" else recipe.batch_size
+    batch_size = batch_size_of(recipe, examples)
     if not 1 <= batch_size <= examples:
         raise ConfigError(
             f"batch_size = {recipe.batch_size} for {examples} training examples",
-            "a batch must be no larger than the training part", f"try batch_size = {max(1, min(examples, 32))}",
+            "a batch must be no larger than the training part",
+            f'leave it out for {fitting_batch(USUAL_BATCH, examples)}, or set batch_size = "full"',
         )  # fmt: skip
     per_epoch = examples // batch_size
     epochs = DEFAULT_EPOCHS if recipe.epochs is None else recipe.epochs
@@ -106,6 +161,34 @@ def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch
         from surefoot.optim.presets import preset  # tables that no other kind needs
 
         return preset(shape.preset or "").rescaled(steps)[0].schedule(peak)
+    described = curve_of(shape, steps, steps_per_epoch)
+    made = getattr(schedules, described.name)(peak, **described.numbers)
+    return schedules.warmup(made, described.warmup_steps, shape.warmup_start, described.seam)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A schedule of settings as the functions of `schedules` that make it.
+
+    Attributes:
+        name: of the function.
+        numbers: its arguments but for the peak, lengths in steps.
+        warmup_steps: before it, or over its beginning.
+        seam: how these join, see `schedules.warmup`.
+    """
+
+    name: str
+    numbers: Mapping[str, Any]
+    warmup_steps: int
+    seam: Literal["shift", "jump"]
+
+
+def curve_of(shape: config.Schedule, steps: int, steps_per_epoch: float) -> Curve:
+    """Return the schedule that settings describe, a preset excepted; arguments and errors as in `schedule_of`.
+
+    >>> curve_of(config.Schedule(kind="cosine", warmup_epochs=1), 100, 10)
+    Curve(name='cosine', numbers={'steps': 90, 'end': 0.0}, warmup_steps=10, seam='shift')
+    """
     warm = round(shape.warmup_epochs * steps_per_epoch)
     _fits("warmup_epochs", shape.warmup_epochs, warm, steps - 1)
     if shape.kind == "one-cycle" and warm > 0:
@@ -114,11 +197,11 @@ def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch
             "leave warmup_epochs out and set peak_epochs",
         )  # fmt: skip
     from_start = shape.decay_from == "start" or shape.kind == "step"
-    curve = _curve(shape, peak, steps if from_start else steps - warm, steps_per_epoch, warm)
-    return schedules.warmup(curve, warm, shape.warmup_start, "jump" if from_start else "shift")
+    name, numbers = _curve(shape, steps if from_start else steps - warm, steps_per_epoch, warm)
+    return Curve(name, numbers, warm, "jump" if from_start else "shift")
 
 
-def _curve(shape: config.Schedule, peak: float, steps: int, per_epoch: float, warm: int) -> ScheduleFn:
+def _curve(shape: config.Schedule, steps: int, per_epoch: float, warm: int) -> tuple[str, dict[str, Any]]:
     """The schedule without its warmup, over `steps` steps."""
     end = 0.0 if shape.end is None else shape.end
     factor = DEFAULT_FACTOR.get(shape.kind, 1.0) if shape.factor is None else shape.factor
@@ -133,26 +216,25 @@ def _curve(shape: config.Schedule, peak: float, steps: int, per_epoch: float, wa
 
     match shape.kind:
         case "step":
-            return schedules.step(peak, _milestones(shape, steps, per_epoch, warm), factor)
-        case "cosine":
-            return schedules.cosine(peak, steps, end)
-        case "linear":
-            return schedules.linear(peak, steps, end)
+            return "step", {"milestones": _milestones(shape, steps, per_epoch, warm), "factor": factor}
+        case "cosine" | "linear":
+            return shape.kind, {"steps": steps, "end": end}
         case "polynomial":
-            return schedules.polynomial(peak, steps, 2.0 if shape.power is None else shape.power, end)
+            return "polynomial", {"steps": steps, "power": 2.0 if shape.power is None else shape.power, "end": end}
         case "exponential":
-            return schedules.exponential(peak, factor, per_epoch)
+            return "exponential", {"factor": factor, "every": per_epoch}
         case "inverse-sqrt":
-            return schedules.inverse_sqrt(peak, warm or per_epoch)
+            return "inverse_sqrt", {"timescale": warm or per_epoch}
         case "one-cycle" if steps > 1:
-            return schedules.one_cycle(peak, steps, min(length("peak_epochs", 0.3 * steps), steps - 1), end=end)
+            peak_step = min(length("peak_epochs", 0.3 * steps), steps - 1)
+            return "one_cycle", {"steps": steps, "peak_step": peak_step, "end": end}
         case "wsd":
-            return schedules.wsd(peak, steps, length("decay_epochs", 0.2 * steps), end)
+            return "wsd", {"steps": steps, "decay_steps": length("decay_epochs", 0.2 * steps), "end": end}
         case "sgdr":
             first = length("cycle_epochs", min(10 * per_epoch, steps))
-            return schedules.sgdr(peak, first, 2.0 if shape.cycle_mult is None else shape.cycle_mult, end)
+            return "sgdr", {"first": first, "mult": 2.0 if shape.cycle_mult is None else shape.cycle_mult, "end": end}
         case _:
-            return schedules.constant(peak)
+            return "constant", {}
 
 
 def _milestones(shape: config.Schedule, steps: int, per_epoch: float, warm: int) -> list[int]:
@@ -195,5 +277,10 @@ def plateau_factor(shape: config.Schedule, val_losses: Sequence[float]) -> float
     """
     if shape.kind != "plateau":
         return 1.0
+    return schedules.plateau(val_losses, *plateau_numbers(shape))
+
+
+def plateau_numbers(shape: config.Schedule) -> tuple[float, int]:
+    """Return factor and patience of kind plateau."""
     factor = DEFAULT_FACTOR["plateau"] if shape.factor is None else shape.factor
-    return schedules.plateau(val_losses, factor, 5 if shape.patience_epochs is None else shape.patience_epochs)
+    return factor, 5 if shape.patience_epochs is None else shape.patience_epochs

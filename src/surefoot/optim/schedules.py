@@ -217,7 +217,13 @@ def restarts(first: float, mult: float, steps: float) -> tuple[float, ...]:
     return tuple(found)
 
 
-def plateau(values: Sequence[float], factor: float = 0.1, patience: int = 5, threshold: float = 1e-4) -> float:
+PLATEAU_THRESHOLD = 1e-4
+"""Smallest relative improvement that counts: the default of PyTorch's `ReduceLROnPlateau`."""
+
+
+def plateau(
+    values: Sequence[float], factor: float = 0.1, patience: int = 5, threshold: float = PLATEAU_THRESHOLD
+) -> float:
     """Return the multiplier that reduce-on-plateau has reached after these validation losses.
 
     A pure function of the record: it holds no counters, so a resumed run reads the same rate. A loss is better when

@@ -1,37 +1,39 @@
-"""One update of K members' weights, stacked as [K, ...]: the formulas of `update`, with a value for each member.
+"""One update of K members' weights, stacked as [K, ...], with a value for each member where `kernels.update_` has one.
 
-`sgd_` takes one number for each hyperparameter; here each is a tensor [K].
+A rule's formula takes numbers as tensors that broadcast, so it serves here as it is. SGD has its own, in place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from surefoot.config import Recipe
-from surefoot.optim.update import MomentumForm, WeightDecayForm
+from surefoot.rules.rule import UpdateRule
+
+Slots = dict[str, list[Tensor]]
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """One step's hyperparameters of K members; tensors are [K], float32.
+    """One step's hyperparameters of K members.
 
     Attributes:
-        lr, momentum, weight_decay: as in `sgd_`.
-        keep: the share of the gradient that goes into the velocity, 1 - dampening; 1 on a member's first step.
-        momentum_form, weight_decay_form: the same for all members.
+        rule: of all of them.
+        lr: learning rates, [K] float32.
+        numbers: what the rule's formula reads, by name, each [K] float32.
+        words: the settings that are no numbers, the same for all members.
         decaying: whether any member has a weight decay.
     """
 
+    rule: UpdateRule
     lr: Tensor
-    momentum: Tensor
-    keep: Tensor
-    weight_decay: Tensor
-    momentum_form: MomentumForm
-    weight_decay_form: WeightDecayForm
+    numbers: Mapping[str, Tensor]
+    words: Mapping[str, Any]
     decaying: bool
 
     def at(self, lr: Tensor) -> Hyperparameters:
@@ -43,54 +45,86 @@ def hyperparameters(recipes: Sequence[Recipe], lr: Tensor, *, first: bool) -> Hy
     """Return the hyperparameters of one step.
 
     Args:
-        recipes: of the members, [K], alike in momentum_form and weight_decay_form.
+        recipes: of the members, [K], alike in their rule and its words.
         lr: learning rates of this step, [K].
         first: whether no update has been done yet.
     """
+    rule = recipes[0].update_rule
+    each = [rule.numbers(recipe.rule_values, first) for recipe in recipes]
+    numbers = {
+        name: torch.tensor([of_one[name] for of_one in each], dtype=torch.float32, device=lr.device)
+        for name in each[0] if name != "lr"
+    }  # fmt: skip
+    words = rule.words(recipes[0].rule_values)
+    return Hyperparameters(rule, lr, numbers, words, any(recipe.weight_decay > 0 for recipe in recipes))
 
-    def column(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=lr.device)
 
-    return Hyperparameters(
-        lr=lr,
-        momentum=column([recipe.momentum for recipe in recipes]),
-        # With momentum 0 the velocity plays no part in `sgd_`, so dampening has none; so it is in PyTorch.
-        keep=column([1.0 if first or recipe.momentum == 0 else 1 - recipe.dampening for recipe in recipes]),
-        weight_decay=column([recipe.weight_decay for recipe in recipes]),
-        momentum_form=recipes[0].momentum_form if any(recipe.momentum > 0 for recipe in recipes) else "pytorch",
-        weight_decay_form=recipes[0].weight_decay_form,
-        decaying=any(recipe.weight_decay > 0 for recipe in recipes),
-    )
+def slot_names(recipes: Sequence[Recipe]) -> dict[str, str]:
+    """Return the state that any of these recipes needs, by name: "weight" or "number", as `UpdateRule.slots` has it."""
+    return {name: shape for recipe in recipes for name, shape in recipe.update_rule.slots(recipe.rule_values).items()}
 
 
 @torch.no_grad()
 def stacked_(
-    params: list[Tensor], grads: list[Tensor], velocity: list[Tensor] | None, rule: Hyperparameters,
-    decays: Sequence[bool],
-) -> None:  # fmt: skip
+    params: list[Tensor], grads: list[Tensor], slots: Slots, given: Hyperparameters, decays: Sequence[bool]
+) -> None:
     """Do one update of K members in place; the gradients are used up.
 
     Args:
         params: the weights, each [K, ...].
         grads: their gradients.
-        velocity: in their order, zeros before the first step; None where no member has momentum.
-        rule: the hyperparameters of this step.
+        slots: the rule's state in their order, each [K, ...] or [K], zeros before the first step.
+        given: the hyperparameters of this step.
         decays: for each of `params` whether it decays.
 
     >>> from surefoot.config import Recipe
     >>> w, rates = [torch.ones(2, 1)], torch.tensor([0.1, 0.2])
     >>> recipe = Recipe(momentum=0, weight_decay=0)
-    >>> stacked_(w, [torch.ones(2, 1)], None, hyperparameters([recipe] * 2, rates, first=True), [True])
+    >>> stacked_(w, [torch.ones(2, 1)], {}, hyperparameters([recipe] * 2, rates, first=True), [True])
     >>> w[0].flatten().tolist()
     [0.8999999761581421, 0.800000011920929]
     """
+    if given.rule.name == "sgd":
+        _sgd_(params, grads, slots.get("velocity"), given, decays)
+        return
     for i, (w, g) in enumerate(zip(params, grads, strict=True)):
-        shape = (-1,) + (1,) * (w.dim() - 1)
+        moved, new = formula(given.rule, w, g, {name: each[i] for name, each in slots.items()}, values_for(given, w),
+                             decays=decays[i])  # fmt: skip
+        w.copy_(moved)
+        for name, value in new.items():
+            slots[name][i].copy_(value)
+
+
+def values_for(given: Hyperparameters, w: Tensor) -> dict[str, Any]:
+    """Return what a formula is told of a stacked weight, numbers as [K, 1, ...]."""
+    return {**given.words, "lr": _wide(given.lr, w), **{name: _wide(v, w) for name, v in given.numbers.items()}}
+
+
+def formula(
+    rule: UpdateRule, w: Tensor, g: Tensor, slots: Mapping[str, Tensor], values: Mapping[str, Any], *, decays: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return new weights and slots by the rule's formula; slots that are one number for each member as [K]."""
+    told = values if decays else {**values, "weight_decay": 0.0}
+    moved, new = rule.formula(w, g, {name: _wide(s, w) if s.dim() < w.dim() else s for name, s in slots.items()}, told)
+    return moved, {name: value.reshape(slots[name].shape) for name, value in new.items()}
+
+
+def _wide(value: Tensor, like: Tensor) -> Tensor:
+    return value.view((-1,) + (1,) * (like.dim() - 1))
+
+
+def _sgd_(
+    params: list[Tensor], grads: list[Tensor], velocity: list[Tensor] | None, given: Hyperparameters,
+    decays: Sequence[bool],
+) -> None:  # fmt: skip
+    form, coupled = given.words["momentum_form"], given.words["weight_decay_form"] == "coupled"
+    for i, (w, g) in enumerate(zip(params, grads, strict=True)):
         lr, momentum, keep, decay = (
-            value.view(shape) for value in (rule.lr, rule.momentum, rule.keep, rule.weight_decay)
+            _wide(value, w)
+            for value in (given.lr, given.numbers["momentum"], given.numbers["keep"], given.numbers["weight_decay"])
         )
-        if rule.decaying and decays[i]:
-            if rule.weight_decay_form == "coupled":
+        if given.decaying and decays[i]:
+            if coupled:
                 g.addcmul_(w, decay)
             else:
                 w.mul_(1 - lr * decay)
@@ -98,11 +132,10 @@ def stacked_(
             w.addcmul_(g, lr, value=-1)
             continue
         v = velocity[i]
-        inside = keep * lr if rule.momentum_form == "sutskever" else keep
-        v.mul_(momentum).addcmul_(g, inside)
-        if rule.momentum_form == "sutskever":
+        v.mul_(momentum).addcmul_(g, keep * lr if form == "sutskever" else keep)
+        if form == "sutskever":
             w.sub_(v)
-        elif rule.momentum_form == "nesterov":
+        elif form == "nesterov":
             w.addcmul_(g.addcmul_(v, momentum), lr, value=-1)
         else:
             w.addcmul_(v, lr, value=-1)

@@ -19,7 +19,7 @@ changes from a to b before some update, sutskever's velocity is still scaled by 
 on that update, V being PyTorch's velocity before it (Goyal et al. 2017, arXiv 1706.02677, section 3, "momentum
 correction").
 
-`sgd_` works in place with PyTorch's fused and foreach kernels. `reference_step` is the same in plain arithmetic.
+`sgd_` works in place with PyTorch's fused and foreach kernels. The same in plain arithmetic is in `rules.sgd`.
 """
 # The kernels torch._foreach_* and torch._fused_sgd_ are what torch.optim is built on; they have no public name.
 # pyright: reportPrivateImportUsage=false
@@ -31,6 +31,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from surefoot.rules import update_rule
 
 MomentumForm = Literal["pytorch", "sutskever", "nesterov"]
 WeightDecayForm = Literal["coupled", "decoupled"]
@@ -74,29 +76,29 @@ def sgd_(
         chosen = params if decays is None else [p for p, yes in zip(params, decays, strict=True) if yes]
         if chosen:
             torch._foreach_mul_(chosen, 1 - float(lr) * weight_decay)
-    for part, decay in _parts(len(params), coupled, decays):
+    for part, decay in parts(len(params), coupled, decays):
         w, g = [params[i] for i in part], [grads[i] for i in part]
         v = [] if velocity is None or momentum == 0 else [velocity[i] for i in part]
         settings: dict[str, Any] = {
             "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": decay, "maximize": maximize,
         }  # fmt: skip
-        if momentum_form != "sutskever" and _fusible(w, g, v):
+        if momentum_form != "sutskever" and fusible(w, g, v):
             _fused_(w, g, v, nesterov=momentum_form == "nesterov" and momentum != 0, first=first, **settings)
         else:
             _foreach_(w, g, v, form=momentum_form, first=first, **settings)
     return velocity if momentum != 0 else None
 
 
-def _parts(count: int, decay: float, decays: Sequence[bool] | None) -> list[tuple[list[int], float]]:
+def parts(count: int, decay: float, decays: Sequence[bool] | None) -> list[tuple[list[int], float]]:
     """Split the parameters into those that decay and those that do not: a kernel takes one weight decay."""
     if decay == 0 or decays is None:
         return [(list(range(count)), decay)] if count else []
-    parts = [([i for i in range(count) if bool(decays[i]) is yes], decay if yes else 0.0) for yes in (True, False)]
-    return [part for part in parts if part[0]]
+    split = [([i for i in range(count) if bool(decays[i]) is yes], decay if yes else 0.0) for yes in (True, False)]
+    return [part for part in split if part[0]]
 
 
-def _fusible(params: list[Tensor], grads: list[Tensor], velocity: list[Tensor]) -> bool:
-    """Whether the fused kernel computes the right thing for these lists.
+def fusible(params: list[Tensor], *others: list[Tensor]) -> bool:
+    """Return whether a fused kernel computes the right thing for these weights, and gradients and state like them.
 
     PyTorch's CPU kernel is wrong in silence for a gradient that is laid out otherwise than its weight (channels_last
     against contiguous) or has gaps, since it walks raw memory (seen with torch 2.13); and for bfloat16 and float16, of
@@ -106,9 +108,8 @@ def _fusible(params: list[Tensor], grads: list[Tensor], velocity: list[Tensor]) 
     precise = dtype in (torch.float32, torch.float64)
     if not (precise if device.type == "cpu" else device.type == "cuda" and dtype.is_floating_point):
         return False
-    for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        same = [grad, velocity[i]] if velocity else [grad]
-        for other in same:
+    for i, param in enumerate(params):
+        for other in (each[i] for each in others if each):
             if other.dtype != dtype or other.device != device or other.stride() != param.stride():
                 return False
         if not (param.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense.default(param)):
@@ -160,7 +161,7 @@ def reference_step(
     dampening: float | Tensor = 0.0, weight_decay: float | Tensor = 0.0,
     weight_decay_form: WeightDecayForm = "coupled", decays: Sequence[bool] | None = None, maximize: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
-    """Return the new weights and velocity by the formulas of the module's text, one line each. The slow twin of `sgd_`.
+    """Return the new weights and velocity by the formula of `rules.sgd`. The slow twin of `sgd_`.
 
     Changes nothing. Hyperparameters may be tensors that broadcast against the weights, so that weights stacked as
     [K, ...] take one value per member.
@@ -168,25 +169,18 @@ def reference_step(
     >>> reference_step([torch.tensor([1.0])], [torch.tensor([0.5])], None, lr=0.1, momentum=0.9)[0]
     [tensor([0.9500])]
     """
+    still = not isinstance(momentum, Tensor) and momentum == 0
+    words = {"momentum_form": momentum_form, "weight_decay_form": weight_decay_form}
     new_params, new_velocity = [], []
     for i, (w, grad) in enumerate(zip(params, grads, strict=True)):
-        g = -grad if maximize else grad
         wd = weight_decay if decays is None or decays[i] else 0.0
-        if weight_decay_form == "coupled":
-            g = g + wd * w
-        else:
-            w = w - lr * wd * w
-        inside = lr if momentum_form == "sutskever" else 1.0
-        v = inside * g if velocity is None else momentum * velocity[i] + (1 - dampening) * inside * g
-        move = {"pytorch": lr * v, "sutskever": v, "nesterov": lr * (g + momentum * v)}[momentum_form]
-        # With momentum 0 the velocity plays no part, whatever the dampening: so it is in PyTorch.
-        new_params.append(w - (lr * g if _is_zero(momentum) else move))
-        new_velocity.append(v)
+        keep = 1.0 if velocity is None or still else 1 - dampening
+        before = torch.zeros_like(w) if velocity is None else velocity[i]
+        values = {"lr": lr, "momentum": momentum, "keep": keep, "weight_decay": wd, **words}
+        w, slots = update_rule("sgd").formula(w, -grad if maximize else grad, {"velocity": before}, values)
+        new_params.append(w)
+        new_velocity.append(slots["velocity"])
     return new_params, new_velocity
-
-
-def _is_zero(momentum: float | Tensor) -> bool:
-    return not isinstance(momentum, Tensor) and momentum == 0
 
 
 def global_norm(tensors: Iterable[Tensor]) -> Tensor:

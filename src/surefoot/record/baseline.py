@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from surefoot.record.intervals import Difference, of_mean, of_paired_shares
+from surefoot.record.intervals import Difference, factor_of_mean, of_mean, of_paired_shares
 from surefoot.record.lines import plain
 
 LINEAR_EXAMPLES = 20_000
@@ -184,14 +184,12 @@ def number_baseline(
 
 
 def _explained(ours: NDArray[np.float64], constant: NDArray[np.float64]) -> Difference:
-    """Return R2 = 1 - mean ours / mean constant with its interval: the logarithm of a ratio, whose two means are both
-    estimates, by the delta method and Student's t.
-    """
+    """Return R2 = 1 - mean ours / mean constant with its interval; both means are estimates (the delta method)."""
     ratio = float(ours.mean() / constant.mean())
-    if ratio == 0 or len(ours) < 2:
-        return Difference(value=1 - ratio, low=1.0 if len(ours) > 1 else -math.inf, high=1.0)
-    half = min(of_mean(ours / ours.mean() - constant / constant.mean()).high, 700.0)
-    return Difference(value=1 - ratio, low=1 - ratio * math.exp(half), high=1 - ratio * math.exp(-half))
+    factor = factor_of_mean((ours - ratio * constant) / constant.mean() + ratio, ratio)
+    if factor is None:
+        return Difference(value=1 - ratio, low=-math.inf, high=1.0)
+    return Difference(value=1 - ratio, low=1 - ratio * factor, high=1 - ratio / factor)
 
 
 def linear_answers(

@@ -97,8 +97,8 @@ class RuleResult:
 
     @property
     def momentum(self) -> float:
-        """The momentum, beta."""
-        return float(self.settings["momentum"])
+        """The momentum, beta; 0 where the rule reads none."""
+        return float(self.settings.get("momentum", 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ def append_lines(path: Path, values: Iterable[Mapping[str, Any]], *, durable: bo
     text = _text(values)
     if not text:
         return
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         if durable:

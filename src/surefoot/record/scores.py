@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from surefoot.errors import CheckpointError, DataError
 from surefoot.record.baseline import Baseline
 from surefoot.record.calibration import calibration, calibration_error
-from surefoot.record.intervals import Difference, wilson
+from surefoot.record.intervals import Difference, factor_of_mean, wilson
 from surefoot.record.lines import plain as finite
 from surefoot.record.ranking import RANKED_CLASSES, balanced, ranked
 from surefoot.record.store import read_sealed
@@ -127,20 +127,29 @@ class NumberScores:
         of: what was scored, such as "houses.csv, test part".
         examples: N.
         mse: mean squared error, over examples and values.
+        rmse: its square root.
         mae: mean absolute error.
         r2: 1 - sum (y - f)^2 / sum (y - mean y)^2, averaged over the D values; 0 is as good as always
             answering the mean. None where a value is the same in all examples.
+        rmse_interval, mae_interval, r2_interval: of 95 %, see `factor_of_mean`; None of one example, or without one.
     """
 
     of: str
     examples: int
     mse: float
+    rmse: float
     mae: float
     r2: float | None
+    rmse_interval: tuple[float, float] | None
+    mae_interval: tuple[float, float] | None
+    r2_interval: tuple[float, float] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON values."""
-        return dataclasses.asdict(self)
+        """Return the scores as JSON values; each interval as `rmse_low` and `rmse_high`."""
+        plain = dataclasses.asdict(self)
+        for name in ("rmse", "mae", "r2"):
+            plain[f"{name}_low"], plain[f"{name}_high"] = plain.pop(f"{name}_interval") or (None, None)
+        return plain
 
 
 Scores = ClassScores | NumberScores
@@ -211,10 +220,22 @@ def number_scores(outputs: ArrayLike, targets: ArrayLike, of: str = "") -> Numbe
         )
     y, f = y.reshape(len(y), -1), f.reshape(len(y), -1)
     _check_finite(f)
-    error = f - y
-    spread = ((y - y.mean(0)) ** 2).sum(0)
-    r2 = float((1 - (error**2).sum(0) / spread).mean()) if (spread > 0).all() else None
-    return NumberScores(of=of, examples=len(y), mse=float((error**2).mean()), mae=float(np.abs(error).mean()), r2=r2)
+    error, apart = f - y, (y - y.mean(0)) ** 2
+    squared = error**2
+    mse, mae = float(squared.mean()), float(np.abs(error).mean())
+    by_mean = factor_of_mean(squared.mean(1), mse)
+    r2 = missed = None
+    if (apart.sum(0) > 0).all():
+        shares = squared.sum(0) / apart.sum(0)
+        left = float(shares.mean())
+        r2, parts = 1 - left, squared / apart.mean(0) - shares * apart / apart.mean(0)
+        missed = factor_of_mean(parts.mean(1) + left, left)
+    return NumberScores(
+        of=of, examples=len(y), mse=mse, rmse=math.sqrt(mse), mae=mae, r2=r2,
+        rmse_interval=None if by_mean is None else (math.sqrt(mse / by_mean), math.sqrt(mse * by_mean)),
+        mae_interval=None if (by := factor_of_mean(np.abs(error).mean(1), mae)) is None else (mae / by, mae * by),
+        r2_interval=None if missed is None or r2 is None else (1 - (1 - r2) * missed, 1 - (1 - r2) / missed),
+    )  # fmt: skip
 
 
 def scored_classes(

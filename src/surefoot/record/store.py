@@ -24,15 +24,13 @@ A run that a search ends in has besides:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from surefoot.errors import CheckpointError, ConfigError, nearest
 
@@ -70,6 +68,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def flush_folder(folder: Path) -> None:
     """Make the names inside a folder durable."""
+    if os.name == "nt":
+        return  # folders cannot be opened there, and renames are journalled
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -101,19 +101,6 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(
             f"{path}", f"it must be readable JSON ({error})", "restore it, or train again under another name"
         ) from None
-
-
-_held: set[TextIO] = set()
-
-
-def _forked() -> None:
-    """Close a child's copies of the locks: a lock lasts as long as any copy is open. Closing one frees no other."""
-    for file in _held:
-        file.close()
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_forked)
 
 
 def write_sealed(path: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -169,39 +156,6 @@ def _changed(path: Path) -> CheckpointError:
         f"{path} was damaged or changed after the run wrote it", "it must be as the run wrote it",
         "restore it from a copy, or train again under another name",
     )  # fmt: skip
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for the block. The kernel frees the lock when the process ends, however it ends.
-
-    A fork of the process does not hold it: a child that outlives its parent keeps nobody from going on.
-
-    Raises:
-        CheckpointError: another process holds it.
-    """
-    with (folder / LOCK).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(file.fileno()), os.stat(folder / LOCK)):
-                raise BlockingIOError  # the file was removed by a holder that left no run, and made anew by another
-        except (BlockingIOError, FileNotFoundError):
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise CheckpointError(
-                f"{folder} is in use by process {holder}",
-                "one process at a time may write a run",
-                "wait for it, or use another name",
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        _held.add(file)
-        try:
-            yield
-        finally:
-            _held.discard(file)
 
 
 def sweep(folder: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from surefoot.config import Config
-from surefoot.errors import CheckpointError, ConfigError
+from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.record import store
+from surefoot.record.lock import is_held
 from surefoot.record.run import Row, read_rows
 from surefoot.settings import differences, flat_settings, from_dict, read_toml, to_dict
 
@@ -18,6 +19,9 @@ IN_MEMORY = "in-memory"
 
 _MACHINE = ("device", "precision", "threads")
 """Settings that a run writes down as it resolved them; they say where it ran, not what was chosen."""
+
+_OLDER = {"standardise_targets": False}
+"""What older versions did that do not say so."""
 
 _MAY_CHANGE = ("data", "data_dir", "checkpoint_seconds", "device", "threads")
 
@@ -74,7 +78,7 @@ def read_run(folder: Path) -> Stored:
         folder=folder,
         config=read_config(folder),
         command=_text(folder / store.COMMAND),
-        environment={name: value for name, value in environment.items() if name not in ("settings", "seal")},
+        environment={name: value for name, value in environment.items() if name not in ("settings", "seal", "folder")},
         rows=read_rows(folder),
         result=result,
         training=result is None and is_held(folder),
@@ -121,11 +125,11 @@ def read_config(folder: Path) -> Config:
         raise CheckpointError(f"{path}", "this file must exist", "give the folder of a run that has it")
     begun = store.read_sealed(environment).get("settings") if environment.is_file() else None
     try:
-        config = from_dict(Config, read_toml(path))
+        config = from_dict(Config, _OLDER | read_toml(path))
         if begun is None:  # of an older version
             return config
         done = (folder / store.RESULT).is_file()
-        changed = differences(from_dict(Config, begun), config, ignore=() if done else _MAY_CHANGE)
+        changed = differences(from_dict(Config, _OLDER | begun), config, ignore=() if done else _MAY_CHANGE)
     except ConfigError as error:
         given = error.given if error.given.startswith(str(path)) else f"{path}: {error.given}"
         raise CheckpointError(given, error.allowed, "restore it from a copy") from None
@@ -136,6 +140,54 @@ def read_config(folder: Path) -> Config:
             "restore it, or train with it under another name",
         )
     return config
+
+
+def made_in(folder: Path) -> Path | None:
+    """Return the folder from which a run or search was begun, by which its relative paths are read; None if unknown."""
+    directory = _begun(folder).get("directory")
+    return Path(directory) if isinstance(directory, str) and Path(directory).is_dir() else None
+
+
+def located(config: Config, folder: Path) -> Config:
+    """Return the settings of a run with the places of its data as they are reached from here.
+
+    A relative path is that from the folder in which the run was begun, and where nothing is there from this one. For a
+    run that was moved or copied it is the other way round: its data may have come along.
+
+    Raises:
+        DataError: the data is in neither place.
+    """
+    directory, found = made_in(folder), dict[str, str]()
+    if directory is None or directory == Path.cwd():
+        return config
+    for name in ("data", "data_dir"):
+        path = getattr(config, name)
+        if path is None or path == IN_MEMORY or Path(path).expanduser().is_absolute():
+            continue
+        there, came_along = directory / path, code_in(folder) is None and Path(path).exists()
+        if there.exists() and not came_along:
+            found[name] = str(there)
+        elif not Path(path).exists() and len(Path(path).parts) + len(Path(path).suffix) > 1:  # else a named set
+            raise DataError(
+                f"the {name} of {folder} is neither at {there} nor at {Path.cwd() / path}",
+                "a run goes on with its own data, wherever that lies now",
+                "point to it with --data",
+            )
+    return dataclasses.replace(config, **found) if found else config
+
+
+def code_in(folder: Path) -> Path | None:
+    """Return the folder from which the code of a run's model may be imported: that in which it was begun.
+
+    Only while the run lies where it was begun: a folder that somebody sent names no code of this machine.
+    """
+    return made_in(folder) if _begun(folder).get("folder") == str(folder.resolve()) else None
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    """Return what was written down when a run, or the search that ends in it, was begun."""
+    paths = [folder / name for name in (store.ENVIRONMENT, store.TIMINGS) if (folder / name).is_file()]
+    return store.read_sealed(paths[0]) if paths else {}
 
 
 _NUMBERS = (
@@ -163,19 +215,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
-
-
-def is_held(folder: Path) -> bool:
-    """Return whether a process holds the run, by asking the kernel; the process id in the file may be stale.
-
-    For some microseconds the question is itself a lock, shared, during which a training that starts would see the
-    run in use. So nobody asks it of a run that is done.
-    """
-    try:
-        with (folder / store.LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

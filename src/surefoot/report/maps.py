@@ -90,7 +90,7 @@ def _cell(inside: Sequence[TrialResult]) -> dict[str, Any]:
     return {
         "mean": mean, "spread": spread, "runs": len(inside), "diverged": len(inside) - len(losses),
         "label": "\n".join(lines), "lines": len(lines),
-        "best": f"lr {best.lr:g}, momentum {best.momentum:g}, weight decay {best.weight_decay:g}",
+        "best": f"lr {best.lr:g}, {best.update_rule.memory} {best.memory:g}, weight decay {best.weight_decay:g}",
     }  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def _map(cells: Sequence[Mapping[str, Any]]) -> Any:
 def _against(value: Mapping[str, Any], tried: Sequence[TrialResult]) -> list[Any]:
     """Each trial against each coordinate that was varied, if momentum was too: its colours tell whether it matters."""
     points = [
-        {"step": _step(result), "shrink": _shrink(result), "momentum": f"{result.trial.recipe.momentum:g}",
+        {"step": _step(result), "shrink": _shrink(result), "momentum": f"{result.trial.recipe.memory:g}",
          "lr": result.trial.recipe.lr, "weight_decay": result.trial.recipe.weight_decay, "loss": result.val_loss}
         for result in tried if result.finished
     ]  # fmt: skip
@@ -164,7 +164,7 @@ def _against(value: Mapping[str, Any], tried: Sequence[TrialResult]) -> list[Any
 
 
 def _step(result: TrialResult) -> float:
-    return float(f"{result.trial.recipe.lr / (1 - result.trial.recipe.momentum):.2g}")
+    return float(f"{result.trial.recipe.effective_lr:.2g}")
 
 
 def _shrink(result: TrialResult) -> float:

@@ -1,93 +1,204 @@
-"""A recipe as the code that follows it in plain PyTorch, for whoever does not want to depend on this package."""
+"""A recipe as a program in plain PyTorch, for whoever does not want to depend on this package.
+
+Executed on the same batches from the same initial weights it ends at the weights of our run, up to rounding
+(`tests/laws/test_printed_program.py`). What it cannot hold, its head says.
+"""
 
 from __future__ import annotations
 
-from surefoot.config import Recipe
+from collections.abc import Sequence
 
-_SHAPES = {
-    "constant": "1.0",
-    "linear": "1 - {t} / {length}",
-    "cosine": "0.5 * (1 + math.cos(math.pi * {t} / {length}))",
-    "wsd": "min(1.0, ({length} - {t}) / {decay})",
+from surefoot.config import Config, Recipe
+from surefoot.optim.code import rate_lines
+from surefoot.optim.plan import DEFAULT_EPOCHS, plateau_numbers
+from surefoot.optim.schedules import PLATEAU_THRESHOLD
+from surefoot.rules.rule import OF_OPTIMIZER
+
+CROSS_ENTROPY = "cross-entropy"
+LOSSES = {
+    CROSS_ENTROPY: "torch.nn.CrossEntropyLoss()",
+    "mse": "torch.nn.MSELoss()",
+    "mae": "torch.nn.L1Loss()",
+    "huber": "torch.nn.HuberLoss()",
+    "bce": "torch.nn.BCEWithLogitsLoss()",
 }
-"""Multiplier at t steps after the warmup, over a length in steps."""
+"""Losses by name; another one is the reader's. All but the first compare outputs and targets of one shape."""
+_INDENT = "    "
 
 
-def pytorch_code(recipe: Recipe, steps: int, steps_per_epoch: int) -> str:
-    """Return the training loop of a recipe in plain PyTorch; `model`, `batches` and their order are the reader's.
+def program_of(config: Config, recipe: Recipe, steps_per_epoch: int, *, own_loss: bool = False) -> str:
+    """Return the program of a run.
+
+    Args:
+        config: its settings: target and precision.
+        recipe: that it is trained by.
+        steps_per_epoch: updates per pass.
+        own_loss: whether it has a loss of the user's.
+    """
+    epochs = DEFAULT_EPOCHS if recipe.epochs is None else recipe.epochs
+    steps = recipe.steps or max(1, round(epochs * steps_per_epoch))
+    loss = "your own" if own_loss else "mse" if config.target == "numbers" else CROSS_ENTROPY
+    return pytorch_code(recipe, steps, steps_per_epoch, loss=loss, precision=config.precision)
+
+
+def pytorch_code(
+    recipe: Recipe, steps: int, steps_per_epoch: int, *, loss: str = CROSS_ENTROPY, precision: str = "fp32"
+) -> str:
+    """Return the program that trains by a recipe; the model and the batches are the reader's.
 
     Args:
         recipe: to follow.
         steps: T, of the run.
         steps_per_epoch: updates per pass.
+        loss: a name of `LOSSES`, or that of a loss of the reader's.
+        precision: "fp32" or "bf16".
 
-    >>> print(pytorch_code(Recipe(lr=0.1, weight_decay=0.0), 100, 50).splitlines()[4])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> print(pytorch_code(Recipe(lr=0.1, weight_decay=0.0), 100, 50).splitlines()[-3].strip())
+    group["lr"] = lr
     """
-    if recipe.momentum_form == "sutskever" or recipe.weight_decay_form == "decoupled":
-        imports, optimizer = "import surefoot\nimport torch", _surefoot_optimizer(recipe)
+    plateau = recipe.schedule.kind == "plateau"
+    grouped = "parameters"
+    if recipe.weight_decay > 0 and recipe.decay_on == "weights":
+        grouped = '[{"params": decaying}, {"params": others, "weight_decay": 0.0}]'
+    before, update = recipe.update_rule.program(recipe.rule_values, grouped)
+    used = "\n".join([*before, *update])
+    lines = [
+        *rate_lines(recipe.schedule, recipe.lr, steps, steps_per_epoch),
+        "",
+        "parameters = [w for w in model.parameters() if w.requires_grad]",
+        *(line for name, line in _SPLIT[recipe.decay_on].items() if name in used),
+        *before,
+        *_of_loss(recipe, loss),
+        *(_AVERAGE if recipe.ema_decay is not None else []),
+        *(_validation(recipe, loss, precision) if plateau else []),
+        "for t, (x, y) in enumerate(batches):",
+    ]
+    body = [*_gradient(recipe, loss, precision), "lr = rate(t) * factor" if plateau else "lr = rate(t)"]
+    body += update if update[0] == OF_OPTIMIZER else ["with torch.no_grad():", *_indented(update)]
+    if recipe.ema_decay is not None:
+        body += _averaging(recipe.ema_decay)
+    if plateau:
+        body += _watching(recipe, steps_per_epoch)
+    lines += _indented(body)
+    imports = ["import math", ""] if any("math." in line for line in lines) else []
+    return "\n".join([*_head(recipe, steps, loss, precision), *imports, "import torch", "", *lines]) + "\n"
+
+
+_SPLIT = {
+    "all": {"decaying": "decaying = parameters"},
+    "weights": {
+        "decaying": "decaying = [w for w in parameters if w.dim() > 1]",
+        "others": "others = [w for w in parameters if w.dim() < 2]  # biases and norms",
+    },
+}
+_AVERAGE = ["average = {name: v.clone() for name, v in model.state_dict().items() if v.is_floating_point()}"]
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [_INDENT + line for line in lines]
+
+
+def _head(recipe: Recipe, steps: int, loss: str, precision: str) -> list[str]:
+    size = "all examples" if recipe.batch_size == "full" else f"{recipe.batch_size} examples"
+    brought = [
+        ("model", "a torch.nn.Module with its initial weights, on its device, in training mode"),
+        ("batches", f"gives x and y of each of the {steps:,} updates, {size}, shuffled in every pass"),
+    ]
+    if loss not in LOSSES:
+        brought.append(("loss_of", f"(outputs, y) -> the mean loss, or one for each example: {loss}"))
+    if recipe.schedule.kind == "plateau":
+        brought.append(("validation", "a list of x and y: held out, its loss lowers the rate"))
+    lines = ["# You bring"] + [f"#   {name:<10} {text}" for name, text in brought]
+    lines += [
+        "# Not in here: how weights are initialised, the order of the examples, their preprocessing and augmentation,",
+        "# what the model draws at random, and that a run ends where its loss or gradient is not finite.",
+    ]
+    if recipe.ema_decay is not None:
+        lines.append("# Validation, test and prediction use `average`, the moving average of the weights.")
+    if precision == "bf16":
+        lines.append("# The forward pass is computed in bfloat16, which rounds to three digits.")
+    return lines
+
+
+def _of_loss(recipe: Recipe, loss: str) -> list[str]:
+    if loss not in LOSSES:
+        return []
+    if loss == CROSS_ENTROPY and recipe.label_smoothing:
+        return [f"loss_of = torch.nn.CrossEntropyLoss(label_smoothing={recipe.label_smoothing!r})"]
+    return [f"loss_of = {LOSSES[loss]}"]
+
+
+def _forward(x: str, y: str, loss: str, precision: str, *, model: str = "") -> list[str]:
+    """Lines that compute `loss` of a piece."""
+    call = f"outputs = {model or f'model({x})'}"
+    lines = [call]
+    if precision == "bf16":
+        lines = [f"with torch.autocast({x}.device.type, dtype=torch.bfloat16):", _INDENT + call]
+    shaped = "" if loss == CROSS_ENTROPY or loss not in LOSSES else f".reshape({y}.shape)"
+    mean = ".mean()" if loss not in LOSSES else ""
+    return [*lines, f"loss = loss_of(outputs.float(){shaped}, {y}){mean}"]
+
+
+def _gradient(recipe: Recipe, loss: str, precision: str) -> list[str]:
+    if recipe.batch_size != "full" and recipe.batch_size <= recipe.micro_batch_size:
+        lines = ["model.zero_grad()", *_forward("x", "y", loss, precision), "loss.backward()"]
     else:
-        imports, optimizer = "import torch", _torch_optimizer(recipe)
-    shape = recipe.schedule
-    if shape.kind in (*_SHAPES, "step") and (shape.end or 0.0) == 0.0 and shape.decay_from == "warmup-end":
-        multiplier, imports = _multiplier(recipe, steps, steps_per_epoch), f"import math\n\n{imports}"
-        scheduler = "scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)"
-    else:
-        multiplier = ""
-        scheduler = f"# the {shape.kind} schedule: surefoot schedule draws it, surefoot.lr_scheduler gives it"
-    smoothing = f"label_smoothing={recipe.label_smoothing:g}" if recipe.label_smoothing else ""
-    clip = f"\n    torch.nn.utils.clip_grad_norm_(model.parameters(), {recipe.clip_norm:g})" if recipe.clip_norm else ""
-    next_rate = "\n    scheduler.step()" if multiplier else ""
-    return (
-        f"{imports}\n\n{optimizer}\n{multiplier}{scheduler}\n"
-        f"loss_of = torch.nn.CrossEntropyLoss({smoothing})\n"
-        f"for x, y in batches:  # {steps:,} of {recipe.batch_size} examples, shuffled in every epoch\n"
-        f"    loss = loss_of(model(x), y)\n    optimizer.zero_grad()\n    loss.backward(){clip}\n"
-        f"    optimizer.step(){next_rate}\n"
-    )
-
-
-def _torch_optimizer(recipe: Recipe) -> str:
-    words = [f"lr={recipe.lr:g}"]
-    words += [f"momentum={recipe.momentum:g}"] if recipe.momentum else []
-    words += [f"dampening={recipe.dampening:g}"] if recipe.dampening else []
-    words += ["nesterov=True"] if recipe.momentum_form == "nesterov" else []
-    weights = "model.parameters()"
-    if recipe.weight_decay and recipe.decay_on == "weights":
-        weights = (
-            f'[{{"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": {recipe.weight_decay:g}}},\n'
-            '     {"params": [p for p in model.parameters() if p.dim() < 2]}]'
-        )
-    elif recipe.weight_decay:
-        words.append(f"weight_decay={recipe.weight_decay:g}")
-    return f"optimizer = torch.optim.SGD({weights}, {', '.join(words)})"
-
-
-def _surefoot_optimizer(recipe: Recipe) -> str:
-    words = (
-        f"lr={recipe.lr:g}, momentum={recipe.momentum:g}, weight_decay={recipe.weight_decay:g}, "
-        f'momentum_form="{recipe.momentum_form}", weight_decay_form="{recipe.weight_decay_form}"'
-    )
-    return f"optimizer = surefoot.SGD(model.parameters(), {words})  # PyTorch has no such form"
-
-
-def _multiplier(recipe: Recipe, steps: int, per_epoch: int) -> str:
-    """The schedule as a function of the step, 1 at the peak."""
-    shape = recipe.schedule
-    warm = round(shape.warmup_epochs * per_epoch)
-    lines = ["def multiplier(t):"]
-    if warm:
-        lines += [
-            f"    if t < {warm}:",
-            f"        return {shape.warmup_start:g} + {1 - shape.warmup_start:g} * t / {warm}",
+        lines = [
+            "model.zero_grad()",
+            f"pieces = math.ceil(len(x) / {recipe.micro_batch_size})  # computed one after the other, to save memory",
+            "for part, targets in zip(x.tensor_split(pieces), y.tensor_split(pieces)):",
+            *_indented([*_forward("part", "targets", loss, precision), "(loss * (len(part) / len(x))).backward()"]),
         ]
-    if shape.kind == "step":
-        at = tuple(round(epoch * per_epoch) for epoch in shape.milestones_epochs or ())
-        factor = 0.1 if shape.factor is None else shape.factor
-        lines.append(f"    return {factor:g} ** sum(t >= drop for drop in {at})")
-    else:
-        length = steps - warm
-        decay = length * 0.2 if shape.decay_epochs is None else shape.decay_epochs * per_epoch
-        t = f"min(t - {warm}, {length})" if warm else f"min(t, {length})"
-        lines.append("    return " + _SHAPES[shape.kind].format(t=t, length=length, decay=max(1, round(decay))))
-    return "\n".join(["", *lines, "", ""])
+    if recipe.clip_norm is not None:
+        lines += [
+            "grads = [w.grad for w in parameters if w.grad is not None]  # clip_grad_norm_ adds 1e-6 to the norm",
+            "norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))",
+            "for g in grads:",
+            f"    g.mul_(torch.clamp({recipe.clip_norm!r} / norm, max=1.0))",
+        ]
+    return lines
+
+
+def _averaging(decay: float) -> list[str]:
+    return [
+        "with torch.no_grad():",
+        "    for name, value in model.state_dict().items():",
+        "        if name in average:",
+        f"            average[name].lerp_(value, 1 - {decay!r})",
+    ]
+
+
+def _validation(recipe: Recipe, loss: str, precision: str) -> list[str]:
+    """A function that gives the validation loss, without label smoothing, and what plateau keeps."""
+    plain = f"{_INDENT}loss_of = {LOSSES[loss]}" if loss in LOSSES else None
+    weights = "{**model.state_dict(), **average}" if recipe.ema_decay is not None else "model.state_dict()"
+    return [
+        "",
+        "def validation_loss():",
+        *([plain] if plain and recipe.label_smoothing else []),
+        "    modes = {module: module.training for module in model.modules()}",
+        "    model.eval()",
+        "    total = 0.0",
+        "    with torch.no_grad():",
+        "        for x, y in validation:",
+        *_indented(_indented(_indented(_forward(
+            "x", "y", loss, precision, model=f"torch.func.functional_call(model, {weights}, (x,))"
+        )))),
+        "            total += float(loss) * len(y)",
+        "    for module, mode in modes.items():",
+        "        module.training = mode",
+        "    return total / sum(len(y) for _, y in validation)",
+        "",
+        "best, bad, factor = math.inf, 0, 1.0",
+    ]  # fmt: skip
+
+
+def _watching(recipe: Recipe, steps_per_epoch: int) -> list[str]:
+    factor, patience = plateau_numbers(recipe.schedule)
+    return [
+        f"if (t + 1) % {steps_per_epoch} == 0:  # a pass is done",
+        "    found = validation_loss()",
+        f"    best, bad = (found, 0) if found < best * (1 - {PLATEAU_THRESHOLD!r}) else (best, bad + 1)",
+        f"    if bad > {patience}:",
+        f"        factor, bad = factor * {factor!r}, 0",
+    ]

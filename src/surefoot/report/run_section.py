@@ -17,7 +17,7 @@ from surefoot.report.compare import comparison_figures
 from surefoot.report.curves import run_figure
 from surefoot.report.layers import layers_figure
 from surefoot.report.look import Figure
-from surefoot.report.pytorch_code import pytorch_code
+from surefoot.report.pytorch_code import program_of
 from surefoot.report.run_folder import RunFolder, thinned
 from surefoot.report.steps import step_figure
 
@@ -61,8 +61,8 @@ def run_section(folder: RunFolder, number: int) -> dict[str, Any]:
         return section | {"about": _about(about), "unchecked": []}
     if stored.rows:
         per_epoch = max(1, round(stored.rows[-1].step / stored.rows[-1].epoch))
-        steps = int(folder.result.get("steps") or stored.rows[-1].step)
-        section["code"] = pytorch_code(stored.config.recipe, steps, per_epoch)
+        own_loss = "the loss" in stored.environment.get("identity", {})
+        section["code"] = program_of(stored.config, stored.config.recipe, per_epoch, own_loss=own_loss)
     curves = run_figure(folder, pins_of(folder.decisions))
     shown = thinned(stored.rows, _MOST_LINES)
     return section | {
@@ -234,7 +234,9 @@ def _recipe(folder: RunFolder) -> list[tuple[str, str]]:
     """Return the settings that a run was made with, and how far a search found others as good."""
     assert folder.stored is not None
     config = folder.stored.config
-    shown = {name: getattr(config.recipe, name) for name in ("lr", "batch_size", "momentum", "weight_decay")}
+    recipe = config.recipe
+    names = ("rule", "lr", "batch_size", recipe.update_rule.memory, "weight_decay")[recipe.rule == "sgd" :]
+    shown = {name: getattr(recipe, name) for name in names}
     shown |= {"schedule": config.recipe.schedule.kind, "seed": config.seed, **changed_settings(config)}
     made = (each.value for each in reversed(folder.decisions) if each.name == "refine" and each.value)
     return [(name, worded(value)) for name, value in shown.items()] + _as_good(next(made, {}))

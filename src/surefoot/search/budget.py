@@ -16,7 +16,7 @@ import numpy as np
 
 from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
-from surefoot.optim.plan import DEFAULT_EPOCHS, plan
+from surefoot.optim.plan import DEFAULT_EPOCHS, batch_size_of, fitting_batch, plan
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress
 from surefoot.settings import shrunk
@@ -33,10 +33,6 @@ seen on two cores of an AMD EPYC (benchmarks/budgets.py)."""
 MOST_EPOCHS = 30.0
 """Of a final training whose length is free and whose recipe gives none: what the time allows, but not more. Chosen by
 hand: enough for more than 90 % on CIFAR-10 (Jordan 2024, arXiv 2404.00498, section 3), and a start for others."""
-LEAST_STEPS_PER_EPOCH = 20
-LEAST_BATCH = 16
-"""A default batch is halved until an epoch has 20 updates, but not under 16 examples: with fewer updates small sets are
-not learned in ten epochs. Chosen by hand; `surefoot noise` measures instead."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +79,13 @@ class Terms:
     Attributes:
         budget: of time, or of examples.
         fixed: names of recipe settings that stay as the base recipe has them.
+        given: names of those that the user gave to start from: they stay where they are not searched.
         force: go on after a step that fails.
     """
 
     budget: Budget
     fixed: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
     force: bool = False
 
 
@@ -148,22 +146,10 @@ class FinalRun:
     seconds: float | None = None
 
 
-def batch_size(wanted: int, examples: int) -> int:
-    """Return the batch size for a training part of this size where nobody has measured or fixed one.
-
-    >>> batch_size(128, 50_000), batch_size(128, 1294), batch_size(128, 100)
-    (128, 64, 16)
-    """
-    size = wanted
-    while size > LEAST_BATCH and examples // size < LEAST_STEPS_PER_EPOCH:
-        size //= 2
-    return max(1, min(size, examples))
-
-
 def final_run(request: Request, decisions: Sequence[Decision], timings: Mapping[int, StepTime]) -> FinalRun:
     """Return the final training that the search plans for.
 
-    In a budget of time, a length that the user has not fixed takes a third of it at most: whole epochs, no more than
+    In a budget of time, a length that the user has not given takes a third of it at most: whole epochs, no more than
     the base recipe's own; its schedule shrinks with it.
 
     Args:
@@ -171,9 +157,9 @@ def final_run(request: Request, decisions: Sequence[Decision], timings: Mapping[
         decisions: so far; the batch size may be chosen among them.
         timings: of a step, by batch size.
     """
-    base, free = request.base, request.terms.fixed.isdisjoint
-    size = request.examples if base.batch_size == "full" else min(base.batch_size, request.examples)
-    size = batch_size(size, request.examples) if free({"batch_size"}) else size
+    base, free = request.base, (request.terms.fixed | request.terms.given).isdisjoint
+    size = min(batch_size_of(base, request.examples), request.examples)
+    size = fitting_batch(size, request.examples) if free({"batch_size"}) else size
     if base.epochs is None and base.steps is None and request.exact:
         base = dataclasses.replace(base, epochs=DEFAULT_EPOCHS)
     base = dataclasses.replace(base, batch_size=size)

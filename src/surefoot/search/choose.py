@@ -14,7 +14,7 @@ import numpy as np
 from surefoot.config import Recipe
 from surefoot.record.intervals import Z_95
 from surefoot.record.trial import TrialResult
-from surefoot.search.response import CEILING, coordinates, errors, fitted
+from surefoot.search.response import CEILING, LEAST_DECAY, coordinates, errors, fitted
 from surefoot.search.space import PER_DECADE, Point, Space
 
 _ARM_DECADES = 0.25
@@ -77,7 +77,7 @@ def _star(center: Point, where: Space, arm: float) -> list[Point]:
 
 def _beside(axis: Sequence[Any], value: Any) -> list[Any]:
     """Return the values next to one on an axis, where it has them."""
-    at = axis.index(value)
+    at = axis.index(value) if value in axis else len(axis) + 1  # a decay that is not searched is not among them
     return [axis[i] for i in (at - 1, at + 1) if 0 <= i < len(axis)]
 
 
@@ -187,12 +187,14 @@ def examples_noise(results: Sequence[TrialResult], validation_examples: int) -> 
 
 def _covered(results: Sequence[TrialResult], where: Space) -> Space:
     """Return the part of the space that trials have been in: choosing beyond would be guessing."""
-    momenta = {each.trial.recipe.momentum for each in results}
+    momenta = {each.trial.recipe.memory for each in results}
     decays = [coordinates(each.trial.recipe, each.trial.share)[1] for each in results]
-    inside = tuple(
+    inside: tuple[float | None, ...] = tuple(
         each for each in where.decays
-        if each is not None and min(decays) - 0.05 <= math.log10(each) <= max(decays) + 0.05
+        if each is not None and min(decays) - 0.05 <= math.log10(max(each, LEAST_DECAY)) <= max(decays) + 0.05
     )  # fmt: skip
+    if where.keeps_decay and all(each.trial.recipe.weight_decay == where.base.weight_decay for each in results):
+        inside = (None,)  # it was asked for, and never searched
     return dataclasses.replace(
         where,
         momenta=tuple(each for each in where.momenta if each in momenta) or where.momenta[:1],

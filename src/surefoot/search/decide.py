@@ -82,8 +82,8 @@ def coarse(results: Sequence[TrialResult], validation_examples: int, initial_los
         )  # fmt: skip
         return _decision(4, "coarse-grid", results, (finding,), finding.reason, None)
     best = results[int(error.argmin())]
-    rates = sorted({each.trial.recipe.lr / (1 - each.trial.recipe.momentum) for each in results})
-    rate = best.trial.recipe.lr / (1 - best.trial.recipe.momentum)
+    rates = sorted({each.trial.recipe.effective_lr for each in results})
+    rate = best.trial.recipe.effective_lr
     border = len(rates) > 2 and rate in (rates[0], rates[-1])
     end = "highest" if rate == rates[-1] else "lowest"
     findings = (
@@ -171,8 +171,8 @@ def refined(
         )  # fmt: skip
     lengths = " and ".join(f"{share:.0%}" for share in shares)
     reason = (
-        f"lr {recipe.lr:.3g} [{now.lr_low:.3g}, {now.lr_high:.3g}], weight decay {recipe.weight_decay:g}, momentum "
-        f"{recipe.momentum:g}, after {len(results)} runs of {lengths} of the final length"
+        f"lr {recipe.lr:.3g} [{now.lr_low:.3g}, {now.lr_high:.3g}], weight decay {recipe.weight_decay:g}, "
+        f"{recipe.update_rule.memory} {recipe.memory:g}, after {len(results)} runs of {lengths} of the final length"
     )
     value = {
         **_values(recipe), "lr_low": now.lr_low, "lr_high": now.lr_high,
@@ -338,14 +338,15 @@ def _decision(
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:
-    return {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum}
+    return {"lr": recipe.lr, "weight_decay": recipe.weight_decay, recipe.update_rule.memory: recipe.memory}
 
 
 def _said(best: TrialResult) -> str:
     recipe = best.trial.recipe
     accuracy = f"{best.val_accuracy:.2%} validation accuracy, " if best.val_accuracy is not None else ""
     return (
-        f"lr {recipe.lr:.3g}, weight decay {recipe.weight_decay:g}, momentum {recipe.momentum:g}: {accuracy}"
+        f"lr {recipe.lr:.3g}, weight decay {recipe.weight_decay:g}, {recipe.update_rule.memory} {recipe.memory:g}: "
+        f"{accuracy}"
         f"loss {best.val_loss:.4g}"
     )
 

@@ -94,16 +94,18 @@ class Executor:
                                          "threads": place.threads, "most_examples": most}  # fmt: skip
                 if move.name == "wiring":
                     yield Progress(0, 1, "step 0: wiring")
-                    return check_wiring(self.model, task.data, task.loss, engine=engine, **where)
+                    return check_wiring(self.model, task.data, task.loss or task.loss_name, engine=engine, **where)
                 yield Progress(0, 1, "step 1: initial loss")
                 decay = move.recipe.weight_decay
-                return check_initial_loss(self.model, task.data, task.loss, weight_decay=decay, **where)
+                loss = task.loss or task.loss_name
+                return check_initial_loss(self.model, task.data, loss, weight_decay=decay, **where)
             case BracketRates(recipe):
                 fine = move.points_per_decade > 2
+                low, high = recipe.update_rule.lr_range
                 wanted = LrSearch(
-                    low=1e-4 if fine else 1e-3, high=1e-1 if fine else 1.0, points_per_decade=move.points_per_decade,
-                    steps=move.steps, seeds=move.seeds, range_test=move.seeds > 1,
-                    most_updates=move.most_updates,
+                    low=low if fine else 10 * low, high=high if fine else 10 * high,
+                    points_per_decade=move.points_per_decade, steps=move.steps, seeds=move.seeds,
+                    range_test=move.seeds > 1, most_updates=move.most_updates,
                 )  # fmt: skip
                 made = yield from within("step 3, learning rate", searching(task, recipe, wanted, engine))
                 return bracket_of_short_runs(made)

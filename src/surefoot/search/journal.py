@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,8 @@ def open_journal(folder: Path, data_fingerprint: str, identity: Mapping[str, str
     about = {
         "format": FORMAT,
         "data_fingerprint": data_fingerprint,
+        "directory": os.getcwd(),
+        "folder": str(folder.resolve()),
         **({"identity": dict(identity)} if identity else {}),
     }
     there = store.read_json(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else {}

@@ -53,10 +53,12 @@ class Standing:
 
     @cached_property
     def space(self) -> Space:
-        """The recipes around the bracket; where there is none, around the rates that the lecture tries."""
+        """The recipes around the bracket; where there is none, around the upper two decades of the rule's rates."""
         value, fixed, base = self.value_of("learning-rate"), self.request.terms.fixed, self.final.recipe
-        low, high = (value["low"], value["high"]) if value else (1e-3, 1e-1) if "lr" not in fixed else (base.lr,) * 2
-        return space_around(base, self.final.steps, low, high, fixed)
+        high = base.update_rule.lr_range[1]
+        low, high = (value["low"], value["high"]) if value else (high / 100, high)
+        low, high = (base.lr,) * 2 if "lr" in fixed and not value else (low, high)
+        return space_around(base, self.final.steps, low, high, fixed, self.request.terms.given)
 
     def value_of(self, name: str) -> dict[str, Any] | None:
         """Return the newest value that the step of this name chose; None where it chose none."""

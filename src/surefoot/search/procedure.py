@@ -234,8 +234,11 @@ def _refined(at: Standing) -> Standing | Move:
     where, examples = at.space, at.request.validation_examples
     if not any(result.finished for result in at.results):  # the middle of the bracket, all else as it was
         value, base = at.value_of("learning-rate"), at.final.recipe
-        point = usual(where, (value["lr"] if value else base.lr) / (1 - base.momentum))
-        return dataclasses.replace(at, recipe=where.recipe(point, 1.0))
+        rate = (value["lr"] if value else base.lr) / base.update_rule.per_rate(base.rule_values)
+        recipe = where.recipe(usual(where, rate), 1.0)
+        if value is None and "lr" in at.request.terms.given:
+            recipe = dataclasses.replace(recipe, lr=base.lr)  # as it was given, to its last digit
+        return dataclasses.replace(at, recipe=recipe)
     choice = choose(at.results, where, examples)
     longest = max(result.trial.share for result in at.results)
     reserved = _reserved(at)
@@ -262,10 +265,14 @@ def _refined(at: Standing) -> Standing | Move:
         at = at.without(
             f"a run of the final length: the longest trial was {longest:.0%} of it, and the rate is extrapolated"
         )
+    if not at.final.recipe.update_rule.decay_searched and "weight_decay" not in at.request.terms.fixed:
+        at = at.without(
+            f"weight decay: that of {at.final.recipe.rule} is coupled to the gradients; adamw's is searched"
+        )
     if choice.decay_open:
         at = at.without(f"other values of weight decay than {choice.recipe.weight_decay:g}")
     if choice.momentum_open:
-        at = at.without(f"other values of momentum than {choice.recipe.momentum:g}")
+        at = at.without(f"other values of {choice.recipe.update_rule.memory} than {choice.recipe.memory:g}")
     return dataclasses.replace(at, recipe=choice.recipe)
 
 

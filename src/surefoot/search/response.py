@@ -1,7 +1,7 @@
 """How the error after training depends on the recipe and on the length of the run: a Gaussian process over trials.
 
 A trial is a point (a, b, c, n) in decoupled coordinates, all logarithms: the effective rate, the total decay, the
-memory of the momentum, and the length. In them the best values move little against each other, and a bend in one is as
+memory of the rule, and the length. In them the best values move little against each other, and a bend in one is as
 wide at 1e-3 as at 1. Short runs then say something of long ones, as far as the data shows: the model has a part that
 does not change with the length and one that changes in proportion to its logarithm, so that a best rate which moves
 from rung to rung goes on moving.
@@ -54,7 +54,8 @@ def coordinates(recipe: Recipe, share: float = 1.0) -> tuple[float, float, float
     in balance (Goh 2017, "Why momentum really works"). The total decay is that rate times weight decay times the number
     of steps (lr in place of the rate where weight decay is decoupled: Loshchilov & Hutter 2019, arXiv 1711.05101): by
     e to minus this would a weight shrink without gradients at the peak rate. It, and not weight decay, keeps its best
-    value when length or rate changes (Wang & Aitchison 2024, arXiv 2405.13698).
+    value when length or rate changes (Wang & Aitchison 2024, arXiv 2405.13698, who show it for AdamW). Other rules say
+    what these are for them (`surefoot.rules`); the scales below were chosen on SGD, and are not calibrated for others.
 
     Args:
         recipe: with its length in steps.
@@ -63,13 +64,10 @@ def coordinates(recipe: Recipe, share: float = 1.0) -> tuple[float, float, float
     >>> [round(value, 3) for value in coordinates(Recipe(lr=0.1, momentum=0.9, weight_decay=1e-3, steps=1000))]
     [0.0, 0.0, -1.0]
     """
-    keep = 1 - recipe.momentum
-    damped = 1 - recipe.dampening if recipe.momentum > 0 else 1.0
-    rate = recipe.lr * max(damped, 1e-6) / keep
     assert recipe.steps is not None
-    each = (recipe.lr if recipe.weight_decay_form == "decoupled" else rate) * recipe.weight_decay
+    each = recipe.lr / recipe.update_rule.per_shrink(recipe.rule_values) * recipe.weight_decay
     decay = each * recipe.steps / share
-    return math.log10(rate), math.log10(max(decay, LEAST_DECAY)), math.log10(keep)
+    return math.log10(recipe.effective_lr), math.log10(max(decay, LEAST_DECAY)), math.log10(1 - recipe.memory)
 
 
 def errors(results: Sequence[TrialResult], validation_examples: int) -> np.ndarray:

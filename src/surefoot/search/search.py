@@ -24,8 +24,10 @@ import tomli_w
 from surefoot.config import Config, Recipe
 from surefoot.curves.advice import judge_run
 from surefoot.errors import CheckpointError, ConfigError
+from surefoot.optim.plan import plan, said_of_batch
 from surefoot.record import store
 from surefoot.record.decision import Decision
+from surefoot.record.lock import locked
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.search.budget import Ledger, Request, Terms, budget, final_run
 from surefoot.search.decide import never_searched
@@ -52,6 +54,7 @@ class Search:
         request: what is searched for.
         executor: carries out the moves.
         command: what to write down as the command of the final run.
+        resumed: whether relative paths are read as where it was begun.
         end: what the search came to; None until then.
         now: how far it is; also in its folder, at most once a second.
     """
@@ -62,6 +65,7 @@ class Search:
     request: Request
     executor: Executor
     command: str = "library"
+    resumed: bool = False
     end: Done | None = None
     now: Progress = field(default_factory=lambda: Progress(0, 0))
     _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -88,6 +92,13 @@ class Search:
     def recipe(self) -> Recipe | None:
         """What was chosen; None before the end, and where a step failed."""
         return self.end.recipe if self.end else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the batch that the search begins with."""
+        base, free = self.request.base, "batch_size" not in self.request.terms.fixed
+        recipe = dataclasses.replace(base, batch_size="auto") if free else base
+        return said_of_batch(recipe, self.request.examples)
 
     @property
     def failed(self) -> Decision | None:
@@ -133,7 +144,12 @@ class Search:
         self.close()
         final = dataclasses.replace(self.config, recipe=self.recipe)
         return open_run(
-            final, name=self.folder.name, runs_dir=self.folder.parent, objects=self.objects, command=self.command
+            final,
+            name=self.folder.name,
+            runs_dir=self.folder.parent,
+            objects=self.objects,
+            command=self.command,
+            resumed=self.resumed,
         )
 
     def complete(self, result: Result, run: Run) -> dict[str, Any]:
@@ -172,6 +188,7 @@ def open_search(
     objects: Objects | None = None,
     engine: Engine | None = None,
     command: str = "library",
+    resumed: bool = False,
 ) -> Search:
     """Begin a search, or go on with the one of that name.
 
@@ -183,6 +200,7 @@ def open_search(
         objects: objects in place of the configuration's data, model, loss or augmentation.
         engine: computes the trials; None makes one.
         command: what to write down as the command.
+        resumed: as in `open_run`.
 
     Raises:
         ConfigError: settings cannot be used, or differ from those of the search of that name; there is no validation
@@ -195,7 +213,7 @@ def open_search(
         return _search(config, terms, objects, _task(config, objects), Journal(), engine)
     folder = run_place(config, name, runs_dir)
     with contextlib.ExitStack() as cleaner:
-        cleaner.enter_context(store.locked(folder))
+        cleaner.enter_context(locked(folder))
         cleaner.callback(_discard_if_empty, folder)
         store.sweep(folder)
         begun = (folder / store.TUNE).is_file()
@@ -205,7 +223,7 @@ def open_search(
             raise ConfigError(
                 f"{folder} is a run that was not tuned", "a search has a folder of its own", "choose another name"
             )
-        task = _task(config, objects)
+        task = _task(config, objects, folder if begun and resumed else None)
         here = identity(task)
         if begun:
             _check_identity(folder, here)
@@ -214,7 +232,7 @@ def open_search(
             store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
             store.write_bytes(folder / store.TUNE, asked(config, terms).encode())
         search = _search(config, terms, objects, task, journal, engine)
-        return dataclasses.replace(search, folder=folder, command=command, _lock=cleaner.pop_all())
+        return dataclasses.replace(search, folder=folder, command=command, resumed=resumed, _lock=cleaner.pop_all())
 
 
 def _check_identity(folder: Path, here: dict[str, str]) -> None:
@@ -223,8 +241,8 @@ def _check_identity(folder: Path, here: dict[str, str]) -> None:
         raise another(folder, changed)
 
 
-def _task(config: Config, objects: Objects) -> Task:
-    task = make_task(config, objects)
+def _task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
+    task = make_task(config, objects, folder)
     if task.data.validation is None:
         raise ConfigError(
             "data without a validation part", "recipes are compared by what they do on held-out examples",
@@ -235,6 +253,8 @@ def _task(config: Config, objects: Objects) -> Task:
 
 def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal: Journal, engine: Engine) -> Search:
     assert task.data.validation is not None
+    if "batch_size" in terms.fixed:  # one that was given is not made to fit
+        plan(Recipe(batch_size=config.recipe.batch_size, steps=1), task.data.examples)
     request = Request(
         terms=terms, base=config.recipe, examples=task.data.examples,
         validation_examples=len(task.data.validation), check_examples=check_examples(task),
@@ -246,7 +266,12 @@ def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal:
 
 def asked(config: Config, terms: Terms) -> str:
     """Return what was asked for as TOML."""
-    more = {"budget": str(terms.budget), "fixed": sorted(terms.fixed), "force": terms.force}
+    more = {
+        "budget": str(terms.budget),
+        "fixed": sorted(terms.fixed),
+        "given": sorted(terms.given),
+        "force": terms.force,
+    }
     return tomli_w.dumps({"tune": more, "start": to_dict(config)})
 
 
@@ -260,7 +285,12 @@ def read_asked(folder: Path) -> tuple[Config, Terms]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         more = values["tune"]
-        terms = Terms(budget=budget(more["budget"]), fixed=frozenset(more["fixed"]), force=more["force"])
+        terms = Terms(
+            budget=budget(more["budget"]),
+            fixed=frozenset(more["fixed"]),
+            given=frozenset(more["given"]),
+            force=more["force"],
+        )
         return from_dict(Config, values["start"]), terms
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(str(path), f"it must be as the search wrote it ({error})", "restore it") from None

@@ -22,8 +22,6 @@ airbench94: Jordan 2024, arXiv 2404.00498); 0.03 is as good as none, and 10 is t
 USUAL_DECAY = 1.0
 """Where the budget does not allow to look, and the recipe to start from says nothing: within 0.6 points of the best
 decay on each of eight small tasks, 0.2 on average (docs/log.md, "Regret at two trainings, halved")."""
-MOMENTA = (0.0, 0.8, 0.9, 0.95, 0.98)
-"""CS231n notes, neural-networks-3: "[0.5, 0.9, 0.95, 0.99]", here evenly spaced in the logarithm of 1 - momentum."""
 PER_DECADE = 8
 """Rates per factor of 10 among the candidates: no tuning needs finer ones (Bengio 2012, arXiv 1206.5533: "up to
 approximately a factor of 2")."""
@@ -34,7 +32,9 @@ bracket's high end even short runs do not learn."""
 
 
 class Point(NamedTuple):
-    """A recipe in decoupled coordinates: effective rate; total decay, None where weight decay is fixed; momentum."""
+    """A recipe in decoupled coordinates: effective rate; total decay, None where weight decay is fixed; momentum, or
+    what the rule has in its place, `UpdateRule.memory`.
+    """
 
     rate: float
     decay: float | None
@@ -48,11 +48,12 @@ class Space:
     Attributes:
         base: the recipe whose other values are kept.
         steps: of the final run.
-        low, high: smallest and largest effective rate of the bracket, lr / (1 - momentum).
+        low, high: smallest and largest effective rate of the bracket; for SGD lr / (1 - momentum).
         decays: total decays that may be chosen; (None,) where weight decay is fixed.
-        momenta: likewise; the base's alone where momentum is fixed.
+        momenta: likewise, of the rule's memory; the base's alone where that is fixed.
         fixed_rate: whether the base's rate is kept.
         usual_decay: the one of `decays` that stands where nothing else was measured.
+        keeps_decay: the base's weight decay was asked for, and stays as it is where decays are not searched.
     """
 
     base: Recipe
@@ -63,6 +64,7 @@ class Space:
     momenta: tuple[float, ...]
     fixed_rate: bool = False
     usual_decay: float = USUAL_DECAY
+    keeps_decay: bool = False
 
     def recipe(self, point: Point, share: float) -> Recipe:
         """Return the recipe of a run of a share of the final length, its length in steps.
@@ -72,21 +74,21 @@ class Space:
         """
         steps = max(1, math.floor(share * self.steps + 1e-6))
         rate, decay, momentum = point
-        lr = self.base.lr if self.fixed_rate else float(f"{rate * (1 - momentum):.4g}")
-        form = "pytorch" if momentum == 0 and self.base.momentum_form == "nesterov" else self.base.momentum_form
+        rule, changes = self.base.update_rule, {self.base.update_rule.memory: momentum}
+        if momentum == 0 and self.base.momentum_form == "nesterov":
+            changes["momentum_form"] = "pytorch"
+        values = {**self.base.rule_values, **changes}
+        lr = self.base.lr if self.fixed_rate else float(f"{rate * rule.per_rate(values):.4g}")
         weight_decay = self.base.weight_decay
         if decay is not None:
-            each = lr if self.base.weight_decay_form == "decoupled" else lr / (1 - momentum)
-            weight_decay = float(f"{decay / (each * self.steps):.3g}")
-        return dataclasses.replace(
-            self.base, lr=lr, weight_decay=weight_decay, momentum=momentum, momentum_form=form, epochs=None, steps=steps
-        )
+            weight_decay = float(f"{decay / (lr / rule.per_shrink(values) * self.steps):.3g}")
+        return dataclasses.replace(self.base, lr=lr, weight_decay=weight_decay, epochs=None, steps=steps, **changes)
 
     @property
     def rates(self) -> list[float]:
         """The effective rates, evenly spaced in their logarithm, from some way below `low` to beyond `high`."""
         if self.fixed_rate:
-            return [self.base.lr / (1 - self.momenta[0])]
+            return [self.base.effective_lr]
         low, high = math.log10(self.low) - REACH_DECADES[0], math.log10(self.high) + REACH_DECADES[1]
         return (10 ** np.linspace(low, high, max(2, round((high - low) * PER_DECADE) + 1))).tolist()
 
@@ -97,39 +99,46 @@ class Space:
         return [Point(rate, decay, momentum) for momentum, decay, rate in each]
 
 
-def space_around(base: Recipe, steps: int, low: float, high: float, fixed: frozenset[str]) -> Space:
+def space_around(
+    base: Recipe, steps: int, low: float, high: float, fixed: frozenset[str], given: frozenset[str] = frozenset()
+) -> Space:
     """Return the recipes around a bracket.
 
     Args:
-        base: the recipe to start from; its momentum is the one that the bracket was measured with.
+        base: the recipe to start from; its memory is the one that the bracket was measured with.
         steps: of the final run.
         low, high: the bracket, learning rates.
         fixed: names of what the user has fixed: "lr", "weight_decay", "momentum".
+        given: names of what the user gave to start from.
     """
-    keep = 1 - base.momentum
-    stays = not {"momentum", "momentum_form"}.isdisjoint(fixed) or "lr" in fixed
-    momenta = (base.momentum,) if stays else tuple(sorted({*MOMENTA, base.momentum}))
-    wanted = _decay_of(base, steps)
-    decays = (None,) if "weight_decay" in fixed else tuple(sorted({*DECAYS, wanted}))
-    return Space(base, steps, low / keep, high / keep, decays, momenta, "lr" in fixed, wanted)
+    rule, keep = base.update_rule, base.update_rule.per_rate(base.rule_values)
+    stays = not {rule.memory, f"{rule.memory}_form", "lr"}.isdisjoint(fixed)
+    momenta = (base.memory,) if stays else tuple(sorted({*rule.memories, base.memory}))
+    keeps_decay = "weight_decay" in given
+    wanted = _decay_of(base, steps, given=keeps_decay)
+    free = "weight_decay" not in fixed and rule.decay_searched
+    decays = tuple(sorted({*DECAYS, wanted})) if free else (None,)
+    return Space(base, steps, low / keep, high / keep, decays, momenta, "lr" in fixed, wanted, keeps_decay)
 
 
-def _decay_of(base: Recipe, steps: int) -> float:
-    """Return the total decay of a recipe that has one of its own, and the usual one for the library's default."""
-    if base.weight_decay in (0.0, Recipe().weight_decay):
+def _decay_of(base: Recipe, steps: int, *, given: bool) -> float:
+    """Return the total decay of a recipe that has one of its own, and the usual one for the rule's default."""
+    if not given and base.weight_decay in (0.0, base.update_rule.defaults["weight_decay"]):
         return USUAL_DECAY
+    if base.weight_decay == 0:
+        return 0.0
     return float(f"{10 ** coordinates(dataclasses.replace(base, epochs=None, steps=steps))[1]:.3g}")
 
 
 def without_momentum(where: Space) -> Space:
-    """Return the recipes that have the base's momentum."""
-    return dataclasses.replace(where, momenta=(where.base.momentum,))
+    """Return the recipes that have the base's memory."""
+    return dataclasses.replace(where, momenta=(where.base.memory,))
 
 
 def only_rates(where: Space) -> Space:
-    """Return the recipes that have the base's momentum and the usual decay."""
-    decays = tuple(None if each is None else where.usual_decay for each in where.decays[:1])
-    return dataclasses.replace(where, momenta=(where.base.momentum,), decays=decays)
+    """Return the recipes that have the base's memory, and the usual decay or the one that was asked for."""
+    decays = tuple(None if each is None or where.keeps_decay else where.usual_decay for each in where.decays[:1])
+    return dataclasses.replace(where, momenta=(where.base.memory,), decays=decays)
 
 
 def coarse_grid(where: Space, count: int) -> list[Point]:
@@ -179,9 +188,9 @@ def _halton(count: int, dimensions: int) -> np.ndarray:
 
 
 def usual(where: Space, rate: float) -> Point:
-    """Return the point of a rate with the decay and momentum that stand where nothing else was measured."""
-    decay = None if where.decays == (None,) else where.usual_decay
-    return Point(rate, decay, where.base.momentum)
+    """Return the point of a rate with the decay and memory that stand where nothing else was measured."""
+    decay = None if where.decays == (None,) or where.keeps_decay else where.usual_decay
+    return Point(rate, decay, where.base.memory)
 
 
 def trial_of(stage: str, base: Recipe, recipe: Recipe, seed: int, share: float) -> Trial:

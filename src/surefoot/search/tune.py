@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import nn
 
-from surefoot.config import Config, Recipe
+from surefoot.config import Config, LossName, Recipe
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision
 from surefoot.record.stored import IN_MEMORY
 from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
 from surefoot.search.search import open_search
-from surefoot.settings import flat_settings, merged, nested, read_toml
+from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
 from surefoot.training.open import Objects, resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
@@ -52,7 +52,7 @@ def tune(
     *,
     budget: str | float = DEFAULT_BUDGET,
     fixed: Mapping[str, Any] | None = None,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     augment: Any = None,
     config: str | Path | None = None,
     force: bool = False,
@@ -74,9 +74,9 @@ def tune(
         budget: "5m", "90s" or "1h" for everything; or "2x": a search of twice the examples of the final training, which
             comes on top. With the latter nothing depends on a clock.
         fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
-        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
         augment: names of augmentations, or a callable on a batch of images.
-        config: a TOML file of settings to start from, under the ones given here.
+        config: a TOML file of settings to start from, under the ones given here: they stay where they are not searched.
         force: go on after a step that fails.
         final: also do the final training, in a run's folder. Without it nothing is written.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished search.
@@ -95,16 +95,17 @@ def tune(
     objects = Objects(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
-        loss=loss,
+        loss=loss if callable(loss) else None,
         augment=augment if callable(augment) else None,
     )
     words = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": list(augment) if isinstance(augment, Sequence) else None,
+        "loss": None if callable(loss) else loss,
     }
     given = {**settings, **(fixed or {})}
-    start, terms = asked_for(words, given, config, budget, force=force, source=data, standard_loss=loss is None)
+    start, terms = asked_for(words, given, config, budget, force=force, source=data, standard_loss=not callable(loss))
     place = runs_dir if final else None
     with open_search(start, terms, name=name, runs_dir=place, objects=objects, engine=engine) as search:
         while not search.done:
@@ -136,7 +137,7 @@ def asked_for(
     Args:
         words: data, model and augmentation as text; None where they were not given.
         settings: other fields by their flat names; None where they were not given.
-        file: a TOML file of settings to start from, which are not fixed.
+        file: a TOML file of settings to start from: they may be changed by a search of them, and stay otherwise.
         budget: as in `tune`.
         force: as in `tune`.
         source, standard_loss: as in `training.open.resolve`.
@@ -144,10 +145,13 @@ def asked_for(
     Raises:
         ConfigError: an unknown name or a bad value.
     """
-    given = merged(read_toml(file) if file else {}, nested({**words, **settings}))
+    in_file = read_toml(file) if file else {}
+    given = merged(in_file, nested({**words, **settings}))
     start = resolve(given, source, standard_loss=standard_loss)
     fields = flat_settings()
     fixed = frozenset(
         name for name, value in settings.items() if value is not None and fields[name].path[0] == "recipe"
     )
-    return start, Terms(budget=budget_of(budget), fixed=fixed, force=force)
+    asked = frozenset(flattened(in_file)) - fixed
+    asked = frozenset(name for name in asked if fields[name].path[0] == "recipe")
+    return start, Terms(budget=budget_of(budget), fixed=fixed, given=asked, force=force)

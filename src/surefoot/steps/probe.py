@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from surefoot.config import LossName
 from surefoot.data.batches import image_statistics, number_statistics
 from surefoot.data.check import Problems
 from surefoot.data.dataset import DataSet, Part, RawPart, Source, stratified
@@ -30,7 +31,7 @@ MOST_EXAMPLES = 20_000
 def probe_task(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     *,
     augment: Any = (),
     seed: int = 0,
@@ -156,7 +157,7 @@ def _is_batch(each: Any) -> bool:
 
 
 def _read(data: Iterable[Any], most_examples: int) -> tuple[Tensor, Tensor]:
-    """Return x [N, ...] in float32 and y [N, ...] of the first batches, N at most `most_examples`."""
+    """Return x [N, ...] in float32, or int64, and y [N, ...] of the first batches, N at most `most_examples`."""
     xs, ys, examples = [], [], 0
     for number, batch in enumerate(data):
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
@@ -173,7 +174,7 @@ def _read(data: Iterable[Any], most_examples: int) -> tuple[Tensor, Tensor]:
                 "x and y have one entry per example, [B, ...], and all examples one shape",
                 "collect examples into batches with a DataLoader",
             )
-        xs.append(x.float())
+        xs.append(x.float() if x.is_floating_point() or x.dtype in (torch.uint8, torch.bool) else x.long())
         ys.append(y)
         examples += len(x)
         if examples >= most_examples:
@@ -211,8 +212,7 @@ def _as_it_is(x: Tensor, y: Tensor, name: str, seed: int) -> DataSet:
         return Part(x[torch.from_numpy(rows)], y[torch.from_numpy(rows)], Source(index=rows))
 
     shape = (*x.shape[1:2], *(1 for _ in x.shape[2:]))
-    target_mean, target_std = (None, None) if whole else (y.float().mean(0), y.float().std(0, correction=0))
     return DataSet(
         name, "numbers", part(kept), part(held) if len(held) else None, None, classes,
-        torch.zeros(shape), torch.ones(shape), digest, target_mean, target_std,
+        torch.zeros(shape), torch.ones(shape), digest, integers=not x.is_floating_point() and x.dtype != torch.uint8,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 A checkpoint is a folder `step-00000180` that holds
 
     model.safetensors   weights and buffers
-    state.safetensors   velocity and moving average, and the tensors of extra state
+    state.safetensors   the update rule's state and the moving average, and the tensors of extra state
     state.json          all other fields of the state, extra state, and what it was computed on
     MANIFEST.json       size and SHA-256 of the three
 
@@ -34,7 +34,7 @@ from surefoot.record.store import CHECKPOINTS, flush_folder
 from surefoot.training.state import State, Tally, named_tensors, packed_extra_state, restore_extra_state, trainable
 from surefoot.training.task import Task
 
-SCHEMA = 1
+SCHEMA = 2
 KEEP = 2
 """Checkpoints kept: the newest, and the one before it in case the newest is damaged."""
 
@@ -181,10 +181,10 @@ def _changed(scalars: dict[str, Any], task: Task) -> list[str]:
 
 
 def tensors_beside_model(state: State) -> dict[str, Tensor]:
-    """Return velocity, average, and buffers that the model's state_dict leaves out, by name."""
+    """Return the rule's state, the average, and buffers that the model's state_dict leaves out, by name."""
     tensors: dict[str, Tensor] = {}
-    if state.velocity is not None:
-        tensors |= {f"velocity/{i}": value for i, value in enumerate(state.velocity)}
+    for name, each in state.slots.items():
+        tensors |= {f"{name}/{i}": value for i, value in enumerate(each)}
     if state.average is not None:
         tensors |= {f"average/{name}": value for name, value in state.average.items()}
     return tensors | _unsaved_buffers(state.model)
@@ -205,7 +205,7 @@ def scalars_of(state: State) -> dict[str, Any]:
     """Return all that is no tensor in a state, as JSON values."""
     return {
         "step": state.step,
-        "has_velocity": state.velocity is not None,
+        "slots": list(state.slots),
         "has_average": state.average is not None,
         "tally": dataclasses.asdict(state.tally),
         "val_losses": state.val_losses,
@@ -227,15 +227,25 @@ def restore(
     state.step, state.val_losses, state.seconds = scalars["step"], scalars["val_losses"], scalars["seconds"]
     state.tally = Tally(**scalars["tally"])
     state.outcome = Outcome(**scalars["outcome"]) if scalars["outcome"] else None
-    state.velocity = state.average = None
-    if scalars["has_velocity"]:
-        state.velocity = [torch.empty_like(parameter.data) for parameter in trainable(model).values()]
+    state.average = None
+    parameters = [parameter.data for parameter in trainable(model).values()]
+    state.slots = {
+        name: [_like(weight, others.get(f"{name}/{i}", weight)) for i, weight in enumerate(parameters)]
+        for name in scalars["slots"]
+    }
     if scalars["has_average"]:
         state.average = {
             name: value.clone() for name, value in named_tensors(model).items() if value.is_floating_point()
         }
     restore_extra_state(model, scalars.get("extra_state", {}), others)
     _fill(tensors_beside_model(state), others, where)
+
+
+def _like(weight: Tensor, saved: Tensor) -> Tensor:
+    """Return room for a slot: in the weight's layout, or for one number."""
+    if saved.shape == weight.shape:
+        return torch.empty_like(weight, dtype=saved.dtype)
+    return torch.empty_like(saved, device=weight.device)
 
 
 def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
@@ -252,7 +262,7 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
             "move it back to its own run",
         )
     model = task.fresh_model()
-    state = State(0, model, None, None, Tally(), [], 0.0, None)
+    state = State(0, model, {}, None, Tally(), [], 0.0, None)
     restore(state, scalars, read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS), str(folder))
     return state
 

@@ -37,7 +37,7 @@ _JUDGED = 100
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss and share of right answers over a part; `accuracy` is None for regression."""
+    """Mean loss, in the targets' unit, and share of right answers over a part; `accuracy` is None for regression."""
 
     loss: float
     accuracy: float | None
@@ -59,7 +59,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def outputs_of(
     task: Task, model: nn.Module, weights: Mapping[str, Tensor], part: Part
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (outputs [B, ...] in fp32, targets [B, ...]) over a part, in order.
+    """Yield (outputs [B, ...] in fp32, targets [B, ...]) over a part, in order, both as the model learns them.
 
     Between two batches the model is in its own mode, and gradients are on or off as the caller has them.
     """
@@ -93,7 +93,7 @@ def evaluate_part(
     """
     loss, correct, examples = 0.0, 0, 0
     for outputs, targets in outputs_of(task, model, weights, part):
-        loss += float(task.mean_loss(outputs, targets)) * len(targets)
+        loss += float(task.objective(outputs, targets)) * task.loss_unit * len(targets)
         correct += int((outputs.argmax(1) == targets).sum()) if task.classifies else 0
         examples += len(targets)
         if keep is not None:
@@ -121,15 +121,6 @@ def ends_in_probabilities(task: Task, model: nn.Module, weights: Mapping[str, Te
     return all(are_probabilities(outputs) for outputs, _ in outputs_of(task, model, weights, few))
 
 
-def logits_of(probabilities: Tensor) -> Tensor:
-    """Return logits whose softmax are these probabilities.
-
-    >>> logits_of(torch.tensor([[0.25, 0.75]])).softmax(1)
-    tensor([[0.2500, 0.7500]])
-    """
-    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
-
-
 def judged_part(task: Task) -> tuple[str, Part | None]:
     """Return the part that a finished model is judged on, and its name: test, or else the validation part."""
     data = task.data
@@ -150,7 +141,7 @@ def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequenc
         task: that was learned.
         name: of the part.
         part: that the outputs are of, in its order.
-        pairs: outputs and targets of its batches.
+        pairs: outputs and targets of its batches, numbers in the unit of the part's targets.
     """
     outputs = torch.cat([each for each, _ in pairs]).numpy()
     targets = torch.cat([each for _, each in pairs]).numpy()
@@ -173,11 +164,14 @@ def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequenc
 
 
 def _png(x: Tensor) -> bytes | None:
-    """Return an image [C, H, W] of uint8, C 1 or 3, as PNG."""
+    """Return an image [C, H, W], C 1 or 3, as PNG; what is not uint8 from its darkest to its brightest pixel."""
     from PIL import Image
 
-    if x.dtype != torch.uint8 or x.dim() != 3 or len(x) not in (1, 3):
+    if x.dim() != 3 or len(x) not in (1, 3):
         return None
+    if x.dtype != torch.uint8:
+        x = x.cpu().float()
+        x = ((x - x.min()) / (x.max() - x.min()).clamp_min(1e-30) * 255).round().to(torch.uint8)
     pixels = x.cpu().numpy()
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())
     image.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE))

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import inspect
 import platform
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 from surefoot.data.augment import Call
 from surefoot.errors import ConfigError
 from surefoot.models.build import SHIPPED, factory_of
+from surefoot.record import store
 from surefoot.training.state import named_tensors
-from surefoot.training.task import Task
+from surefoot.training.task import Task, training_modes_
 
 MODEL, WEIGHTS, LOSS, AUGMENT = "the model's code", "the initial weights", "the loss", "the augmentation"
 
@@ -45,7 +47,7 @@ def identity(task: Task) -> dict[str, str]:
     found: dict[str, str] = {}
     if not (isinstance(task.model, str) and task.model in SHIPPED):
         code = factory_of(task.model) if isinstance(task.model, str) else task.model
-        found[MODEL] = _hash([*_module(task.fresh_model(), set()), *_described(code, set())])
+        found[MODEL] = _code_of(code, task.fresh_model())
         if task.model is None:
             found[WEIGHTS] = _hash(_tensors(task.template))
     if task.loss is not None:
@@ -55,6 +57,25 @@ def identity(task: Task) -> dict[str, str]:
     if calls:
         found[AUGMENT] = _hash(_described(calls, set()))
     return found | ({"python": _PYTHON} if found else {})
+
+
+def warn_of_other_code(folder: Path, name: str, model: nn.Module) -> None:
+    """Warn where the code of a run's "package.module:factory" is not that with which the run was trained.
+
+    Args:
+        folder: of the run.
+        name: of the factory.
+        model: a fresh one of it.
+    """
+    environment = folder / store.ENVIRONMENT
+    there = store.read_sealed(environment).get("identity") if environment.is_file() else None
+    if not isinstance(there, dict) or MODEL not in there or there.get("python") != _PYTHON:
+        return
+    if there[MODEL] != _code_of(factory_of(name), training_modes_(model)):
+        warnings.warn(
+            f"the code of {name} is not that with which {folder} was trained: what its weights give may be another",
+            stacklevel=2,
+        )
 
 
 def differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
@@ -76,6 +97,10 @@ def another(folder: Path, changed: list[str]) -> ConfigError:
         "a run keeps its model, initial weights, loss and augmentation from beginning to end",
         f"choose another name, or give the same{fresh}",
     )
+
+
+def _code_of(code: Any, model: nn.Module) -> str:
+    return _hash([*_module(model, set()), *_described(code, set())])
 
 
 _PYTHON = ".".join(platform.python_version_tuple()[:2])

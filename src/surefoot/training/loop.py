@@ -58,9 +58,7 @@ def start(task: Task, plan: Plan) -> State:
     if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
         _try_one_example(task, plan)
     model = task.fresh_model()
-    state = State(
-        step=0, model=model, velocity=None, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None
-    )
+    state = State(step=0, model=model, slots={}, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None)
     if plan.recipe.ema_decay is not None:
         averaged = {name: value for name, value in named_tensors(model).items() if value.is_floating_point()}
         state.average = {name: value.clone() for name, value in averaged.items()}
@@ -235,7 +233,7 @@ def _check_pieces(task: Task, plan: Plan) -> None:
     def gradient(out: Tensor, of: Tensor) -> Tensor:
         leaf = out.detach().requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(task.mean_loss(leaf, of), leaf)[0]
+            return torch.autograd.grad(task.objective(leaf, of), leaf)[0]
 
     whole, again = (gradient(torch.cat(outputs), torch.cat(targets)) for _ in range(2))
     parts = [gradient(o, y) * (len(y) / len(indices)) for o, y in zip(outputs, targets, strict=True)]

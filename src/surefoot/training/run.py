@@ -25,11 +25,11 @@ from surefoot.training.evaluate import (
     ends_in_probabilities,
     evaluate_part,
     judged_part,
-    logits_of,
     may_be_scored,
     write_scored,
 )
 from surefoot.training.loop import advance, start
+from surefoot.training.preprocessed import Preprocessed, Preprocessing
 from surefoot.training.state import State
 from surefoot.training.task import Task
 from surefoot.training.weights import save_weights
@@ -40,12 +40,22 @@ _SLICE_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: what it came to, its record, the trained model, and what is to be said of how it was opened."""
+    """A finished run.
+
+    Attributes:
+        summary: what it came to: result.json.
+        record: all that was seen.
+        config: all settings.
+        model: takes raw inputs, and gives logits or numbers in the unit of the targets; `model.net` is the module that
+            was trained.
+        folder: on disk.
+        notes: what is to be said of how it was opened.
+    """
 
     summary: dict[str, Any]
     record: Record
     config: Config
-    model: nn.Module
+    model: Preprocessed
     folder: Path
     notes: tuple[str, ...] = ()
 
@@ -127,12 +137,13 @@ class Run:
             outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
             judged = evaluate_part(self.task, kept.model, kept.weights, part, outputs) if part is not None else None
             probable = ends_in_probabilities(self.task, kept.model, kept.weights)
+        about = Preprocessing.of(self.task.data, loss_name=self.task.loss_name, probabilities=probable)
         beside = None
         if outputs and part is not None:
-            outputs = [(logits_of(o), y) for o, y in outputs] if probable else outputs
-            write_scored(self.folder, self.task, name, part, outputs)
-            beside = baseline_of(self.task, name, part, outputs)
-        save_weights(self.folder, self.config, self.task, kept, probabilities=probable)
+            answers = Preprocessed(nn.Identity(), about).answers(torch.cat([each for each, _ in outputs]))
+            write_scored(self.folder, self.task, name, part, [(answers, part.y.cpu())])
+            beside = baseline_of(self.task, name, part, [(answers, part.y.cpu())])
+        save_weights(self.folder, self.config, self.task, kept, about)
         files = store.digests(self.folder, (store.METRICS, store.COMMAND))
         summary = _summary(self, outcome, kept, judged if name == "test" else None)
         summary |= {"baseline": None if beside is None else beside.to_dict(), "files": files}
@@ -141,7 +152,8 @@ class Run:
         model = kept.model
         checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")
         record = Record(rows=tuple(self.rows), outcome=outcome)
-        return Result(summary, record, self.config, model.eval(), self.folder, tuple(self.notes))
+        whole = Preprocessed(model, about).to(self.task.machine.device).eval()
+        return Result(summary, record, self.config, whole, self.folder, tuple(self.notes))
 
     def close(self) -> None:
         """Free the run's folder for other processes."""

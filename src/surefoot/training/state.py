@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -128,7 +129,8 @@ class State:
     Attributes:
         step: updates done.
         model: weights and buffers.
-        velocity: one tensor per trainable parameter; None before the first step and without momentum.
+        slots: the update rule's state by name, one tensor per trainable parameter each: see `UpdateRule.slots`. Empty
+            before the first step.
         average: the moving average of weights and floating-point buffers by name, see `averaging_decay`; None when it
             is off.
         tally: sums since the last row.
@@ -139,7 +141,7 @@ class State:
 
     step: int
     model: nn.Module
-    velocity: list[Tensor] | None
+    slots: dict[str, list[Tensor]]
     average: dict[str, Tensor] | None
     tally: Tally
     val_losses: list[float]
@@ -151,13 +153,13 @@ class State:
         return copy.deepcopy(self)
 
     def is_finite(self, template: nn.Module) -> bool:
-        """Return whether weights, buffers and velocity are finite, apart from what is not so in the template.
+        """Return whether weights, buffers and slots are finite, apart from what is not so in the template.
 
         A buffer may hold an infinity on purpose, as attention masks do.
         """
         start = named_tensors(template)
         moved = [value for name, value in named_tensors(self.model).items() if bool(start[name].isfinite().all())]
-        return all(bool(value.isfinite().all()) for value in [*moved, *(self.velocity or [])])
+        return all(bool(value.isfinite().all()) for value in [*moved, *itertools.chain(*self.slots.values())])
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -188,5 +190,5 @@ def averaging_decay(decay: float, updates: int) -> float:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that are trained, by name, in the order of the velocity."""
+    """Return the parameters that are trained, by name, in the order of the slots."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -1,4 +1,4 @@
-"""One update: the gradient of a batch, and what the rule of `optim.update` makes of it."""
+"""One update: the gradient of a batch, and what the recipe's rule makes of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from surefoot.data.batches import batch_indices, fetch
+from surefoot.optim.kernels import new_slots, update_
 from surefoot.optim.plan import Plan
-from surefoot.optim.update import clip_, decays, global_norm, sgd_
+from surefoot.optim.update import clip_, decays, global_norm
 from surefoot.training.state import State, trainable
 from surefoot.training.task import Task
 
@@ -22,7 +23,7 @@ class Seen:
     """What one step saw.
 
     Attributes:
-        loss: mean over the batch.
+        loss: mean over the batch, in the unit of the targets.
         correct: predictions of it.
         grad_norm: before clipping.
         update_ratio: ||update|| / ||weights||, if it was measured.
@@ -52,7 +53,8 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     recipe = plan.recipe
     named = trainable(state.model)
     buffers = [buffer.clone() for buffer in state.model.buffers()]
-    loss, correct, grads = gradient(task, plan, state)
+    objective, correct, grads = gradient(task, plan, state)
+    loss = objective * task.loss_unit
     active = [
         (name, parameter, grad)
         for (name, parameter), grad in zip(named.items(), grads, strict=True)
@@ -71,21 +73,15 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     if recipe.clip_norm is not None:
         clip_(gradients, norm, recipe.clip_norm)
     before = [parameter.clone() for parameter in parameters] if measure_update else None
-    kept = _velocity_of(state, [name for name, _, _ in active], list(named))
-    velocity = sgd_(
-        parameters,
-        gradients,
-        kept,
-        lr=lr,
-        momentum=recipe.momentum,
-        momentum_form=recipe.momentum_form,
-        dampening=recipe.dampening,
-        weight_decay=recipe.weight_decay,
-        weight_decay_form=recipe.weight_decay_form,
-        decays=decays([(name, parameter) for name, parameter, _ in active], recipe.decay_on),
-    )
-    if velocity is not None and kept is None:
-        state.velocity = _spread(velocity, [name for name, _, _ in active], named)
+    places = [i for i, grad in enumerate(grads) if grad is not None]
+    of_active = {name: [each[i] for i in places] for name, each in state.slots.items()}
+    which = decays([(name, parameter) for name, parameter, _ in active], recipe.decay_on)
+    slots = update_(recipe, parameters, gradients, of_active, lr, which)
+    if not state.slots:  # that of a parameter which the model did not use in this step starts at zero
+        state.slots = new_slots(recipe, [parameter.data for parameter in named.values()])
+        for name, each in slots.items():
+            for i, value in zip(places, each, strict=True):
+                state.slots[name][i] = value
     if before is None:
         return seen
     size = float(global_norm(before))
@@ -95,7 +91,7 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
 
 
 def gradient(task: Task, plan: Plan, state: State) -> tuple[float, int, list[Tensor | None]]:
-    """Return mean loss, correct predictions and the gradient of batch number `state.step`.
+    """Return the objective, correct predictions and the gradient of batch number `state.step`.
 
     A batch larger than the recipe's `micro_batch_size` is accumulated from pieces of equal weight per example, so
     memory stays bounded and the result is the gradient of the whole batch. Batch norm sees one piece at a time.
@@ -138,18 +134,3 @@ def _layers(
 def _norms(tensors: list[Tensor]) -> list[float]:
     """Return the L2 norm of each; together, since on a card each number that is read waits for all work before it."""
     return torch.stack([each.norm().double() for each in tensors]).tolist() if tensors else []
-
-
-def _velocity_of(state: State, active: list[str], names: list[str]) -> list[Tensor] | None:
-    if state.velocity is None:
-        return None
-    if len(active) == len(names):
-        return state.velocity
-    position = {name: i for i, name in enumerate(names)}
-    return [state.velocity[position[name]] for name in active]
-
-
-def _spread(velocity: list[Tensor], active: list[str], named: dict[str, torch.nn.Parameter]) -> list[Tensor]:
-    """Give every trainable parameter a velocity; one that the model did not use in this step starts at zero."""
-    given = dict(zip(active, velocity, strict=True))
-    return [given[name] if name in given else torch.zeros_like(parameter.data) for name, parameter in named.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,20 +12,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from surefoot.config import LossName
 from surefoot.data.augment import Augment, parse
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
+from surefoot.models.usable import copied
 from surefoot.seeds import torch_stream
+from surefoot.training.integers import with_integers_for
+from surefoot.training.losses import LOSSES, Loss, balanced_weights, check_loss
 from surefoot.training.machine import Machine, machine, takes_channels_last
+from surefoot.training.outputs import check_gradient, outputs_of_trial
+from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
 
 _INITIAL_EXAMPLES = 1000
 """Training examples shown to a model that initialises itself from data. Chosen by hand."""
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs [B, ...], targets [B, ...]) -> a scalar, the mean over the batch, or one loss per example, [B]."""
+_FAR = 10.0
+"""Mean or deviation of targets, or one over it, from which a network at its start is far from them. Chosen by hand."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Task:
     Attributes:
         data: the parts, checked and on the device.
         template: the freshly initialised model. Each run trains a copy, so it stays as it is.
-        loss: the user's loss, or None for cross-entropy (classes) or mean squared error (numbers).
+        loss: the user's loss, or None for a shipped one.
+        loss_name: of the shipped loss; None for cross-entropy (classes) or mean squared error (numbers).
         augment: applied to training batches, or None.
         seed: of the order of examples, augmentation and dropout.
         machine: where it runs.
@@ -54,6 +60,26 @@ class Task:
     model: str | Factory | None = None
     reshapes: bool = False
     class_weights: Tensor | None = None
+    loss_name: LossName | None = None
+
+    @property
+    def criterion(self) -> LossName | None:
+        """The shipped loss by its name; None where the loss is the user's."""
+        if self.loss is not None:
+            return None
+        return self.loss_name or ("cross-entropy" if self.classifies else "mse")
+
+    @property
+    def loss_unit(self) -> float:
+        """What `objective` is multiplied by to be in the unit of the targets: their variance, or deviation for mae.
+
+        It is 1 where targets are not standardised, and where there are several: a sum of squared dollars and squared
+        years means nothing, so the loss stays the mean over targets of the share of their variance.
+        """
+        std = self.data.target_std
+        if std is None or std.numel() != 1:
+            return 1.0
+        return float(std) if self.criterion == "mae" else float(std) ** 2
 
     @property
     def classifies(self) -> bool:
@@ -62,41 +88,50 @@ class Task:
 
     def fresh_model(self) -> nn.Module:
         """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
-        return training_modes_(copy.deepcopy(self.template))
+        return training_modes_(copied(self.template))
 
-    def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Return the mean loss of a batch in fp32, as a scalar tensor.
+    def objective(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return the mean loss of a batch in fp32, as a scalar tensor, whose gradient is followed.
+
+        Of standardised targets it is a share of their variance or deviation; the bend of huber is at one deviation.
 
         Args:
             outputs: logits [B, C], or values [B] or [B, D].
-            targets: classes [B], or values of the outputs' shape.
+            targets: classes [B], or values of the outputs' shape, as `fetch` gives them.
             label_smoothing: of the built-in cross-entropy (Szegedy et al. 2016, section 7); other losses have none, see
                 `check_label_smoothing`.
         """
         outputs = outputs.float()
         if self.loss is not None:
             return self.loss(outputs.reshape(targets.shape) if self.reshapes else outputs, targets).mean()
-        if self.classifies:
+        if self.criterion == "cross-entropy":
             return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
-        return F.mse_loss(outputs.reshape(targets.shape), targets)
+        if self.classifies:  # of two classes: the logit of the second against the first
+            return F.binary_cross_entropy_with_logits(outputs[:, 1] - outputs[:, 0], targets.float())
+        return LOSSES[self.criterion or "mse"](outputs.reshape(targets.shape), targets)
 
     def training_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Return `mean_loss` with each example weighted by its class, which is what training follows.
+        """Return `objective` with each example weighted by its class, which is what training follows.
 
         Divided by the number of examples, and not by their weights as torch's `weight` has it: then the mean over the
         pieces of a batch is that over the batch, and a batch of common classes is no larger a step than another.
         """
         if self.class_weights is None:
-            return self.mean_loss(outputs, targets, label_smoothing)
+            return self.objective(outputs, targets, label_smoothing)
         each = F.cross_entropy(outputs.float(), targets, label_smoothing=label_smoothing, reduction="none")
         return (each * self.class_weights[targets]).mean()
+
+    def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return `objective` in the unit of the targets: what is recorded and shown. Arguments as there."""
+        loss, unit = self.objective(outputs, targets, label_smoothing), self.loss_unit
+        return loss * unit if unit != 1 else loss
 
 
 def task(
     data: DataSet,
     model: str | nn.Module | Factory,
     *,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     augment: Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     class_weights: Literal["balanced"] | None = None,
     seed: int = 0,
@@ -110,7 +145,8 @@ def task(
         data: from `surefoot.load`.
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied. A fresh model with a
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
-        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar or [B], which gets targets in
+            their own unit, not standardised; None chooses by the targets.
         augment: names of augmentations, or a callable on a batch of images.
         class_weights: as in `Config`.
         seed: of everything random in the task, the initialisation included.
@@ -124,7 +160,11 @@ def task(
     >>> task(digits, "linear").classifies
     True
     """
+    model = model.net if isinstance(model, Preprocessed) else model
+    name = None if loss is None or callable(loss) else check_loss(loss, data)
+    data = _with_targets_for(data, loss)
     template = build(model, data.input_shape, data.outputs, seed)
+    data = with_integers_for(data, template)
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
     where = machine(device, precision, threads, template, data.input_shape)
     moves = _augmentation(augment, data)
@@ -138,30 +178,46 @@ def task(
         },
     )
     origin = None if isinstance(model, nn.Module) else model
-    built = Task(placed, where.place_model(template), loss, moves, seed, where, origin)
+    own = loss if callable(loss) else None
+    built = Task(placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name)
     if class_weights is not None:
-        built = dataclasses.replace(built, class_weights=_balanced(built))
+        built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
     return _tried(built)
 
 
-def _balanced(task: Task) -> Tensor:
-    """Return N / (C n_c) for each class c of the training part, its mean over examples 1; 0 where there is none.
+def _with_targets_for(data: DataSet, loss: Loss | str | None) -> DataSet:
+    """Return the data with targets in their own unit where the loss takes them so.
 
-    Reference: King & Zeng 2001, "Logistic regression in rare events data"; scikit-learn's `class_weight="balanced"`.
+    Raises:
+        ConfigError: a loss of the user's would get them in float32, which loses their spread.
     """
-    if task.loss is not None or not task.classifies:
-        what = "numbers as targets" if not task.classifies else f"loss = {_name(task.loss)}"
+    if data.classes is not None or not (callable(loss) or loss == "bce"):
+        return data
+    if data.train.y.dtype == torch.float64:
         raise ConfigError(
-            f"class_weights = 'balanced' with {what}",
-            "classes are weighted in the built-in cross-entropy, and would not be here",
-            "leave class_weights out; a loss of your own can weigh its examples",
+            "a loss of your own for targets that vary by less than a thousandth of what float32 can tell apart",
+            "such a loss gets targets in their own unit, in float32",
+            "subtract a number from the targets first, or choose mse, mae or huber, which standardise them",
         )
-    y = task.data.train.y
-    counts = torch.bincount(y, minlength=task.data.outputs).float()
-    present = int((counts > 0).sum())
-    return torch.where(counts > 0, len(y) / (present * counts.clamp_min(1)), torch.zeros_like(counts))
+    return dataclasses.replace(data, target_mean=None, target_std=None)
+
+
+def remarks(task: Task) -> list[str]:
+    """Return what a user may not expect of a task's inputs and targets, a sentence each."""
+    data, said = task.data, list[str]()
+    if data.kind == "numbers" and not data.train.x.is_floating_point():
+        said.append("integers are given to the model as they are, since it embeds them")
+    y = data.train.y
+    if task.loss is not None and not task.classifies and y.is_floating_point():
+        mean, std = float(y.double().mean()), float(y.double().std(correction=0))
+        if max(abs(mean), std) > _FAR or std < 1 / _FAR:
+            said.append(
+                f"your loss gets targets in their own unit, mean {mean:.3g} and deviation {std:.3g}; "
+                "mse, mae and huber, by name, would standardise them"
+            )
+    return said
 
 
 def training_modes_(model: nn.Module) -> nn.Module:
@@ -185,12 +241,11 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
-    if not callable(augment) and not augment:
-        return None
-    names: Any = [augment] if callable(augment) else augment
+    names: Any = [augment] if callable(augment) else augment or ()
     moves = augment if isinstance(augment, Augment) else parse(names)
     moves.check(data.kind, data.input_shape)
-    return moves if moves.operations else None
+    moves = dataclasses.replace(moves, reader=data.train.reader)
+    return moves if moves.operations or moves.reader is not None else None
 
 
 def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
@@ -234,8 +289,8 @@ def _initialize_from_data(task: Task) -> None:
 
 def check_label_smoothing(task: Task, label_smoothing: float) -> None:
     """Raise ConfigError where a task's loss is not the cross-entropy that would be smoothed."""
-    if label_smoothing and (task.loss is not None or not task.classifies):
-        name = "the squared error" if task.loss is None else f"loss = {_name(task.loss)}"
+    if label_smoothing and task.criterion != "cross-entropy":
+        name = f"loss = {task.criterion if task.loss is None else _name(task.loss)}"
         raise ConfigError(
             f"label_smoothing = {label_smoothing:g} with {name}",
             "label smoothing belongs to the built-in cross-entropy, and would be without effect",
@@ -251,25 +306,15 @@ def _tried(task: Task) -> Task:
     """Return the task, its loss told whether it needs outputs in the targets' shape.
 
     Raises:
-        ConfigError: a batch of two does not go through a copy of the model and the loss.
+        ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
+            through the loss and its gradient.
     """
     part = task.data.train
     rows = torch.arange(min(2, len(part.y))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
-    model = task.fresh_model().eval()
-    shape = tuple(task.data.input_shape)
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with task.machine.autocast():
-                outputs = model(x)
-        except Exception as error:  # the model may be anyone's, and raise anything
-            first = (str(error) or repr(error)).splitlines()[0]
-            raise ConfigError(
-                f"the model cannot take a batch of shape {tuple(x.shape)}: {first}",
-                f"it must accept [batch, {', '.join(map(str, shape))}]",
-                "choose a model for this input, or change the input's shape",
-            ) from error
-        _check_outputs(task, outputs, y)
+    cards = [task.machine.device] if task.machine.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards):
+        outputs = outputs_of_trial(task, task.fresh_model().eval(), x, y)
         task = dataclasses.replace(task, reshapes=_must_reshape(task, outputs, y))
         try:
             with warnings.catch_warnings():
@@ -285,12 +330,9 @@ def _tried(task: Task) -> Task:
         raise ConfigError(
             f"a loss of shape {tuple(loss.shape)}", "a loss is a scalar or one number per example", "reduce it"
         )
-    if not loss.requires_grad:
-        raise ConfigError(
-            "a loss that no trainable parameter of the model acts on",
-            "at least one parameter with requires_grad must lead to the loss",
-            "unfreeze a part of the model, and compute the loss with torch's own functions",
-        )
+    with torch.random.fork_rng(devices=cards):
+        model = task.fresh_model()
+        check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
     return task
 
 
@@ -326,22 +368,3 @@ def _mixes(task: Task, shape: Sequence[int]) -> bool | None:
         except Exception:  # the loss may be anyone's, and raise anything
             return None
     return not torch.allclose(found[0], found[1], equal_nan=True)
-
-
-def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
-    if not isinstance(outputs, Tensor):
-        raise ConfigError(
-            f"the model returned {type(outputs).__name__}",
-            "it must return one tensor",
-            "wrap it so that it returns the logits",
-        )
-    if task.loss is not None and not task.classifies:
-        return
-    wanted = (len(y), task.data.outputs) if task.classifies else tuple(y.shape)
-    column = not task.classifies and y.dim() == 1 and tuple(outputs.shape) == (len(y), 1)
-    if tuple(outputs.shape) != wanted and not column:
-        raise ConfigError(
-            f"the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
-            f"this data needs {wanted}",
-            f"give the model's last layer {task.data.outputs} outputs",
-        )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from surefoot.config import Config
 from surefoot.errors import CheckpointError, ConfigError
-from surefoot.models.build import build
+from surefoot.models.build import build, importable_from
 from surefoot.record import store
+from surefoot.record.stored import code_in
 from surefoot.training.checkpoint import load_weights, read_tensors, tensor_bytes
+from surefoot.training.identity import warn_of_other_code
+from surefoot.training.preprocessed import Preprocessed, Preprocessing
 from surefoot.training.state import State, packed_extra_state, restore_extra_state
 from surefoot.training.task import Task
 
@@ -25,21 +28,25 @@ class Trained:
     """A trained model and what it expects.
 
     Attributes:
-        model: in evaluation mode, on the CPU.
+        model: takes raw inputs, in evaluation mode, on the CPU; `model.net` is the module that was trained.
         input_shape: shape of one example.
         classes: names of the classes, or None for regression.
         kind: "images" or "numbers".
-        mean, std: of the training part, for normalising inputs as `data.batches.fetch` does.
+        preprocessing: what `model` does before and after the module, with the numbers for it.
         information: all of model.json.
     """
 
-    model: nn.Module
+    model: Preprocessed
     input_shape: tuple[int, ...]
     classes: tuple[str, ...] | None
     kind: str
-    mean: Tensor
-    std: Tensor
+    preprocessing: Preprocessing
     information: dict[str, Any]
+
+    @property
+    def pixels(self) -> str:
+        """What held the pixels of the training images: "uint8", or "uint16" or "float32" where they had more bits."""
+        return str(self.information.get("pixels", "uint8"))
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -48,8 +55,8 @@ class Trained:
         return None if names is None else tuple(map(str, names))
 
 
-def save_weights(folder: Path, config: Config, task: Task, state: State, *, probabilities: bool = False) -> None:
-    """Write `model.safetensors` and then `model.json`, which holds its hash."""
+def save_weights(folder: Path, config: Config, task: Task, state: State, preprocessing: Preprocessing) -> None:
+    """Write `model.safetensors` and then `model.json`, which holds its hash and the preprocessing."""
     extra, tensors = packed_extra_state(state.model)
     content = tensor_bytes(state.weights | tensors)
     store.write_bytes(folder / store.WEIGHTS, content)
@@ -66,7 +73,9 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, *, prob
             "mean": data.mean.tolist(),
             "std": data.std.tolist(),
             "sha256": hashlib.sha256(content).hexdigest(),
-            **({"probabilities": True} if probabilities else {}),
+            "preprocessing": preprocessing.to_dict(),
+            **({"probabilities": True} if preprocessing.output == "probabilities" else {}),
+            **({"pixels": str(data.train.x.dtype).removeprefix("torch.")} if data.kind == "images" else {}),
             **({"features": list(data.features)} if data.features is not None else {}),
             **({"extra_state": extra} if extra else {}),
         },
@@ -100,7 +109,7 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
     information = store.read_sealed(folder / store.MODEL)
     try:
         shape, outputs = tuple(information["input_shape"]), int(information["outputs"])
-        mean, std = torch.tensor(information["mean"]), torch.tensor(information["std"])
+        about = _preprocessing(information)
         name, sha256, classes = information["model"], information["sha256"], information["classes"]
         kind = information["kind"]
     except (KeyError, TypeError, ValueError) as error:
@@ -108,6 +117,8 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
         raise CheckpointError(
             f"{folder / store.MODEL} {fault}", "it must be as the run wrote it", "restore it from a copy"
         ) from None
+    model = model.net if isinstance(model, Preprocessed) else model
+    importable_from(code_in(folder))
     try:
         built = build(name if model is None else model, shape, outputs)
     except ConfigError as error:
@@ -116,13 +127,26 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
             "its model must be buildable from here",
             "run from the folder that holds its module, or load it in Python with load_trained(folder, model)",
         ) from None
+    if model is None and ":" in name:
+        warn_of_other_code(folder, name, built)
     tensors = read_tensors(folder / store.WEIGHTS, sha256)
     restore_extra_state(built, information.get("extra_state", {}), tensors)
     load_weights(built, tensors, str(folder / store.WEIGHTS))
-    return Trained(built.eval(), shape, tuple(classes) if classes else None, kind, mean, std, information)
+    whole = Preprocessed(built, about).eval()
+    return Trained(whole, shape, tuple(classes) if classes else None, kind, about, information)
 
 
-def normalised(trained: Trained, task: Task) -> Task:
-    """Return the task with the normalisation that the weights were trained with."""
-    data = dataclasses.replace(task.data, mean=trained.mean, std=trained.std)
-    return dataclasses.replace(task, data=data)
+def _preprocessing(information: Mapping[str, Any]) -> Preprocessing:
+    """Return the block of model.json; or, of files of older versions, what they did."""
+    if "preprocessing" in information:
+        return Preprocessing.from_dict(information["preprocessing"])
+    images = information["kind"] == "images"
+    mean, std = (torch.tensor(information[name], dtype=torch.float64) for name in ("mean", "std"))
+    return Preprocessing(
+        input="images" if images else "numbers",
+        dtype="float32",
+        mean=mean[:, None, None] if images else mean,
+        std=std[:, None, None] if images else std,
+        output="numbers" if information["classes"] is None else
+        "probabilities" if information.get("probabilities") else "logits",
+    )  # fmt: skip

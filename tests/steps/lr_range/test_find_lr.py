@@ -109,7 +109,7 @@ def test_nothing_is_touched():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
     assert found.untouched is not None
-    assert found.evidence["batch_size"] == 60, "a batch is at most all of the training part"
+    assert found.evidence["batch_size"] == 16, "of 60 training examples"
 
 
 def test_settings_out_of_range_are_errors():

@@ -10,6 +10,7 @@ from typing import Any
 
 from surefoot.config import Recipe
 from surefoot.errors import ConfigError
+from surefoot.optim.plan import batch_size_of
 from surefoot.record.decision import Decision, worst
 from surefoot.record.noise import Estimate
 from surefoot.record.progress import Progress
@@ -60,8 +61,7 @@ def choosing_batch_size(task: Task, recipe: Recipe, search: BatchSizeSearch) -> 
         raise ConfigError(f"a batch size of {max(search.sizes)}",
                           f"a batch is no larger than the training part, {examples} examples",
                           "give smaller sizes")  # fmt: skip
-    asked = examples if recipe.batch_size == "full" else recipe.batch_size
-    recipe = dataclasses.replace(recipe, batch_size=min(asked, examples), ema_decay=None)
+    recipe = dataclasses.replace(recipe, batch_size=min(batch_size_of(recipe, examples), examples), ema_decay=None)
     timed, ended = yield from step_times(task, recipe, search)
     if not timed:
         raise ConfigError(f"no batch size could be timed: {ended}", "one step must fit into half of the free memory",

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from surefoot.config import LossName
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
@@ -37,7 +38,7 @@ MOST_NUMBERS = 2**28
 def gradient_noise(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     *,
     batch_size: int = 128,
     groups: int = GROUPS,
@@ -195,7 +196,7 @@ def _gradients(
             for name, grad in zip(named, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
                 if grad is not None:
                     held[name][k] = grad
-            losses.append(float(loss.detach()))
+            losses.append(float(loss.detach()) * task.loss_unit)
     return losses, held
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from surefoot.config import LossName
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision, cost_in_examples, decision
@@ -31,7 +32,7 @@ _PASSES = 3
 def check_initial_loss(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     *,
     weight_decay: float = 5e-4,
     most_examples: int | None = None,
@@ -44,7 +45,8 @@ def check_initial_loss(
 
     An excess is traced to its cause: weights, or inputs that were not normalised, in which case the loss is right once
     they are. A loss below chance is none: the model is trained already, or its bias carries the classes' shares. A
-    regression is compared with outputs of zero; a loss of your own that has no chance only has to be finite.
+    regression is compared with outputs of zero, the variance where targets are standardised; a loss of your own that
+    has no chance only has to be finite.
 
     Args:
         model, data, loss, seed, device, precision, threads: as in `check_wiring`.
@@ -111,8 +113,10 @@ def measure(task: Task, weight_decay: float = 5e-4, most_batches: int = BATCHES)
     x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     outputs = _outputs(task, [x for x, _ in batches])
     losses, whole = _losses(task, outputs, batches), torch.cat(outputs)
-    mean, std = x.mean(0, keepdim=True), x.std(0, keepdim=True, correction=0).clamp_min(1e-6 * float(x.abs().max()))
-    standardised = _outputs(task, [(x - mean) / std.clamp_min(1e-30) for x, _ in batches])
+    standardised = outputs
+    if x.is_floating_point():
+        mean, std = x.mean(0, keepdim=True), x.std(0, keepdim=True, correction=0).clamp_min(1e-6 * float(x.abs().max()))
+        standardised = _outputs(task, [(x - mean) / std.clamp_min(1e-30) for x, _ in batches])
     kind = loss_kind(task, outputs[0], batches[0][1])
     chance, prior = _without_inputs(task, whole, y)
     model = task.fresh_model().eval()
@@ -132,7 +136,7 @@ def measure(task: Task, weight_decay: float = 5e-4, most_batches: int = BATCHES)
         input_scale=_scale(x),
         standardised_loss=float(np.mean(_losses(task, standardised, batches))),
         penalty=weight_decay / 2 * sum(float(weight.detach().double().square().sum()) for weight in weights),
-        standard_loss=kind.cross_entropy or kind.binary or (task.loss is None and not task.classifies),
+        standard_loss=kind.cross_entropy or kind.binary or task.criterion is not None,
         sums=kind.sums,
         right=kind.right,
         wrong=kind.wrong,
@@ -154,8 +158,9 @@ def _losses(task: Task, outputs: list[Tensor], batches: list[tuple[Tensor, Tenso
 def _without_inputs(task: Task, outputs: Tensor, y: Tensor) -> tuple[float, float | None]:
     """Return the loss of outputs that are all alike, and that of the best answer that does not look at the input."""
     if not task.classifies:
-        zero = loss_or_nan(task, torch.zeros_like(outputs), y)
-        return zero, float(y.float().var(0, correction=0).mean()) if task.loss is None else None
+        zero = loss_or_nan(task, torch.zeros_like(outputs), y) * task.loss_unit
+        variance = float(y.float().var(0, correction=0).mean()) * task.loss_unit
+        return zero, variance if task.criterion == "mse" else None
     # Log-probabilities where the model gives those; a loss that takes logits does not feel the shift.
     normed = bool(torch.allclose(outputs.logsumexp(1), torch.zeros(len(y), device=outputs.device), atol=1e-2))
     level = -math.log(outputs.shape[1]) if normed else 0.0

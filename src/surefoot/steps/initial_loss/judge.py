@@ -30,7 +30,8 @@ class InitialLoss:
         loss: mean over batches in training mode; nothing is updated.
         standard_error: of that mean, over `batches` batches.
         eval_loss: mean in evaluation mode, where batch norm has not averaged anything yet.
-        chance: the loss of outputs that are all alike: ln C for the cross-entropy; for numbers, of outputs of zero.
+        chance: the loss of outputs that are all alike: ln C for the cross-entropy; for numbers, of outputs of zero,
+            which is the mean as the answer where targets are standardised.
         prior: the loss of the best answer that does not look at the input: the labels' entropy for the cross-entropy,
             the variance for squared error; None where the loss is not one of these.
         classes: C, 2 where the loss is the cross-entropy of one logit; None for numbers.
@@ -85,7 +86,7 @@ def judge(facts: InitialLoss) -> list[Finding]:
         reason = f"loss {loss:.4g} before training, finite; there is no chance to compare a loss of your own with"
         first = passes("initial-loss", reason)
     findings, inputs = [first], facts.input_scale
-    felt = abs(facts.standardised_loss - loss) > 0.1 * max(abs(facts.chance), abs(loss), 1e-3)
+    felt = abs(facts.standardised_loss - loss) > 0.1 * max(abs(facts.chance), abs(loss))
     if inputs > LARGE_INPUTS and felt and first.name != "inputs":
         reason = f"the inputs are not normalised: their root mean square is {inputs:.3g}, and the model feels it"
         findings.append(suspect("inputs", reason, _NORMALISE))
@@ -102,7 +103,8 @@ def _against_chance(facts: InitialLoss) -> Finding:
         logarithm = abs(chance - math.log(classes)) < 1e-3
         what = f"chance, ln {classes} = {chance:.4g}" if logarithm else f"{chance:.4g}, outputs that are all alike"
     else:
-        what = f"{chance:.4g}, outputs of 0"
+        of_mean = facts.prior is not None and abs(chance - facts.prior) <= BELOW * chance
+        what = f"{chance:.4g}, {'the variance of the targets' if of_mean else 'outputs of 0'}"
     compared = f"{facts.loss:.4g} (standard error {error:.2g}) against {what}"
     limit = chance + max((HIGH - 1) * chance, LEAST_EXCESS if classes else 0.0)
     if facts.loss - half <= limit:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 from torch import nn
 
-from surefoot.config import Recipe
+from surefoot.config import LossName, Recipe
+from surefoot.errors import ConfigError, nearest
 from surefoot.models.build import Factory
+from surefoot.optim.plan import batch_size_of
 from surefoot.record.decision import Decision, worst
 from surefoot.record.progress import Progress, finished
 from surefoot.steps.lr_range.judge import NEITHER_END, Bracket, ShortRuns, answer, bracket, judge, word
@@ -22,6 +24,8 @@ from surefoot.steps.untouched import untouched
 from surefoot.training.population.engine import Engine
 from surefoot.training.task import Loss, Task
 
+SMALL_WEIGHT_DECAY = 1e-4
+"""Of the runs, where nothing else is asked for. Chosen by hand."""
 CURVE_POINTS = 50
 """Points kept of each curve for the picture. Chosen by hand."""
 
@@ -29,22 +33,23 @@ CURVE_POINTS = 50
 def find_lr(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     *,
-    low: float = 1e-4,
-    high: float = 1e-1,
+    low: float | None = None,
+    high: float | None = None,
     points_per_decade: int = 4,
     steps: int = 100,
     seeds: int = 3,
-    batch_size: int | Literal["full"] = 128,
-    momentum: float = 0.9,
-    weight_decay: float = 1e-4,
+    batch_size: int | Literal["full", "auto"] = "auto",
+    rule: str = "sgd",
+    weight_decay: float | None = None,
     augment: Any = (),
     range_test: bool = True,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    **settings: Any,
 ) -> Decision:
     """Measure between which learning rates the loss drops within 100 steps, and suggest one to go on with.
 
@@ -56,16 +61,19 @@ def find_lr(
 
     Args:
         model, data, loss: as in `surefoot.task`; nothing of them is changed.
-        low, high: of the first grid. It is widened by itself, up to 1e-7 and 1e2.
+        low, high: of the first grid, 1e-4 and 1e-1 for SGD where they are left out. It is widened by itself, up to 1e-7
+            and 1e2.
         points_per_decade: rates per factor of 10.
         steps: of each run.
         seeds: repetitions; a module that was given keeps its initial weights in all of them.
-        batch_size: examples per update; "full" or more than there are: all of them.
-        momentum, weight_decay: held fixed; the answer is for these.
+        batch_size: as in `Recipe`; more than there are: all of them.
+        rule: that updates the weights.
+        weight_decay: held fixed; None is the rule's own, at most 1e-4.
         augment: as in `surefoot.task`.
         range_test: also show what the usual rules read from a classic range test.
         seed: of the first repetition; the others count on.
         device, precision, threads: as in `Config`.
+        settings: other fields of `Recipe` that are held fixed, by name: momentum=0.9, beta2=0.98, clip_norm=1.0.
 
     Returns:
         A decision whose value has lr, low, high, low_interval and high_interval; None where no rate works.
@@ -84,11 +92,29 @@ def find_lr(
         task = probe_task(
             model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
         )
-        recipe = Recipe(batch_size=batch_size, momentum=momentum, weight_decay=weight_decay)  # which checks them
-        size = task.data.examples if batch_size == "full" else min(batch_size, task.data.examples)
-        recipe = dataclasses.replace(recipe, batch_size=size)
+        recipe = Recipe(batch_size=batch_size, rule=rule, weight_decay=weight_decay, **_known(settings))  # checks them
+        if weight_decay is None:
+            recipe = with_small_decay(recipe)
+        size = batch_size_of(recipe, task.data.examples)
+        recipe = dataclasses.replace(recipe, batch_size=min(size, task.data.examples))
         decision = finished(searching(task, recipe, search))
     return dataclasses.replace(decision, untouched=proof.digest)
+
+
+def with_small_decay(recipe: Recipe) -> Recipe:
+    """Return the recipe with the procedure's "small weight decay": more would hide a rate that is too small."""
+    return dataclasses.replace(recipe, weight_decay=min(recipe.weight_decay, SMALL_WEIGHT_DECAY))
+
+
+def _known(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return settings of a recipe that have an effect here, after checking their names."""
+    names = {field.name for field in dataclasses.fields(Recipe)} - {"lr", "epochs", "steps", "schedule", "ema_decay"}
+    for name in settings:
+        if name not in names:
+            raise ConfigError(
+                f"{name} in find_lr", "it must be a setting that holds at every rate", nearest(name, names)
+            )
+    return settings
 
 
 def searching(
@@ -143,8 +169,8 @@ def _evidence(measured: Measurement, runs: ShortRuns, found: Bracket | None) -> 
         "steps": search.steps, "window_steps": search.window_steps,
         "seeds": [task.seed for task in measured.tasks[: measured.seeds]], "cut": measured.cut,
         "initial_weights": "the given module's each time" if measured.tasks[0].model is None else "new for each seed",
-        "batch_size": recipe.batch_size, "momentum": recipe.momentum, "momentum_form": recipe.momentum_form,
-        "weight_decay": recipe.weight_decay, "initial_losses": initial,
+        "batch_size": recipe.batch_size, "rule": recipe.rule,
+        **{name: value for name, value in recipe.rule_values.items() if name != "lr"}, "initial_losses": initial,
         "curve_steps": _thinned(np.arange(1, search.steps + 1)), "rates": rates,
     }  # fmt: skip
 

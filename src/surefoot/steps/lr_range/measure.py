@@ -12,7 +12,7 @@ from surefoot.config import Recipe, type_error
 from surefoot.errors import ConfigError
 from surefoot.record.progress import Progress
 from surefoot.steps.follow import follow, losses_of, rate_plan, without_validation
-from surefoot.steps.lr_range.judge import WINDOW_STEPS, ShortRuns, beyond, check_grid, rate_grid
+from surefoot.steps.lr_range.judge import LIMITS, WINDOW_STEPS, ShortRuns, beyond, check_grid, rate_grid
 from surefoot.training.loop import advance, start
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
@@ -29,7 +29,8 @@ class LrSearch:
     """What is measured.
 
     Attributes:
-        low, high: first and last rate of the grid, which is widened where the answer lies on its border.
+        low, high: first and last rate of the grid, which is widened where the answer lies on its border. None: as the
+            rule has it, `UpdateRule.lr_range`.
         points_per_decade: of the grid.
         steps: of each short run.
         seeds: repetitions, each with its own initial weights and batches; within one all rates share them.
@@ -38,8 +39,8 @@ class LrSearch:
             are fewer repetitions, where that would take more. None: no limit.
     """
 
-    low: float = 1e-4
-    high: float = 1e-1
+    low: float | None = None
+    high: float | None = None
     points_per_decade: int = 4
     steps: int = 100
     seeds: int = 3
@@ -52,11 +53,13 @@ class LrSearch:
             ("steps", int, 10), ("seeds", int, 1),
         ):  # fmt: skip
             value = getattr(self, name)
+            if value is None and kinds is not int:
+                continue
             if isinstance(value, bool) or not isinstance(value, kinds):
                 raise type_error(int if kinds is int else float, value, name)
             if value < least:
                 raise ConfigError(f"{name} = {value}", f"{name} must be at least {least}", f"leave {name} out")
-        check_grid(self.low, self.high)
+        check_grid(*(end if given is None else given for given, end in zip((self.low, self.high), LIMITS, strict=True)))
 
     @property
     def window_steps(self) -> int:
@@ -123,7 +126,10 @@ def measure(
     """
     tasks = [task if seed == 0 else reseeded(task, task.seed + seed) for seed in range(search.seeds)]
     measured = Measurement(recipe, search, tasks, engine=engine or Engine())
-    grid = rate_grid(search.low, search.high, search.points_per_decade)
+    first, last = recipe.update_rule.lr_range
+    low, high = first if search.low is None else search.low, last if search.high is None else search.high
+    check_grid(low, high)
+    grid = rate_grid(low, high, search.points_per_decade)
     measured.lrs = yield from _widened(measured, grid, seeds=1)
     if search.seeds > 1:
         lrs = _worth_repeating(measured.runs(measured.lrs, 1))

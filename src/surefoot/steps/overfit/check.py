@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from surefoot.config import Recipe
-from surefoot.data.batches import epoch_order, fetch
+from surefoot.config import LossName, Recipe
+from surefoot.data.batches import epoch_order, fetch, standardised
 from surefoot.data.dataset import Part
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
@@ -55,7 +55,7 @@ _VARIES_EXAMPLES = 16
 def overfit_sample(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     *,
     batches: int = BATCHES,
     batch_size: int | None = None,
@@ -300,10 +300,19 @@ def measure_sample(task: Task, batch_size: int) -> Sample:
             tuple(part.name_of(i) for i in group) for group in groups if len(torch.unique(part.y[group], dim=0)) > 1
         ),
         best_accuracy=most / len(part) if classifies else None,
-        target_variance=None if classifies else float(part.y.float().var(dim=0, unbiased=False).mean()),
+        target_variance=None if classifies else _loss_of_mean(task),
         probabilities=classifies and task.loss is None and _gives_probabilities(task),
         functional_dropout=_varies(task),
     )
+
+
+def _loss_of_mean(task: Task) -> float:
+    """Return the loss of always answering the mean: the variance, for the squared error and losses of the user's."""
+    y = standardised(task.data, task.data.train.y)
+    if task.criterion is None:
+        return float(y.float().var(dim=0, unbiased=False).mean())
+    centred = y if task.criterion == "bce" else y - y.mean(0)
+    return float(task.mean_loss(torch.zeros_like(y), centred))
 
 
 def _initial_loss(task: Task, batch_size: int) -> float:

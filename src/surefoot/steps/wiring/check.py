@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from surefoot.config import LossName
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build
@@ -20,8 +21,10 @@ from surefoot.steps.wiring.judge import Fit, judge, judge_fit
 from surefoot.steps.wiring.judge_training import judge_dependence, judge_user_step
 from surefoot.steps.wiring.measure import measure, measure_fit, measured_examples
 from surefoot.steps.wiring.user_step import UserStep, try_user_step
+from surefoot.training.integers import with_integers_for
 from surefoot.training.machine import machine
 from surefoot.training.population.engine import Engine
+from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.task import Loss, Task, task
 
 _CLAIM = "data, model, loss and step fit together: the loss reaches every weight, falls along it, and the inputs matter"
@@ -30,7 +33,7 @@ _CLAIM = "data, model, loss and step fit together: the loss reaches every weight
 def check_wiring(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None = None,
+    loss: Loss | LossName | None = None,
     *,
     step: UserStep | None = None,
     optimizer: torch.optim.Optimizer | None = None,
@@ -51,7 +54,7 @@ def check_wiring(
     Args:
         model: a shipped name, "package.module:factory", a factory, or a module, in the state it starts training from.
         data: whatever `surefoot.load` takes, a DataLoader, or any collection of batches (x, y).
-        loss: (outputs, targets) -> scalar or [B]; None chooses by the targets.
+        loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
         step: your own training step, called as step(model, x, y): zero_grad, backward and the optimizer's step. It is
             run on the model itself, which is put back byte for byte.
         optimizer: that the step uses, to be put back too.
@@ -135,7 +138,7 @@ def _checked(whole: Task, evidence: dict[str, Any], most_examples: int | None, e
 def fitting_task(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | None,
+    loss: Loss | LossName | None,
     *,
     seed: int,
     device: str,
@@ -151,14 +154,16 @@ def fitting_task(
         ConfigError, DataError: there is no such model, data or device.
     """
     whole, refused = lenient_data(data, seed=seed)
+    model = model.net if isinstance(model, Preprocessed) else model
     template = build(model, whole.input_shape, whole.outputs, seed)
     place = machine(device, precision, threads, template, whole.input_shape)
+    whole = with_integers_for(whole, template)
     fit = measure_fit(whole, template, place, seed)
-    findings = judge_fit(fit, refused, custom_loss=loss is not None)
+    findings = judge_fit(fit, refused, custom_loss=callable(loss))
     if worst(findings) == "fail":
         return None, findings
     try:
-        whole = _with_all_classes(whole, fit, custom_loss=loss is not None)
+        whole = _with_all_classes(whole, fit, custom_loss=callable(loss))
         return task(whole, model, loss=loss, seed=seed, device=device, precision=precision, threads=threads), findings
     except ConfigError as error:  # model, data and machine passed before, so it is how they fit
         name = "gradients" if "trainable parameter" in error.given else "shapes"

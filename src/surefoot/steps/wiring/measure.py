@@ -93,9 +93,9 @@ def forward(task: Task, model: nn.Module, x: Tensor) -> Tensor:
 
 
 def loss_or_nan(task: Task, outputs: Tensor, y: Tensor) -> float:
-    """Return the loss of made-up outputs; NaN where the user's loss refuses them, which answers nothing."""
+    """Return the objective of made-up outputs; NaN where the user's loss refuses them, which answers nothing."""
     try:
-        return float(task.mean_loss(outputs, y))
+        return float(task.objective(outputs, y))
     except Exception:
         return math.nan
 
@@ -191,8 +191,8 @@ def compare_modes(task: Task) -> Modes:
         trained = forward(task, model, x)
         evaluated = forward(task, model.eval(), x)
         return Modes(
-            train_loss=float(task.mean_loss(trained, y)),
-            eval_loss=float(task.mean_loss(evaluated, y)),
+            train_loss=float(task.objective(trained, y)),
+            eval_loss=float(task.objective(evaluated, y)),
             train_probabilities=task.classifies and are_probabilities(trained),
             eval_probabilities=task.classifies and are_probabilities(evaluated),
             train_log_probabilities=task.classifies and are_probabilities(trained.exp()),
@@ -215,7 +215,7 @@ def reach_of_loss(task: Task) -> Reach:
     number = 0
     for number in range(_REACH_BATCHES + _REACH_STEPS):
         x, y = batch(task, number)
-        loss = task.mean_loss(forward(task, model, x), y)
+        loss = task.objective(forward(task, model, x), y)
         grads = zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True), strict=True)
         reached = {name: grad for name, grad in grads if grad is not None}
         absent -= reached.keys()
@@ -313,7 +313,7 @@ def step_downhill(task: Task) -> Descent:
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
-        return task.mean_loss(forward(task, model, x), y)
+        return task.objective(forward(task, model, x), y)
 
     loss = loss_now()
     grads = torch.autograd.grad(loss, parameters, allow_unused=True)

@@ -99,7 +99,7 @@ def try_user_step(
 def _gradient(task: Task, model: nn.Module, named: dict[str, nn.Parameter], x: Tensor, y: Tensor) -> dict[str, Tensor]:
     """Return the gradient of the task's loss at the model's weights, in training mode, with the step's dropout."""
     with untouched(model), torch_stream(task.seed, "own-step"):
-        loss = task.mean_loss(training_modes_(model)(x), y)
+        loss = task.objective(training_modes_(model)(x), y)
         grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads, strict=True)}
 

@@ -1,7 +1,8 @@
-"""K states as one: their weights, velocities and buffers stacked as [K, ...], and the gradient of all of them."""
+"""K states as one: their weights, slots and buffers stacked as [K, ...], and the gradient of all of them."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from surefoot.data.batches import batch_indices, epoch_order, fetch
-from surefoot.optim.stacked import Hyperparameters, hyperparameters, stacked_
+from surefoot.optim.stacked import Hyperparameters, hyperparameters, slot_names, stacked_
 from surefoot.optim.update import decays
 from surefoot.record.run import Row
 from surefoot.training.loop import advance_alike
@@ -30,7 +31,7 @@ Found = tuple[Tensor, Tensor, Tensor]
 """What a step saw of K members: mean losses [K], correct predictions [K], the norms of P weights' gradients [P, K]."""
 
 Compute = Callable[["Stack", int, Tensor], Found]
-"""(stack, step, lr [K]) -> what was seen. It moves the members whose numbers are finite, and no other."""
+"""(stack, step, lr [K]) -> what was seen, its loss the objective. It moves members whose numbers are finite."""
 
 
 class Stack:
@@ -43,7 +44,7 @@ class Stack:
         weights: the trained parameters by name, each [K, ...].
         buffers: buffers and parameters that are not trained, by name, each [K, ...].
         used: names of the weights that took part in the last step; one without a gradient is left as it is.
-        velocity: one for each weight; None where no member has momentum.
+        slots: the rule's state by name, one for each weight, each [K, ...] or [K]: all that any member needs.
         averages: moving averages by name, each [K, ...]; None where none is kept.
         decays: for each weight whether it decays.
         smoothing, clip: label smoothing and longest gradient, [K]; None where no member has one.
@@ -63,11 +64,11 @@ class Stack:
         self.weights = {name: stacked[name] for name in self.trained}
         self.used = list(self.weights)
         self.buffers = {name: value for name, value in stacked.items() if name not in self.trained}
-        self.velocity: list[Tensor] | None = None
-        if any(member.plan.recipe.momentum > 0 for member in members):
-            zeros = [torch.zeros_like(value[0]) for value in self.weights.values()]
-            each = [state.velocity or zeros for state in states]
-            self.velocity = [torch.stack(rows) for rows in zip(*each, strict=True)]
+        self.slots: dict[str, list[Tensor]] = {}
+        for name, shape in slot_names([member.plan.recipe for member in members]).items():
+            zeros = [value[0].new_zeros(value[0].shape if shape == "weight" else ()) for value in self.weights.values()]
+            each = [state.slots.get(name, zeros) for state in states]
+            self.slots[name] = [torch.stack(rows) for rows in zip(*each, strict=True)]
         kept = [state.average for state in states if state.average is not None]
         self.averages = {name: torch.stack([each[name] for each in kept]) for name in kept[0]} if kept else None
         self.decays = decays(list(self.trained.items()), members[0].plan.recipe.decay_on)
@@ -86,18 +87,20 @@ class Stack:
         grad_norm = torch.linalg.vector_norm(norms, dim=0)
         self._average(loss.isfinite() & grad_norm.isfinite(), self.states[runs[0]].step + 1)
         numbers = torch.stack([loss, correct, grad_norm]).double().T.tolist()
-        found = [Seen(loss, int(correct), norm, None) for loss, correct, norm in (numbers[place] for place in places)]
+        unit = self.network.task.loss_unit
+        found = [Seen(numbers[i][0] * unit, int(numbers[i][1]), numbers[i][2], None) for i in places]
         return found if before is None else self._measured(found, places, norms, before)
 
     def settle(self, run: int) -> None:
-        """Copy one member's tensors back into its state. Its velocity begins with its first update."""
+        """Copy one member's tensors back into its state. Its slots begin with its first update."""
         row, state = self.rows.index(run), self.states[run]
         tensors = _tensors(state.model)
         with torch.no_grad():
             for name, value in (*self.weights.items(), *self.buffers.items()):
                 tensors[name].copy_(value[row])
-        if self.velocity is not None and self.members[row].plan.recipe.momentum > 0 and state.step > 0:
-            state.velocity = [value[row].clone() for value in self.velocity]
+        if state.step > 0:
+            names = slot_names([self.members[row].plan.recipe])
+            state.slots = {name: [value[row].clone() for value in self.slots[name]] for name in names}
         if self.averages is not None:
             state.average = {name: value[row].clone() for name, value in self.averages.items()}
 
@@ -126,8 +129,7 @@ class Stack:
         for table in (self.weights, self.buffers, self.averages or {}):
             for name in table:
                 table[name] = table[name].index_select(0, index)
-        if self.velocity is not None:
-            self.velocity = [value.index_select(0, index) for value in self.velocity]
+        self.slots = {name: [value.index_select(0, index) for value in each] for name, each in self.slots.items()}
         self.rows = [self.rows[place] for place in places]
         self._tabulate([self.members[place] for place in places])
 
@@ -203,14 +205,14 @@ def eager(stack: Stack, step: int, lr: Tensor) -> Found:
     finite = loss.isfinite() & norm.isfinite()
     dead = [] if bool(finite.all()) else (~finite).nonzero()[:, 0].tolist()
     weights, places = [stack.weights[name] for name in grads], [list(stack.weights).index(name) for name in grads]
-    velocity = None if stack.velocity is None else [stack.velocity[place] for place in places]
-    moving = [*weights, *(velocity or [])]
+    slots = {name: [each[place] for place in places] for name, each in stack.slots.items()}
+    moving = [*weights, *itertools.chain(*slots.values())]
     kept = [value[dead].clone() for value in moving] if dead else []
     if stack.clip is not None:
         scale = torch.clamp(stack.clip / norm, max=1.0)
         for grad in moved:
             grad.mul_(wide(scale, grad))
-    stacked_(weights, moved, velocity, stack.rule_at(step, lr), [stack.decays[place] for place in places])
+    stacked_(weights, moved, slots, stack.rule_at(step, lr), [stack.decays[place] for place in places])
     for value, former in zip(moving, kept, strict=False):
         value[dead] = former
     for name, value in stack.buffers.items() if dead else ():
@@ -271,8 +273,8 @@ class Network:
     def _one(self, weights: Any, buffers: Any, x: Tensor, y: Tensor, smoothing: Any) -> tuple[Tensor, Tensor]:
         with self.task.machine.autocast():
             outputs = functional_call(self.model, (weights, buffers), (x,))
-        if self.task.loss is not None or not self.task.classifies:
-            loss = self.task.mean_loss(outputs, y)
+        if self.task.criterion != "cross-entropy":
+            loss = self.task.objective(outputs, y)
         else:  # F.cross_entropy takes one smoothing for all members, and under vmap loads 500 modules, 0.4 s
             likelihoods = F.log_softmax(outputs.float(), -1)
             if self.task.class_weights is not None:

@@ -1,0 +1,146 @@
+"""A trained module with all that goes before and after it: raw inputs in, logits or numbers in their unit out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from surefoot.data.dataset import DataSet
+
+_LEAST_SPREAD = 1e-3
+"""As `data.batches.number_type` has it."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to inputs and outputs, with the numbers for it, fitted on the training part.
+
+    Attributes:
+        input: images (uint8 or uint16, or floating point in [0, 1], [B, C, H, W]), numbers, or integers, which stay as
+            they are.
+        dtype: in which inputs are normalised, float32 or float64; what the module gets is float32.
+        mean, std: float64, of the shape that they have against one example; whole pixels are divided by 255, or
+            by 65535 if of 16 bits, before.
+        output: what the module's outputs are: logits; probabilities, of which the logarithm is taken; numbers; or
+            logits of numbers from 0 to 1, of which the sigmoid is.
+        target_mean, target_std: float64, by which numbers come back into their unit; None where they are in it.
+    """
+
+    input: Literal["images", "numbers", "integers"]
+    dtype: Literal["float32", "float64"]
+    mean: Tensor
+    std: Tensor
+    output: Literal["logits", "probabilities", "numbers", "sigmoid"]
+    target_mean: Tensor | None = None
+    target_std: Tensor | None = None
+
+    @classmethod
+    def of(cls, data: DataSet, *, loss_name: str | None = None, probabilities: bool = False) -> Preprocessing:
+        """Return that of a task's data.
+
+        Args:
+            data: as the task has it.
+            loss_name: of the shipped loss, or None.
+            probabilities: whether the model gives probabilities of classes in place of logits.
+        """
+        x = data.train.x
+        whole = data.kind == "numbers" and not x.is_floating_point()
+        shape = (-1, 1, 1) if data.kind == "images" else data.mean.shape
+        numbers = "sigmoid" if loss_name == "bce" else "numbers"
+        return cls(
+            input="integers" if whole else data.kind,
+            dtype="float64" if x.dtype == torch.float64 else "float32",
+            mean=data.mean.double().reshape(shape),
+            std=data.std.double().reshape(shape),
+            output=numbers if data.classes is None else "probabilities" if probabilities else "logits",
+            target_mean=data.target_mean,
+            target_std=data.target_std,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        tensors = {name: getattr(self, name) for name in ("mean", "std", "target_mean", "target_std")}
+        plain = {name: None if value is None else value.double().tolist() for name, value in tensors.items()}
+        return {"input": self.input, "dtype": self.dtype, "output": self.output, **plain}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Preprocessing:
+        """Return what `to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        if plain["dtype"] not in ("float32", "float64"):
+            raise ValueError(f"dtype {plain['dtype']!r}")
+        tensors = {
+            name: None if (value := plain[name]) is None else torch.tensor(value, dtype=torch.float64)
+            for name in ("mean", "std", "target_mean", "target_std")
+        }
+        if tensors["mean"] is None or tensors["std"] is None:
+            raise ValueError("no mean or no std")
+        return cls(input=plain["input"], dtype=plain["dtype"], output=plain["output"], **tensors)
+
+
+class Preprocessed(nn.Module):
+    """A module that takes raw inputs, and gives logits, or numbers in the unit of the targets.
+
+    Args:
+        net: the module that was trained, which takes normalised inputs; it is not copied.
+        preprocessing: what goes before and after it.
+
+    Attributes:
+        net: as given; its weights are those of `model.safetensors`.
+
+    >>> about = Preprocessing("numbers", "float32", torch.tensor([10.0]), torch.tensor([2.0]), "numbers",
+    ...                       torch.tensor(300.0), torch.tensor(100.0))
+    >>> Preprocessed(nn.Identity(), about)(torch.tensor([[10.0], [12.0]])).tolist()
+    [[300.0], [400.0]]
+    """
+
+    mean: Tensor
+    std: Tensor
+    target_mean: Tensor | None
+    target_std: Tensor | None
+
+    def __init__(self, net: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.net, self.preprocessing = net, preprocessing
+        dtype = torch.float64 if preprocessing.dtype == "float64" else torch.float32
+        self.register_buffer("mean", preprocessing.mean.to(dtype), persistent=False)
+        self.register_buffer("std", preprocessing.std.to(dtype), persistent=False)
+        mean, std = preprocessing.target_mean, preprocessing.target_std
+        self.register_buffer("target_mean", None if mean is None else mean.double(), persistent=False)
+        self.register_buffer("target_std", None if std is None else std.double(), persistent=False)
+        lost = mean is not None and std is not None and bool((mean.abs() * 2.0**-24 > _LEAST_SPREAD * std).any())
+        self._answer_type = torch.float64 if lost else torch.float32
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, C]; or numbers, float64 where float32 would lose their spread.
+
+        Args:
+            x: [B, ...], as the training data was given: images uint8, uint16 or in [0, 1], numbers, or integers.
+        """
+        outputs = self.answers(self.net(self.normalised(x)))
+        return outputs if self.preprocessing.output in ("logits", "probabilities") else outputs.to(self._answer_type)
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """Return raw inputs as `net` takes them."""
+        if self.preprocessing.input == "integers":
+            return x.long()
+        if self.preprocessing.input == "images" and not x.is_floating_point():
+            x = x.float() / torch.iinfo(x.dtype).max
+        return ((x.to(self.mean.dtype) - self.mean) / self.std).float()
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return outputs of `net` as logits; or as numbers in the unit of the targets, float64."""
+        if self.preprocessing.output == "probabilities":
+            return outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
+        if self.preprocessing.output == "sigmoid":
+            outputs = outputs.double().sigmoid()
+        if self.target_mean is not None and self.target_std is not None:
+            outputs = outputs.double() * self.target_std + self.target_mean
+        return outputs
