@@ -48,17 +48,20 @@ def _constant(found: Baseline, constant: Simple) -> Finding:
     if auc is not None and auc.low > _NOTHING:
         knows.append(f"an AUC of {auc.value:.3g} [{auc.low:.3g}, {auc.high:.3g}]")
     if knows:
-        return suspect(
-            NO_BETTER,
-            f"{reason}; the probabilities do say something, by {' and '.join(knows)}",
+        reason += f"; the probabilities do say something, by {' and '.join(knows)}"
+    if constant.gain.value > 0:
+        advice = f"judge it on more examples: {found.examples:,} cannot show that it is better"
+    elif knows:
+        advice = (
             "judge it by recall and average precision (surefoot evaluate), weigh the classes (class_weights = "
-            '"balanced"), or answer by a threshold of your own',
+            '"balanced"), or answer by a threshold of your own'
         )
-    return suspect(
-        NO_BETTER, reason,
-        "look whether the inputs hold the answer (surefoot check), at the learning rate (surefoot find-lr), or get "
-        "more examples: on few a difference cannot be seen",
-    )  # fmt: skip
+    else:
+        advice = (
+            "look whether the inputs hold the answer (surefoot check) and at the learning rate (surefoot find-lr), or "
+            "get more examples"
+        )
+    return suspect(NO_BETTER, reason, advice)
 
 
 def _linear(found: Baseline, linear: Simple) -> Finding:
