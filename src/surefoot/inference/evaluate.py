@@ -157,12 +157,11 @@ def _beside(finished: FinishedRun, outputs: np.ndarray, y: np.ndarray, part: str
     """Return what always answering the training part's most frequent class gets; None of a run that does not say."""
     result = finished.folder / store.RESULT
     recorded = store.read_sealed(result).get("baseline") if result.is_file() else None
-    prior = recorded.get("prior") if isinstance(recorded, dict) else None
-    if not isinstance(prior, dict) or tuple(prior) != finished.trained.classes:
+    if not isinstance(recorded, dict) or tuple(recorded.get("prior") or ()) != finished.trained.classes:
         return None
     guessed, _, log_true, _ = by_example(outputs, y)
     weighted = recorded["measure"] == "balanced accuracy"
-    return class_baseline(part, guessed == y, log_true, y, prior, weighted=weighted)
+    return class_baseline(part, guessed == y, log_true, y, recorded["prior"], weighted=weighted)
 
 
 def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None) -> DataSet | None:
