@@ -32,9 +32,9 @@ from surefoot.curves.read import read_curves
 from surefoot.record.baseline import class_baseline, number_baseline
 from surefoot.record.comparison import RuleResult
 from surefoot.record.intervals import Difference, of_mean, slope_of, wilson
+from surefoot.record.number_scores import number_scores
 from surefoot.record.ranking import balanced, ranked
 from surefoot.record.run import Outcome, Row
-from surefoot.record.scores import number_scores
 from surefoot.record.trial import Trial, TrialResult
 from surefoot.search import decide
 from surefoot.search.choose import choose

@@ -26,9 +26,9 @@ def printed(text):
 
 
 FIRST = {
-    "find-lr, fewer rows than the shipped batch": (60, "find-lr few.csv --model mlp --steps 12 --seeds 2"),
-    "find-lr, enough rows": (400, "find-lr few.csv --model linear --steps 12 --seeds 2"),
-    "find-lr, a batch of one's own": (400, "find-lr few.csv --model mlp --steps 12 --seeds 2 --batch-size 16"),
+    "find-lr, fewer rows than the shipped batch": (60, "find-lr few.csv --model mlp --steps 30 --seeds 3"),
+    "find-lr, enough rows": (400, "find-lr few.csv --model linear --steps 30 --seeds 3"),
+    "find-lr, a batch of one's own": (400, "find-lr few.csv --model mlp --steps 30 --seeds 3 --batch-size 16"),
     "noise": (400, "noise few.csv --model linear --probe-steps 20 --points 2 --groups 8 --group-size 8 --no-report"),
     "train": (200, "train few.csv --model linear --epochs 3 --batch-size 16 --name it --no-report"),
     "train, numbers": (200, "train few.csv --model linear --target numbers --epochs 3 --batch-size 16 --lr 0.01 "
@@ -53,6 +53,6 @@ def test_the_next_command_works_as_it_is_printed(case, tmp_path, monkeypatch, ca
         if words[0] == "train":
             words = [*words, "--epochs", "2", "--no-report"]
         if words[0] == "find-lr":
-            words = [*words, "--steps", "12", "--seeds", "2"]
+            words = [*words, "--steps", "30", "--seeds", "3"]
         code = run(words)
         assert code in (0, 3), (words, capsys.readouterr().err)

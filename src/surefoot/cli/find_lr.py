@@ -49,7 +49,7 @@ def find_lr(
     typed = Settings.read({"data": data, **settings}, config)
     typed.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
     check_picture("plot", plot)
-    from surefoot.optim.plan import batch_size_of
+    from surefoot.optim.plan import batch_size_of, weight_decay_of
     from surefoot.steps.lr_range.find_lr import searching, with_small_decay
     from surefoot.steps.lr_range.measure import LrSearch
     from surefoot.training.open import Objects, make_task, resolve
@@ -61,7 +61,8 @@ def find_lr(
     # The table of rates stands in for the schedule; averaged weights are not read here.
     recipe = dataclasses.replace(chosen.recipe, ema_decay=None)
     if "weight_decay" not in typed.flat:
-        recipe = with_small_decay(recipe)
+        decay = weight_decay_of(recipe, task.data.examples)
+        recipe = with_small_decay(dataclasses.replace(recipe, weight_decay=decay))
     say_batch(recipe, task.data.examples, quiet=quiet)
     recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, task.data.examples))
     decision = measured(searching(task, recipe, search), quiet=quiet)
@@ -72,10 +73,7 @@ def find_lr(
     if json:
         print_json(decision.to_dict() | {"picture": None if plot is None else str(plot)})
     else:
-        start = ["train", chosen.data, "--model", chosen.model]
-        if recipe.batch_size != chosen.recipe.batch_size:  # that of `train` would not fit into the data either
-            start += ["--batch-size", str(recipe.batch_size)]
-        _show(decision, typed.command(start), plot)
+        _show(decision, typed.command(["train", chosen.data, "--model", chosen.model]), plot)
     return exit_code(decision)
 
 

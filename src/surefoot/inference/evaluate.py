@@ -22,7 +22,8 @@ from surefoot.errors import ConfigError, DataError, nearest
 from surefoot.inference.inputs import as_channels, as_pixels
 from surefoot.record import store
 from surefoot.record.baseline import Baseline, class_baseline
-from surefoot.record.scores import Scores, by_example, class_scores, number_scores
+from surefoot.record.number_scores import number_scores
+from surefoot.record.scores import Scores, by_example, class_scores
 from surefoot.record.stored import IN_MEMORY, located, read_config
 from surefoot.seeds import torch_stream
 from surefoot.training.evaluate import outputs_of

@@ -1,7 +1,8 @@
-"""The shipped losses by name, what each is for, and how classes are weighted in them."""
+"""Losses by name, and what each needs of the targets."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,12 @@ from surefoot.errors import ConfigError, nearest
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs [B, ...], targets [B, ...]) -> a scalar, the mean over the batch, or one loss per example, [B]."""
 
-LOSSES: dict[str, Loss] = {
+_OF_CLASSES, _OF_NUMBERS = ("cross-entropy", "bce"), ("mse", "mae", "huber", "bce")
+
+SHIPPED: dict[str, Loss] = {
     "mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss, "bce": F.binary_cross_entropy_with_logits,
 }  # fmt: skip
-_OF_CLASSES, _OF_NUMBERS = ("cross-entropy", "bce"), ("mse", "mae", "huber", "bce")
+"""Losses of numbers by name; the others are in `Task.objective`."""
 
 
 def check_loss(name: Any, data: DataSet) -> LossName:
@@ -47,10 +50,27 @@ def check_loss(name: Any, data: DataSet) -> LossName:
         low, high = float(data.train.y.min()), float(data.train.y.max())
         raise ConfigError(
             f"loss = 'bce' for targets from {low:g} to {high:g}",
-            "bce is for targets from 0 to 1",
+            "bce takes targets from 0 to 1",
             "choose mse or huber",
         )
     return name
+
+
+def with_targets_for(data: DataSet, loss: Loss | str | None) -> DataSet:
+    """Return the data with targets in their own unit where the loss takes them so.
+
+    Raises:
+        ConfigError: a loss of the user's would get them in float32, which loses their spread.
+    """
+    if data.classes is not None or not (callable(loss) or loss == "bce"):
+        return data
+    if data.train.y.dtype == torch.float64:
+        raise ConfigError(
+            "a loss of your own for targets that vary by less than a thousandth of what float32 can tell apart",
+            "such a loss gets targets in their own unit, in float32",
+            "subtract a number from the targets first, or choose mse, mae or huber, which standardise them",
+        )
+    return dataclasses.replace(data, target_mean=None, target_std=None)
 
 
 def balanced_weights(data: DataSet, criterion: LossName | None) -> Tensor:

@@ -21,7 +21,7 @@ from surefoot.models.build import Factory, build
 from surefoot.models.usable import copied
 from surefoot.seeds import torch_stream
 from surefoot.training.integers import with_integers_for
-from surefoot.training.losses import LOSSES, Loss, balanced_weights, check_loss
+from surefoot.training.losses import SHIPPED, Loss, balanced_weights, check_loss, with_targets_for
 from surefoot.training.machine import Machine, machine, takes_channels_last
 from surefoot.training.outputs import check_gradient, outputs_of_trial
 from surefoot.training.preprocessed import Preprocessed
@@ -59,8 +59,8 @@ class Task:
     machine: Machine
     model: str | Factory | None = None
     reshapes: bool = False
-    class_weights: Tensor | None = None
     loss_name: LossName | None = None
+    class_weights: Tensor | None = None
 
     @property
     def criterion(self) -> LossName | None:
@@ -108,7 +108,7 @@ class Task:
             return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
         if self.classifies:  # of two classes: the logit of the second against the first
             return F.binary_cross_entropy_with_logits(outputs[:, 1] - outputs[:, 0], targets.float())
-        return LOSSES[self.criterion or "mse"](outputs.reshape(targets.shape), targets)
+        return SHIPPED[self.criterion or "mse"](outputs.reshape(targets.shape), targets)
 
     def training_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return `objective` with each example weighted by its class, which is what training follows.
@@ -162,7 +162,7 @@ def task(
     """
     model = model.net if isinstance(model, Preprocessed) else model
     name = None if loss is None or callable(loss) else check_loss(loss, data)
-    data = _with_targets_for(data, loss)
+    data = with_targets_for(data, loss)
     template = build(model, data.input_shape, data.outputs, seed)
     data = with_integers_for(data, template)
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
@@ -185,23 +185,6 @@ def task(
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
     return _tried(built)
-
-
-def _with_targets_for(data: DataSet, loss: Loss | str | None) -> DataSet:
-    """Return the data with targets in their own unit where the loss takes them so.
-
-    Raises:
-        ConfigError: a loss of the user's would get them in float32, which loses their spread.
-    """
-    if data.classes is not None or not (callable(loss) or loss == "bce"):
-        return data
-    if data.train.y.dtype == torch.float64:
-        raise ConfigError(
-            "a loss of your own for targets that vary by less than a thousandth of what float32 can tell apart",
-            "such a loss gets targets in their own unit, in float32",
-            "subtract a number from the targets first, or choose mse, mae or huber, which standardise them",
-        )
-    return dataclasses.replace(data, target_mean=None, target_std=None)
 
 
 def remarks(task: Task) -> list[str]:
@@ -298,7 +281,7 @@ def check_label_smoothing(task: Task, label_smoothing: float) -> None:
         )
 
 
-def _name(loss: Loss | None) -> str:
+def _name(loss: Loss) -> str:
     return getattr(loss, "__name__", type(loss).__name__)
 
 

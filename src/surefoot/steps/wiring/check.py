@@ -22,10 +22,11 @@ from surefoot.steps.wiring.judge_training import judge_dependence, judge_user_st
 from surefoot.steps.wiring.measure import measure, measure_fit, measured_examples
 from surefoot.steps.wiring.user_step import UserStep, try_user_step
 from surefoot.training.integers import with_integers_for
+from surefoot.training.losses import Loss
 from surefoot.training.machine import machine
 from surefoot.training.population.engine import Engine
 from surefoot.training.preprocessed import Preprocessed
-from surefoot.training.task import Loss, Task, task
+from surefoot.training.task import Task, task
 
 _CLAIM = "data, model, loss and step fit together: the loss reaches every weight, falls along it, and the inputs matter"
 
