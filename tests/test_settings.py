@@ -152,6 +152,10 @@ def test_shipped_settings_are_complete_and_right():
     for data in ("digits", "cifar10"):
         for model in ("linear", "mlp", "cnn", "resnet20"):
             from_dict(Config, default_settings(data, model))
+    assert default_settings("a.csv", "mlp") == {}
+    for model in ("linear", "mlp"):
+        assert from_dict(Config, default_settings("a.csv", model, table=True)).recipe.clip_norm == 1.0
+    assert default_settings("a.csv", "nets:make", table=True) == default_settings("a.csv", "../mlp", table=True) == {}
 
 
 SOUND = {

@@ -244,13 +244,21 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def default_settings(data: str, model: str) -> dict[str, Any]:
-    """Return the shipped settings for a named set and a shipped model; an empty dict where there are none.
+def default_settings(data: str, model: str, *, table: bool = False) -> dict[str, Any]:
+    """Return the shipped settings for a named set, or a table, and a shipped model; an empty dict where there are none.
 
     They are the TOML files of `surefoot/recipes`, each of which says how its values were found.
+
+    >>> default_settings("sales.csv", "mlp", table=True)["recipe"]["clip_norm"]
+    1.0
     """
-    file = resources.files("surefoot") / "recipes" / f"{data}-{model}.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8")) if "/" not in data and file.is_file() else {}
+    recipes = resources.files("surefoot") / "recipes"
+    file = recipes / f"{data}-{model}.toml"
+    if "/" in data or not file.is_file():
+        file = recipes / "tables" / f"{model}.toml"
+        if not table or "/" in model or not file.is_file():
+            return {}
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def shrunk(schedule: Schedule, share: float) -> Schedule:

@@ -97,7 +97,7 @@ def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
                 say_report(folder, as_json=output.as_json, quiet=output.quiet)
             return FAILED
         with search.open_final() as run:
-            stopped = follow(run, signals, output)
+            stopped = follow(run, signals, output, search.executor.task.data.notes)
             if stopped is not None:
                 return stopped
             summary = search.complete(run.finish(), run)
@@ -114,6 +114,8 @@ def _searched(search: Search, signals: StopSignals, folder: Path, *, quiet: bool
     """Run the search before the user's eyes; return the exit code of a signal that stopped it."""
     signals.patient = True
     with SearchDisplay(quiet=quiet) as display:
+        for note in search.executor.task.data.notes:
+            display.say(f"note: {clean(note)}")
         display.say(f"search   {folder}, budget {search.request.terms.budget}")
         for note in search.notes:
             display.say(f"note: {note}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from surefoot.config import Config, Recipe
 from surefoot.optim.code import rate_lines
-from surefoot.optim.plan import DEFAULT_EPOCHS, plateau_numbers
+from surefoot.optim.plan import default_epochs, plateau_numbers
 from surefoot.optim.schedules import PLATEAU_THRESHOLD
 from surefoot.rules.rule import OF_OPTIMIZER
 
@@ -37,7 +37,7 @@ def program_of(config: Config, recipe: Recipe, steps_per_epoch: int, *, own_loss
         steps_per_epoch: updates per pass.
         own_loss: whether it has a loss of the user's.
     """
-    epochs = DEFAULT_EPOCHS if recipe.epochs is None else recipe.epochs
+    epochs = default_epochs(steps_per_epoch) if recipe.epochs is None else recipe.epochs
     steps = recipe.steps or max(1, round(epochs * steps_per_epoch))
     loss: str = config.loss or ("mse" if config.target == "numbers" else CROSS_ENTROPY)
     if loss == "bce" and config.target == "classes":
@@ -67,7 +67,7 @@ def pytorch_code(
     """
     plateau = recipe.schedule.kind == "plateau"
     grouped = "parameters"
-    if recipe.weight_decay > 0 and recipe.decay_on == "weights":
+    if recipe.decay > 0 and recipe.decay_on == "weights":
         grouped = '[{"params": decaying}, {"params": others, "weight_decay": 0.0}]'
     before, update = recipe.update_rule.program(recipe.rule_values, grouped)
     used = "\n".join([*before, *update])

@@ -24,7 +24,7 @@ import tomli_w
 from surefoot.config import Config, Recipe
 from surefoot.curves.advice import judge_run
 from surefoot.errors import CheckpointError, ConfigError
-from surefoot.optim.plan import plan, said_of_batch
+from surefoot.optim.plan import plan, said_of_batch, weight_decay_of
 from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.record.lock import locked
@@ -184,6 +184,7 @@ class Search:
             "cost": self.ledger.to_dict(),
             "searched": list(self.searched),
             "unchecked": [*self.end.unchecked, *never_searched(self.executor.task.data.kind, run.config.augment)],
+            "files": store.digests(run.folder, store.SEALED),
         }
         return store.write_sealed(run.folder / store.RESULT, summary)
 
@@ -248,17 +249,18 @@ def open_search(
         here = identity(task)
         if begun:
             _check_identity(folder, here)
-        journal = open_journal(folder, task.data.fingerprint, here)
+        texts = {store.COMMAND: (command + "\n").encode(), store.TUNE: asked(config, terms).encode()}
+        journal = open_journal(folder, task.data.fingerprint, here, texts)
         if not begun:
-            store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
-            store.write_bytes(folder / store.TUNE, asked(config, terms).encode())
+            for name, text in texts.items():  # the last makes the folder a search
+                store.write_bytes(folder / name, text)
         search = _search(config, terms, objects, task, journal, engine)
         return dataclasses.replace(search, folder=folder, command=command, resumed=resumed, _lock=cleaner.pop_all())
 
 
 def _check_identity(folder: Path, here: dict[str, str]) -> None:
-    there = store.read_json(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else None
-    if isinstance(there, dict) and (changed := differing(there.get("identity", {}), here)):
+    there = store.read_sealed(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else None
+    if there is not None and (changed := differing(there.get("identity", {}), here)):
         raise another(folder, changed)
 
 
@@ -276,8 +278,9 @@ def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal:
     assert task.data.validation is not None
     if "batch_size" in terms.fixed:  # one that was given is not made to fit
         plan(Recipe(batch_size=config.recipe.batch_size, steps=1), task.data.examples)
+    base = dataclasses.replace(config.recipe, weight_decay=weight_decay_of(config.recipe, task.data.examples))
     request = Request(
-        terms=terms, base=config.recipe, examples=task.data.examples,
+        terms=terms, base=base, examples=task.data.examples,
         validation_examples=len(task.data.validation), check_examples=check_examples(task),
         device=str(task.machine.device),
     )  # fmt: skip
@@ -303,6 +306,8 @@ def read_asked(folder: Path) -> tuple[Config, Terms]:
         CheckpointError: the file is missing or damaged.
     """
     path = folder / store.TUNE
+    there = store.read_sealed(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else {}
+    store.check_digests(folder, {name: there["files"][name] for name in (store.TUNE,) if "files" in there})
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         more = values["tune"]

@@ -18,10 +18,10 @@ from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
 from surefoot.search.search import open_search
 from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
+from surefoot.training.losses import Loss
 from surefoot.training.open import Objects, augment_names, augment_object, resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
-from surefoot.training.task import Loss
 
 DEFAULT_BUDGET = "2x"
 """Two final trainings' worth of search: see `search.budget`."""

@@ -29,7 +29,7 @@ from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, importable_from
-from surefoot.optim.plan import USUAL_BATCH, batch_size_of, plan, said_of_batch
+from surefoot.optim.plan import USUAL_BATCH, batch_size_of, plan, said_of_batch, weight_decay_of
 from surefoot.record import store
 from surefoot.record.lock import locked
 from surefoot.record.progress import PROGRESS
@@ -49,8 +49,9 @@ from surefoot.settings import (
 from surefoot.training import checkpoint
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
+from surefoot.training.losses import Loss
 from surefoot.training.run import Result, Run
-from surefoot.training.task import Loss, Task, remarks, task
+from surefoot.training.task import Task, remarks, task
 
 _FOR_NUMBERS = {"clip_norm": 1.0}
 """The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
@@ -153,8 +154,9 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
     'linear'
     """
     data = str(given.get("data", "digits"))
-    model = str(given.get("model") or default_model(data if source is None else source))
-    shipped = default_settings(data, model)
+    usual = default_model(data if source is None else source)
+    model = str(given.get("model") or usual)
+    shipped = default_settings(data, model, table=usual == "mlp")
     recipe = shipped.get("recipe", {})
     if not standard_loss:
         recipe.pop("label_smoothing", None)
@@ -209,7 +211,7 @@ def open_run(
         if begun:
             config = agreed_config(config, folder)
         work = make_task(config, objects or Objects(), folder if resumed else None)
-        told, fitted = said_of_batch(config.recipe, work.data.examples), config.recipe.batch_size == "auto"
+        told, fitted = said_of_batch(config.recipe, work.data.examples), _auto(config)
         config = _resolved(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
@@ -244,8 +246,12 @@ def agreed_config(config: Config, folder: Path) -> Config:
         changes["precision"] = there.precision
     if config.threads is None:
         changes["threads"] = there.threads
-    if config.recipe.batch_size == "auto" and _fitted(folder, there):
-        changes["recipe"] = dataclasses.replace(config.recipe, batch_size=there.recipe.batch_size)
+    if config.target == "auto":
+        changes["target"] = there.target
+    fitted = _fitted(folder, there)
+    changes["recipe"] = dataclasses.replace(
+        config.recipe, **{name: getattr(there.recipe, name) for name in _auto(config) if name in fitted}
+    )
     if config.image_size is None:  # chosen by a rule then, and by the same now
         changes["image_size"] = there.image_size
     asked = dataclasses.replace(config, **changes)
@@ -259,10 +265,15 @@ def agreed_config(config: Config, folder: Path) -> Config:
     return asked
 
 
-def _fitted(folder: Path, there: Config) -> bool:
-    """Return whether nobody gave the batch size of a run; before that was written down, the default was 128."""
+def _auto(config: Config) -> list[str]:
+    """Return the names of the recipe's settings that are fitted to the data, where they are."""
+    return [name for name in ("batch_size", "weight_decay") if getattr(config.recipe, name) == "auto"]
+
+
+def _fitted(folder: Path, there: Config) -> list[str]:
+    """Return what nobody gave of a run's settings; before that was written down, a batch of 128 was the default."""
     environment = store.read_sealed(folder / store.ENVIRONMENT) if (folder / store.ENVIRONMENT).is_file() else {}
-    return bool(environment.get("batch_size_fitted", there.recipe.batch_size == USUAL_BATCH))
+    return environment.get("fitted", ["batch_size"] if there.recipe.batch_size == USUAL_BATCH else [])
 
 
 def run_place(config: Config, name: str | None, runs_dir: str | Path) -> Path:
@@ -334,6 +345,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         image_size=config.image_size,
         label=config.label,
         target=config.target,
+        header=config.header,
         normalise=config.normalise,
         standardise_targets=config.standardise_targets,
     )
@@ -353,9 +365,11 @@ def _resolved(config: Config, work: Task) -> Config:
     place, recipe, size = work.machine, config.recipe, config.image_size or work.data.image_size
     if recipe.batch_size == "auto":
         recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, work.data.examples))
+    if recipe.weight_decay == "auto":
+        recipe = dataclasses.replace(recipe, weight_decay=weight_decay_of(recipe, work.data.examples))
     return dataclasses.replace(
         config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads,
-        image_size=size,
+        image_size=size, target="numbers" if work.data.classes is None else "classes",
     )  # fmt: skip
 
 
@@ -387,8 +401,9 @@ def check_identity(folder: Path, work: Task) -> list[str]:
     return [f"nothing was trained: this is the finished run of {store.finished_at(folder)}"] if finished else []
 
 
-def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted: bool) -> None:
+def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted: list[str]) -> None:
     """Write down what the run is, on its first opening."""
+    words = (command + "\n").encode()
     environment = {
         "schema": store.SCHEMA,
         "surefoot": __version__,
@@ -401,9 +416,10 @@ def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted:
         "directory": str(made_in(folder) or Path.cwd()),
         "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
-        "batch_size_fitted": fitted,
+        "fitted": fitted,
+        "files": {store.COMMAND: store.sha256(words)},
         "settings": to_dict(config),
     }
     store.write_sealed(folder / store.ENVIRONMENT, environment)
-    store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
+    store.write_bytes(folder / store.COMMAND, words)
     store.write_bytes(folder / store.CONFIG, to_toml(config).encode())  # last: its presence makes the folder a run
