@@ -62,6 +62,8 @@ def _rising(values: tuple[float, ...]) -> bool:
     return len(values) > 0 and values[0] > 0 and rising and math.isfinite(values[-1])
 
 
+_SHOWN = 100
+"""Characters of a value that a message shows. Chosen by hand."""
 _hints = functools.cache(typing.get_type_hints)  # a search looks at thousands of recipes
 
 
@@ -212,7 +214,9 @@ class Recipe(_Checked):
     rule: str = _setting("sgd", f"update rule: {', '.join(update_rules())}")
     lr: float = _setting(None, f"peak learning rate ({_left_out('lr')})", **_ABOVE_0)
     epochs: float | None = _setting(
-        None, "length of the run in passes over the training part (10 if steps is not given either)", **_ABOVE_0
+        None,
+        "length of the run in passes over the training part (10 if left out, and more where these are few updates)",
+        **_ABOVE_0,
     )
     steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
     batch_size: int | Literal["full", "auto"] = _setting(
@@ -248,7 +252,12 @@ class Recipe(_Checked):
         None, f"decay of the mean squared gradient ({_left_out('alpha')})", range="in [0, 1)", ok=_fraction
     )
     eps: float | None = _setting(None, f"added to the root by which a step is divided ({_left_out('eps')})", **_ABOVE_0)
-    weight_decay: float = _setting(None, f"weight decay ({_left_out('weight_decay')})", **_AT_LEAST_0)
+    weight_decay: float | Literal["auto"] = _setting(
+        None,
+        f"weight decay; auto: 3 / training examples ({_left_out('weight_decay')})",
+        range='at least 0, or "auto"',
+        ok=_not_negative,
+    )
     weight_decay_form: Literal["coupled", "decoupled"] | None = _setting(
         None, "of sgd; coupled: g <- g + wd W (PyTorch's SGD); decoupled: W <- W - lr wd W (Loshchilov & Hutter 2019)"
     )
@@ -311,6 +320,12 @@ class Recipe(_Checked):
     def _default(self, item: dataclasses.Field[Any]) -> Any:
         return self.update_rule.defaults.get(item.name, item.default)
 
+    @property
+    def decay(self) -> float:
+        """The weight decay, of a recipe that has a number, as those of plans and trials do."""
+        assert self.weight_decay != "auto"
+        return self.weight_decay
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(_Checked):
@@ -320,7 +335,7 @@ class Config(_Checked):
     'cnn'
     """
 
-    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or .csv")
+    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or table")
     data_dir: str | None = _setting(None, "folder or archive that already holds the named set")
     validation: float | None = _setting(
         None,
@@ -329,8 +344,11 @@ class Config(_Checked):
         ok=_fraction,
     )
     image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
-    label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
-    target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
+    label: str | None = _setting(None, "name of the label column of a table (the last column if left out)")
+    header: Literal["auto", "yes", "no"] = _setting("auto", "whether the first row of a .csv names the columns")
+    target: Literal["auto", "classes", "numbers"] = _setting(
+        "auto", "classes: classification; numbers: regression; auto: as the labels look, which is said"
+    )
     loss: LossName | None = _setting(
         None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
     )
@@ -390,4 +408,5 @@ def type_error(hint: Any, value: Any, name: str) -> ConfigError:
     allowed = " or ".join(words) or f"one of {', '.join(choices)}"
     close = nearest(str(value), choices) if choices else ""
     advice = close if close.endswith("?") else f"give {name} {allowed if words else 'one of these'}"
-    return ConfigError(f"{name} = {value!r}", f"{name} must be {allowed}", advice)
+    shown = repr(value) if len(repr(value)) <= _SHOWN else f"{repr(value)[:_SHOWN]} ..."
+    return ConfigError(f"{name} = {shown}", f"{name} must be {allowed}", advice)

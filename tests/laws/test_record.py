@@ -115,7 +115,7 @@ def test_every_name_in_the_prose_is_one_that_there_is():
     prose = re.sub(r"^[|#].*$", "", TEXT, flags=re.MULTILINE)
     tables = set(re.findall(r"^\| `(\w+)`", TEXT, re.MULTILINE))
     commands = {"--json", "curves", "show", "runs", "watch", "report", "check", "find-lr", "noise"}
-    of_scores = {"mse", "mae", "r2", "pairs", "confusion_pairs"}
+    of_scores = {"mse", "rmse", "mae", "r2", "rmse_low", "rmse_high", "pairs", "confusion_pairs"}
     known = tables | set(flat_settings()) | commands | of_scores | {"null", "finished", "diverged"}
     named = set(re.findall(r"`([\w-]+)`", prose))
     assert named <= known, named - known

@@ -11,7 +11,8 @@ from surefoot.optim.presets import preset
 
 
 def made(schedule=None, *, examples=100, rows_per_epoch=1, **recipe) -> Plan:
-    recipe = {"batch_size": 10, "lr": 0.5, **recipe}
+    length = {} if {"steps", "epochs"} & recipe.keys() else {"epochs": 10}
+    recipe = {"batch_size": 10, "lr": 0.5, **length, **recipe}
     return plan(Recipe(schedule=schedule or Schedule(), **recipe), examples, rows_per_epoch)
 
 
@@ -26,8 +27,25 @@ def test_a_run_that_no_memory_holds_is_refused(length):
         made(**length)
 
 
-def test_ten_epochs_are_the_default_and_steps_replace_them():
-    assert made().steps == 100
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "epochs", "steps"),
+    [
+        (50_000, 128, 10, 3900),  # many
+        (12_800, 128, 10, 1000),
+        (12_700, 128, 11, 1089),  # just too few
+        (1294, 64, 50, 1000),  # the embedded digits
+        (103, 16, 167, 1002),
+        (12, 12, 200, 200),  # no more than 200 epochs
+        (1, 1, 200, 200),
+    ],
+)
+def test_a_run_without_a_length_has_ten_epochs_or_as_many_as_make_1000_updates(examples, batch_size, epochs, steps):
+    found = plan(Recipe(batch_size=batch_size), examples)
+    assert (found.steps / found.steps_per_epoch, found.steps) == (epochs, steps)
+
+
+def test_steps_replace_epochs_and_both_stay_as_they_are_given():
+    assert made(epochs=10).steps == 100
     assert made(steps=7).steps == 7
     assert made(epochs=2.5).steps == 25
     assert made(epochs=0.001).steps == 1

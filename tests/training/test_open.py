@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small import bits, image_arrays, images
 from torch import nn
 
 import surefoot
+from surefoot.cli import app as cli
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.record import store
@@ -335,7 +337,7 @@ def test_a_run_of_an_older_version_goes_on_with_its_default_batch(tmp_path):
     with open_run(with_(DIGITS, batch_size=128), name="a", runs_dir=tmp_path) as run:
         folder = run.folder
     environment = store.read_sealed(folder / store.ENVIRONMENT)
-    del environment["batch_size_fitted"]
+    del environment["fitted"]
     store.write_sealed(folder / store.ENVIRONMENT, environment)
     with open_run(DIGITS, name="a", runs_dir=tmp_path) as run:
         assert run.plan.batch_size == 128
@@ -352,3 +354,48 @@ def test_every_verb_takes_small_data_and_a_batch_that_was_given_is_not_made_to_f
     assert tuned.recipe is None or tuned.recipe.batch_size == 16
     with pytest.raises(ConfigError, match="batch_size = 100 for 54 training examples"):
         surefoot.tune((x, y), "linear", budget="2x", batch_size=100, final=False)
+
+
+@pytest.fixture
+def table(tmp_path):
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(80, 3)).round(3).tolist()
+    lines = [f"{a},{b},{c},{'up' if a > b else 'down'}" for a, b, c in rows]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["a,b,c,kind", *lines]) + "\n")
+    return path
+
+
+def test_a_table_has_a_recipe_of_its_own_with_a_weight_decay_that_fits_it(table, tmp_path):
+    shipped = resolve({"data": str(table)})
+    assert (shipped.recipe.clip_norm, shipped.recipe.weight_decay) == (1.0, "auto")
+    assert resolve({"data": str(table), "model": "nets:make"}).recipe == Recipe(), "others' models are not known"
+    assert resolve({"data": "digits", "model": "mlp"}).recipe == Recipe()
+    with open_run(shipped, name="a", runs_dir=tmp_path) as run:
+        assert run.plan.recipe.weight_decay == run.config.recipe.weight_decay == pytest.approx(3 / 72, rel=1e-2)
+        assert run.plan.steps == 200 * run.plan.steps_per_epoch
+
+
+def test_a_weight_decay_that_nobody_gave_goes_on_and_one_that_was_given_must_be_given_again(table, tmp_path):
+    settings = {"data": str(table), "recipe": {"epochs": 1}}
+    for _ in range(2):
+        with open_run(resolve(settings), name="a", runs_dir=tmp_path) as run:
+            assert run.config.recipe.weight_decay == 0.0417
+    given = {"data": str(table), "recipe": {"epochs": 1, "weight_decay": 0.5}}
+    with open_run(resolve(given), name="b", runs_dir=tmp_path):
+        pass
+    with pytest.raises(ConfigError, match=r"weight_decay \(0.5 there, auto here\)"):
+        open_run(resolve(settings), name="b", runs_dir=tmp_path)
+
+
+@pytest.mark.parametrize("verb", ["check", "find-lr", "noise", "tune", "compare"])
+def test_every_verb_takes_a_weight_decay_that_fits_the_data(verb, table, tmp_path, capsys):
+    runs = ["--runs-dir", str(tmp_path)]
+    short = {
+        "check": [], "find-lr": ["--steps", "10", "--seeds", "1"],
+        "noise": ["--probe-steps", "20", "--no-report", *runs], "tune": ["--budget", "2x", "--no-report", *runs],
+        "compare": ["--epochs", "1", "--seeds", "1", *runs],
+    }[verb]  # fmt: skip
+    assert cli.run([verb, str(table), "--model", "linear", "--threads", "1", "--quiet", *short]) in (0, 3), (
+        capsys.readouterr().err
+    )

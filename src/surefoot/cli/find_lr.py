@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
 from surefoot.cli.probe import check_picture, exit_code, measured, print_findings, save_picture, say_batch, sentence
-from surefoot.cli.tables import number, print_json, print_table
+from surefoot.cli.tables import number, print_json, print_table, say_notes
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
@@ -49,7 +49,7 @@ def find_lr(
     typed = Settings.read({"data": data, **settings}, config)
     typed.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
     check_picture("plot", plot)
-    from surefoot.optim.plan import batch_size_of
+    from surefoot.optim.plan import batch_size_of, weight_decay_of
     from surefoot.steps.lr_range.find_lr import searching, with_small_decay
     from surefoot.steps.lr_range.measure import LrSearch
     from surefoot.training.open import Objects, make_task, resolve
@@ -58,10 +58,12 @@ def find_lr(
     chosen = resolve(typed.nested)
     typed.say_unused("find-lr", (*UNUSED, *of_schedule()))
     task = make_task(chosen, Objects())
+    say_notes(task.data.notes, quiet=quiet)
     # The table of rates stands in for the schedule; averaged weights are not read here.
     recipe = dataclasses.replace(chosen.recipe, ema_decay=None)
     if "weight_decay" not in typed.flat:
-        recipe = with_small_decay(recipe)
+        decay = weight_decay_of(recipe, task.data.examples)
+        recipe = with_small_decay(dataclasses.replace(recipe, weight_decay=decay))
     say_batch(recipe, task.data.examples, quiet=quiet)
     recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, task.data.examples))
     decision = measured(searching(task, recipe, search), quiet=quiet)

@@ -5,8 +5,9 @@ Made once, before any work, so that every mistake in lengths is found then, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,13 +19,22 @@ from surefoot.optim import schedules
 from surefoot.optim.schedules import ScheduleFn
 
 DEFAULT_EPOCHS = 10.0
-"""Length of a run whose recipe gives none; chosen by hand."""
+"""Length of a run whose recipe gives none and whose data are many; chosen by hand."""
+LEAST_STEPS = 1000
+MOST_DEFAULT_EPOCHS = 200.0
+"""Such a run has as many epochs more as make 1,000 updates, but at most 200, which scikit-learn's MLP has by default.
+Ten epochs of 100 rows are 60 updates, and end far from where the loss could be (docs/log.md, "The field's tables")."""
 USUAL_BATCH = 128
 """Examples per update where there are many and nothing is given. Chosen by hand, as the next two."""
 LEAST_STEPS_PER_EPOCH = 20
 LEAST_BATCH = 16
 """A batch that nobody gave is halved until an epoch has 20 updates, but not under 16 examples: with fewer updates small
 sets are not learned in ten epochs. `surefoot noise` measures instead."""
+DECAY_EXAMPLES = 3.0
+MOST_DECAY = 0.1
+"""Weight decay "auto" is 3 / N, but at most 0.1. By default scikit-learn's ridge regression has 2 / N, its logistic
+regression 1 / N. On tables 3 is better than 1, than 10 and than one value for every N (docs/log.md, "The field's
+tables")."""
 NOTABLE_REST = 0.02
 """Share of the training part that is left out of each epoch, from which on that is said. Chosen by hand."""
 MOST_STEPS = 100_000_000
@@ -38,7 +48,7 @@ class Plan:
     """A recipe tabulated over the steps of one run. T steps, N examples.
 
     Attributes:
-        recipe: the hyperparameters.
+        recipe: the hyperparameters; weight decay "auto" resolved by `weight_decay_of`.
         examples: N, the size of the training part.
         steps: T, the number of updates.
         steps_per_epoch: updates per pass: N // batch_size. The remainder, other examples each epoch, is left out.
@@ -78,6 +88,17 @@ def fitting_batch(usual: int, examples: int) -> int:
     while size > LEAST_BATCH and examples // size < LEAST_STEPS_PER_EPOCH:
         size //= 2
     return max(1, min(size, examples))
+
+
+def weight_decay_of(recipe: Recipe, examples: int) -> float:
+    """Return the weight decay of a recipe, for a training part of this size.
+
+    >>> [weight_decay_of(Recipe(weight_decay="auto"), examples) for examples in (3, 103, 50_000)]
+    [0.1, 0.0291, 6e-05]
+    """
+    if recipe.weight_decay == "auto":
+        return min(float(f"{DECAY_EXAMPLES / examples:.3g}"), MOST_DECAY)
+    return recipe.weight_decay
 
 
 def said_of_batch(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> list[str]:
@@ -126,7 +147,7 @@ def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
             f'leave it out for {fitting_batch(USUAL_BATCH, examples)}, or set batch_size = "full"',
         )  # fmt: skip
     per_epoch = examples // batch_size
-    epochs = DEFAULT_EPOCHS if recipe.epochs is None else recipe.epochs
+    epochs = default_epochs(per_epoch) if recipe.epochs is None else recipe.epochs
     length = recipe.steps if recipe.steps is not None else epochs * per_epoch
     if length > MOST_STEPS:
         given = f"epochs = {epochs:g}" if recipe.steps is None else f"steps = {recipe.steps}"
@@ -139,7 +160,18 @@ def plan(recipe: Recipe, examples: int, rows_per_epoch: int = 1) -> Plan:
         )  # fmt: skip
     lr = np.asarray(schedule_of(recipe.schedule, recipe.lr, steps, per_epoch)(np.arange(steps)))
     lr.flags.writeable = False
+    if recipe.weight_decay == "auto":
+        recipe = replace(recipe, weight_decay=weight_decay_of(recipe, examples))
     return Plan(recipe, examples, steps, per_epoch, batch_size, lr, _row_steps(steps, per_epoch, rows_per_epoch))
+
+
+def default_epochs(steps_per_epoch: int) -> float:
+    """Return the length of a run whose recipe gives none.
+
+    >>> [default_epochs(steps) for steps in (390, 20, 6, 1)]
+    [10.0, 50.0, 167.0, 200.0]
+    """
+    return max(DEFAULT_EPOCHS, min(float(math.ceil(LEAST_STEPS / steps_per_epoch)), MOST_DEFAULT_EPOCHS))
 
 
 def schedule_of(shape: config.Schedule, peak: float, steps: int, steps_per_epoch: float) -> ScheduleFn:

@@ -56,7 +56,7 @@ def hyperparameters(recipes: Sequence[Recipe], lr: Tensor, *, first: bool) -> Hy
         for name in each[0] if name != "lr"
     }  # fmt: skip
     words = rule.words(recipes[0].rule_values)
-    return Hyperparameters(rule, lr, numbers, words, any(recipe.weight_decay > 0 for recipe in recipes))
+    return Hyperparameters(rule, lr, numbers, words, any(recipe.decay > 0 for recipe in recipes))
 
 
 def slot_names(recipes: Sequence[Recipe]) -> dict[str, str]:

@@ -168,7 +168,7 @@ def _step(result: TrialResult) -> float:
 
 
 def _shrink(result: TrialResult) -> float:
-    return float(f"{result.trial.recipe.lr * result.trial.recipe.weight_decay:.2g}")
+    return float(f"{result.trial.recipe.lr * result.trial.recipe.decay:.2g}")
 
 
 def _bands(places: Sequence[float]) -> list[tuple[float, float]]:

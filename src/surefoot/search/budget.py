@@ -16,7 +16,7 @@ import numpy as np
 
 from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
-from surefoot.optim.plan import DEFAULT_EPOCHS, batch_size_of, fitting_batch, plan
+from surefoot.optim.plan import batch_size_of, default_epochs, fitting_batch, plan
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress
 from surefoot.settings import shrunk
@@ -161,7 +161,7 @@ def final_run(request: Request, decisions: Sequence[Decision], timings: Mapping[
     size = min(batch_size_of(base, request.examples), request.examples)
     size = fitting_batch(size, request.examples) if free({"batch_size"}) else size
     if base.epochs is None and base.steps is None and request.exact:
-        base = dataclasses.replace(base, epochs=DEFAULT_EPOCHS)
+        base = dataclasses.replace(base, epochs=default_epochs(request.examples // size))
     base = dataclasses.replace(base, batch_size=size)
     seconds = request.terms.budget.seconds
     if seconds is not None and size in timings and free({"epochs", "steps"}):

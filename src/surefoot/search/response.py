@@ -65,7 +65,7 @@ def coordinates(recipe: Recipe, share: float = 1.0) -> tuple[float, float, float
     [0.0, 0.0, -1.0]
     """
     assert recipe.steps is not None
-    each = recipe.lr / recipe.update_rule.per_shrink(recipe.rule_values) * recipe.weight_decay
+    each = recipe.lr / recipe.update_rule.per_shrink(recipe.rule_values) * recipe.decay
     decay = each * recipe.steps / share
     return math.log10(recipe.effective_lr), math.log10(max(decay, LEAST_DECAY)), math.log10(1 - recipe.memory)
 

@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,11 +24,12 @@ import numpy as np
 from torch import nn
 
 from surefoot.config import Config, LossName, Schedule, __version__
+from surefoot.data.augment import listed
 from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, importable_from
-from surefoot.optim.plan import USUAL_BATCH, batch_size_of, plan, said_of_batch
+from surefoot.optim.plan import USUAL_BATCH, batch_size_of, plan, said_of_batch, weight_decay_of
 from surefoot.record import store
 from surefoot.record.lock import locked
 from surefoot.record.progress import PROGRESS
@@ -49,8 +49,9 @@ from surefoot.settings import (
 from surefoot.training import checkpoint
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
+from surefoot.training.losses import Loss
 from surefoot.training.run import Result, Run
-from surefoot.training.task import Loss, Task, remarks, task
+from surefoot.training.task import Task, remarks, task
 
 _FOR_NUMBERS = {"clip_norm": 1.0}
 """The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
@@ -89,7 +90,7 @@ def train(
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied and stays as it is.
         loss: "mse", "mae" or "huber" for numbers, "cross-entropy" for classes, "bce" for either; or a function
             (outputs, targets) -> scalar or [B], which gets targets in their own unit; None chooses by the targets.
-        augment: names of augmentations, or a callable on a batch of images.
+        augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         config: a TOML file of settings, under the ones given here.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
         runs_dir: where runs lie.
@@ -107,7 +108,7 @@ def train(
     words = {  # an object is named before settings are looked up, or it would get those shipped for other data
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
-        "augment": list(augment) if isinstance(augment, Sequence) else None,
+        "augment": augment_names(augment),
         "loss": None if callable(loss) else loss,
     }
     file = read_toml(config) if config else {}
@@ -116,12 +117,26 @@ def train(
         data=None if isinstance(data, str | Path) else data,
         model=None if isinstance(model, str) else model,
         loss=loss if callable(loss) else None,
-        augment=augment if callable(augment) else None,
+        augment=augment_object(augment),
     )
     with open_run(chosen, name=name, runs_dir=runs_dir, objects=objects) as run:
         while not run.done:
             run.advance()
         return run.finish()
+
+
+def augment_names(given: Any) -> list[str] | None:
+    """Return what a configuration says of an augmentation: its names, none for an object, None where none was given.
+
+    >>> augment_names("flip"), augment_names([len]), augment_names(None)
+    (['flip'], [], None)
+    """
+    return None if given is None else [] if augment_object(given) is not None else list(listed(given))
+
+
+def augment_object(given: Any) -> Any:
+    """Return an augmentation that is not names alone, which a configuration cannot hold; else None."""
+    return None if all(isinstance(each, str) for each in listed(given)) else given
 
 
 def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = True) -> Config:
@@ -139,8 +154,9 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
     'linear'
     """
     data = str(given.get("data", "digits"))
-    model = str(given.get("model") or default_model(data if source is None else source))
-    shipped = default_settings(data, model)
+    usual = default_model(data if source is None else source)
+    model = str(given.get("model") or usual)
+    shipped = default_settings(data, model, table=usual == "mlp")
     recipe = shipped.get("recipe", {})
     if not standard_loss:
         recipe.pop("label_smoothing", None)
@@ -195,7 +211,7 @@ def open_run(
         if begun:
             config = agreed_config(config, folder)
         work = make_task(config, objects or Objects(), folder if resumed else None)
-        told, fitted = said_of_batch(config.recipe, work.data.examples), config.recipe.batch_size == "auto"
+        told, fitted = said_of_batch(config.recipe, work.data.examples), _auto(config)
         config = _resolved(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
@@ -230,8 +246,12 @@ def agreed_config(config: Config, folder: Path) -> Config:
         changes["precision"] = there.precision
     if config.threads is None:
         changes["threads"] = there.threads
-    if config.recipe.batch_size == "auto" and _fitted(folder, there):
-        changes["recipe"] = dataclasses.replace(config.recipe, batch_size=there.recipe.batch_size)
+    if config.target == "auto":
+        changes["target"] = there.target
+    fitted = _fitted(folder, there)
+    changes["recipe"] = dataclasses.replace(
+        config.recipe, **{name: getattr(there.recipe, name) for name in _auto(config) if name in fitted}
+    )
     if config.image_size is None:  # chosen by a rule then, and by the same now
         changes["image_size"] = there.image_size
     asked = dataclasses.replace(config, **changes)
@@ -245,10 +265,15 @@ def agreed_config(config: Config, folder: Path) -> Config:
     return asked
 
 
-def _fitted(folder: Path, there: Config) -> bool:
-    """Return whether nobody gave the batch size of a run; before that was written down, the default was 128."""
+def _auto(config: Config) -> list[str]:
+    """Return the names of the recipe's settings that are fitted to the data, where they are."""
+    return [name for name in ("batch_size", "weight_decay") if getattr(config.recipe, name) == "auto"]
+
+
+def _fitted(folder: Path, there: Config) -> list[str]:
+    """Return what nobody gave of a run's settings; before that was written down, a batch of 128 was the default."""
     environment = store.read_sealed(folder / store.ENVIRONMENT) if (folder / store.ENVIRONMENT).is_file() else {}
-    return bool(environment.get("batch_size_fitted", there.recipe.batch_size == USUAL_BATCH))
+    return environment.get("fitted", ["batch_size"] if there.recipe.batch_size == USUAL_BATCH else [])
 
 
 def run_place(config: Config, name: str | None, runs_dir: str | Path) -> Path:
@@ -320,6 +345,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         image_size=config.image_size,
         label=config.label,
         target=config.target,
+        header=config.header,
         normalise=config.normalise,
         standardise_targets=config.standardise_targets,
     )
@@ -339,9 +365,11 @@ def _resolved(config: Config, work: Task) -> Config:
     place, recipe, size = work.machine, config.recipe, config.image_size or work.data.image_size
     if recipe.batch_size == "auto":
         recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, work.data.examples))
+    if recipe.weight_decay == "auto":
+        recipe = dataclasses.replace(recipe, weight_decay=weight_decay_of(recipe, work.data.examples))
     return dataclasses.replace(
         config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads,
-        image_size=size,
+        image_size=size, target="numbers" if work.data.classes is None else "classes",
     )  # fmt: skip
 
 
@@ -373,7 +401,7 @@ def check_identity(folder: Path, work: Task) -> list[str]:
     return [f"nothing was trained: this is the finished run of {store.finished_at(folder)}"] if finished else []
 
 
-def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted: bool) -> None:
+def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted: list[str]) -> None:
     """Write down what the run is, on its first opening."""
     words = (command + "\n").encode()
     environment = {
@@ -388,7 +416,7 @@ def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted:
         "directory": str(made_in(folder) or Path.cwd()),
         "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
-        "batch_size_fitted": fitted,
+        "fitted": fitted,
         "files": {store.COMMAND: store.sha256(words)},
         "settings": to_dict(config),
     }

@@ -5,22 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surefoot.config import LossName
+from surefoot.config import LossName, Recipe
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
+from surefoot.optim.plan import weight_decay_of
 from surefoot.record.decision import Decision, cost_in_examples, decision
 from surefoot.steps.initial_loss.judge import InitialLoss, judge
 from surefoot.steps.untouched import untouched
 from surefoot.steps.wiring.check import fitting_task
 from surefoot.steps.wiring.measure import batch, forward, loss_kind, loss_or_nan
-from surefoot.training.task import Loss, Task
+from surefoot.training.losses import Loss
+from surefoot.training.task import Task
 
 LEAST_BATCHES, BATCHES = 2, 8
 """Batches of 128 examples whose losses are averaged, at least and usually: the standard error shows if that is enough.
@@ -34,7 +36,7 @@ def check_initial_loss(
     data: Any,
     loss: Loss | LossName | None = None,
     *,
-    weight_decay: float = 5e-4,
+    weight_decay: float | Literal["auto"] = 5e-4,
     most_examples: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -50,7 +52,7 @@ def check_initial_loss(
 
     Args:
         model, data, loss, seed, device, precision, threads: as in `check_wiring`.
-        weight_decay: to say what it adds, weight_decay / 2 * ||W||^2.
+        weight_decay: to say what it adds, weight_decay / 2 * ||W||^2; auto as in a recipe.
         most_examples: what it may cost, in training examples; None: eight batches, 1,024. There are at least two.
 
     Returns:
@@ -66,8 +68,7 @@ def check_initial_loss(
     >>> found.verdict, round(found.value["loss"], 3)
     ('pass', 2.303)
     """
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise ConfigError(f"weight_decay = {weight_decay}", "weight_decay must be at least 0", "try 5e-4")
+    recipe = Recipe(weight_decay=weight_decay)  # which checks it
     if most_examples is not None and most_examples < 0:
         raise ConfigError(
             f"most_examples = {most_examples}", "most_examples must be at least 0", "leave most_examples out"
@@ -80,7 +81,7 @@ def check_initial_loss(
             affordable = BATCHES if most_examples is None else most_examples // initial_loss_examples(task, 1)
             batches = max(LEAST_BATCHES, min(BATCHES, affordable))
             with task.machine.computing():
-                facts = measure(task, weight_decay, batches)
+                facts = measure(task, weight_decay_of(recipe, task.data.examples), batches)
             evidence = dataclasses.asdict(facts) | {"evaluated_examples": _PASSES * batches * facts.examples}
             claim += f", {facts.chance:.4g} for {facts.classes} classes" if facts.classes is not None else ""
             value = {"loss": facts.loss, "chance": facts.chance, "with_weight_decay": facts.loss + facts.penalty}

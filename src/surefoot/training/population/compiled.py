@@ -59,7 +59,7 @@ def shape(members: Sequence[Member]) -> Hashable:
     """Return what decides, within a kind, what is compiled: how many members, and which parts of the rule they use."""
     recipes = [member.plan.recipe for member in members]
     parts = (
-        *slot_names(recipes), any(recipe.weight_decay > 0 for recipe in recipes),
+        *slot_names(recipes), any(recipe.decay > 0 for recipe in recipes),
         any(recipe.label_smoothing for recipe in recipes), any(recipe.clip_norm is not None for recipe in recipes),
     )  # fmt: skip
     return len(members), len({member.task.seed for member in members}) == 1, parts
