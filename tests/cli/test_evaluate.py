@@ -66,7 +66,16 @@ def test_a_regression_has_its_own_scores(runs, capsys):
     assert code == 0
     assert re.search(r"R2 +(0\.99|1\.00)", captured.out)
     _, captured = answer(capsys, runs, "line", "--part", "train", "--json")
-    assert set(json.loads(captured.out)) == {"run", "of", "examples", "mse", "mae", "r2"}
+    assert set(json.loads(captured.out)) == {
+        "run",
+        "of",
+        "examples",
+        "mse",
+        "mae",
+        "r2",
+        "rmse",
+        *(f"{score}_{end}" for score in ("rmse", "mae", "r2") for end in ("low", "high")),
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 
@@ -223,3 +224,46 @@ def test_the_first_signal_takes_effect_also_when_training_is_over_and_resume_end
     assert run(["resume", "a", "--quiet"]) == 0
     weights = [Path("runs", name, "model.safetensors").read_bytes() for name in ("a", "whole")]
     assert weights[0] == weights[1]
+
+
+def houses(path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1000, 3))
+    y = 350_000 + 80_000 * x[:, 0] - 30_000 * x[:, 1]
+    np.savetxt(path, np.c_[x, y], delimiter=",", header="a,b,c,price", comments="", fmt="%.6g")
+
+
+def test_prices_are_predicted_with_all_defaults_and_by_every_loss_of_numbers(tmp_path, capsys):
+    houses(tmp_path / "h.csv")
+    words = ["train", "h.csv", "--target", "numbers", "-q", "--no-report"]
+    for name, more in {"a": [], "b": ["--loss", "mae"], "c": ["--loss", "huber", "--no-normalise"]}.items():
+        assert run([*words, "--name", name, *more]) == 0
+        capsys.readouterr()
+        assert run(["evaluate", name, "--json"]) == 0
+        scores = json.loads(capsys.readouterr().out)
+        assert 0.98 < scores["r2_low"] <= scores["r2"] <= scores["r2_high"] < 1
+        assert scores["rmse"] ** 2 == pytest.approx(scores["mse"])
+    assert "normalise = false" in (tmp_path / "runs" / "c" / "config.toml").read_text()
+    assert run(["evaluate", "a"]) == 0
+    assert "root mean squared error" in capsys.readouterr().out
+    assert run(["check", "h.csv", "--target", "numbers", "--loss", "huber", "-q"]) == 0
+    assert "not used" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["h.csv", "--target", "numbers", "--loss", "cross-entropy"], "cross-entropy is for classes"),
+        (["h.csv", "--target", "numbers", "--loss", "bce"], "bce takes targets from 0 to 1"),
+        (["digits", "--loss", "mse"], "mse is for numbers"),
+        (["digits", "--loss", "hinge"], "loss must be one of"),
+        (
+            ["h.csv", "--target", "numbers", "--loss", "mae", "--label-smoothing", "0.1"],
+            "label_smoothing = 0.1 with loss",
+        ),
+    ],
+)
+def test_a_loss_that_is_not_for_these_targets_is_refused(words, says, tmp_path, capsys):
+    houses(tmp_path / "h.csv")
+    assert run(["train", *words, "-q"]) == 2
+    assert says in capsys.readouterr().err

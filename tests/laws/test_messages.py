@@ -433,7 +433,7 @@ CASES: dict[str, list[Case]] = {
         Case("batches without targets", 'find_lr("mlp", [x, x])', "labels", "DataError"),
         Case("values that are not finite", 'find_lr("mlp", [(x / 0, y)])', "example 0", "DataError"),
         Case("a module for other inputs", "find_lr(nn.Linear(3, 2), batches)", "(2, 2)", "ConfigError"),
-        Case("a word as the loss", 'find_lr("mlp", batches, "cross-entropy")', "loss", "ConfigError"),
+        Case("a word as the loss", 'find_lr("mlp", batches, "crossentropy")', "loss", "ConfigError"),
         Case("a sample of nothing", 'overfit_sample("mlp", batches, batches=0)', "batches", "ConfigError"),
         Case("one rate that is no list", 'overfit_sample("mlp", batches, lrs=0.1)', "lrs", "ConfigError"),
     ],

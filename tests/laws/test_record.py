@@ -17,6 +17,7 @@ TYPES = {
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
     "text": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
     "list": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
     "null": lambda value: value is None,
@@ -71,6 +72,7 @@ def test_a_tuned_run(tuned):
         found = lines(tuned / title)
         assert len(found) >= least
         for each in found:
+            assert each.pop("seal"), "see the prose"
             agrees(each, fields(title))
     result = json.loads((tuned / store.RESULT).read_text())
     assert result["schema"] == store.SCHEMA
@@ -89,6 +91,7 @@ def test_a_run_that_diverged_without_a_validation_part(trained):
     assert result["outcome"] == "diverged"
     agrees(result, {name: types for name, types in fields("result.json").items() if name not in more})
     for each in lines(folder / store.METRICS):
+        each.pop("seal")
         agrees(each, fields("metrics.jsonl"))
     agrees(beat, fields("progress.json"))
 
@@ -112,7 +115,7 @@ def test_every_name_in_the_prose_is_one_that_there_is():
     prose = re.sub(r"^[|#].*$", "", TEXT, flags=re.MULTILINE)
     tables = set(re.findall(r"^\| `(\w+)`", TEXT, re.MULTILINE))
     commands = {"--json", "curves", "show", "runs", "watch", "report", "check", "find-lr", "noise"}
-    of_scores = {"mse", "mae", "r2", "pairs", "confusion_pairs"}
+    of_scores = {"mse", "rmse", "mae", "r2", "rmse_low", "rmse_high", "pairs", "confusion_pairs"}
     known = tables | set(flat_settings()) | commands | of_scores | {"null", "finished", "diverged"}
     named = set(re.findall(r"`([\w-]+)`", prose))
     assert named <= known, named - known

@@ -97,7 +97,7 @@ def test_weights_without_values_and_what_cannot_be_copied_are_refused():
         task(images(), lambda: old)
     held = plain()
     held.log = open("/dev/null")  # noqa: SIM115
-    with held.log, pytest.raises(ConfigError, match="cannot be copied.*open files"):
+    with held.log, pytest.raises(ConfigError, match=r"cannot be copied.*open files"):
         copied(held)
 
 

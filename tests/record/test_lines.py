@@ -9,6 +9,7 @@ import pytest
 
 from surefoot.errors import CheckpointError
 from surefoot.record.lines import Tail, append_lines, from_plain, plain, read_lines, truncate_lines
+from surefoot.record.store import with_seal
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def values(*steps):
 
 
 def lines(*steps):
-    return "".join(json.dumps(value) + "\n" for value in values(*steps))
+    return "".join(json.dumps(with_seal(value)) + "\n" for value in values(*steps))
 
 
 def read(tail):

@@ -126,7 +126,15 @@ def test_scores_are_json():
     logits, y, classes = planted()
     plain = json.loads(json.dumps(class_scores(logits, y, classes).to_dict(), allow_nan=False))
     assert plain["accuracy_low"] < plain["accuracy"] < plain["accuracy_high"]
-    assert set(json.loads(json.dumps(number_scores([1.0], [2.0]).to_dict()))) == {"of", "examples", "mse", "mae", "r2"}
+    assert set(json.loads(json.dumps(number_scores([1.0], [2.0]).to_dict()))) == {
+        "of",
+        "examples",
+        "mse",
+        "mae",
+        "r2",
+        "rmse",
+        *(f"{score}_{end}" for score in ("rmse", "mae", "r2") for end in ("low", "high")),
+    }
 
 
 def test_of_many_classes_the_pairs_that_occur_are_written_and_they_are_the_matrix():

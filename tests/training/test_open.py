@@ -323,7 +323,7 @@ def test_a_batch_that_nobody_gave_fits_the_data_and_that_is_said(examples, size,
 
 
 def test_a_batch_that_was_given_stays_and_is_another_run_than_one_that_fits(tmp_path):
-    with pytest.raises(ConfigError, match="batch_size = 128 for 54 training examples.*Leave it out for 16"):
+    with pytest.raises(ConfigError, match=r"batch_size = 128 for 54 training examples.*Leave it out for 16"):
         train_to_the_end(image_arrays(60), "linear", batch_size=128, runs_dir=tmp_path)
     result = train_to_the_end(image_arrays(60), "linear", epochs=1, batch_size=32, name="a", runs_dir=tmp_path)
     assert result.notes == (

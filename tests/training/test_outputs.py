@@ -95,7 +95,7 @@ def test_what_only_fails_in_training_is_said_with_the_mode():
                 raise ValueError("not here")
             return super().forward(x)
 
-    with pytest.raises(ConfigError, match="in training mode the model cannot take a batch .* not here"):
+    with pytest.raises(ConfigError, match=r"in training mode the model cannot take a batch .* not here"):
         task(images(), Fails())
 
 

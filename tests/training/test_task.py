@@ -9,13 +9,14 @@ from small import bits, image_arrays, images, number_arrays
 from torch import nn
 
 import surefoot
+from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
 from surefoot.training.open import resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member
 from surefoot.training.population.strategy import LOOP, Way
-from surefoot.training.task import task
+from surefoot.training.task import remarks, task
 
 
 def numbers(targets: int | None = None):
@@ -263,3 +264,12 @@ def test_a_single_norm_in_evaluation_mode_stays_so_and_a_model_used_last_in_eval
     for model in (used, lambda: used):
         assert all(m.training for m in task(images(), model).fresh_model().modules())
     assert not used.training
+
+
+@pytest.mark.parametrize(("loss", "far"), [(nn.MSELoss(), True), (None, False), ("huber", False)])
+def test_a_loss_of_ones_own_gets_targets_as_they_are_and_that_is_said(loss, far):
+    x, y = number_arrays()
+    work = task(surefoot.load((x, 350_000 + 80_000 * y), target="numbers"), "linear", loss=loss)
+    assert any("in their own unit" in each for each in remarks(work)) == far
+    _, targets = fetch(work.data, work.data.train, np.arange(4))
+    assert (float(targets.mean()) > 1e5) == far

@@ -7,7 +7,8 @@ from typing import Literal
 
 from surefoot.cli.flags import RunsDir, Switch
 from surefoot.cli.tables import number, print_json, print_table, share
-from surefoot.record.scores import ClassScores, NumberScores
+from surefoot.record.number_scores import NumberScores
+from surefoot.record.scores import ClassScores
 
 _MATRIX_CLASSES = 20
 """Most classes whose confusion matrix is printed, about a terminal's width; above, the ten worst pairs."""

@@ -59,7 +59,7 @@ def with_settings(command: _F) -> _F:
         group = _GROUPS[len(setting.path)]
         # A setting that is on has only its --no- form: it is turned off by name.
         off = (f"--{_NO}{name.replace('_', '-')}",) if setting.type is bool else ()
-        names = {"name": (), "negative": off} if off else {"negative": ()}
+        names: dict[str, Any] = {"name": (), "negative": off} if off else {"negative": ()}
         shape = Parameter(help=setting.help, group=group, consume_multiple=True, show_default=False, **names)
         hint = Annotated[setting.type | None, shape]
         named.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))

@@ -30,8 +30,9 @@ from surefoot.steps.lr_range.judge import check_grid
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.training.evaluate import evaluate_part
+from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
-from surefoot.training.task import Loss, Task, reseeded
+from surefoot.training.task import Task, reseeded
 
 EPOCHS = 5.0
 """The budget of each run where none is given, in passes. Chosen by hand: five steps of gradient descent show its slope,

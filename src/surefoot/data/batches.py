@@ -136,9 +136,8 @@ def normalised(data: DataSet, x: Tensor) -> Tensor:
 
     Args:
         data: gives mean, std and kind.
-        x: images [B, C, H, W] as uint8, uint16, or as floating point in [0, 1]; or numbers [B, ...],
-            computed in float64 where they are float64. Whole numbers stay as they are: they are for a model that embeds
-            them.
+        x: images [B, C, H, W] as uint8, uint16, or as floating point in [0, 1]; or numbers [B, ...], computed in
+            float64 where they are float64. Whole numbers stay as they are: they are for a model that embeds them.
     """
     mean, std = data.mean.to(x.device), data.std.to(x.device)
     if data.kind != "images":

@@ -1,7 +1,8 @@
 """Records as JSON: values that JSON can hold, and files of one JSON object a line.
 
-Such a file is only added to. A kill can cut its last line short, which is then left out; a line before the last that
-cannot be read is an error that names it, because what is missing there is not found again by going on.
+Such a file is only added to. A kill can cut its last line short, which is then left out; any other line that cannot be
+read, or has the seal of other values, is an error that names it, because what is missing there is not found again by
+going on. Lines of older versions have no seal.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from surefoot.errors import CheckpointError
-from surefoot.record.store import write_bytes
+from surefoot.errors import CheckpointError, SurefootError
+from surefoot.record.store import SEAL, seal_holds, with_seal, write_bytes
 
 _T = TypeVar("_T")
 
@@ -53,8 +54,7 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], _T], wanted: str, *
         path: of the file.
         parse: makes a value of a line's JSON object; what it raises says that the line is damaged.
         wanted: what a line must be, for the message.
-        repair: where the last line was cut short, write the file anew without it, so that it can be added to; one that
-            ends as it should is then damaged like any other.
+        repair: where the last line was cut short, write the file anew without it, so that it can be added to.
 
     Raises:
         CheckpointError: the file cannot be read, or a line before the last is damaged.
@@ -77,9 +77,9 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], _T], wanted: str, *
     values: list[_T] = []
     for number, line in enumerate(lines, start=1):
         try:
-            values.append(parse(json.loads(line)))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            if number < len(lines) or (repair and text.endswith("\n")):
+            values.append(parse(_unsealed(line)))
+        except _UNREADABLE as error:
+            if number < len(lines) or text.endswith("\n"):
                 raise CheckpointError(
                     f"{path}, line {number}", f"it must be {wanted} ({error})", "restore it from a copy"
                 ) from None
@@ -96,15 +96,33 @@ def truncate_lines(path: Path, parse: Callable[[dict[str, Any]], _S], until_step
     """
     values = []
     for line in path.read_bytes().splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            values.append(parse(json.loads(line)))
+        with contextlib.suppress(*_UNREADABLE):
+            values.append(parse(_unsealed(line)))
     values = [value for value in values if value.step <= until_step]
     write_bytes(path, _text(value.to_dict() for value in values).encode())
     return values
 
 
 def _text(values: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(value, allow_nan=False) + "\n" for value in values)
+    return "".join(json.dumps(with_seal(value), allow_nan=False) + "\n" for value in values)
+
+
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, SurefootError)
+"""What reading a line that is not as it was written may raise."""
+
+
+def _unsealed(line: str | bytes) -> dict[str, Any]:
+    """Return the values of a line without its seal.
+
+    Raises:
+        ValueError: it holds no object, or its seal is that of other values.
+    """
+    values = json.loads(line)
+    if not isinstance(values, dict):
+        raise ValueError("it holds no JSON object")
+    if not seal_holds(values):
+        raise ValueError("it was changed after it was written")
+    return {name: value for name, value in values.items() if name != SEAL}
 
 
 class Tail:
@@ -152,12 +170,8 @@ class Tail:
             if hash(line) in self._read:
                 continue
             self._read.add(hash(line))
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(value, dict):
-                values.append(value)
+            with contextlib.suppress(*_UNREADABLE):
+                values.append(_unsealed(line))
         return values
 
 

@@ -28,6 +28,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,12 @@ WEIGHTS, MODEL, LOCK = "model.safetensors", "model.json", "lock"
 TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS = (
     "tune.toml", "decisions.jsonl", "members.jsonl", "timings.json", "members"
 )  # fmt: skip
+SEALED = (
+    CONFIG, COMMAND, ENVIRONMENT, METRICS, MODEL, "scores.json", "noise.jsonl", TUNE, DECISIONS, TRIALS, TIMINGS,
+)  # fmt: skip
+"""Files of a finished run whose hashes are in its result; the hash of the weights is in `MODEL`."""
 OF_A_SEARCH = (TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS)
-_SEAL = "seal"
+SEAL = "seal"
 _NAMED = 8
 """Most runs that a message names. Chosen by hand."""
 
@@ -105,8 +110,7 @@ def read_json(path: Path) -> Any:
 
 def write_sealed(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Write a JSON object with a `seal`, the SHA-256 over all its other values, and return it so."""
-    rest = {name: value for name, value in values.items() if name != _SEAL}
-    sealed = rest | {_SEAL: _seal_of(rest)}
+    sealed = with_seal({name: value for name, value in values.items() if name != SEAL})
     write_json(path, sealed)
     return sealed
 
@@ -120,34 +124,79 @@ def read_sealed(path: Path) -> dict[str, Any]:
     values = read_json(path)
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}", "it must hold a JSON object", "restore it from a copy")
-    if _SEAL in values and values[_SEAL] != _seal_of({k: v for k, v in values.items() if k != _SEAL}):
+    if not seal_holds(values):
         raise _changed(path)
     return values
 
 
+def with_seal(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON values with a `seal` over them."""
+    return {**values, SEAL: _seal_of(values)}
+
+
+def seal_holds(values: Mapping[str, Any]) -> bool:
+    """Return whether JSON values have the seal of these values, or none.
+
+    >>> seal_holds(with_seal({"a": 1})), seal_holds(with_seal({"a": 1}) | {"a": 2}), seal_holds({"a": 1})
+    (True, False, True)
+    """
+    return SEAL not in values or values[SEAL] == _seal_of({k: v for k, v in values.items() if k != SEAL})
+
+
 def is_sealed(values: dict[str, Any]) -> bool:
     """Return whether a JSON object has a seal."""
-    return _SEAL in values
+    return SEAL in values
 
 
 def digests(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     """Return the SHA-256 of each of these files that is there, by name."""
-    return {name: _sha256((folder / name).read_bytes()) for name in names if (folder / name).is_file()}
+    return {name: sha256((folder / name).read_bytes()) for name in names if (folder / name).is_file()}
+
+
+def check_finished(folder: Path, *names: str) -> None:
+    """Raise CheckpointError where one of these files of a finished run is not as its result says, or the result is."""
+    if (folder / RESULT).is_file():
+        files = read_sealed(folder / RESULT).get("files")
+        if isinstance(files, dict):
+            check_digests(folder, {name: files[name] for name in names if name in files})
+
+
+def begun_with(folder: Path) -> dict[str, Any]:
+    """Return what was written down when a run, or the search that ends in it, was begun; empty where nothing was.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    paths = [folder / name for name in (ENVIRONMENT, TIMINGS) if (folder / name).is_file()]
+    return read_sealed(paths[0]) if paths else {}
+
+
+def check_begun(folder: Path, *names: str) -> None:
+    """Raise CheckpointError where one of these files is not as it was when the run or search was begun."""
+    files = begun_with(folder).get("files")
+    if isinstance(files, dict):
+        check_digests(folder, {name: files[name] for name in names if name in files})
 
 
 def check_digests(folder: Path, recorded: dict[str, str]) -> None:
     """Raise CheckpointError for the first file whose SHA-256 is not the one that was recorded."""
     there = digests(folder, tuple(recorded))
     for name, digest in recorded.items():
-        if there.get(name) != digest:
+        if name not in there:
+            raise CheckpointError(
+                f"{folder / name} is gone", "it must be as the run wrote it",
+                "restore it from a copy, or train again under another name",
+            )  # fmt: skip
+        if there[name] != digest:
             raise _changed(folder / name)
 
 
-def _seal_of(values: dict[str, Any]) -> str:
-    return _sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode())
+def _seal_of(values: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of bytes as text."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,9 @@ IN_MEMORY = "in-memory"
 
 _MACHINE = ("device", "precision", "threads")
 """Settings that a run writes down as it resolved them; they say where it ran, not what was chosen."""
+
+_SHOWN = 40
+"""Letters of a wrong value that a message shows. Chosen by hand."""
 
 _OLDER = {"standardise_targets": False}
 """What older versions did that do not say so."""
@@ -73,12 +77,15 @@ def read_run(folder: Path) -> Stored:
         CheckpointError: config.toml is missing, or one of its files is damaged.
     """
     result = _result(folder) if (folder / store.RESULT).is_file() else None
+    store.check_begun(folder, store.COMMAND)
     environment = store.read_sealed(folder / store.ENVIRONMENT) if (folder / store.ENVIRONMENT).is_file() else {}
     return Stored(
         folder=folder,
         config=read_config(folder),
         command=_text(folder / store.COMMAND),
-        environment={name: value for name, value in environment.items() if name not in ("settings", "seal", "folder")},
+        environment={
+            name: value for name, value in environment.items() if name not in ("settings", "seal", "folder", "files")
+        },
         rows=read_rows(folder),
         result=result,
         training=result is None and is_held(folder),
@@ -123,6 +130,10 @@ def read_config(folder: Path) -> Config:
     path, environment = folder / store.CONFIG, folder / store.ENVIRONMENT
     if not path.is_file():
         raise CheckpointError(f"{path}", "this file must exist", "give the folder of a run that has it")
+    if not environment.is_file() and any((folder / name).exists() for name in (store.MODEL, store.CHECKPOINTS)):
+        raise CheckpointError(
+            f"{environment} is gone", "it holds what the run was begun with", "restore it from a copy"
+        )
     begun = store.read_sealed(environment).get("settings") if environment.is_file() else None
     try:
         config = from_dict(Config, _OLDER | read_toml(path))
@@ -144,7 +155,7 @@ def read_config(folder: Path) -> Config:
 
 def made_in(folder: Path) -> Path | None:
     """Return the folder from which a run or search was begun, by which its relative paths are read; None if unknown."""
-    directory = _begun(folder).get("directory")
+    directory = store.begun_with(folder).get("directory")
     return Path(directory) if isinstance(directory, str) and Path(directory).is_dir() else None
 
 
@@ -181,19 +192,12 @@ def code_in(folder: Path) -> Path | None:
 
     Only while the run lies where it was begun: a folder that somebody sent names no code of this machine.
     """
-    return made_in(folder) if _begun(folder).get("folder") == str(folder.resolve()) else None
+    return made_in(folder) if store.begun_with(folder).get("folder") == str(folder.resolve()) else None
 
 
-def _begun(folder: Path) -> dict[str, Any]:
-    """Return what was written down when a run, or the search that ends in it, was begun."""
-    paths = [folder / name for name in (store.ENVIRONMENT, store.TIMINGS) if (folder / name).is_file()]
-    return store.read_sealed(paths[0]) if paths else {}
-
-
-_NUMBERS = (
-    "test_accuracy", "test_loss", "test_examples", "val_accuracy", "val_loss", "train_accuracy", "train_loss",
-    "train_seconds", "epochs", "steps", "parameters",
-)  # fmt: skip
+_SHARES = ("test_accuracy", "val_accuracy", "train_accuracy")
+_COUNTS = ("test_examples", "steps", "parameters")
+_NUMBERS = ("test_loss", "val_loss", "train_loss", "train_seconds", "epochs")
 """Fields of a result that are a number or null: those that are shown."""
 
 
@@ -201,11 +205,20 @@ def _result(folder: Path) -> dict[str, Any]:
     path = folder / store.RESULT
     result = store.read_sealed(path)
     wrong = [name for name in ("outcome", "reason") if not isinstance(result.get(name), str)]
-    wrong += [name for name in _NUMBERS if not isinstance(result.get(name), int | float | None)]
+    for name in (*_SHARES, *_COUNTS, *_NUMBERS):
+        value = result.get(name)
+        number = type(value) in ((int,) if name in _COUNTS else (int, float)) and math.isfinite(value)
+        if value is not None and not (
+            number and (name not in _SHARES or 0 <= value <= 1) and (name not in _COUNTS or value >= 0)
+        ):
+            wrong.append(name)
+    if "files" in result and not isinstance(result["files"], dict):
+        wrong.append("files")
     if wrong:
         raise CheckpointError(
-            f"{path}: {wrong[0]} = {result.get(wrong[0])!r}", "it must be as the run wrote it", "restore it from a copy"
-        )
+            f"{path}: {wrong[0]} = {str(result.get(wrong[0]))[:_SHOWN]}", "it must be as the run wrote it",
+            "restore it from a copy",
+        )  # fmt: skip
     store.check_digests(folder, result.get("files", {}))
     return result
 

@@ -81,6 +81,7 @@ def read_run_folder(run: str | Path, runs_dir: str | Path = "runs") -> RunFolder
                 stored=None, name=name, command=_command(folder), comparison=_comparison(folder / NAME)
             )  # fmt: skip
         if (folder / store.DECISIONS).is_file() and not (folder / store.CONFIG).is_file():
+            store.check_begun(folder, store.COMMAND, store.TUNE)
             return RunFolder(stored=None, name=name, command=_command(folder), **_search(folder))
     folder = store.run_folder(run, runs_dir)
     stored, search = read_run(folder), _search(folder)

@@ -81,20 +81,26 @@ class Journal:
         """Write what is no line of the other files."""
         timings = {f"{_STEP}{size}": dataclasses.asdict(timed) for size, timed in self.history.timings.items()}
         if self.folder is not None:
-            store.write_json(self.folder / store.TIMINGS, {**self.about, **timings})
+            store.write_sealed(self.folder / store.TIMINGS, {**self.about, **timings})
 
     def _append(self, name: str, values: Iterable[Decision | TrialResult]) -> None:
         if self.folder is not None:
             append_lines(self.folder / name, (value.to_dict() for value in values), durable=True)
 
 
-def open_journal(folder: Path, data_fingerprint: str, identity: Mapping[str, str] | None = None) -> Journal:
+def open_journal(
+    folder: Path,
+    data_fingerprint: str,
+    identity: Mapping[str, str] | None = None,
+    texts: Mapping[str, bytes] | None = None,
+) -> Journal:
     """Return the journal of a folder, with all that earlier calls have left. A line that a kill cut short is dropped.
 
     Args:
         folder: of the search.
         data_fingerprint: SHA-256 over the data, which must be that of the earlier calls.
         identity: of the task, see `training.identity`; kept beside it, and not compared here.
+        texts: what the search's other files hold, or will, by name; their hashes are kept beside it too.
 
     Raises:
         CheckpointError: it was written by another version, a line before the last is damaged, or trials are missing.
@@ -105,17 +111,23 @@ def open_journal(folder: Path, data_fingerprint: str, identity: Mapping[str, str
         "data_fingerprint": data_fingerprint,
         "directory": os.getcwd(),
         "folder": str(folder.resolve()),
+        **({"files": {name: store.sha256(text) for name, text in texts.items()}} if texts else {}),
         **({"identity": dict(identity)} if identity else {}),
     }
-    there = store.read_json(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else {}
+    there = store.read_sealed(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else {}
     begun = bool(there) or (folder / store.DECISIONS).is_file()
-    if begun and (not isinstance(there, dict) or there.get("format") != FORMAT):
+    if begun and not there:
+        raise CheckpointError(
+            f"{folder / store.TIMINGS} is gone", "it says what the search was begun with", "restore it from a copy"
+        )
+    about |= {name: there[name] for name in ("directory", "folder", "files") if name in there}
+    if begun and there.get("format") != FORMAT:
         raise CheckpointError(
             f"{folder} holds a search that another version of surefoot began",
             f"a search goes on with the version that began it: the format of its history is {FORMAT} here",
             "choose another name, or go on with that version",
         )
-    if begun and there["data_fingerprint"] != data_fingerprint:
+    if begun and there.get("data_fingerprint") != data_fingerprint:
         raise ConfigError(
             f"the data of {folder} has changed since the search began",
             "a search keeps its data from beginning to end", "restore the data, or choose another name",

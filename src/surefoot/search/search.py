@@ -35,6 +35,7 @@ from surefoot.search.execute import Executor, check_examples
 from surefoot.search.journal import Journal, open_journal
 from surefoot.search.moves import Conclude, Done
 from surefoot.search.procedure import next_move
+from surefoot.search.response import coordinates
 from surefoot.settings import differences, from_dict, to_dict
 from surefoot.training.identity import another, differing, identity
 from surefoot.training.open import Objects, make_task, open_run, run_place
@@ -106,6 +107,25 @@ class Search:
         return next((decision for decision in self.decisions if decision.verdict == "fail"), None)
 
     @property
+    def searched(self) -> tuple[str, ...]:
+        """The settings of which more than one value was trained with; all others are as they were given, or a default.
+
+        Weight decay is not searched where it only follows the rate, nor where it stays; a batch size is where its step
+        has measured one.
+        """
+        trials = [result.trial for result in self.journal.history.results.values()]
+        recipes, memory = [trial.recipe for trial in trials], self.request.base.update_rule.memory
+        several = {
+            "lr": len({recipe.lr for recipe in recipes}) > 1,
+            "weight_decay": len({recipe.weight_decay for recipe in recipes}) > 1
+            and len({round(coordinates(trial.recipe, trial.share)[1], 1) for trial in trials}) > 1,
+            memory: len({recipe.memory for recipe in recipes}) > 1,
+            "schedule": len({recipe.schedule.kind for recipe in recipes}) > 1,
+            "batch_size": any(decision.name == "batch-size" and decision.value for decision in self.decisions),
+        }
+        return tuple(name for name, there in several.items() if there)
+
+    @property
     def ledger(self) -> Ledger:
         """What was spent so far, and what is left."""
         final = final_run(self.request, self.decisions, self.journal.history.timings)
@@ -162,7 +182,9 @@ class Search:
             "recipe": to_dict(run.config.recipe),
             "decisions": [*made, curves.to_dict()],
             "cost": self.ledger.to_dict(),
+            "searched": list(self.searched),
             "unchecked": [*self.end.unchecked, *never_searched(self.executor.task.data.kind, run.config.augment)],
+            "files": store.digests(run.folder, store.SEALED),
         }
         return store.write_sealed(run.folder / store.RESULT, summary)
 
@@ -227,17 +249,18 @@ def open_search(
         here = identity(task)
         if begun:
             _check_identity(folder, here)
-        journal = open_journal(folder, task.data.fingerprint, here)
+        texts = {store.COMMAND: (command + "\n").encode(), store.TUNE: asked(config, terms).encode()}
+        journal = open_journal(folder, task.data.fingerprint, here, texts)
         if not begun:
-            store.write_bytes(folder / store.COMMAND, (command + "\n").encode())
-            store.write_bytes(folder / store.TUNE, asked(config, terms).encode())
+            for name, text in texts.items():  # the last makes the folder a search
+                store.write_bytes(folder / name, text)
         search = _search(config, terms, objects, task, journal, engine)
         return dataclasses.replace(search, folder=folder, command=command, resumed=resumed, _lock=cleaner.pop_all())
 
 
 def _check_identity(folder: Path, here: dict[str, str]) -> None:
-    there = store.read_json(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else None
-    if isinstance(there, dict) and (changed := differing(there.get("identity", {}), here)):
+    there = store.read_sealed(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else None
+    if there is not None and (changed := differing(there.get("identity", {}), here)):
         raise another(folder, changed)
 
 
@@ -283,6 +306,8 @@ def read_asked(folder: Path) -> tuple[Config, Terms]:
         CheckpointError: the file is missing or damaged.
     """
     path = folder / store.TUNE
+    there = store.read_sealed(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else {}
+    store.check_digests(folder, {name: there["files"][name] for name in (store.TUNE,) if "files" in there})
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         more = values["tune"]

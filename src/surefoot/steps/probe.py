@@ -22,7 +22,8 @@ from surefoot.errors import ConfigError, DataError
 from surefoot.models.build import Factory
 from surefoot.seeds import torch_stream
 from surefoot.steps.untouched import untouched
-from surefoot.training.task import Loss, Task, task
+from surefoot.training.losses import Loss
+from surefoot.training.task import Task, task
 
 MOST_EXAMPLES = 20_000
 """Examples read from a loader: enough for every probe, and a minute of a slow loader. Chosen by hand."""

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
-from surefoot.record.store import CHECKPOINTS, flush_folder
+from surefoot.record.store import CHECKPOINTS, ENVIRONMENT, flush_folder, read_sealed
 from surefoot.training.state import State, Tally, named_tensors, packed_extra_state, restore_extra_state, trainable
 from surefoot.training.task import Task
 
@@ -51,7 +51,7 @@ def save(run_folder: Path, task: Task, state: State) -> Path:
     temporary = parent / f".{final.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
     temporary.mkdir()
     extra, tensors = packed_extra_state(state.model)
-    scalars = _scalars(task, state) | ({"extra_state": extra} if extra else {})
+    scalars = _scalars(task, state, _settings_of(run_folder)) | ({"extra_state": extra} if extra else {})
     files = {
         _MODEL: tensor_bytes(named_tensors(state.model)),
         _TENSORS: tensor_bytes(tensors_beside_model(state) | tensors),
@@ -196,8 +196,8 @@ def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
     return {f"buffer/{name}": value for name, value in model.named_buffers() if name not in saved}
 
 
-def _scalars(task: Task, state: State) -> dict[str, Any]:
-    at = {"schema": SCHEMA, "data": task.data.fingerprint, "seed": task.seed}
+def _scalars(task: Task, state: State, settings: str | None) -> dict[str, Any]:
+    at = {"schema": SCHEMA, "data": task.data.fingerprint, "seed": task.seed, "settings": settings}
     return {**at, **scalars_of(state), "fingerprint": fingerprint(task)}
 
 
@@ -241,6 +241,13 @@ def restore(
     _fill(tensors_beside_model(state), others, where)
 
 
+def _settings_of(run_folder: Path) -> str | None:
+    """Return a hash of the settings with which a run was begun; a trial of a search has none."""
+    path = run_folder / ENVIRONMENT
+    settings = read_sealed(path).get("settings") if path.is_file() else None
+    return None if settings is None else _sha256(json.dumps(settings, sort_keys=True).encode())
+
+
 def _like(weight: Tensor, saved: Tensor) -> Tensor:
     """Return room for a slot: in the weight's layout, or for one number."""
     if saved.shape == weight.shape:
@@ -260,6 +267,13 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
             f"{folder} was trained on other data or with another seed",
             "a checkpoint belongs to one run",
             "move it back to its own run",
+        )
+    settings = scalars.get("settings")
+    if settings is not None and settings != _settings_of(folder.parent.parent):
+        raise CheckpointError(
+            f"{folder} was made with other settings than {ENVIRONMENT} holds",
+            "a run keeps its settings from beginning to end",
+            f"restore {ENVIRONMENT} from a copy, or train again under another name",
         )
     model = task.fresh_model()
     state = State(0, model, {}, None, Tally(), [], 0.0, None)

@@ -76,13 +76,13 @@ class Preprocessing:
         """
         if plain["dtype"] not in ("float32", "float64"):
             raise ValueError(f"dtype {plain['dtype']!r}")
-        tensors = {
-            name: None if (value := plain[name]) is None else torch.tensor(value, dtype=torch.float64)
+        mean, std, target_mean, target_std = (
+            None if (value := plain[name]) is None else torch.tensor(value, dtype=torch.float64)
             for name in ("mean", "std", "target_mean", "target_std")
-        }
-        if tensors["mean"] is None or tensors["std"] is None:
+        )
+        if mean is None or std is None:
             raise ValueError("no mean or no std")
-        return cls(input=plain["input"], dtype=plain["dtype"], output=plain["output"], **tensors)
+        return cls(plain["input"], plain["dtype"], mean, std, plain["output"], target_mean, target_std)
 
 
 class Preprocessed(nn.Module):

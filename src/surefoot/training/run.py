@@ -144,7 +144,7 @@ class Run:
             write_scored(self.folder, self.task, name, part, [(answers, part.y.cpu())])
             beside = baseline_of(self.task, name, part, [(answers, part.y.cpu())])
         save_weights(self.folder, self.config, self.task, kept, about)
-        files = store.digests(self.folder, (store.METRICS, store.COMMAND))
+        files = store.digests(self.folder, store.SEALED)
         summary = _summary(self, outcome, kept, judged if name == "test" else None)
         summary |= {"baseline": None if beside is None else beside.to_dict(), "files": files}
         summary = store.write_sealed(self.folder / store.RESULT, summary)

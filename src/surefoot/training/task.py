@@ -13,14 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surefoot.config import LossName
-from surefoot.data.augment import Augment, parse
+from surefoot.data.augment import Augment, listed, parse
 from surefoot.data.batches import epoch_order, fetch
+from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
-from surefoot.errors import ConfigError, nearest
-from surefoot.models.build import Factory, build
+from surefoot.errors import ConfigError
+from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
 from surefoot.seeds import torch_stream
 from surefoot.training.integers import with_integers_for
+from surefoot.training.losses import SHIPPED, Loss, check_loss, with_targets_for
 from surefoot.training.machine import Machine, machine, takes_channels_last
 from surefoot.training.outputs import check_gradient, outputs_of_trial
 from surefoot.training.preprocessed import Preprocessed
@@ -29,12 +31,8 @@ from surefoot.training.state import packed_extra_state
 _INITIAL_EXAMPLES = 1000
 """Training examples shown to a model that initialises itself from data. Chosen by hand."""
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs [B, ...], targets [B, ...]) -> a scalar, the mean over the batch, or one loss per example, [B]."""
-
 _FAR = 10.0
 """Mean or deviation of targets, or one over it, from which a network at its start is far from them. Chosen by hand."""
-_OF_CLASSES, _OF_NUMBERS = ("cross-entropy", "bce"), ("mse", "mae", "huber", "bce")
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class Task:
             return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
         if self.classifies:  # of two classes: the logit of the second against the first
             return F.binary_cross_entropy_with_logits(outputs[:, 1] - outputs[:, 0], targets.float())
-        return _LOSSES[self.criterion or "mse"](outputs.reshape(targets.shape), targets)
+        return SHIPPED[self.criterion or "mse"](outputs.reshape(targets.shape), targets)
 
     def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return `objective` in the unit of the targets: what is recorded and shown. Arguments as there."""
@@ -117,17 +115,12 @@ class Task:
         return loss * unit if unit != 1 else loss
 
 
-_LOSSES: dict[str, Loss] = {
-    "mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss, "bce": F.binary_cross_entropy_with_logits,
-}  # fmt: skip
-
-
 def task(
     data: DataSet,
     model: str | nn.Module | Factory,
     *,
     loss: Loss | LossName | None = None,
-    augment: Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
+    augment: str | Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -141,7 +134,7 @@ def task(
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
         loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar or [B], which gets targets in
             their own unit, not standardised; None chooses by the targets.
-        augment: names of augmentations, or a callable on a batch of images.
+        augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
@@ -155,8 +148,8 @@ def task(
     """
     model = model.net if isinstance(model, Preprocessed) else model
     name = None if loss is None or callable(loss) else check_loss(loss, data)
-    data = _with_targets_for(data, loss)
-    template = build(model, data.input_shape, data.outputs, seed)
+    data = with_targets_for(data if embeds(model) else unembedded(data), loss)
+    template = build(model, data.input_shape, data.outputs, seed, data.categories)
     data = with_integers_for(data, template)
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
     where = machine(device, precision, threads, template, data.input_shape)
@@ -176,54 +169,6 @@ def task(
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
     return _tried(built)
-
-
-def check_loss(name: Any, data: DataSet) -> LossName:
-    """Return the name of a shipped loss after checking that it is one, and for such targets.
-
-    Raises:
-        ConfigError: there is no such loss, or it is for other targets.
-    """
-    names = _OF_NUMBERS if data.classes is None else _OF_CLASSES
-    every = tuple(dict.fromkeys(_OF_CLASSES + _OF_NUMBERS))
-    if name not in every:
-        allowed = f"a loss is one of {', '.join(every)}, or a function (outputs, targets)"
-        raise ConfigError(f"loss = {name!r}", allowed, nearest(str(name), every))
-    if name not in names:
-        kind, other = ("numbers", "classes") if data.classes is None else ("classes", "numbers")
-        advice = f'choose {" or ".join(names)}, or set target = "{other}" if these are {other}'
-        raise ConfigError(f"loss = {name!r} for targets that are {kind}", f"{name} is for {other}", advice)
-    if name == "bce" and data.classes is not None and len(data.classes) != 2:
-        raise ConfigError(
-            f"loss = 'bce' for {len(data.classes)} classes",
-            "bce is for two classes, and for numbers from 0 to 1 that are each a yes or no",
-            'choose cross-entropy, or give y [N, D] of 0 and 1 with target = "numbers"',
-        )
-    if name == "bce" and data.classes is None and not bool(((data.train.y >= 0) & (data.train.y <= 1)).all()):
-        low, high = float(data.train.y.min()), float(data.train.y.max())
-        raise ConfigError(
-            f"loss = 'bce' for targets from {low:g} to {high:g}",
-            "bce is for targets from 0 to 1",
-            "choose mse or huber",
-        )
-    return name
-
-
-def _with_targets_for(data: DataSet, loss: Loss | str | None) -> DataSet:
-    """Return the data with targets in their own unit where the loss takes them so.
-
-    Raises:
-        ConfigError: a loss of the user's would get them in float32, which loses their spread.
-    """
-    if data.classes is not None or not (callable(loss) or loss == "bce"):
-        return data
-    if data.train.y.dtype == torch.float64:
-        raise ConfigError(
-            "a loss of your own for targets that vary by less than a thousandth of what float32 can tell apart",
-            "such a loss gets targets in their own unit, in float32",
-            "subtract a number from the targets first, or choose mse, mae or huber, which standardise them",
-        )
-    return dataclasses.replace(data, target_mean=None, target_std=None)
 
 
 def remarks(task: Task) -> list[str]:
@@ -263,8 +208,7 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
-    names: Any = [augment] if callable(augment) else augment or ()
-    moves = augment if isinstance(augment, Augment) else parse(names)
+    moves = augment if isinstance(augment, Augment) else parse(listed(augment))
     moves.check(data.kind, data.input_shape)
     moves = dataclasses.replace(moves, reader=data.train.reader)
     return moves if moves.operations or moves.reader is not None else None
@@ -288,7 +232,9 @@ def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     """
     if task.model is None:
         return task if same_batches else dataclasses.replace(task, seed=seed)
-    template = task.machine.place_model(build(task.model, task.data.input_shape, task.data.outputs, seed))
+    template = task.machine.place_model(
+        build(task.model, task.data.input_shape, task.data.outputs, seed, task.data.categories)
+    )
     fresh = dataclasses.replace(task, template=template, seed=seed)
     _initialize_from_data(fresh)
     return dataclasses.replace(fresh, seed=task.seed) if same_batches else fresh

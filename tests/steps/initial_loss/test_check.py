@@ -113,8 +113,12 @@ def test_inputs_off_by_a_factor_are_told_by_the_loss_with_standardised_ones():
 
 def test_a_regression_has_the_variance_as_prior_and_the_mean_square_as_chance():
     rng = np.random.default_rng(0)
-    data = surefoot.load((rng.normal(size=(128, 3)), 5 + rng.normal(size=128)), target="numbers", validation=0)
-    found = facts(Constant([0.0]), data)
+    x, y = rng.normal(size=(128, 3)), 5 + rng.normal(size=128)
+    found = facts(Constant([0.0]), data := surefoot.load((x, y), target="numbers", validation=0))
+    assert found.chance == pytest.approx(found.prior, rel=1e-5)  # outputs of zero are the mean
+    assert found.prior == pytest.approx(float(data.train.y.var(correction=0)), rel=1e-5)
+    plain = surefoot.load((x, y), target="numbers", validation=0, standardise_targets=False)
+    found = facts(Constant([0.0]), plain)
     y = data.train.y.float()
     assert found.chance == pytest.approx(float(y.square().mean()), rel=1e-3)
     assert found.prior == pytest.approx(float(y.var(correction=0)), rel=1e-3)

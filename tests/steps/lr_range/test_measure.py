@@ -32,7 +32,7 @@ def by_hand(task, lrs):
     model = task.fresh_model().train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
     order = np.concatenate([epoch_order(EXAMPLES, task.seed, epoch) for epoch in range(10)])
-    x = (task.data.train.x - task.data.mean) / task.data.std
+    x = (task.data.train.x - task.data.mean.float()) / task.data.std.float()
     seen = []
     for step, lr in enumerate(lrs):
         rows = order[step * BATCH : (step + 1) * BATCH]

@@ -23,8 +23,9 @@ from surefoot.seeds import generator, torch_seed, torch_stream
 from surefoot.steps.batch_size.noise_estimate import LEAST_GROUPS, estimated
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
+from surefoot.training.losses import Loss
 from surefoot.training.state import State, trainable
-from surefoot.training.task import Loss, Task, check_label_smoothing
+from surefoot.training.task import Task, check_label_smoothing
 
 GROUPS = 32
 """Micro-batches. Intervals of 95 % then cover 93 to 97 % (tests/laws/test_noise.py). Chosen by hand: doubling them

@@ -21,7 +21,8 @@ from surefoot.steps.initial_loss.judge import InitialLoss, judge
 from surefoot.steps.untouched import untouched
 from surefoot.steps.wiring.check import fitting_task
 from surefoot.steps.wiring.measure import batch, forward, loss_kind, loss_or_nan
-from surefoot.training.task import Loss, Task
+from surefoot.training.losses import Loss
+from surefoot.training.task import Task
 
 LEAST_BATCHES, BATCHES = 2, 8
 """Batches of 128 examples whose losses are averaged, at least and usually: the standard error shows if that is enough.

@@ -21,8 +21,9 @@ from surefoot.steps.lr_range.measure import LrSearch, Measurement, measure
 from surefoot.steps.lr_range.range_test import range_test
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
+from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
-from surefoot.training.task import Loss, Task
+from surefoot.training.task import Task
 
 SMALL_WEIGHT_DECAY = 1e-4
 """Of the runs, where nothing else is asked for. Chosen by hand."""
@@ -92,9 +93,9 @@ def find_lr(
         task = probe_task(
             model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
         )
-        recipe = Recipe(batch_size=batch_size, rule=rule, weight_decay=weight_decay, **_known(settings))  # checks them
-        if weight_decay is None:
-            recipe = with_small_decay(recipe)
+        asked = {} if weight_decay is None else {"weight_decay": weight_decay}
+        recipe = Recipe(batch_size=batch_size, rule=rule, **asked, **_known(settings))  # which checks them
+        recipe = with_small_decay(recipe) if weight_decay is None else recipe
         size = batch_size_of(recipe, task.data.examples)
         recipe = dataclasses.replace(recipe, batch_size=min(size, task.data.examples))
         decision = finished(searching(task, recipe, search))

@@ -28,10 +28,11 @@ from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.training.evaluate import are_probabilities, outputs_of
 from surefoot.training.loop import advance, start
+from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
-from surefoot.training.task import Loss, Task
+from surefoot.training.task import Task
 
 LRS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0)
 """The lecture's "good rates to try", 1e-4 to 1e-1, a decade higher since it is meant to be learned quickly, two rates a
