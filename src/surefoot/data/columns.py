@@ -250,7 +250,10 @@ def raw_columns(
         raw.append(RawColumn(name, cells.reading, cells.levels, _counts(cells)))
         for row, text in zip(cells.faults[:SHOWN], cells.texts, strict=False):
             problems.add(
-                source.name_of(row), fault(name, text, cells.reading), _allowed(cells.reading), "mend it, or empty it for a gap"
+                source.name_of(row),
+                fault(name, text, cells.reading),
+                _allowed(cells.reading),
+                "mend it, or empty it for a gap",
             )
         if len(cells.faults) > SHOWN:
             problems.add(f"{len(cells.faults) - SHOWN} more rows", f"column {name!r} has the same fault",
