@@ -156,3 +156,41 @@ def test_shipped_settings_are_complete_and_right():
     for model in ("linear", "mlp"):
         assert from_dict(Config, default_settings("a.csv", model, table=True)).recipe.clip_norm == 1.0
     assert default_settings("a.csv", "nets:make", table=True) == default_settings("a.csv", "../mlp", table=True) == {}
+
+
+SOUND = {
+    "a byte-order mark": b"\xef\xbb\xbf[recipe]\nlr = 0.3\n",
+    "line ends of Windows": b"[recipe]\r\nlr = 0.3\r\n",
+    "both": b"\xef\xbb\xbf[recipe]\r\nlr = 0.3\r\n",
+    "dots in a comment": b"# " + b"." * 200 + b"\n[recipe]\nlr = 0.3\n",
+}
+DAMAGED = {
+    "UTF-16": ("[recipe]\nlr = 0.3\n".encode("utf-16"), "is UTF-16"),
+    "UTF-16 without a mark": ("[recipe]\nlr = 0.3\n".encode("utf-16-le"), "is UTF-16"),
+    "UTF-32": ("[recipe]\nlr = 0.3\n".encode("utf-32"), "is UTF-16, or no text"),
+    "Latin": (b"[recipe]\nlr = 0.3 # \xe9\n", "in line 2, is not UTF-8"),
+    "a carriage return alone": (b"[recipe]\nlr = 0.3\rmomentum = 0.5\n", "without a line feed, in line 2"),
+    "line ends of old Macs": (b"[recipe]\rlr = 0.3\r", "without a line feed, in line 1"),
+    "one in a comment": (b"# a\rb\n[recipe]\nlr = 0.3\n", "without a line feed, in line 1"),
+    "deep lists": (b"augment = " + b"[" * 100_000 + b"]" * 100_000, "line 1 has more than 20 levels"),
+    "deep tables": (b"recipe = " + b"{a=" * 5000 + b"1" + b"}" * 5000, "line 1 has more than 20 levels"),
+    "deep keys": (b"\n" + b".".join([b"a"] * 100_000) + b" = 1", "line 2 has more than 20 levels"),
+    "a long number": (b"seed = " + b"9" * 5000, "digits"),
+    "a zero byte": (b"[recipe]\nlr = 0.3\n\0", "no text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_file_as_editors_write_it_is_read(name, tmp_path):
+    (tmp_path / "a.toml").write_bytes(SOUND[name])
+    assert read_toml(tmp_path / "a.toml") == {"recipe": {"lr": 0.3}}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_file_that_cannot_be_read_is_named_with_its_line(name, tmp_path):
+    content, message = DAMAGED[name]
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_toml(tmp_path / "a.toml")
+    assert "a.toml" in str(caught.value)
+    assert len(str(caught.value)) < 400

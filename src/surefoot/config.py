@@ -62,6 +62,8 @@ def _rising(values: tuple[float, ...]) -> bool:
     return len(values) > 0 and values[0] > 0 and rising and math.isfinite(values[-1])
 
 
+_SHOWN = 100
+"""Characters of a value that a message shows. Chosen by hand."""
 _hints = functools.cache(typing.get_type_hints)  # a search looks at thousands of recipes
 
 
@@ -333,7 +335,7 @@ class Config(_Checked):
     'cnn'
     """
 
-    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or .csv")
+    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or table")
     data_dir: str | None = _setting(None, "folder or archive that already holds the named set")
     validation: float | None = _setting(
         None,
@@ -342,8 +344,11 @@ class Config(_Checked):
         ok=_fraction,
     )
     image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
-    label: str | None = _setting(None, "name of the label column of a .csv (the last column if left out)")
-    target: Literal["classes", "numbers"] = _setting("classes", "classes: classification; numbers: regression")
+    label: str | None = _setting(None, "name of the label column of a table (the last column if left out)")
+    header: Literal["auto", "yes", "no"] = _setting("auto", "whether the first row of a .csv names the columns")
+    target: Literal["auto", "classes", "numbers"] = _setting(
+        "auto", "classes: classification; numbers: regression; auto: as the labels look, which is said"
+    )
     loss: LossName | None = _setting(
         None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
     )
@@ -406,4 +411,5 @@ def type_error(hint: Any, value: Any, name: str) -> ConfigError:
     allowed = " or ".join(words) or f"one of {', '.join(choices)}"
     close = nearest(str(value), choices) if choices else ""
     advice = close if close.endswith("?") else f"give {name} {allowed if words else 'one of these'}"
-    return ConfigError(f"{name} = {value!r}", f"{name} must be {allowed}", advice)
+    shown = repr(value) if len(repr(value)) <= _SHOWN else f"{repr(value)[:_SHOWN]} ..."
+    return ConfigError(f"{name} = {shown}", f"{name} must be {allowed}", advice)

@@ -8,7 +8,9 @@ of the key.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -22,6 +24,8 @@ from surefoot.config import Config, Recipe, Schedule, rule_settings
 from surefoot.errors import ConfigError, nearest
 
 _T = TypeVar("_T")
+MOST_NESTED = 20
+"""Levels of a line of a settings file, ten times what any has. Chosen by hand."""
 _IN_EPOCHS = ("warmup_epochs", "milestones_epochs", "cycle_epochs", "decay_epochs", "peak_epochs")
 
 
@@ -109,19 +113,53 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Return the settings that a TOML file gives, as nested plain values, names checked against `Config`.
 
     Raises:
-        ConfigError: the file is missing, is not TOML, or holds an unknown name.
+        ConfigError: the file is missing, is not TOML in UTF-8, or holds an unknown name.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"byte {error.start} is not UTF-8"
-        raise ConfigError(f"{path} ({reason})", "settings are a TOML file in UTF-8", "check the path") from None
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}", "settings are a TOML file", "mend that line") from None
+    values = _parsed(_text(path), path)
     check_names(Config, values, str(path))
     return values
+
+
+def _text(path: str | Path) -> str:
+    """Return the text of a settings file, without the byte-order mark that some editors write."""
+    allowed = "settings are a TOML file in UTF-8"
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} ({error.strerror})", allowed, "check the path") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise ConfigError(f"{path} is UTF-16, or no text", allowed, "save it again as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{path}: byte {error.start}, in line {line}, is not UTF-8", allowed, "save it again"
+        ) from None
+    alone = re.search(r"\r(?!\n)", text)
+    if alone is not None:
+        line = text[: alone.start()].count("\n") + 1
+        raise ConfigError(
+            f"{path}: a carriage return without a line feed, in line {line}",
+            "a line of TOML ends with a line feed, with or without a carriage return before it",
+            "save it with the line ends of Unix or Windows",
+        )
+    return text
+
+
+def _parsed(text: str, path: str | Path) -> dict[str, Any]:
+    """Return the values of a TOML text. What is nested absurdly would take all memory, or all of Python's stack."""
+    for number, line in enumerate(text.splitlines(), 1):
+        key = "" if line.lstrip().startswith("#") else line.partition("=")[0]
+        if key.count(".") > MOST_NESTED or line.count("[") > MOST_NESTED or line.count("{") > MOST_NESTED:
+            raise ConfigError(
+                f"{path}: line {number} has more than {MOST_NESTED} levels", "settings are nested two deep at most",
+                "mend that line",
+            )  # fmt: skip
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # of numbers with too many digits, too
+        raise ConfigError(f"{path}: {error}", "settings are a TOML file", "mend that line") from None
 
 
 def check_names(cls: type, values: Mapping[str, Any], where: str) -> None:

@@ -114,3 +114,46 @@ def test_names_from_outside_cannot_move_the_cursor(tmp_path, capsys):
     run(["data", "check", str(tmp_path / "t.csv"), "--json"])
     output = capsys.readouterr()
     assert "\x1b" not in output.out + output.err
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table with a number of the row, a gap, a category and classes of two spellings."""
+    lines = [f"{i},{'' if i == 3 else i % 7},{'uvw'[i % 3]},{('Yes', 'no', 'yes', 'no')[i % 4]}" for i in range(60)]
+    (tmp_path / "t.csv").write_text(",a,c,y\n" + "\n".join(lines) + "\n")
+    return tmp_path / "t.csv"
+
+
+def test_a_table_has_a_line_for_each_column(table, capsys):
+    assert run(["data", "check", str(table)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("a table of 3 columns, 3 classes")
+    assert [line.split("  ")[-1].strip() for line in lines[2:5]] == [
+        "dropped: it numbers the rows", "as it is; gaps become 3, and a column says where", "one-hot, 3 levels"
+    ]  # fmt: skip
+    assert "warning: classes 'Yes', 'yes' differ only in case or blanks; spell them alike if they are one" in lines
+    assert run(["data", "check", str(table), "--json"]) == 0
+    columns = json.loads(capsys.readouterr().out)["columns"]
+    assert columns[1] == {
+        "column": "a", "type": "number", "gaps": 1, "holds": "0 to 6",
+        "what is done": "as it is; gaps become 3, and a column says where",
+    }  # fmt: skip
+
+
+def test_the_header_may_be_settled(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("1,2,x\n" + "".join(f"{i},{i % 5},{'yz'[i % 2]}\n" for i in range(20)))
+    for header, examples in (("auto", 20), ("no", 21), ("yes", 20)):
+        assert run(["data", "check", str(tmp_path / "t.csv"), "--header", header, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["parts"]["train"]["examples"] == examples
+
+
+@pytest.mark.parametrize(
+    "words", [["train"], ["tune", "--budget", "1x"], ["check"], ["find-lr", "--steps", "10"]], ids=str
+)
+def test_what_is_suspicious_is_said_once_by_every_command(words, table, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    more = [] if words[0] in ("check", "find-lr") else ["--epochs", "2", "--no-report"]
+    run([words[0], str(table), *words[1:], "--model", "linear", "--batch-size", "16", *more])
+    lines = capsys.readouterr().err.splitlines()
+    for said in ("note: column without a name: dropped, it numbers the rows", "note: classes 'Yes', 'yes' differ"):
+        assert sum(line.startswith(said) for line in lines) == 1, lines

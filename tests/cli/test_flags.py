@@ -113,3 +113,12 @@ def test_a_command_line_that_cannot_be_parsed_is_answered_as_any_other_mistake(w
 def test_a_number_that_is_not_whole_is_refused_and_not_rounded(name, capsys):
     assert run(["train", f"--{name}", "1.5"]) == 2
     assert f"{name.replace('-', '_')} must be a whole number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--milestones-epochs", "--augment", "--lr", "--config"])
+@pytest.mark.parametrize("value", ["[" * 100_000, '{"a":' * 100_000, "[" * 30 + "]" * 30])
+def test_a_value_that_is_nested_absurdly_is_refused_in_a_line(flag, value, capsys):
+    assert run(["train", "digits", flag, value]) == 2
+    said = capsys.readouterr().err
+    assert "levels" in said
+    assert len(said) < 200

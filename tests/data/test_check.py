@@ -13,8 +13,6 @@ import pytest
 from PIL import Image
 
 from surefoot.cli.app import run
-from surefoot.data.check import Problems, coded
-from surefoot.data.dataset import RawPart, Source
 from surefoot.data.load import inspect, load
 from surefoot.errors import ConfigError, DataError, SurefootError
 
@@ -208,16 +206,6 @@ def text_in_a_number_column(root):
     return csv(root, "a,b,label", "1,2,0", "x,2,1", "3,4,0")
 
 
-@kind(r"row 4: column 'b' is empty")
-def empty_cell(root):
-    return csv(root, "a,b,label", "1,2,0", "2,2,1", "3,,0")
-
-
-@kind(r"row 2: column 'b' holds nan")
-def nan_in_a_table(root):
-    return csv(root, "a,b,label", "1,nan,0", "2,2,1")
-
-
 @kind(r"row 2: column 'b' holds -inf")
 def infinity_in_a_table(root):
     return csv(root, "a,b,label", "1,-inf,0", "2,2,1")
@@ -248,7 +236,7 @@ def ignored_label_in_a_table(root):
     return csv(root, "a,b,label", "1,2,0", "2,1,-100", "4,5,1")
 
 
-@kind(r"row 2: label 0\.5 is no whole number.*target = \"numbers\"")
+@kind(r"row 2: label 0\.5 is no whole number.*target = \"numbers\"", target="classes")
 def fractions_as_classes(root):
     return csv(root, "a,b,y", "1,2,0.5", "2,1,0.7")
 
@@ -409,8 +397,8 @@ def object_array(root):
     return npz(root, x=np.array([[1, "a"], [2, None]] * 6, dtype=object), y=labels())
 
 
-@kind(r"x: has the type <U\d+")
-def text_features(root):
+@kind("every example is the same")
+def text_without_a_difference(root):
     return npz(root, x=np.array([["a", "b"]] * 12), y=labels())
 
 
@@ -460,10 +448,27 @@ def missing_path(root):
     return root / "nowhere.npz"
 
 
-@kind("a folder of images by class, an .npz or a .csv")
+@kind("a folder of images by class, an .npz, a .csv, .tsv or .parquet")
 def another_format(root):
+    (root / "data.xlsx").write_bytes(b"PK")
+    return root / "data.xlsx"
+
+
+@kind(r"data\.parquet: .*it must be a whole \.parquet file")
+def damaged_parquet(root):
     (root / "data.parquet").write_bytes(b"PAR1")
     return root / "data.parquet"
+
+
+@kind("a pipe, a socket or a device")
+def pipe(root):
+    os.mkfifo(root / "pipe.csv")
+    return root / "pipe.csv"
+
+
+@kind("no column is left to learn from")
+def nothing_but_names(root):
+    return csv(root, "who,label", *(f"person {i} of {i * i},{i % 2}" for i in range(40)))
 
 
 @kind("only a folder's images are resized", error=ConfigError, image_size=32)
@@ -602,58 +607,6 @@ def test_the_bytes_of_a_mutated_image_are_decoded_or_named_never_a_crash(tmp_pat
             path.write_bytes(content)
     with pytest.raises(DataError, match=r"[ab]/\d+\.(png|jpg|gif|bmp): "):  # with this seed some mutants are damaged
         load(tmp_path / "user", image_size=8)
-
-
-def labelled(**labels):
-    return {name: RawPart(np.zeros((len(y), 1)), np.array(y), Source()) for name, y in labels.items()}
-
-
-def test_names_are_sorted_numbers_by_value_and_space_does_not_count():
-    result, classes = coded(labelled(train=["10", " b ", "2", "b", "2.0"]), Problems("x"))
-    assert classes == ("2", "10", "2.0", "b")
-    assert result["train"].y.tolist() == [1, 3, 0, 3, 2]
-
-
-def test_numbers_are_left_alone():
-    given = labelled(train=[0, 1])
-    assert coded(given, Problems("x")) == (given, None)
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["1_0", "1_1", "10", "11"],
-        ["07", "7", "007"],
-        ["1e1", "10", "1e5"],
-        ["inf", "infinity", "1"],
-        ["None", "edge", "none", "scratch"],
-        ["NA", "NULL", "n/a", "nan"],
-        ["-100", "0.5", "a"],
-        ["9" * 5000, "a"],
-        ["+1", "-1"],
-        ["1", "１"],
-    ],
-)
-def test_a_text_label_is_a_class_as_it_is_spelled(names):
-    problems = Problems("x")
-    result, classes = coded(labelled(train=names * 2), problems)
-    assert set(classes) == set(names)
-    assert [classes[i] for i in result["train"].y] == names * 2
-    assert not problems.count
-
-
-def test_where_all_labels_are_numbers_a_whole_one_is_written_one_way():
-    given = ["1", "1.0", "1.000000000000000000e+00", "-2.", "10"]
-    assert coded(labelled(train=given), Problems("x"))[1] == ("-2", "1", "10")
-
-
-@pytest.mark.parametrize(
-    ("label", "others"), [("", "ab"), (" ", "ab"), ("nan", "01"), ("-100", "01"), ("0.5", "01"), ("NaN", "01")]
-)
-def test_what_is_no_label_is_named(label, others):
-    problems = Problems("x")
-    coded(labelled(train=[others[0], label, others[1]]), problems)
-    assert [each.where for each in problems.items] == ["example 1"]
 
 
 def test_a_class_called_as_missing_values_are_is_pointed_at(tmp_path):

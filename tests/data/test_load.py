@@ -145,7 +145,7 @@ def test_a_data_set_cannot_be_changed_by_mistake():
         ("cifar100", {}, "Did you mean 'cifar10'"),
         ("digits", {"data_dir": "x"}, "only cifar10"),
         ("digits", {"image_size": 8}, "only a folder's images"),
-        ("digits", {"label": "y"}, r"only a \.csv"),
+        ("digits", {"label": "y"}, "only a table"),
         ("digits", {"validation": -0.1}, "validation must be in"),
         ("digits", {"target": "numbers"}, "are classes"),
         (7, {}, "data is a name, a path"),

@@ -3,11 +3,13 @@
 import gzip
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
 from surefoot.data import images
+from surefoot.data.load import load
 from surefoot.errors import DataError
 from surefoot.inference.evaluate import evaluate
 from surefoot.inference.inputs import as_channels
@@ -128,10 +130,12 @@ def test_a_bad_row_of_a_table_stops_no_other(table, tmp_path):
 
 
 @pytest.mark.parametrize("first", ["?,1.0", "1.0,NA", "x,1.0", ",1.0", "1_0,2"])
-def test_a_first_row_that_cannot_be_read_is_a_row_with_an_error(table, first, tmp_path):
+def test_a_first_row_with_a_gap_or_that_cannot_be_read_is_a_row(table, first, tmp_path):
     (tmp_path / "bare.csv").write_text(f"{first}\n1,2\n3,4\n")
     predictions = predict(table[0], tmp_path / "bare.csv")
-    assert [error is None for error in predictions.errors] == [False, True, True]
+    gap = not {"x", "1_0"} & set(first.split(","))
+    assert [error is None for error in predictions.errors] == [gap, True, True]
+    assert [note[:4] for note in predictions.notes] == ["gaps"] * gap
 
 
 def test_columns_of_a_table_are_matched_by_name(table, tmp_path):
@@ -257,3 +261,60 @@ def test_an_image_for_a_model_of_numbers_is_an_error_of_that_image(line, tmp_pat
 
 
 # neither changes anything
+
+
+@pytest.fixture(scope="module")
+def mixed(runs):
+    """The result of a classifier of a table with a category, a wide one, a date, a gap and a number of the row."""
+    draw = np.random.default_rng(0)
+    lines = [
+        f"{i},{'' if i % 9 == 0 else f'{draw.normal() + i % 2:.3f}'},{['red', 'blue'][draw.integers(2)]},"
+        f"2020-{1 + i % 12:02d}-{1 + i % 28:02d},town {i % 60},{'pn'[i % 2]}"
+        for i in range(240)
+    ]
+    file = runs / "mixed.csv"
+    file.write_text(",a,hue,day,town,kind\n" + "\n".join(lines) + "\n")
+    return train(str(file), epochs=3, lr=0.1, batch_size=16, runs_dir=runs, name="mixed"), file
+
+
+@pytest.mark.parametrize("model", ["mlp", "linear"])
+def test_a_table_of_all_kinds_is_scored_and_predicted_as_it_was_trained(mixed, model, tmp_path):
+    result, file = mixed
+    result = result if model == "mlp" else train(str(file), model, epochs=1, runs_dir=tmp_path)
+    own, given = evaluate(result, part="validation"), evaluate(result, file)
+    assert own.accuracy == result.summary["val_accuracy"]
+    assert given.examples == 240
+    whole = predict(result, file)
+    assert np.mean([a == "pn"[i % 2] for i, a in enumerate(whole.labels)]) == given.accuracy
+    assert not whole.notes
+    rows = [line.split(",") for line in file.read_text().splitlines()]
+    swapped = [[row[i] for i in (4, 3, 1, 2)] for row in rows]
+    (tmp_path / "swapped.csv").write_text("\n".join(";".join(row) for row in swapped))
+    np.testing.assert_array_equal(predict(result, tmp_path / "swapped.csv").outputs, whole.outputs)
+    frame = pa.table({name: [row[i] for row in rows[1:]] for i, name in enumerate(rows[0])})
+    np.testing.assert_array_equal(predict(result, frame).outputs, whole.outputs)
+    assert evaluate(result, (frame.drop(["kind"]), [row[-1] for row in rows[1:]])).accuracy == given.accuracy
+
+
+def test_a_new_level_is_counted_and_a_cell_of_another_kind_is_an_error_of_its_row(mixed, tmp_path):
+    (tmp_path / "new.csv").write_text(
+        "hue,a,town,day\npink,1,town 1,2021-01-01\nred,,Rome,2020-05-05\nred,tall,town 2,2020-05-05\nred,1,town 3,\n"
+    )
+    found = predict(mixed[0], tmp_path / "new.csv")
+    assert found.errors == (None, None, "column 'a' holds text, 'tall'", None)
+    assert found.notes == (
+        "cells with a level that the model has not learned, taken for 'other': 1 of 'hue', 1 of 'town'; "
+        "gaps where the training part had none, imputed: 1 of 'day'",
+    )
+    (tmp_path / "less.csv").write_text("hue,a,day\nred,1,2020-01-01\n")
+    with pytest.raises(DataError, match="has no column 'town'"):
+        predict(mixed[0], tmp_path / "less.csv")
+
+
+def test_what_was_loaded_with_columns_of_its_own_is_refused(mixed, tmp_path):
+    lines = mixed[1].read_text().splitlines()
+    (tmp_path / "half.csv").write_text("\n".join(lines[:100]))
+    with pytest.raises(DataError, match="its columns were fitted when it was loaded"):
+        evaluate(mixed[0], load(tmp_path / "half.csv"), part="train")
+    (tmp_path / "gap.csv").write_text("\n".join([*lines[:30], "0,1,red,,town 1,p"]))
+    assert evaluate(mixed[0], tmp_path / "gap.csv").examples == 30, "a gap that the training part had not is imputed"

@@ -1,3 +1,4 @@
+import math
 import random
 import sys
 
@@ -7,7 +8,7 @@ from small import bits
 from torch import nn
 
 from surefoot.errors import ConfigError
-from surefoot.models.build import SHIPPED, build
+from surefoot.models.build import SHIPPED, build, embeds
 from surefoot.models.linear import Linear
 from surefoot.models.mlp import Mlp
 
@@ -156,3 +157,18 @@ def test_shipped_factories_are_what_their_names_say():
     assert SHIPPED["linear"].factory is Linear
     assert SHIPPED["mlp"].factory is Mlp
     assert all(shipped.summary and shipped.takes in ("images", "anything") for shipped in SHIPPED.values())
+
+
+def test_codes_go_to_a_factory_that_takes_them():
+    def takes(input_shape, outputs, categories):
+        model = torch.nn.Linear(math.prod(input_shape), outputs)
+        model.found = categories
+        return model
+
+    assert embeds(takes)
+    assert embeds("mlp")
+    assert not embeds("linear")
+    assert not embeds(torch.nn.Linear(2, 2))
+    assert build(takes, (3,), 2, categories=((1, 60),)).found == ((1, 60),)
+    assert build("mlp", (3,), 2, categories=((1, 60),)).embeddings[0].num_embeddings == 60
+    assert build("linear", (3,), 2, categories=((1, 60),)).head.in_features == 3

@@ -23,7 +23,7 @@ def test_what_it_cannot_hold_is_said():
 
 
 def test_a_loss_is_named_or_brought():
-    for loss, text in LOSSES.items():
+    for loss, (text, _) in LOSSES.items():
         assert f"loss_of = {text}" in pytorch_code(Recipe(), 10, 5, loss=loss)
     code = pytorch_code(Recipe(), 10, 5, loss="dice")
     assert "loss_of = " not in code
@@ -37,6 +37,11 @@ def test_the_program_of_a_run_follows_its_target_loss_and_length():
     assert "loss_of = " not in program_of(Config(), recipe, 7, own_loss=True)
     assert "each of the 21 updates" in program_of(Config(), recipe, 7)
     assert "each of the 70 updates" in program_of(Config(), Recipe(), 7)
+    standardised = "deviation + mean"
+    assert standardised in program_of(Config(target="numbers"), recipe, 7)
+    assert standardised not in program_of(Config(target="numbers", loss="bce"), recipe, 7)
+    assert standardised not in program_of(Config(target="numbers", standardise_targets=False), recipe, 7)
+    assert standardised not in program_of(Config(target="numbers"), recipe, 7, own_loss=True)
     assert "autocast" in program_of(Config(precision="bf16"), recipe, 7)
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import surefoot
-from surefoot.config import Recipe, Schedule, ScheduleKind
+from surefoot.config import Config, Recipe, Schedule, ScheduleKind
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan
 from surefoot.optim.presets import PRESETS
-from surefoot.report.pytorch_code import pytorch_code
+from surefoot.report.pytorch_code import program_of
 from surefoot.rules import update_rules
 from surefoot.training.loop import advance, start
 from surefoot.training.task import Task, task
@@ -37,14 +37,23 @@ class Net(nn.Module):
         return self.last(torch.tanh(self.norm(self.first(x.flatten(1)))) * self.frozen)
 
 
+LOSSES_OF = {
+    "classes": ("cross-entropy",), "pair": ("cross-entropy", "bce"), "numbers": ("mse", "mae", "huber"),
+    "shares": ("bce", "mse"),
+}  # fmt: skip
+"""Kinds of targets, and the losses for them."""
+
+
 def data_of(kind: str) -> DataSet:
-    """Return 60 training and 20 validation examples of three classes, or of numbers."""
+    """Return 60 training and 20 validation examples of three classes, of two, of numbers, or of shares from 0 to 1."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(80, 6)).astype(np.float32)
     y = x @ rng.normal(size=(6, 3))
-    labels = y.argmax(1) if kind == "classes" else (y[:, 0] + 0.1 * rng.normal(size=80)).astype(np.float32)
+    numbers = (30 * y[:, 0] + 3 * rng.normal(size=80) + 50).astype(np.float32)
+    labels = {"classes": y.argmax(1), "pair": y[:, :2].argmax(1), "numbers": numbers}.get(kind, numbers > 50)
+    labels = labels.astype(np.float32) if kind == "shares" else labels
     parts = {"train": (x[:60], labels[:60]), "validation": (x[60:], labels[60:])}
-    return surefoot.load(parts, target=kind)
+    return surefoot.load(parts, target="numbers" if kind in ("numbers", "shares") else "classes")
 
 
 def random_rule(draw: random.Random) -> dict[str, Any]:
@@ -80,7 +89,8 @@ def random_schedule(draw: random.Random, epochs: int) -> Schedule:
     options: dict[str, Any] = {
         "end": draw.uniform(0, 0.5), "factor": draw.uniform(0.3, 0.95), "power": draw.uniform(0.5, 3),
         "cycle_epochs": draw.uniform(0.5, 1), "cycle_mult": draw.choice([1.0, 1.5, 2.0]),
-        "decay_epochs": draw.uniform(0.5, 1), "peak_epochs": draw.uniform(0.5, 1), "patience_epochs": draw.choice([0, 1]),
+        "decay_epochs": draw.uniform(0.5, 1), "peak_epochs": draw.uniform(0.5, 1),
+        "patience_epochs": draw.choice([0, 1]),
     }  # fmt: skip
     chosen = {name: value for name, value in options.items() if kind in Schedule._READ_BY[name] and draw.random() < 0.6}
     if kind == "step":
@@ -100,19 +110,19 @@ def random_case(seed: int) -> dict[str, Any]:
     draw = random.Random(seed)
     while True:
         epochs = draw.choice([2, 3, 4])
-        kind = draw.choice(["classes", "classes", "numbers"])
+        kind = draw.choice([*LOSSES_OF, "classes"])
+        loss = draw.choice(LOSSES_OF[kind])
         try:
             recipe = Recipe(
                 **random_rule(draw), epochs=epochs, batch_size=draw.choice([5, 12, 20, "full"]),
                 micro_batch_size=draw.choice([2048, 2048, 7]), decay_on=draw.choice(["all", "weights"]),
                 clip_norm=draw.choice([None, 0.05, 1.0]), ema_decay=draw.choice([None, None, 0.9, 0.99]),
-                label_smoothing=draw.choice([0.0, 0.1]) if kind == "classes" else 0.0,
+                label_smoothing=draw.choice([0.0, 0.1]) if loss == "cross-entropy" else 0.0,
                 schedule=random_schedule(draw, epochs),
             )  # fmt: skip
             surefoot.plan(recipe, 60)
         except ConfigError:  # lengths or forms that do not go together
             continue
-        loss = "cross-entropy" if kind == "classes" else draw.choice(["mse", "mae", "huber"])
         return {"recipe": recipe, "kind": kind, "loss": loss, "precision": draw.choice(["fp32"] * 4 + ["bf16"])}
 
 
@@ -125,16 +135,13 @@ def batches_of(work: Task, plan: Plan) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-OWN = {"mse": None, "cross-entropy": None, "mae": nn.L1Loss(), "huber": nn.HuberLoss()}
-
-
 def off(case: dict[str, Any]) -> tuple[float, str]:
     """Return how far the printed program ends from our run, relative to the weights, and the program."""
-    work = task(data_of(case["kind"]), Net, loss=OWN[case["loss"]], precision=case["precision"], threads=1)
+    work = task(data_of(case["kind"]), Net, loss=case["loss"], precision=case["precision"], threads=1)
     plan = surefoot.plan(case["recipe"], work.data.examples)
-    code = pytorch_code(
-        case["recipe"], plan.steps, plan.steps_per_epoch, loss=case["loss"], precision=case["precision"]
-    )
+    target: Any = "classes" if work.classifies else "numbers"
+    config = Config(target=target, loss=case["loss"], precision=case["precision"])
+    code = program_of(config, case["recipe"], plan.steps_per_epoch)
     model = work.fresh_model()
     validation = work.data.validation
     assert validation is not None

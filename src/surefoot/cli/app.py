@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 from surefoot.cli.flags import Switch, converted, usage_error
 from surefoot.config import __version__
 from surefoot.errors import SurefootError
+from surefoot.settings import MOST_NESTED
 
 _COMMANDS = {
     "tune": ("surefoot.cli.tune:tune", "Choose all settings by measurement, and train with them: the seven steps."),
@@ -119,6 +120,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `surefoot`; those of the process if left out.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for word in words:  # the parser takes a list for JSON, and goes down into it
+        if word.lstrip()[:1] in ("[", "{") and word.count("[") + word.count("{") > MOST_NESTED:
+            what = f"{word[:20]} ... has more than {MOST_NESTED} levels"
+            return _say(f"{what}: a list of settings has no lists in it. Write for example 30 60 90.", 2)
     try:
         code = build_app()(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:

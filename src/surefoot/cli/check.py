@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
 from surefoot.cli.probe import exit_code, print_decisions
-from surefoot.cli.tables import clean, print_json
+from surefoot.cli.tables import clean, print_json, say_notes
 from surefoot.config import Config
 from surefoot.errors import DataError
 from surefoot.settings import flat_settings
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
 USED = frozenset({
-    "data", "data_dir", "validation", "image_size", "label", "target", "loss", "normalise", "standardise_targets",
-    "model", "seed", "device", "precision", "threads", "weight_decay",
+    "data", "data_dir", "validation", "image_size", "label", "header", "target", "loss", "normalise",
+    "standardise_targets", "model", "seed", "device", "precision", "threads", "weight_decay",
 })  # fmt: skip
 """Settings that steps 0 to 2 depend on. They train at many rates, without augmentation, for as long as they need."""
 
@@ -69,6 +69,7 @@ def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
     }  # fmt: skip
     say(f"reading {clean(config.data)}")
     data = _data(config)
+    say_notes(getattr(data, "notes", ()), quiet=quiet)
     say(f"step 0, wiring: {clean(config.model)} on {clean(config.data)}")
     wiring = check_wiring(config.model, data, **place)
     yield wiring
@@ -87,10 +88,10 @@ def _data(config: Config) -> Any:
     try:
         return load(
             config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
-            image_size=config.image_size, label=config.label, target=config.target,
+            image_size=config.image_size, label=config.label, target=config.target, header=config.header,
         )  # fmt: skip
     except DataError:
-        if config.target != "classes" or (config.data_dir, config.image_size, config.label) != (None, None, None):
+        if config.target == "numbers" or (config.data_dir, config.image_size, config.label) != (None, None, None):
             raise
         return config.data
 

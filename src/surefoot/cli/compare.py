@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
 from surefoot.cli.probe import make_folder, measured, new_folder, say_batch, sentence
 from surefoot.cli.report import say_report
-from surefoot.cli.tables import clean, number, print_json, print_table, share
+from surefoot.cli.tables import clean, number, print_json, print_table, say_notes, share
 from surefoot.config import Config
 from surefoot.record import store
 from surefoot.settings import flat_settings, from_dict
@@ -95,6 +95,7 @@ def compare(
     )  # fmt: skip
     rules = parse_rules(rule or RULES, common)
     task = make_task(chosen, Objects())
+    say_notes(task.data.notes, quiet=quiet)
     for recipe in {rule.recipe.batch_size: rule.recipe for rule in rules}.values():
         say_batch(recipe, min(examples or task.data.examples, task.data.examples), USUAL_BATCH, quiet=quiet)
     comparison = measured(compared(task, rules, comparing), quiet=quiet)

@@ -9,6 +9,9 @@ from surefoot.cli.flags import Switch
 from surefoot.cli.tables import clean, print_json, print_table
 from surefoot.data.named import NAMED
 
+_SHOWN = 40
+"""Columns that are printed. Chosen by hand."""
+
 if TYPE_CHECKING:
     from surefoot.data.load import Inspection
 
@@ -35,7 +38,7 @@ def listing(*, json: Switch = False) -> int:
     ]  # fmt: skip
     columns = ("name", "what it is", "train + test", "shape", "classes", "on this machine", "from")
     print_table(columns, rows, left=("name", "what it is", "on this machine", "from"))
-    print("\nYour own: a folder of images by class, an .npz or a .csv. Check it with surefoot data check PATH.")
+    print("\nYour own: a folder of images by class, an .npz or a table. Check it with surefoot data check PATH.")
     return 0
 
 
@@ -46,22 +49,24 @@ def check(
     data_dir: Path | None = None,
     image_size: int | None = None,
     label: str | None = None,
-    target: Literal["classes", "numbers"] = "classes",
+    target: Literal["auto", "classes", "numbers"] = "auto",
+    header: Literal["auto", "yes", "no"] = "auto",
     json: Switch = False,
 ) -> int:
     """Find everything that is wrong with a data set, and say what it holds. Exit code 1 if anything is wrong.
 
     Args:
-        path: A folder of images by class, an .npz, a .csv, or a named set.
+        path: A folder of images by class, an .npz, a table (.csv, .tsv, .parquet), or a named set.
         data_dir: Folder or archive that already holds the named set.
         image_size: Side in pixels to which a folder's images will be resized; chosen where they differ in size.
-        label: Name of the label column of a .csv; the last if left out.
-        target: classes, or numbers for a regression.
+        label: Name of the label column of a table; the last if left out.
+        target: classes, numbers for a regression, or auto: as the labels look.
+        header: Whether the first row of a .csv names the columns; auto: as it looks.
         json: Print as JSON.
     """
     from surefoot.data.load import inspect
 
-    inspection = inspect(path, data_dir=data_dir, image_size=image_size, label=label, target=target)
+    inspection = inspect(path, data_dir=data_dir, image_size=image_size, label=label, target=target, header=header)
     if json:
         print_json(_report(path, inspection))
     else:
@@ -76,6 +81,7 @@ def _report(path: str, inspection: Inspection) -> dict[str, Any]:
         "source": clean(path),
         "ok": not problems.count,
         "kind": raw.kind if raw is not None else None,
+        "columns": _columns(inspection),
         "shape": list(next(iter(parts.values())).x.shape[1:]) if parts else None,
         "classes": [clean(name) for name in inspection.classes] if inspection.classes is not None else None,
         "parts": {
@@ -95,12 +101,32 @@ def _report(path: str, inspection: Inspection) -> dict[str, Any]:
     }
 
 
+_COLUMN = ("column", "type", "gaps", "holds", "what is done")
+
+
+def _columns(inspection: Inspection) -> list[dict[str, Any]] | None:
+    """Return what is said of each column of a table; None for other data."""
+    if inspection.columns is None:
+        return None
+    rows = zip(inspection.columns.described(), inspection.columns.columns, strict=True)
+    return [
+        dict(zip(_COLUMN, (clean(name), kind, column.gaps, clean(holds), clean(done)), strict=True))
+        for (name, kind, holds, done), column in rows
+    ]
+
+
 def _print(path: str, inspection: Inspection) -> None:
     raw = inspection.raw
     if raw is not None and raw.parts:
         shape = "x".join(map(str, next(iter(raw.parts.values())).x.shape[1:]))
         outputs = f"{len(inspection.classes)} classes" if inspection.classes is not None else "a regression"
-        print(f"{clean(path)}: {raw.kind} of shape {shape}, {outputs}")
+        told = _columns(inspection)
+        holds = f"a table of {len(told)} columns" if told is not None else f"{raw.kind} of shape {shape}"
+        print(f"{clean(path)}: {holds}, {outputs}")
+        if told is not None:
+            rows = [[each[name] or ("" if name == "gaps" else each[name]) for name in _COLUMN] for each in told]
+            print_table(_COLUMN, rows[:_SHOWN], left=("column", "type", "holds", "what is done"))
+            print(f"and {len(told) - _SHOWN} more columns; --json has all\n" if told[_SHOWN:] else "")
         columns = ("class", *raw.parts)
         counts = {name: inspection.counts(name) for name in raw.parts}
         rows = [(label, *(counts[name].get(label) for name in raw.parts)) for label in inspection.classes or ()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
 from surefoot.cli.probe import check_picture, exit_code, measured, print_findings, save_picture, say_batch, sentence
-from surefoot.cli.tables import number, print_json, print_table
+from surefoot.cli.tables import number, print_json, print_table, say_notes
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
@@ -58,6 +58,7 @@ def find_lr(
     chosen = resolve(typed.nested)
     typed.say_unused("find-lr", (*UNUSED, *of_schedule()))
     task = make_task(chosen, Objects())
+    say_notes(task.data.notes, quiet=quiet)
     # The table of rates stands in for the schedule; averaged weights are not read here.
     recipe = dataclasses.replace(chosen.recipe, ema_decay=None)
     if "weight_decay" not in typed.flat:

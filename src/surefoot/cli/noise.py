@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
 from surefoot.cli.probe import exit_code, make_folder, measured, new_folder, print_findings, say_batch, sentence
 from surefoot.cli.report import say_report
-from surefoot.cli.tables import clean, number, print_json, print_table
+from surefoot.cli.tables import clean, number, print_json, print_table, say_notes
 from surefoot.record import store
 from surefoot.record.lines import append_lines, plain
 
@@ -67,6 +67,7 @@ def noise(
     typed.say_unused("noise", (*length, "rows_per_epoch", "checkpoint_seconds"))
     folder = new_folder("noise", chosen, name, runs_dir)
     task = make_task(chosen, Objects())
+    say_notes(task.data.notes, quiet=quiet)
     say_batch(chosen.recipe, task.data.examples, quiet=quiet)
     decision = measured(choosing_batch_size(task, chosen.recipe, search), quiet=quiet)
     make_folder(folder)  # as a search of one step leaves it

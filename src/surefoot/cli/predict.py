@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from surefoot.cli.flags import RunsDir, Switch
-from surefoot.cli.tables import clean, print_table
+from surefoot.cli.tables import clean, print_table, say_notes
 from surefoot.errors import ConfigError
 from surefoot.record import store
 
@@ -83,6 +83,7 @@ def _predicted(
 
     classes: tuple[str, ...] | None = None
     rows: list[dict[str, Any]] = []
+    notes: list[str] = []
     with bar("predicting", unit="examples") as progress:
         for piece in predict_batches(folder, list(inputs), device=device):
             classes = piece.classes
@@ -91,7 +92,9 @@ def _predicted(
                     f"top = {top} with a run that predicts numbers", "only classes have a rank", "leave top out"
                 )
             rows += piece.to_dicts(top or 1)
+            notes += piece.notes
             progress.update(len(piece))
+    say_notes(notes, quiet=False)
     return classes, rows
 
 

@@ -40,6 +40,12 @@ def clean(text: object) -> str:
     )
 
 
+def say_notes(notes: Iterable[str], *, quiet: bool) -> None:
+    """Say on stderr what is to be said of data, a line each."""
+    for note in () if quiet else notes:
+        print(f"note: {clean(note)}", file=sys.stderr, flush=True)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: Sequence[str] = ()) -> None:
     """Print a table on stdout: ruled on a terminal, else plain aligned text that other programs can cut.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,11 +146,14 @@ def _train(config: Config, name: str | None, runs_dir: Path, output: Output, res
     return 0 if result.record.outcome.kind == "finished" else 1
 
 
-def follow(run: Run, signals: StopSignals, output: Output) -> int | None:
-    """Train a run to the end of its steps and show how it goes; return the exit code of a signal that stopped it."""
+def follow(run: Run, signals: StopSignals, output: Output, told: Collection[str] = ()) -> int | None:
+    """Train a run to the end of its steps and show how it goes; return the exit code of a signal that stopped it.
+
+    Notes that were told before are not told again.
+    """
     with TrainingDisplay(run.plan.steps, quiet=output.quiet) as display, _events(run, output) as events:
-        for note in run.notes:
-            display.say(f"note: {note}")
+        for note in (note for note in run.notes if note not in told):
+            display.say(f"note: {clean(note)}")
         display.say(_introduction(run))
         noise = _noise_log(run, display) if output.measure_noise or (run.folder / NOISE).is_file() else None
         display.show_rows(run.rows)

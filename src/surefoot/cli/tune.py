@@ -17,6 +17,7 @@ from surefoot.cli.train import Output, follow, print_result
 from surefoot.config import Config, Recipe
 from surefoot.record import store
 from surefoot.record.decision import Decision
+from surefoot.record.stored import read_config
 from surefoot.report.pytorch_code import program_of
 from surefoot.settings import from_dict
 
@@ -47,7 +48,7 @@ def tune(
     Args:
         budget: Time for everything (90s, 5m, 1h), or what the search may cost in multiples of the final training (2x).
         force: Go on after a step that fails.
-        config: TOML file of settings to start from; they may be changed by the search.
+        config: TOML file of settings to start from; a search of them may change them, and nothing else does.
         name: Name of the run's folder; date, data and model if left out.
         tensorboard: Write TensorBoard event files of the final training too, into the folder tensorboard of the run's.
         no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
@@ -96,7 +97,7 @@ def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
                 say_report(folder, as_json=output.as_json, quiet=output.quiet)
             return FAILED
         with search.open_final() as run:
-            stopped = follow(run, signals, output)
+            stopped = follow(run, signals, output, search.executor.task.data.notes)
             if stopped is not None:
                 return stopped
             summary = search.complete(run.finish(), run)
@@ -113,6 +114,8 @@ def _searched(search: Search, signals: StopSignals, folder: Path, *, quiet: bool
     """Run the search before the user's eyes; return the exit code of a signal that stopped it."""
     signals.patient = True
     with SearchDisplay(quiet=quiet) as display:
+        for note in search.executor.task.data.notes:
+            display.say(f"note: {clean(note)}")
         display.say(f"search   {folder}, budget {search.request.terms.budget}")
         for note in search.notes:
             display.say(f"note: {note}")
@@ -153,6 +156,10 @@ def _show(summary: dict[str, Any], config: Config) -> None:
         f"{chosen.memory:g}, weight decay {chosen.weight_decay:g}, batch {chosen.batch_size}, {chosen.schedule.kind} "
         f"schedule, {length}"
     )
+    searched = summary.get("searched", [])
+    moved = "weight_decay" not in searched and chosen.weight_decay != config.recipe.weight_decay
+    follows = "weight decay follows the rate; " if moved else ""
+    print(f"Searched: {', '.join(searched) or 'nothing'}; {follows}all else is as given, or a default")
     print(
         f"Cost of the search: {cost['trainings']:.2f} final trainings, {cost['search_seconds']:.0f} s "
         f"(budget {cost['budget']})"
@@ -160,6 +167,6 @@ def _show(summary: dict[str, Any], config: Config) -> None:
     for text in summary["unchecked"]:
         print(f"Not checked: {clean(text)}.")
     steps, epochs = summary["steps"], summary["epochs"]
-    code = program_of(config, chosen, round(steps / epochs))
+    code = program_of(read_config(Path(summary["folder"])), chosen, round(steps / epochs))
     print(f"\nIn plain PyTorch\n{textwrap.indent(code, '  ')}")
     print_result(summary, decisions[-1] if decisions[-1].name == "curves" else None, as_json=False)

@@ -20,8 +20,9 @@ from torch import Tensor
 from surefoot.comparison.rules import Rule
 from surefoot.comparison.runs import flat, parameters_from
 from surefoot.config import Recipe
+from surefoot.optim.kernels import update_
 from surefoot.optim.plan import batch_size_of
-from surefoot.optim.update import clip_, global_norm, sgd_
+from surefoot.optim.update import clip_, global_norm
 from surefoot.record.comparison import Averaging, DirectionNoise
 from surefoot.record.progress import Progress, finished
 from surefoot.seeds import StepSeeds
@@ -146,22 +147,22 @@ def gradients_at(
 def steps_of(recipe: Recipe, gradients: Tensor) -> Tensor:
     """Return the steps that the rule makes of these gradients at rate 1, over their mean gain, [n, D].
 
-    The update is `optim.update.sgd_` itself, on weights that are put back to 0 after each step. Weight decay is left
+    The update is that of the loop itself, on weights that are put back to 0 after each step. Weight decay is left
     out: it is no noise.
 
     >>> g = torch.tensor([[1.0], [1.0], [1.0]])
     >>> steps_of(Recipe(momentum=0.5), g).flatten().tolist()
     [0.5, 0.75, 0.875]
     """
-    w, velocity, steps = [torch.zeros_like(gradients[0])], None, []
+    assert recipe.momentum is not None  # of SGD
+    assert recipe.dampening is not None
+    bare = replace(recipe, weight_decay=0.0)
+    w, slots, steps = [torch.zeros_like(gradients[0])], {}, []
     for g in gradients:
         grads = [g.clone()]
         if recipe.clip_norm is not None:
             clip_(grads, global_norm(grads), recipe.clip_norm)
-        velocity = sgd_(
-            w, grads, velocity, lr=1.0, momentum=recipe.momentum, momentum_form=recipe.momentum_form,
-            dampening=recipe.dampening,
-        )  # fmt: skip
+        slots = update_(bare, w, grads, slots, 1.0, [True])
         steps.append(-w[0].clone())
         w[0].zero_()
     gain = (1 - recipe.dampening) / (1 - recipe.momentum) if recipe.momentum > 0 else 1.0

@@ -228,7 +228,7 @@ SURFACES = (best_rules, rates, noisy)
 def _run(name: str, recipe: Recipe, path: np.ndarray, **more: float) -> SurfaceRun:
     points = tuple((x, y) for x, y in path.tolist())
     losses = tuple(_QUADRATIC(torch.from_numpy(path)).tolist())
-    return SurfaceRun(name=name, lr=recipe.lr, momentum=recipe.momentum, path=points, losses=losses, **more)
+    return SurfaceRun(name=name, lr=recipe.lr, momentum=recipe.momentum or 0.0, path=points, losses=losses, **more)
 
 
 def _result(name: str, text: str, runs: Sequence[SurfaceRun]) -> SurfaceResult:

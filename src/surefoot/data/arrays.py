@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 
 from surefoot import seeds
-from surefoot.data import npz
+from surefoot.data import frames, npz
 from surefoot.data.batches import number_type
-from surefoot.data.check import Problems, coded
-from surefoot.data.dataset import Raw, RawPart, Source, channel_axis, channels_first, column_order
+from surefoot.data.check import Problems
+from surefoot.data.columns import Columns
+from surefoot.data.dataset import Raw, RawPart, Source, channel_axis, channels_first
+from surefoot.data.labels import Target, chosen_target, coded
 from surefoot.data.map_style import Reader, read_examples, tensor_array, unwrapped, value_array
 from surefoot.errors import ConfigError
 
@@ -39,15 +41,16 @@ _LEVEL_TOLERANCE = 1e-3
 float16 moves 255 levels by at most 0.06; to float32, by 1e-5. Chosen by hand between the latter and real fractions."""
 
 
-def read(source: Any, problems: Problems, target: str = "classes") -> Raw:
+def read(source: Any, problems: Problems, target: Target = "auto", columns: Columns | None = None) -> Raw:
     """Return the parts of Python objects.
 
     Args:
         source: (x, y); a Dataset; (train, test) of Datasets; or a mapping from names of parts to (x, y) or Datasets.
             x is images, uint8 [N, H, W], [N, C, H, W] or [N, H, W, C], or float in whole 255ths [N, C, H, W]; or
-            numbers [N, ...]. y is [N] (or [N, D] for a regression).
+            numbers [N, ...]; or a table, see `frames`. y is [N] (or [N, D] for a regression).
         problems: takes what is wrong.
-        target: "classes" or "numbers".
+        target: "classes", "numbers", or "auto".
+        columns: of a trained model, by which tables are read.
 
     Raises:
         ConfigError: it is none of these.
@@ -70,23 +73,40 @@ def read(source: Any, problems: Problems, target: str = "classes") -> Raw:
         else:
             raise _unusable(f"data of type {type(each).__name__} for {name}")
     many = len(parts) > 1 or isinstance(source, Mapping)
-    raw = _raw("arrays", parts, problems, target, classes, many)
+    raw = _raw("arrays", parts, problems, target, classes, many, columns)
     if "train" in readers and "train" in raw.parts:
         raw.parts["train"] = replace(raw.parts["train"], reader=readers["train"])
     return raw
 
 
-def column_names(x: Any) -> tuple[str, ...] | None:
-    """Return the names of the columns of a table of pandas' or polars', if all are text and differ."""
-    columns = getattr(x, "columns", None)
-    names = tuple(columns) if columns is not None and not callable(columns) else ()
-    return names if names and all(isinstance(n, str) for n in names) and len(set(names)) == len(names) else None
+def _as_table(x: Any) -> Any:
+    array = None if frames.is_frame(x) else _array(x, "x", Problems("x"))
+    return x if array is None or array.ndim != 2 else frames.of_array(array)
+
+
+def _tables(
+    name: str, pairs: dict[str, tuple[Any, Any]], problems: Problems, target: Target, columns: Columns | None
+) -> Raw:
+    """Return parts whose examples are the rows of tables."""
+    many = len(pairs) > 1
+    labels = {part: _array(y, f"{part} y" if many else "y", problems) for part, (_, y) in pairs.items()}
+    read = {
+        part: (frames.frame_of(x, f"{part} x" if many else "x"), y[:, 0] if y.shape[1:] == (1,) else y)
+        for part, (x, _) in pairs.items()
+        if (y := labels[part]) is not None
+    }
+    if len(read) < len(pairs):
+        return Raw(name, {}, None, "numbers")
+    label = frames.title_of_label([y for _, y in pairs.values()])
+    return replace(frames.read(read, problems, target, columns, label), name=name)
 
 
 def kind_of(source: Any) -> Literal["images", "numbers"]:
     """Return of what kind the examples of Python objects are, by the first part, or by the first of its Dataset."""
     first: Any = unwrapped(next(iter(_by_part(source).values()), None))
     if _is_pair(first):
+        if frames.is_frame(first[0]):
+            return "numbers"
         x = _array(first[0], "x", Problems("arrays"))
         return "numbers" if x is None else _kind(x)
     try:
@@ -103,7 +123,7 @@ def _classes_of(dataset: Any) -> tuple[str, ...] | None:
     return tuple(classes) if named and classes is not None else None
 
 
-def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
+def read_npz(path: Path, problems: Problems, target: Target = "auto", columns: Columns | None = None) -> Raw:
     """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test; and, if it has
     them, the names of the classes in `classes`. Nothing pickled is read.
     """
@@ -145,7 +165,7 @@ def read_npz(path: Path, problems: Problems, target: str = "classes") -> Raw:
             "rename them",
         )
     classes = _class_names(arrays["classes"], problems) if "classes" in arrays else None
-    return _raw(str(path), parts, problems, target, classes, len(parts) > 1)
+    return _raw(str(path), parts, problems, target, classes, len(parts) > 1, columns)
 
 
 def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | None:
@@ -186,7 +206,11 @@ def _is_pair(source: Any) -> bool:
     if not isinstance(source, (tuple, list)) or len(source) != 2:
         return False
     return all(
-        isinstance(each, (np.ndarray, torch.Tensor)) or hasattr(each, "to_numpy") or _is_numbers(each)
+        isinstance(each, (np.ndarray, torch.Tensor))
+        or hasattr(each, "to_numpy")
+        or frames.is_frame(each)
+        or frames.is_sparse(each)
+        or _is_numbers(each)
         for each in source
     )
 
@@ -210,14 +234,17 @@ def _raw(
     name: str,
     pairs: dict[str, tuple[Any, Any]],
     problems: Problems,
-    target: str,
+    target: Target,
     classes: tuple[str, ...] | None,
     many: bool,
+    columns: Columns | None,
 ) -> Raw:
+    if columns is not None:  # numbers in the order of the run's columns are a table too
+        pairs = {part: (_as_table(x), y) for part, (x, y) in pairs.items()}
+    if pairs and all(frames.is_frame(x) for x, _ in pairs.values()):
+        return _tables(name, pairs, problems, target, columns)
     parts, kinds = {}, set()
-    features = column_names(next((x for x, _ in pairs.values()), None))
     for part, (x, y) in pairs.items():
-        names = column_names(x)
         x, y = _array(x, f"{part} x" if many else "x", problems), _array(y, f"{part} y" if many else "y", problems)
         if x is None or y is None:
             continue
@@ -228,23 +255,27 @@ def _raw(
                 part, f"x has shape {x.shape}, y {y.shape}", "x and y have one entry per example", "make them alike"
             )
             continue
-        if features is not None and names is not None:
-            x = x[:, column_order(part, names, features)]
         parts[part] = RawPart(x, y, Source(f"{part} row " if many else "row "))
         kinds.add(_kind(x))
     kind = "images" if kinds == {"images"} else "numbers"
     xs = [each.x for each in parts.values()]
     integers, wanted = kind == "numbers" and all(x.dtype.kind in "iu" for x in xs), number_type(*xs)
     parts = {part: RawPart(_standard(each.x, kind, wanted), each.y, each.source) for part, each in parts.items()}
-    if target == "classes" and classes is None:
+    if target == "auto" and "train" in parts and classes is None:
+        target = chosen_target(parts["train"].y, target, problems)
+    if target != "numbers" and classes is None:
         parts, classes = coded(parts, problems)
-    return Raw(name, parts, classes if target == "classes" else None, kind, features=features, integers=integers)
+    target_found = None if target == "auto" else target
+    classes = classes if target != "numbers" else None
+    return Raw(name, parts, classes, kind, integers=integers, target=target_found)
 
 
 def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
     """Return a NumPy array of numbers or text, or None after noting what is wrong."""
     if isinstance(value, torch.Tensor):
         array = tensor_array(value)
+    elif frames.is_sparse(value):
+        array = frames.dense(value, name)
     else:
         try:
             stacks = isinstance(value, list) and bool(value) and isinstance(value[0], _ARRAYS)

@@ -20,6 +20,8 @@ from torch import Tensor
 from surefoot import seeds
 from surefoot.errors import ConfigError, nearest
 
+_SHOWN = 100
+"""Characters of a name that a message shows. Chosen by hand."""
 _PIXELS_AT_ONCE = 2**19
 """The 8-byte indices of a gather are made for so many pixels at once, 4 MB. Chosen by hand: one L2 cache."""
 
@@ -239,6 +241,25 @@ class Augment:
         return view.pixels()
 
 
+def listed(given: Any) -> tuple[Any, ...]:
+    """Return an augmentation as names and callables: one alone, or a list of them; None is none.
+
+    Raises:
+        ConfigError: it is something else, of which nobody could say the order.
+
+    >>> listed("flip"), listed(["flip", "crop:4"]), listed(None)
+    (('flip',), ('flip', 'crop:4'), ())
+    """
+    if given is None or isinstance(given, list | tuple):
+        return tuple(given or ())
+    if isinstance(given, str) or callable(given):
+        return (given,)
+    raise ConfigError(
+        f"augment = {given!r}", "an augmentation is a name, a callable, or a list of these",
+        'write for example ["flip", "crop:4"]',
+    )  # fmt: skip
+
+
 def parse(names: Sequence[str | Callable[[Tensor], Tensor]]) -> Augment:
     """Return the augmentation that names describe: flip, flip-alternate, crop:PIXELS, cutout:PIXELS.
 
@@ -262,6 +283,7 @@ _PLAIN = {"flip": Flip(), "flip-alternate": Flip(alternate=True)}
 
 def _operation(name: str) -> Operation:
     word, colon, size = name.strip().partition(":")
+    name = name if len(name) <= _SHOWN else f"{name[:_SHOWN]} ..."
     if word in _PLAIN and not colon:
         return _PLAIN[word]
     if word in _PLAIN:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from surefoot.data.batches import number_type
-from surefoot.data.dataset import Raw, RawPart
+from surefoot.data.dataset import Raw, RawPart, Source
+from surefoot.data.labels import Target, chosen_target, coded
 from surefoot.errors import ConfigError, DataError
 
 SHOWN = 10
@@ -63,6 +62,14 @@ class Problems:
         """Note what does not stop a training."""
         self.warnings.append(text)
 
+    def faulty(self, source: Source, faults: Sequence[str | None]) -> None:
+        """Note rows that cannot be used, by their names: a hundred, and how many more."""
+        rows = [row for row, fault in enumerate(faults) if fault is not None]
+        for row in rows[:_LISTED]:
+            self.add(source.name_of(row), str(faults[row]), "rows hold what those of the training part do", "mend it")
+        if len(rows) > _LISTED:
+            self.add(f"{len(rows) - _LISTED} more rows", "cannot be read", "as above", "mend them")
+
     def raise_any(self) -> None:
         """Raise one DataError that names the first ten problems and counts the rest, if there are any."""
         if not self.count:
@@ -81,8 +88,6 @@ class Problems:
         )
 
 
-Target = Literal["classes", "numbers"]
-
 _ROWS_AT_ONCE = 4096
 _LISTED = 100
 """Rows named for one kind of mistake; the rest of the kind are one more problem with their number."""
@@ -91,7 +96,8 @@ _LISTED = 100
 def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
     """Note everything that is wrong with the parts in `problems`; return them with labels as indices of named classes.
 
-    The y of a regression, whose classes are None, are float32, or float64 where that would lose their spread.
+    A gap in a table is not wrong: it is imputed when the columns are fitted. The y of a regression, whose classes are
+    None, are float32, or float64 where that would lose their spread.
 
     Raises:
         ConfigError: target = "numbers" for data whose labels are classes.
@@ -112,7 +118,8 @@ def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
                 "all parts must have one shape",
                 "make them alike",
             )
-        _values(name, part, problems)
+        if raw.columns is None:
+            _values(name, part, problems)
     if math.prod(train.x.shape[1:]) == 0:
         problems.add(
             "train", f"has examples of shape {train.x.shape[1:]}", "an example must hold numbers", "add features"
@@ -121,7 +128,9 @@ def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
         problems.add("train", "every example is the same", "examples must differ", "check how the data was made")
     if len(train.y) == 1:
         problems.add("train", "has 1 example", "training needs at least 2", "add examples")
-    return _numbers(raw, problems) if target == "numbers" else _classes(raw, problems)
+    if raw.target is None and target == "auto" and raw.classes is None:
+        target = chosen_target(train.y, target, problems)
+    return _numbers(raw, problems) if (raw.target or target) == "numbers" else _classes(raw, problems)
 
 
 def _values(name: str, part: RawPart, problems: Problems) -> None:
@@ -310,77 +319,13 @@ def _counts(name: str, part: RawPart, classes: tuple[str, ...], raw: Raw, proble
     elif len(missing) and len(part.y):
         problems.warn(f"{name}: {len(missing)} of {len(classes)} classes have no example")
     if name == "train":
-        for index in np.flatnonzero(counts == 1)[:SHOWN]:
-            problems.warn(f"train: class {classes[index]!r} has 1 example, so none can be held out for validation")
+        lone = [classes[index] for index in np.flatnonzero(counts == 1)]
+        if lone:
+            listed = ", ".join(map(repr, lone[:SHOWN])) + (f" and {len(lone) - SHOWN} more" if lone[SHOWN:] else "")
+            are = "class {} has" if len(lone) == 1 else "classes {} have"
+            problems.warn(f"train: {are.format(listed)} 1 example, so none can be held out for validation")
         present = counts[counts > 0]
         if len(present) > 1 and present.max() >= 100 * present.min():
             problems.warn(
                 f"train: the largest class has {present.max() // present.min()} times the examples of the smallest"
             )
-
-
-def coded(parts: dict[str, RawPart], problems: Problems) -> tuple[dict[str, RawPart], tuple[str, ...] | None]:
-    """Return the parts with their text labels as indices, and the classes: the training part's labels in order.
-
-    A label is spelled as it was given, without space around it; an empty one is missing. Where all labels are numbers,
-    as a program writes them, a whole one is written one way, so that "1.0" is "1", and nan is missing. Whole numbers
-    are put in the order of their values, so class "2" comes before class "10". Parts whose labels are not text come
-    back as they were, with None.
-    """
-    train = parts.get("train")
-    if train is None or any(part.y.dtype.kind not in "US" or part.y.ndim != 1 for part in parts.values()):
-        return parts, None
-    labels = {name: [label.strip() for label in part.y.astype(str).tolist()] for name, part in parts.items()}
-    numeric = all(_NUMBER.fullmatch(label) or label.lower() in ("", "nan") for label in set(labels["train"]))
-    if numeric:
-        labels = {name: list(map(_whole, given)) for name, given in labels.items()}
-    classes = tuple(sorted(set(labels["train"]) - {""}, key=_label_order))
-    place = {name: index for index, name in enumerate(classes)}
-    for word in (name for name in classes if name.lower() in _WORDS_FOR_MISSING):
-        problems.warn(f"{word!r} is taken for the name of a class; leave a label empty where it is missing")
-    result = {}
-    for name, part in parts.items():
-        for row, label in enumerate(labels[name]):
-            fault = _label_fault(label, place, numeric)
-            if fault is not None:
-                problems.add(part.source.name_of(row), *fault)
-        result[name] = replace(part, y=np.array([place.get(label, 0) for label in labels[name]], dtype=np.int64))
-    return result, classes
-
-
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]*(e[+-][0-9]{2,3})?)?")
-"""Numbers as programs write them, with numpy's 1.000e+00. What is spelled otherwise, 007 or 1_0 or 1e5, is a name."""
-
-_WORDS_FOR_MISSING = ("na", "n/a", "nan", "null", "none", "?")
-
-
-def _whole(label: str) -> str:
-    """Return a whole number written one way, and "" for nan; anything else as it is."""
-    if not _NUMBER.fullmatch(label):
-        return "" if label.lower() == "nan" else label
-    value = float(label)
-    if "." not in label or value != math.floor(value) or abs(value) >= 2**53:
-        return label
-    return str(int(value))
-
-
-def _label_order(label: str) -> tuple[int, int, str]:
-    return (0, int(label), label) if re.fullmatch(r"-?[0-9]{1,18}", label) else (1, 0, label)
-
-
-def _label_fault(label: str, place: dict[str, int], numeric: bool) -> tuple[str, str, str] | None:
-    if not label or (numeric and label == "-100"):
-        return f"label is missing ({label!r})", "every example needs a label", "label or remove it"
-    if label not in place:
-        return (
-            f"label {label!r} is no class of the training part",
-            "all parts have the classes of the training part",
-            "mend the label, or add such examples to the training part",
-        )
-    if numeric and not label.removeprefix("-").isdecimal():
-        return (
-            f"label {label} is no whole number",
-            "numbers that name classes are whole",
-            'set target = "numbers" to predict a number',
-        )
-    return None

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +18,10 @@ from torch import Tensor
 from surefoot import seeds
 from surefoot.data.store import cache_folder
 from surefoot.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from surefoot.data.column import RawColumn
+    from surefoot.data.columns import Columns
 
 _IN_MEMORY = 2**30
 """Bytes of a memory-mapped part that are copied into memory by a split; larger ones stay on disk. Chosen by hand."""
@@ -166,7 +170,8 @@ class DataSet:
             them. None where targets stay as they are.
         channels_last: how batches of images lie in memory: channels_last is faster where the model can take it.
         fingerprint: SHA-256 of parts, labels, class names and split, as hex: equal if and only if the data is.
-        features: names of the D columns of numbers [N, D], by which other tables are matched; None if they have none.
+        features: names of the columns of a table, by which other tables are matched; None if they have none.
+        columns: of a table, as they were fitted on the training part: they made x of its cells. None for other data.
         integers: whether numbers came as whole ones, by type: a model that embeds takes them so.
         image_size: side in pixels that was chosen for images of many sizes; None where none was.
         notes: what is to be said of the data, a line each: what was decided by a rule, and what is worth a warning.
@@ -185,6 +190,7 @@ class DataSet:
     target_std: Tensor | None = None
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    columns: Columns | None = None
     integers: bool = False
     image_size: int | None = None
     notes: tuple[str, ...] = ()
@@ -200,6 +206,11 @@ class DataSet:
         if self.classes is not None:
             return len(self.classes)
         return 1 if self.train.y.dim() == 1 else int(self.train.y.shape[1])
+
+    @property
+    def categories(self) -> tuple[tuple[int, int], ...]:
+        """Which numbers of an example are codes of categories, for a model that embeds them, and how many codes."""
+        return () if self.columns is None else self.columns.categories
 
     @property
     def examples(self) -> int:
@@ -239,6 +250,10 @@ class Raw:
         strict: a class without an example in some part is wrong, and not only worth a warning: true of folders,
             where someone made a folder for it.
         features: names of the columns of x [N, D]; None where they have none.
+        columns: what the columns of a table hold, whose values x has as float64, NaN for a gap.
+        label: name of the table's column of labels.
+        target: what the labels are, where the reader had to find out.
+        note: what is to be said of a table that was read by the columns of a model.
         integers: whether numbers came as whole ones, by type.
         image_size: side in pixels that was chosen for images of many sizes; None where none was.
     """
@@ -250,6 +265,10 @@ class Raw:
     strict: bool = False
     features: tuple[str, ...] | None = None
     channels_last: bool = True
+    columns: tuple[RawColumn, ...] | None = None
+    label: str | None = None
+    target: str | None = None
+    note: str | None = None
     integers: bool = False
     image_size: int | None = None
 

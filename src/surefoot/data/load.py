@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from surefoot.data import cifar, digits, npz, table
-from surefoot.data.batches import image_statistics, number_statistics
-from surefoot.data.check import SHOWN, Problems, Target, examine
+from surefoot.data.batches import image_statistics, number_statistics, number_type
+from surefoot.data.check import Problems, examine
+from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
+from surefoot.data.frame import Header
+from surefoot.data.labels import Target
 from surefoot.data.named import NAMED
 from surefoot.data.store import sha256
+from surefoot.data.suspicion import suspect
 from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
 
@@ -32,29 +36,35 @@ def load(
     seed: int = 0,
     image_size: int | None = None,
     label: str | None = None,
-    target: Target = "classes",
+    target: Target = "auto",
+    header: Header = "auto",
     normalise: bool = True,
     standardise_targets: bool = True,
 ) -> DataSet:
     """Return checked data from a name, a path or Python objects. Everything wrong with it is found here.
 
     Args:
-        source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a .csv; a pair
-            (x, y) of arrays or tensors; a map-style PyTorch Dataset, or a DataLoader of one, read once, and for
-            training anew in each epoch if it draws at random (`data.map_style`), or a pair (train, test) of them; a
-            mapping from "train", "validation" and "test" to pairs or Datasets; a `DataSet`, which is returned as it is.
+        source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a table (.csv,
+            .tsv, .parquet); a pair (x, y) of arrays, tensors or frames of pandas or Polars; a map-style PyTorch
+            Dataset, or a DataLoader of one, read once, and for training anew in each epoch if it draws at random
+            (`data.map_style`), or a pair (train, test) of them; a mapping from "train", "validation" and "test" to
+            pairs or Datasets; a `DataSet`, which is returned as it is.
         data_dir: folder or archive that already holds the named set.
         validation: share of the training part held out, stratified, in [0, 1); None: the data's own validation part,
             or 0.1 where it has none; 0: none.
         seed: of that split.
         image_size: side in pixels to which the images of a folder are brought: centre square, then resized. None: as
             they are, or chosen where they differ in size, see `data.folder.chosen_side`.
-        label: name of the label column of a .csv; None for the last.
-        target: "classes", or "numbers" for a regression.
+        label: name of the label column of a table; None for the last.
+        target: "classes", "numbers" for a regression, or "auto": as the labels look, see `data.labels.chosen_target`.
+        header: whether the first row of a .csv names the columns: "yes", "no", or "auto": as it looks.
         normalise: whether inputs are brought to the training part's mean 0 and deviation 1; if not, numbers go to the
             model as they are, and images in [0, 1].
         standardise_targets: whether a model learns targets of a regression with mean 0 and deviation 1; what it answers
             is in their own unit all the same.
+
+    The columns of a table are typed as they are read, and what becomes of each is fitted on the training part after the
+    split: see `DataSet.columns`, and `DataSet.notes` for what is to be said of it.
 
     Raises:
         DataError: something is wrong with the data; all of it is named by file or row.
@@ -69,12 +79,16 @@ def load(
     if validation is not None and not 0 <= validation < 1:
         raise ConfigError(f"validation = {validation}", "validation must be in [0, 1)", "set validation = 0.1")
     problems = Problems(_title(source))
-    raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target)
+    raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target, header=header)
     problems.raise_any()
     raw = examine(raw, target, problems)
     problems.raise_any()
+    if not (isinstance(source, str) and source in NAMED):
+        suspect(raw, problems)
     whole = _assembled(raw, validation, seed, normalise, standardise_targets)
-    return replace(whole, notes=(*problems.notes, *problems.warnings), image_size=raw.image_size)
+    told = whole.columns.notes() if whole.columns is not None else []
+    notes = (*problems.notes, *told, *whole.notes, *problems.warnings)
+    return replace(whole, notes=notes, image_size=raw.image_size)
 
 
 def default_model(source: Any) -> str:
@@ -100,11 +114,13 @@ class Inspection:
         problems: everything that is wrong; empty if the data can be trained on.
         raw: the checked parts; None where they could not be read.
         classes: names of the classes; None for a regression, or where unknown.
+        columns: of a table, fitted on all of its training part, before any of it is held out; None for other data.
     """
 
     problems: Problems
     raw: Raw | None
     classes: tuple[str, ...] | None
+    columns: Columns | None = None
 
     def counts(self, part: str) -> dict[str, int]:
         """Return the number of examples of each class in a part; empty for a regression."""
@@ -123,7 +139,8 @@ def inspect(
     data_dir: str | Path | None = None,
     image_size: int | None = None,
     label: str | None = None,
-    target: Target = "classes",
+    target: Target = "auto",
+    header: Header = "auto",
 ) -> Inspection:
     """Return everything that can be found about data, in place of raising at what is wrong. Arguments as of `load`.
 
@@ -132,15 +149,19 @@ def inspect(
     """
     problems = Problems(_title(source))
     try:
-        raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target)
+        raw = read(
+            source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target, header=header
+        )
     except DataError as error:
         problems.add(problems.source, error.given.removeprefix(f"{problems.source}: "), error.allowed, error.do)
         return Inspection(problems, None, None)
     if problems.count and not raw.parts:
         return Inspection(problems, None, raw.classes)
     raw = examine(raw, target, problems)
-    _warn_of_twins(raw, problems)
-    return Inspection(problems, raw, raw.classes)
+    suspect(raw, problems)
+    columns = fitted(raw) if "train" in raw.parts else None
+    _check_left(columns, problems)
+    return Inspection(problems, raw, raw.classes, columns)
 
 
 def read(
@@ -151,21 +172,23 @@ def read(
     image_size: int | None,
     label: str | None,
     target: Target,
+    header: Header = "auto",
+    columns: Columns | None = None,
 ) -> Raw:
-    """Return the parts that a source holds, noting what is wrong in `problems`."""
+    """Return the parts that a source holds, noting what is wrong in `problems`; a table by the columns of a model, if
+    they are given.
+    """
     if not isinstance(source, (str, Path)):
         from surefoot.data import arrays
 
-        return arrays.read(source, problems, target)
-    _check_settings(source, data_dir=data_dir, image_size=image_size, label=label)
+        return arrays.read(source, problems, target, columns)
+    asked = None if header == "auto" else header
+    _check_settings(source, data_dir=data_dir, image_size=image_size, label=label, header=asked)
     if source == "digits":
         return digits.read()
     if source == "cifar10":
         return cifar.read(data_dir)
-    return _read_path(_path(source), problems, image_size, label, target)
-
-
-def _read_path(path: Path, problems: Problems, image_size: int | None, label: str | None, target: Target) -> Raw:
+    path = _path(source)
     if path.is_dir():
         from surefoot.data import folder
 
@@ -176,10 +199,14 @@ def _read_path(path: Path, problems: Problems, image_size: int | None, label: st
     if path.suffix.lower() == ".npz":
         from surefoot.data import arrays
 
-        return arrays.read_npz(path, problems, target)
+        return arrays.read_npz(path, problems, target, columns)
     if is_table(path):
-        return table.read(path, problems, label, target)
-    raise DataError(f"{path}", "data is a folder of images by class, an .npz or a .csv", "convert it to one of these")
+        return table.read(path, problems, label, target, header, columns)
+    raise DataError(
+        f"{path}",
+        "data is a folder of images by class, an .npz, a .csv, .tsv or .parquet",
+        "convert it to one of these",
+    )
 
 
 def _path(source: str | Path) -> Path:
@@ -203,7 +230,8 @@ def _check_settings(source: str | Path, **settings: object) -> None:
             source not in NAMED and Path(source).expanduser().is_dir(),
             "only a folder's images are resized",
         ),
-        "label": (source not in NAMED and is_table(Path(source)), "only a .csv has a label column"),
+        "label": (source not in NAMED and is_table(Path(source)), "only a table has a label column"),
+        "header": (source not in NAMED and is_table(Path(source)), "only a table has a header"),
     }
     for name, value in settings.items():
         if value is not None and not reads[name][0] and (source in NAMED or Path(source).expanduser().exists()):
@@ -222,6 +250,8 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
         if name in parts:
             _digest(digest, name, parts[name])
     digest.update(repr(raw.classes).encode())
+    if raw.columns is not None:
+        digest.update(repr([(column.name, column.reading.kind, column.levels) for column in raw.columns]).encode())
     if validation is not None or "validation" not in parts:
         parts.pop("validation", None)
         share = VALIDATION if validation is None else validation
@@ -237,16 +267,51 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
         if len(held):
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
+    columns, notes = fitted(replace(raw, parts=parts)), []
+    if columns is not None and raw.columns is not None:
+        notes = _new_gaps(columns, parts)
+        matrices = {name: columns.encode(raw.columns, part.x) for name, part in parts.items()}
+        _check_left(columns, left := Problems(raw.name))
+        left.raise_any()
+        wanted = number_type(*matrices.values())
+        parts = {name: replace(part, x=matrices[name].astype(wanted)) for name, part in parts.items()}
     final = {name: Part(_tensor(part.x), _tensor(part.y), part.source, part.reader) for name, part in parts.items()}
     mean, std = image_statistics(parts["train"].x) if raw.kind == "images" else number_statistics(parts["train"].x)
+    if columns is not None:  # codes, and what is 0 or 1, are not standardised
+        mean[torch.from_numpy(columns.plain)], std[torch.from_numpy(columns.plain)] = 0, 1
     if not normalise:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)
     standardises = raw.classes is None and standardise_targets
     target_mean, target_std = number_statistics(parts["train"].y) if standardises else (None, None)
     return DataSet(
         raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
-        mean, std, digest.hexdigest(), target_mean, target_std, raw.features, integers=raw.integers,
+        mean, std, digest.hexdigest(), target_mean, target_std, raw.features, integers=raw.integers, columns=columns,
+        notes=tuple(notes),
     )  # fmt: skip
+
+
+def fitted(raw: Raw) -> Columns | None:
+    """Return the columns of a table, fitted on its training part; None for other data."""
+    if raw.columns is None:
+        return None
+    return Columns.fit(raw.columns, raw.parts["train"].x, named=raw.features is not None, label=raw.label)
+
+
+def _check_left(columns: Columns | None, problems: Problems) -> None:
+    if columns is not None and not columns.names and not problems.count:
+        problems.add("columns", "no column is left to learn from", "; ".join(columns.notes()), "add features")
+
+
+def _new_gaps(columns: Columns, parts: dict[str, RawPart]) -> list[str]:
+    """Return what is to be said of gaps in columns where the training part has none."""
+    said = []
+    for name, part in parts.items():
+        gaps = np.isnan(part.x).sum(axis=0)
+        there = [c.name for c, count in zip(columns.columns, gaps, strict=True) if count and not c.gaps]
+        if there and name != "train":
+            listed = ", ".join(map(repr, there))
+            said.append(f"{name}: {int(gaps.sum())} gaps in {listed}, where the training part has none, are imputed")
+    return said
 
 
 def _digest(digest: Any, name: str, part: RawPart) -> None:
@@ -262,27 +327,3 @@ def _taken(part: RawPart, index: np.ndarray) -> RawPart:
 def _tensor(x: np.ndarray) -> Tensor:
     x = x if x.flags.c_contiguous else np.ascontiguousarray(x)
     return torch.from_numpy(x if x.flags.writeable else x.copy())
-
-
-def _warn_of_twins(raw: Raw, problems: Problems) -> None:
-    """Warn of examples that are in two parts, and of equal examples with different labels, by their SHA-256."""
-    seen: dict[bytes, tuple[str, int]] = {}
-    across: dict[tuple[str, str], list[str]] = {}
-    torn: list[str] = []
-    for name, part in raw.parts.items():
-        for row in range(len(part.x)):
-            key = hashlib.sha256(np.ascontiguousarray(part.x[row]).data).digest()
-            other, at = seen.setdefault(key, (name, row))
-            pair = f"{part.source.name_of(row)} = {raw.parts[other].source.name_of(at)}"
-            if other != name:
-                across.setdefault((other, name), []).append(pair)
-            elif at != row and raw.classes is not None and not np.array_equal(part.y[row], part.y[at]):
-                torn.append(pair)
-    for (first, second), pairs in across.items():
-        problems.warn(f"{len(pairs)} examples of {second} are also in {first}: {_listed(pairs)}")
-    if torn:
-        problems.warn(f"{len(torn)} equal examples have different labels: {_listed(torn)}")
-
-
-def _listed(pairs: list[str]) -> str:
-    return ", ".join(pairs[:SHOWN]) + (f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else "")

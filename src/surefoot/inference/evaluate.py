@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from surefoot.config import Config
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
+from surefoot.data.columns import Columns, unembedded
 from surefoot.data.dataset import DataSet, Part, RawPart, Source, column_order
 from surefoot.data.load import load, read
 from surefoot.data.named import NAMED
@@ -138,6 +139,8 @@ def evaluate(
             "give the data to evaluate it on",
         )
     if (of_run := _data_of_run(finished, data, data_dir)) is not None:
+        columns = finished.trained.columns
+        of_run = unembedded(of_run) if columns is not None and not columns.categories else of_run
         title, chosen = _part_of_run(finished.config.data, of_run, part)
     else:
         title, chosen = _part_of_data(data, finished, data_dir, part or "test")
@@ -194,6 +197,7 @@ def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None
             image_size=config.image_size,
             label=config.label,
             target=config.target,
+            header=config.header,
         )
     except (ConfigError, DataError):
         if source is None:
@@ -235,7 +239,7 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     trained, config = finished.trained, finished.config
     if isinstance(source, DataSet):
         name, chosen = _chosen(source.name, source.parts, part)
-        chosen = replace(chosen, x=_by_name(name, chosen.x, source.features, trained))
+        chosen = replace(chosen, x=_by_name(name, chosen.x, source, trained))
         return name, _fitted(name, chosen, source.classes, trained)
     path = Path(source).expanduser() if isinstance(source, (str, Path)) and source not in NAMED else None
     problems = Problems(str(path) if path is not None else "data")
@@ -246,16 +250,23 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
         data_dir=data_dir,
         image_size=height if path is not None and path.is_dir() and height == width else None,
         label=config.label if path is not None and is_table(path) else None,
-        target=config.target,
+        target="numbers" if trained.classes is None else "classes",
+        header=config.header if path is not None and is_table(path) else "auto",
+        columns=trained.columns or _plain_columns(path, trained),
     )
     problems.raise_any()
     name, chosen = _chosen(raw.name, raw.parts, part)
+    name += f"; {raw.note}" if raw.note is not None else ""
     if raw.kind != trained.kind:
         raise DataError(
             f"{name}: it holds {raw.kind}", f"the model takes {trained.kind}", "give data like the run's own"
         )
     y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
-    x = _by_name(name, torch.from_numpy(np.array(chosen.x)), raw.features, trained)
+    x = torch.from_numpy(
+        np.array(
+            chosen.x, np.float32 if chosen.x.dtype == np.float64 and trained.preprocessing.dtype == "float32" else None
+        )
+    )
     if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
         x = as_pixels(as_channels(x, trained.input_shape[0]), trained.pixels, name)
     wanted = np.int64 if classes is not None else number_type(y)
@@ -263,11 +274,33 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     return name, _fitted(name, Part(x, target, chosen.source), classes, trained)
 
 
-def _by_name(name: str, x: Tensor, features: Sequence[str] | None, trained: Trained) -> Tensor:
-    """Return the columns of a table in the order of the run's, where both have names."""
-    if features is None or trained.features is None:
+def _plain_columns(path: Path | None, trained: Trained) -> Columns | None:
+    """Return columns of numbers for a table and a model that was trained on arrays."""
+    if path is None or not is_table(path) or trained.kind != "numbers" or len(trained.input_shape) != 1:
+        return None
+    return Columns.of_numbers(trained.input_shape[0])
+
+
+def _by_name(name: str, x: Tensor, data: DataSet, trained: Trained) -> Tensor:
+    """Return the examples of a table that was loaded in the order of the run's columns.
+
+    Raises:
+        DataError: its columns were fitted to itself, and make other numbers of a cell than the run's do.
+    """
+    if data.columns is None or trained.columns is None or data.columns.columns == trained.columns.columns:
         return x
-    return x[:, column_order(name, features, trained.features)]
+    theirs, ours = ({column.name: column for column in each.columns} for each in (data.columns, trained.columns))
+    order = column_order(name, list(theirs), list(ours)) if data.features and trained.columns.named else None
+    plain = all(
+        c.use == "number" and not c.gaps and c.reading.kind == "number" for c in (*theirs.values(), *ours.values())
+    )
+    if not plain:
+        raise DataError(
+            f"{name}: its columns were fitted when it was loaded",
+            "the run has columns of its own, with other levels, medians or dates",
+            "give the path or the frame itself in place of what load made of it",
+        )
+    return x if order is None else x[:, order]
 
 
 def _chosen(name: str, parts: Mapping[str, Any], part: str) -> tuple[str, Any]:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data import images, npz
-from surefoot.data.arrays import column_names
-from surefoot.data.dataset import column_order
+from surefoot.data import frames, images, npz
+from surefoot.data.columns import Columns
 from surefoot.data.folder import files_below
+from surefoot.data.frame import Header
 from surefoot.data.table import is_table, read_unlabelled
 from surefoot.errors import DataError
 
@@ -38,17 +38,31 @@ class Expected:
         kind: "images", shape (C, H, W), or "numbers" of any shape.
         shape: of one example.
         label: name of the column of labels that the run was trained with; it is passed over in a table.
-        features: names of the columns that the run was trained with, by which those of a table are matched.
-        dtype: of numbers: int64 for a model that embeds them.
+        header: whether the first row of a table names its columns.
+        columns: of the training table, by which other tables are read; None for other data.
+        dtype: of numbers: int64 for a model that embeds them, float64 where float32 would lose a column's spread.
         pixels: type of the images' pixels, see `data.images`.
     """
 
     kind: str
     shape: tuple[int, ...]
     label: str | None = None
-    features: tuple[str, ...] | None = None
+    header: Header = "auto"
+    columns: Columns | None = None
     dtype: type[np.generic] = np.float32
     pixels: str = "uint8"
+
+    @property
+    def numbers(self) -> Columns:
+        """The columns by which a table is read."""
+        return self.columns or Columns.of_numbers(self.shape[0])
+
+    def tensor(self, x: np.ndarray, title: str) -> Tensor:
+        """Return numbers as the model's own were kept."""
+        if self.dtype == np.int64 and bool((x != np.floor(x)).any()):
+            raise DataError(f"{title}: fractions", "the model embeds whole numbers", "give whole numbers, as int64")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named
+            return torch.from_numpy(np.ascontiguousarray(x, self.dtype))
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape))
@@ -57,11 +71,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch: the names of all its examples, the error of each that could not be read, and the others, [M, ...]."""
+    """A batch: the names of all its examples, the error of each that could not be read, and the others, [M, ...]; and
+    what is to be said of it.
+    """
 
     names: tuple[str, ...]
     errors: tuple[str | None, ...]
     x: Tensor
+    note: str | None = None
 
 
 def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
@@ -69,7 +86,7 @@ def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
 
     Args:
         inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz or .npy, of a .csv or .tsv without labels; or a sequence of paths.
+            flat), of an .npz or .npy, of a table; a frame of pandas or Polars; or a sequence of paths.
         expected: what the model takes.
 
     Raises:
@@ -80,11 +97,7 @@ def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
     if isinstance(inputs, Sequence) and inputs and all(isinstance(each, (str, os.PathLike)) for each in inputs):
         yield from _of_paths([Path(each) for each in inputs], expected)
     else:
-        x = _plain(inputs, "inputs")
-        names = column_names(inputs)
-        if names is not None and expected.features is not None:
-            x = x[:, column_order("inputs", names, expected.features)]
-        yield from _of_array(x, expected, "", "inputs")
+        yield from _of_object(inputs, expected, "", "inputs")
 
 
 def as_channels(x: Tensor, channels: int) -> Tensor:
@@ -184,23 +197,53 @@ def _of_archive(path: Path, expected: Expected) -> Iterator[Inputs]:
         except npz.Unusable as error:
             allowed = "inputs are an array of numbers that fits into memory"
             raise DataError(f"{path}: array {name} {error}", allowed, "write it again with numpy.savez") from None
-    yield from _of_array(_plain(x, str(path)), expected, f"{path}:", str(path))
+    yield from _of_object(x, expected, f"{path}:", str(path))
 
 
 def _of_table(path: Path, expected: Expected) -> Iterator[Inputs]:
     if expected.kind != "numbers" or len(expected.shape) != 1:
         raise DataError(f"{path}", f"the model takes {expected}, and no table", "give images or an .npz")
-    lines, x, errors = read_unlabelled(path, expected.shape[0], expected.label, expected.features)
-    for first in range(0, len(lines), BATCH_EXAMPLES):
+    lines, x, errors, note = read_unlabelled(path, expected.numbers, expected.label, expected.header)
+    yield from _of_rows(lines, x, errors, note, expected, f"{path}:")
+
+
+def _of_rows(
+    names: Sequence[int] | np.ndarray,
+    x: np.ndarray,
+    errors: Sequence[str | None],
+    note: str | None,
+    expected: Expected,
+    prefix: str,
+) -> Iterator[Inputs]:
+    for first in range(0, len(names), BATCH_EXAMPLES):
         piece = slice(first, first + BATCH_EXAMPLES)
         good = [error is None for error in errors[piece]]
-        yield Inputs(
-            tuple(f"{path}:{line}" for line in lines[piece]), tuple(errors[piece]), torch.from_numpy(x[piece][good])
-        )
+        named = tuple(f"{prefix}{name}" for name in names[piece])
+        yield Inputs(named, tuple(errors[piece]), expected.tensor(x[piece][good], prefix), note if first == 0 else None)
+
+
+def _of_object(given: Any, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:
+    """Yield what is in memory: a table by the columns of the model, where it has some, else an array."""
+    given = frames.dense(given, title) if frames.is_sparse(given) else given
+    flat = expected.kind == "numbers" and len(expected.shape) == 1
+    if flat and frames.is_frame(given):
+        frame = frames.frame_of(given, title)
+        names, table = frame.names if frame.named else None, frame.table
+    elif expected.columns is not None:
+        array = _shaped(_plain(given, title), (len(expected.columns.columns),), expected, title)
+        names, table = None, frames.of_array(array)
+    else:
+        yield from _of_array(_plain(given, title), expected, prefix, title)
+        return
+    reread = expected.numbers.read(title, table, names)
+    yield from _of_rows(range(table.num_rows), reread.x, reread.faults, reread.note(), expected, prefix)
 
 
 def _of_array(given: np.ndarray, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:
-    x = _images(given, expected, title) if expected.kind == "images" else _numbers(given, expected, title)
+    if expected.kind == "images":
+        x = _images(given, expected, title)
+    else:
+        x = expected.tensor(_shaped(given, expected.shape, expected, title), title)
     for first in range(0, len(x), BATCH_EXAMPLES):
         piece = x[first : first + BATCH_EXAMPLES]
         finite = torch.isfinite(piece).reshape(len(piece), -1).all(1)
@@ -230,14 +273,11 @@ def _plain(given: Any, title: str) -> np.ndarray:
     return array
 
 
-def _numbers(given: np.ndarray, expected: Expected, title: str) -> Tensor:
-    shape = expected.shape
+def _shaped(given: np.ndarray, shape: tuple[int, ...], expected: Expected, title: str) -> np.ndarray:
+    """Return numbers as examples of a shape, [N, *shape]."""
     for candidate in (given, given[None], *([given.reshape(-1, 1)] if given.ndim < 2 else [])):
         if candidate.ndim > 0 and candidate.shape[1:] == shape:
-            if expected.dtype == np.int64 and bool((candidate != np.floor(candidate)).any()):
-                raise DataError(f"{title}: fractions", "the model embeds whole numbers", "give whole numbers, as int64")
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named
-                return torch.from_numpy(candidate.astype(expected.dtype))
+            return candidate
     raise _misfit(title, given, expected)
 
 

@@ -30,12 +30,14 @@ class Predictions:
             error.
         classes: the C names, or None for numbers.
         errors: what is wrong with each example, or None.
+        notes: what is to be said of the inputs, such as levels of a category that the training part had not.
     """
 
     names: tuple[str, ...]
     outputs: NDArray[np.float64]
     classes: tuple[str, ...] | None
     errors: tuple[str | None, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,6 +87,7 @@ def joined(pieces: Sequence[Predictions]) -> Predictions:
         outputs=np.concatenate([piece.outputs for piece in pieces]),
         classes=pieces[0].classes,
         errors=tuple(error for piece in pieces for error in piece.errors),
+        notes=tuple(note for piece in pieces for note in piece.notes),
     )
 
 
@@ -107,7 +110,8 @@ def predict(
     Args:
         run: name of the run, its folder, or the result of `train`.
         inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz (its x, or its first array) or .npy, of a .csv without labels; or a sequence of paths.
+            flat), of an .npz (its x, or its first array) or .npy, of a table with or without labels; a frame of pandas
+            or Polars; or a sequence of paths.
         runs_dir, model, device: as in `evaluate`.
 
     Raises:
@@ -137,9 +141,12 @@ def predict_batches(
     """Yield `predict` batch by batch, so that memory stays bounded and progress can be shown."""
     finished = finished_run(run, runs_dir, model, device)
     trained = finished.trained
-    label, features = finished.config.label, trained.features
-    dtype = {"integers": np.int64}.get(trained.preprocessing.input, np.dtype(trained.preprocessing.dtype).type)
-    for batch in batches(inputs, Expected(trained.kind, trained.input_shape, label, features, dtype, trained.pixels)):
+    config, about = finished.config, trained.preprocessing
+    dtype = {"integers": np.int64}.get(about.input, np.dtype(about.dtype).type)
+    expected = Expected(
+        trained.kind, trained.input_shape, config.label, config.header, trained.columns, dtype, trained.pixels
+    )  # fmt: skip
+    for batch in batches(inputs, expected):
         yield _predicted(finished, batch)
 
 
@@ -155,7 +162,8 @@ def _predicted(finished: FinishedRun, batch: Inputs) -> Predictions:
             said[at] = error
     finite = [bool(np.isfinite(row).all()) for row in outputs]
     errors = tuple(e or (None if fine else _BROKEN) for e, fine in zip(said, finite, strict=True))
-    return Predictions(names=batch.names, outputs=outputs, classes=classes, errors=errors)
+    notes = () if batch.note is None else (batch.note,)
+    return Predictions(names=batch.names, outputs=outputs, classes=classes, errors=errors, notes=notes)
 
 
 def _outputs(finished: FinishedRun, x: torch.Tensor) -> tuple[NDArray[np.float64], list[str | None]]:

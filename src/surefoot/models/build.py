@@ -45,15 +45,22 @@ SHIPPED: dict[str, Shipped] = {
 }
 
 
-def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], outputs: int, seed: int = 0) -> nn.Module:
+def build(
+    model: str | nn.Module | Factory,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    seed: int = 0,
+    categories: tuple[tuple[int, int], ...] = (),
+) -> nn.Module:
     """Return a fresh model; the user's module, if one is given, is copied and left as it is.
 
     Args:
         model: a shipped name, "package.module:factory", a factory, or a module. A factory is called with
-            `input_shape` and `outputs` if it names such parameters, else with nothing.
+            `input_shape`, `outputs` and `categories`, those of them that it names as parameters.
         input_shape: shape of one example.
         outputs: number of classes C, or of target values.
         seed: of the initialisation. A given module keeps its weights.
+        categories: which numbers of an example are codes for a model that `embeds`, and how many codes.
 
     Raises:
         ConfigError: no such model, or it cannot take this input or be trained: see `models.usable`.
@@ -74,7 +81,8 @@ def build(model: str | nn.Module | Factory, input_shape: tuple[int, ...], output
     factory = factory_of(model) if isinstance(model, str) else model
     with torch_stream(seed, "init"):
         try:
-            built = factory(**_arguments(factory, input_shape, outputs))
+            offered = {"input_shape": input_shape, "outputs": outputs, "categories": categories}
+            built = factory(**{name: offered[name] for name in _parameters(factory) if name in offered})
         except ConfigError:
             raise
         except Exception as error:  # the factory may be anyone's, and raise anything
@@ -152,13 +160,22 @@ def _place(frame: traceback.FrameSummary) -> str:
     return f"{os.path.basename(frame.filename)}, line {frame.lineno}"
 
 
-def _arguments(factory: Factory, input_shape: tuple[int, ...], outputs: int) -> dict[str, object]:
-    offered: dict[str, object] = {"input_shape": input_shape, "outputs": outputs}
+def embeds(model: str | nn.Module | Factory) -> bool:
+    """Return whether a model takes codes of categories: the shipped mlp, or a factory with a parameter `categories`.
+
+    >>> embeds("mlp"), embeds("linear"), embeds(nn.Linear(2, 2))
+    (True, False, False)
+    """
+    if isinstance(model, nn.Module):
+        return False
+    return "categories" in _parameters(factory_of(model) if isinstance(model, str) else model)
+
+
+def _parameters(factory: Factory) -> list[str]:
     try:
-        parameters = inspect.signature(factory).parameters
+        return list(inspect.signature(factory).parameters)
     except (TypeError, ValueError):
-        return {}
-    return {name: value for name, value in offered.items() if name in parameters}
+        return []
 
 
 def _check_shape(name: str, input_shape: tuple[int, ...]) -> None:

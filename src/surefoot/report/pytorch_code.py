@@ -14,15 +14,17 @@ from surefoot.optim.plan import default_epochs, plateau_numbers
 from surefoot.optim.schedules import PLATEAU_THRESHOLD
 from surefoot.rules.rule import OF_OPTIMIZER
 
-CROSS_ENTROPY = "cross-entropy"
+CROSS_ENTROPY, BCE_OF_CLASSES = "cross-entropy", "bce of two classes"
+_SHAPED = "outputs.float().reshape({y}.shape), {y}"
 LOSSES = {
-    CROSS_ENTROPY: "torch.nn.CrossEntropyLoss()",
-    "mse": "torch.nn.MSELoss()",
-    "mae": "torch.nn.L1Loss()",
-    "huber": "torch.nn.HuberLoss()",
-    "bce": "torch.nn.BCEWithLogitsLoss()",
+    CROSS_ENTROPY: ("torch.nn.CrossEntropyLoss()", "outputs.float(), {y}"),
+    "mse": ("torch.nn.MSELoss()", _SHAPED),
+    "mae": ("torch.nn.L1Loss()", _SHAPED),
+    "huber": ("torch.nn.HuberLoss()", _SHAPED),
+    "bce": ("torch.nn.BCEWithLogitsLoss()", _SHAPED),
+    BCE_OF_CLASSES: ("torch.nn.BCEWithLogitsLoss()", "outputs.float()[:, 1] - outputs.float()[:, 0], {y}.float()"),
 }
-"""Losses by name; another one is the reader's. All but the first compare outputs and targets of one shape."""
+"""Losses by name: what makes it, and what it is given; another one is the reader's."""
 _INDENT = "    "
 
 
@@ -37,8 +39,15 @@ def program_of(config: Config, recipe: Recipe, steps_per_epoch: int, *, own_loss
     """
     epochs = default_epochs(steps_per_epoch) if recipe.epochs is None else recipe.epochs
     steps = recipe.steps or max(1, round(epochs * steps_per_epoch))
-    loss = "your own" if own_loss else "mse" if config.target == "numbers" else CROSS_ENTROPY
-    return pytorch_code(recipe, steps, steps_per_epoch, loss=loss, precision=config.precision)
+    loss: str = config.loss or ("mse" if config.target == "numbers" else CROSS_ENTROPY)
+    if loss == "bce" and config.target == "classes":
+        loss = BCE_OF_CLASSES
+    code = pytorch_code(
+        recipe, steps, steps_per_epoch, loss="your own" if own_loss else loss, precision=config.precision
+    )
+    if own_loss or not (config.standardise_targets and config.target == "numbers" and loss != "bce"):
+        return code
+    return "# y has mean 0 and deviation 1 over the training part; so an answer is output * deviation + mean.\n" + code
 
 
 def pytorch_code(
@@ -99,7 +108,8 @@ def _indented(lines: Sequence[str]) -> list[str]:
 
 
 def _head(recipe: Recipe, steps: int, loss: str, precision: str) -> list[str]:
-    size = "all examples" if recipe.batch_size == "full" else f"{recipe.batch_size} examples"
+    sizes = {"full": "all examples", "auto": "as many as fit the data"}
+    size = sizes.get(str(recipe.batch_size), f"{recipe.batch_size} examples")
     brought = [
         ("model", "a torch.nn.Module with its initial weights, on its device, in training mode"),
         ("batches", f"gives x and y of each of the {steps:,} updates, {size}, shuffled in every pass"),
@@ -125,7 +135,7 @@ def _of_loss(recipe: Recipe, loss: str) -> list[str]:
         return []
     if loss == CROSS_ENTROPY and recipe.label_smoothing:
         return [f"loss_of = torch.nn.CrossEntropyLoss(label_smoothing={recipe.label_smoothing!r})"]
-    return [f"loss_of = {LOSSES[loss]}"]
+    return [f"loss_of = {LOSSES[loss][0]}"]
 
 
 def _forward(x: str, y: str, loss: str, precision: str, *, model: str = "") -> list[str]:
@@ -134,13 +144,13 @@ def _forward(x: str, y: str, loss: str, precision: str, *, model: str = "") -> l
     lines = [call]
     if precision == "bf16":
         lines = [f"with torch.autocast({x}.device.type, dtype=torch.bfloat16):", _INDENT + call]
-    shaped = "" if loss == CROSS_ENTROPY or loss not in LOSSES else f".reshape({y}.shape)"
-    mean = ".mean()" if loss not in LOSSES else ""
-    return [*lines, f"loss = loss_of(outputs.float(){shaped}, {y}){mean}"]
+    if loss not in LOSSES:
+        return [*lines, f"loss = loss_of(outputs.float(), {y}).mean()"]
+    return [*lines, f"loss = loss_of({LOSSES[loss][1].format(y=y)})"]
 
 
 def _gradient(recipe: Recipe, loss: str, precision: str) -> list[str]:
-    if recipe.batch_size != "full" and recipe.batch_size <= recipe.micro_batch_size:
+    if not isinstance(recipe.batch_size, str) and recipe.batch_size <= recipe.micro_batch_size:
         lines = ["model.zero_grad()", *_forward("x", "y", loss, precision), "loss.backward()"]
     else:
         lines = [
@@ -160,17 +170,19 @@ def _gradient(recipe: Recipe, loss: str, precision: str) -> list[str]:
 
 
 def _averaging(decay: float) -> list[str]:
+    """The average forgets the initial weights first: `training.state.averaging_decay`."""
     return [
+        f"decay = min({decay!r}, (2 + t) / (11 + t))",
         "with torch.no_grad():",
         "    for name, value in model.state_dict().items():",
         "        if name in average:",
-        f"            average[name].lerp_(value, 1 - {decay!r})",
+        "            average[name].lerp_(value, 1 - decay)",
     ]
 
 
 def _validation(recipe: Recipe, loss: str, precision: str) -> list[str]:
     """A function that gives the validation loss, without label smoothing, and what plateau keeps."""
-    plain = f"{_INDENT}loss_of = {LOSSES[loss]}" if loss in LOSSES else None
+    plain = f"{_INDENT}loss_of = {LOSSES[loss][0]}" if loss in LOSSES else None
     weights = "{**model.state_dict(), **average}" if recipe.ema_decay is not None else "model.state_dict()"
     return [
         "",

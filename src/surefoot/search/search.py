@@ -35,6 +35,7 @@ from surefoot.search.execute import Executor, check_examples
 from surefoot.search.journal import Journal, open_journal
 from surefoot.search.moves import Conclude, Done
 from surefoot.search.procedure import next_move
+from surefoot.search.response import coordinates
 from surefoot.settings import differences, from_dict, to_dict
 from surefoot.training.identity import another, differing, identity
 from surefoot.training.open import Objects, make_task, open_run, run_place
@@ -106,6 +107,25 @@ class Search:
         return next((decision for decision in self.decisions if decision.verdict == "fail"), None)
 
     @property
+    def searched(self) -> tuple[str, ...]:
+        """The settings of which more than one value was trained with; all others are as they were given, or a default.
+
+        Weight decay is not searched where it only follows the rate, nor where it stays; a batch size is where its step
+        has measured one.
+        """
+        trials = [result.trial for result in self.journal.history.results.values()]
+        recipes, memory = [trial.recipe for trial in trials], self.request.base.update_rule.memory
+        several = {
+            "lr": len({recipe.lr for recipe in recipes}) > 1,
+            "weight_decay": len({recipe.weight_decay for recipe in recipes}) > 1
+            and len({round(coordinates(trial.recipe, trial.share)[1], 1) for trial in trials}) > 1,
+            memory: len({recipe.memory for recipe in recipes}) > 1,
+            "schedule": len({recipe.schedule.kind for recipe in recipes}) > 1,
+            "batch_size": any(decision.name == "batch-size" and decision.value for decision in self.decisions),
+        }
+        return tuple(name for name, there in several.items() if there)
+
+    @property
     def ledger(self) -> Ledger:
         """What was spent so far, and what is left."""
         final = final_run(self.request, self.decisions, self.journal.history.timings)
@@ -162,6 +182,7 @@ class Search:
             "recipe": to_dict(run.config.recipe),
             "decisions": [*made, curves.to_dict()],
             "cost": self.ledger.to_dict(),
+            "searched": list(self.searched),
             "unchecked": [*self.end.unchecked, *never_searched(self.executor.task.data.kind, run.config.augment)],
             "files": store.digests(run.folder, store.SEALED),
         }

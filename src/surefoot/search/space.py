@@ -74,7 +74,8 @@ class Space:
         """
         steps = max(1, math.floor(share * self.steps + 1e-6))
         rate, decay, momentum = point
-        rule, changes = self.base.update_rule, {self.base.update_rule.memory: momentum}
+        rule = self.base.update_rule
+        changes: dict[str, Any] = {rule.memory: momentum}
         if momentum == 0 and self.base.momentum_form == "nesterov":
             changes["momentum_form"] = "pytorch"
         values = {**self.base.rule_values, **changes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from surefoot.search.budget import budget as budget_of
 from surefoot.search.search import open_search
 from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
 from surefoot.training.losses import Loss
-from surefoot.training.open import Objects, resolve
+from surefoot.training.open import Objects, augment_names, augment_object, resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
 
@@ -36,6 +36,7 @@ class Tuned:
         decisions: of all steps, with their evidence.
         cost: what it took, as JSON values; "trainings" is the search in multiples of the final training.
         unchecked: what the budget did not allow, a sentence each.
+        searched: names of the settings of which more than one value was trained with; the others stay as given.
         result: of the final training; None where a step failed or none was wanted.
     """
 
@@ -43,6 +44,7 @@ class Tuned:
     decisions: tuple[Decision, ...]
     cost: dict[str, Any]
     unchecked: tuple[str, ...]
+    searched: tuple[str, ...] = ()
     result: Result | None = None
 
 
@@ -75,7 +77,7 @@ def tune(
             comes on top. With the latter nothing depends on a clock.
         fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
         loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
-        augment: names of augmentations, or a callable on a batch of images.
+        augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         config: a TOML file of settings to start from, under the ones given here: they stay where they are not searched.
         force: go on after a step that fails.
         final: also do the final training, in a run's folder. Without it nothing is written.
@@ -96,12 +98,12 @@ def tune(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
         loss=loss if callable(loss) else None,
-        augment=augment if callable(augment) else None,
+        augment=augment_object(augment),
     )
     words = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
-        "augment": list(augment) if isinstance(augment, Sequence) else None,
+        "augment": augment_names(augment),
         "loss": None if callable(loss) else loss,
     }
     given = {**settings, **(fixed or {})}
@@ -111,7 +113,7 @@ def tune(
         while not search.done:
             search.advance()
         assert search.end is not None
-        tuned = Tuned(search.recipe, search.decisions, search.ledger.to_dict(), search.end.unchecked)
+        tuned = Tuned(search.recipe, search.decisions, search.ledger.to_dict(), search.end.unchecked, search.searched)
         if not final or search.recipe is None:
             return tuned
         with search.open_final() as run:
@@ -154,4 +156,6 @@ def asked_for(
     )
     asked = frozenset(flattened(in_file)) - fixed
     asked = frozenset(name for name in asked if fields[name].path[0] == "recipe")
+    if start.recipe.weight_decay == "auto":  # a penalty that fits the data, at whichever rate
+        asked |= {"weight_decay"} - fixed
     return start, Terms(budget=budget_of(budget), fixed=fixed, given=asked, force=force)

@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from torch import nn
 
 from surefoot.config import Config, LossName, Schedule, __version__
+from surefoot.data.augment import listed
 from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
 from surefoot.errors import ConfigError
@@ -90,7 +90,7 @@ def train(
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied and stays as it is.
         loss: "mse", "mae" or "huber" for numbers, "cross-entropy" for classes, "bce" for either; or a function
             (outputs, targets) -> scalar or [B], which gets targets in their own unit; None chooses by the targets.
-        augment: names of augmentations, or a callable on a batch of images.
+        augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         config: a TOML file of settings, under the ones given here.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
         runs_dir: where runs lie.
@@ -108,7 +108,7 @@ def train(
     words = {  # an object is named before settings are looked up, or it would get those shipped for other data
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
-        "augment": list(augment) if isinstance(augment, Sequence) else None,
+        "augment": augment_names(augment),
         "loss": None if callable(loss) else loss,
     }
     file = read_toml(config) if config else {}
@@ -117,12 +117,26 @@ def train(
         data=None if isinstance(data, str | Path) else data,
         model=None if isinstance(model, str) else model,
         loss=loss if callable(loss) else None,
-        augment=augment if callable(augment) else None,
+        augment=augment_object(augment),
     )
     with open_run(chosen, name=name, runs_dir=runs_dir, objects=objects) as run:
         while not run.done:
             run.advance()
         return run.finish()
+
+
+def augment_names(given: Any) -> list[str] | None:
+    """Return what a configuration says of an augmentation: its names, none for an object, None where none was given.
+
+    >>> augment_names("flip"), augment_names([len]), augment_names(None)
+    (['flip'], [], None)
+    """
+    return None if given is None else [] if augment_object(given) is not None else list(listed(given))
+
+
+def augment_object(given: Any) -> Any:
+    """Return an augmentation that is not names alone, which a configuration cannot hold; else None."""
+    return None if all(isinstance(each, str) for each in listed(given)) else given
 
 
 def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = True) -> Config:
@@ -232,6 +246,8 @@ def agreed_config(config: Config, folder: Path) -> Config:
         changes["precision"] = there.precision
     if config.threads is None:
         changes["threads"] = there.threads
+    if config.target == "auto":
+        changes["target"] = there.target
     fitted = _fitted(folder, there)
     changes["recipe"] = dataclasses.replace(
         config.recipe, **{name: getattr(there.recipe, name) for name in _auto(config) if name in fitted}
@@ -329,6 +345,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         image_size=config.image_size,
         label=config.label,
         target=config.target,
+        header=config.header,
         normalise=config.normalise,
         standardise_targets=config.standardise_targets,
     )
@@ -353,7 +370,7 @@ def _resolved(config: Config, work: Task) -> Config:
         recipe = dataclasses.replace(recipe, weight_decay=weight_decay_of(recipe, work.data.examples))
     return dataclasses.replace(
         config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads,
-        image_size=size,
+        image_size=size, target="numbers" if work.data.classes is None else "classes",
     )  # fmt: skip
 
 

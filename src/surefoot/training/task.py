@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surefoot.config import LossName
-from surefoot.data.augment import Augment, parse
+from surefoot.data.augment import Augment, listed, parse
 from surefoot.data.batches import epoch_order, fetch
+from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory, build
+from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
 from surefoot.seeds import torch_stream
 from surefoot.training.integers import with_integers_for
@@ -132,7 +133,7 @@ def task(
     model: str | nn.Module | Factory,
     *,
     loss: Loss | LossName | None = None,
-    augment: Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
+    augment: str | Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     class_weights: Literal["balanced"] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -147,7 +148,7 @@ def task(
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
         loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar or [B], which gets targets in
             their own unit, not standardised; None chooses by the targets.
-        augment: names of augmentations, or a callable on a batch of images.
+        augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         class_weights: as in `Config`.
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
@@ -162,8 +163,8 @@ def task(
     """
     model = model.net if isinstance(model, Preprocessed) else model
     name = None if loss is None or callable(loss) else check_loss(loss, data)
-    data = with_targets_for(data, loss)
-    template = build(model, data.input_shape, data.outputs, seed)
+    data = with_targets_for(data if embeds(model) else unembedded(data), loss)
+    template = build(model, data.input_shape, data.outputs, seed, data.categories)
     data = with_integers_for(data, template)
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
     where = machine(device, precision, threads, template, data.input_shape)
@@ -224,8 +225,7 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
-    names: Any = [augment] if callable(augment) else augment or ()
-    moves = augment if isinstance(augment, Augment) else parse(names)
+    moves = augment if isinstance(augment, Augment) else parse(listed(augment))
     moves.check(data.kind, data.input_shape)
     moves = dataclasses.replace(moves, reader=data.train.reader)
     return moves if moves.operations or moves.reader is not None else None
@@ -249,7 +249,9 @@ def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     """
     if task.model is None:
         return task if same_batches else dataclasses.replace(task, seed=seed)
-    template = task.machine.place_model(build(task.model, task.data.input_shape, task.data.outputs, seed))
+    template = task.machine.place_model(
+        build(task.model, task.data.input_shape, task.data.outputs, seed, task.data.categories)
+    )
     fresh = dataclasses.replace(task, template=template, seed=seed)
     _initialize_from_data(fresh)
     return dataclasses.replace(fresh, seed=task.seed) if same_batches else fresh

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from surefoot.config import Config
+from surefoot.data.columns import Columns
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import build, importable_from
 from surefoot.record import store
@@ -54,6 +55,12 @@ class Trained:
         names = self.information.get("features")
         return None if names is None else tuple(map(str, names))
 
+    @property
+    def columns(self) -> Columns | None:
+        """The columns of the training table, which make the model's numbers of another; None for other data."""
+        found = self.information.get("columns")
+        return None if found is None else Columns.from_dict(found)
+
 
 def save_weights(folder: Path, config: Config, task: Task, state: State, preprocessing: Preprocessing) -> None:
     """Write `model.safetensors` and then `model.json`, which holds its hash and the preprocessing."""
@@ -77,6 +84,7 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, preproc
             **({"probabilities": True} if preprocessing.output == "probabilities" else {}),
             **({"pixels": str(data.train.x.dtype).removeprefix("torch.")} if data.kind == "images" else {}),
             **({"features": list(data.features)} if data.features is not None else {}),
+            **({"columns": data.columns.to_dict()} if data.columns is not None else {}),
             **({"extra_state": extra} if extra else {}),
         },
     )
@@ -112,6 +120,7 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
         about = _preprocessing(information)
         name, sha256, classes = information["model"], information["sha256"], information["classes"]
         kind = information["kind"]
+        columns = None if information.get("columns") is None else Columns.from_dict(information["columns"])
     except (KeyError, TypeError, ValueError) as error:
         fault = f"lacks {error}" if isinstance(error, KeyError) else f"holds something else ({error})"
         raise CheckpointError(
@@ -120,7 +129,8 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
     model = model.net if isinstance(model, Preprocessed) else model
     importable_from(code_in(folder))
     try:
-        built = build(name if model is None else model, shape, outputs)
+        codes = () if columns is None else columns.categories
+        built = build(name if model is None else model, shape, outputs, categories=codes)
     except ConfigError as error:
         raise CheckpointError(
             f"{folder}: {error.given}",

@@ -93,9 +93,9 @@ def find_lr(
         task = probe_task(
             model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
         )
-        recipe = Recipe(batch_size=batch_size, rule=rule, weight_decay=weight_decay, **_known(settings))  # checks them
-        if weight_decay is None:
-            recipe = with_small_decay(recipe)
+        asked = {} if weight_decay is None else {"weight_decay": weight_decay}
+        recipe = Recipe(batch_size=batch_size, rule=rule, **asked, **_known(settings))  # which checks them
+        recipe = with_small_decay(recipe) if weight_decay is None else recipe
         size = batch_size_of(recipe, task.data.examples)
         recipe = dataclasses.replace(recipe, batch_size=min(size, task.data.examples))
         decision = finished(searching(task, recipe, search))

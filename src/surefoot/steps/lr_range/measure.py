@@ -59,7 +59,8 @@ class LrSearch:
                 raise type_error(int if kinds is int else float, value, name)
             if value < least:
                 raise ConfigError(f"{name} = {value}", f"{name} must be at least {least}", f"leave {name} out")
-        check_grid(*(end if given is None else given for given, end in zip((self.low, self.high), LIMITS, strict=True)))
+        low, high = (LIMITS[0] if self.low is None else self.low), (LIMITS[1] if self.high is None else self.high)
+        check_grid(low, high)
 
     @property
     def window_steps(self) -> int:

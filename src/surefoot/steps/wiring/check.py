@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from surefoot.config import LossName
+from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory, build
+from surefoot.models.build import Factory, build, embeds
 from surefoot.record.decision import Decision, Finding, cost_in_examples, decision, fails, worst
 from surefoot.steps.probe import lenient_data
 from surefoot.steps.untouched import untouched
@@ -156,7 +157,8 @@ def fitting_task(
     """
     whole, refused = lenient_data(data, seed=seed)
     model = model.net if isinstance(model, Preprocessed) else model
-    template = build(model, whole.input_shape, whole.outputs, seed)
+    whole = whole if embeds(model) else unembedded(whole)
+    template = build(model, whole.input_shape, whole.outputs, seed, whole.categories)
     place = machine(device, precision, threads, template, whole.input_shape)
     whole = with_integers_for(whole, template)
     fit = measure_fit(whole, template, place, seed)
