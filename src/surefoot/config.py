@@ -357,6 +357,9 @@ class Config(_Checked):
         True,
         "whether mse, mae and huber learn targets with mean 0 and deviation 1; answers are in their own unit",
     )
+    class_weights: Literal["balanced"] | None = _setting(
+        None, "balanced: an example of class c counts N / (C n_c) in the training loss, so that all classes weigh alike"
+    )
     augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
     model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
     recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})

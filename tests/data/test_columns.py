@@ -113,12 +113,19 @@ def test_another_table_is_refused_by_name_and_its_rows_have_faults_of_their_own(
     assert "1 of 'hue', 1 of 'town'" in reread.note()
 
 
-def test_a_gap_where_the_training_part_had_none_is_a_fault_of_its_row():
-    columns, _ = fitted(pa.table({"a": [1.0, 2.0], "c": ["x", "y"]}))
-    assert columns.read("t", pa.table({"a": [None, 2.0], "c": ["x", ""]}), ["a", "c"]).faults == [
-        "column 'a' is empty; the training part had no gap there",
-        "column 'c' is empty; the training part had no gap there",
-    ]
+def test_a_gap_where_the_training_part_had_none_is_imputed_and_said():
+    columns, _ = fitted(pa.table({"a": [1.0, 2.0, 9.0], "c": ["x", "y", "y"]}))
+    found = columns.read("t", pa.table({"a": [None, 2.0], "c": ["x", ""]}), ["a", "c"])
+    assert found.faults == [None, None]
+    assert found.x[:, 0].tolist() == [2.0, 2.0], "the median"
+    assert sorted(found.x[:, 1:].sum(axis=1).tolist()) == [0.0, 1.0], "no level"
+    assert found.note() == "gaps where the training part had none, imputed: 1 of 'a', 1 of 'c'"
+
+
+def test_a_gap_is_a_fault_of_its_row_where_a_model_learned_from_arrays():
+    found = Columns.of_numbers(2).read("t", pa.table({"a": [None, 2.0], "b": [1.0, 2.0]}), None)
+    assert found.faults == ["column 'column 1' is empty; the model learned from whole arrays", None]
+    assert found.note() is None
 
 
 def test_a_gap_that_only_the_held_out_part_has_is_imputed_and_said():

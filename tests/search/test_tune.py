@@ -1,11 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import surefoot
 from surefoot.errors import ConfigError
+from surefoot.search.tune import asked_for
 
 KEPT = {"epochs": 3, "batch_size": 64, "schedule": "linear"}
 PLACE = {"threads": 1, "precision": "fp32"}
@@ -91,3 +93,16 @@ def test_a_search_keeps_its_settings(tmp_path):
     surefoot.train("digits", "linear", epochs=1, name="b", runs_dir=tmp_path)
     with pytest.raises(ConfigError, match="not tuned"):
         surefoot.tune("digits", "linear", budget="1x", name="b", runs_dir=tmp_path, **KEPT, **PLACE)
+
+
+def test_on_a_table_the_weight_decay_that_fits_it_stays_at_every_rate():
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(200, 4)).astype(np.float32)
+    data = (x, x[:, 0] - x[:, 1])
+    found = surefoot.tune(data, "mlp", target="numbers", budget="2x", epochs=20, final=False, **PLACE)
+    assert found.recipe.weight_decay == pytest.approx(3 / 180, rel=1e-2)
+    assert found.recipe.lr != 0.1
+    for given in (0.5, "auto"):
+        words = {"data": "a.csv"}
+        start, terms = asked_for(words, {"weight_decay": given}, None, "2x", force=False)
+        assert (start.recipe.weight_decay, terms.fixed, terms.given) == (given, {"weight_decay"}, set())

@@ -135,9 +135,9 @@ class Columns:
 
     @classmethod
     def of_numbers(cls, width: int, names: Sequence[str] | None = None) -> Columns:
-        """Return columns of numbers as they are, matched by name or by place."""
+        """Return columns of numbers as they are, matched by name or by place; nothing is known to stand in a gap."""
         shown = names or [f"column {i + 1}" for i in range(width)]
-        columns = (Column(name=name, reading=Reading(kind="number"), use="number") for name in shown)
+        columns = (Column(name=name, reading=Reading(kind="number"), use="number", fill=np.nan) for name in shown)
         return cls(tuple(columns), named=names is not None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Columns:
         """
         order = self._order(title, table, names)
         n = table.num_rows
-        x, raw, faults, others = np.full((n, len(order)), np.nan), [], [None] * n, {}
+        x, raw, faults, others, gaps = np.full((n, len(order)), np.nan), [], [None] * n, {}, {}
         for i, (column, at) in enumerate(zip(self.columns, order, strict=True)):
             if at is None:
                 raw.append(RawColumn(column.name, column.reading))
@@ -181,14 +181,16 @@ class Columns:
             raw.append(RawColumn(column.name, column.reading, cells.levels))
             for row, text in zip(cells.faults, cells.texts, strict=True):
                 faults[row] = faults[row] or fault(column.name, text, column.reading)
-            gap_known = column.gaps or "" in column.levels
-            for row in () if gap_known else np.flatnonzero(np.isnan(cells.values)).tolist():
-                faults[row] = faults[row] or f"column {column.name!r} is empty; the training part had no gap there"
+            new = [] if column.gaps or "" in column.levels else np.flatnonzero(np.isnan(cells.values)).tolist()
+            for row in new if np.isnan(column.fill) else ():
+                faults[row] = faults[row] or f"column {column.name!r} is empty; the model learned from whole arrays"
+            if left := sum(faults[row] is None for row in new):
+                gaps[column.name] = left
             if column.levels:
                 unknown = (column.codes(cells.values, cells.levels) == 0) & ~np.isnan(cells.values)
                 if unknown.any():
                     others[column.name] = int(unknown.sum())
-        return Reread(self.encode(raw, x), faults, others)
+        return Reread(self.encode(raw, x), faults, others, gaps)
 
     def _order(self, title: str, table: pa.Table, names: Sequence[str] | None) -> list[int | None]:
         """Return where each column stands; None for a dropped one, which a table need not have."""
@@ -216,16 +218,25 @@ class Reread:
         x: float64 [N, W]; what stands in rows with a fault means nothing.
         faults: why a row cannot be used, or None, [N].
         others: cells with a level that the training part had not, by column: they are taken for "other".
+        gaps: gaps in columns where the training part had none, by column: they are imputed as its own would be.
     """
 
     x: NDArray[np.float64]
     faults: list[str | None]
     others: dict[str, int]
+    gaps: dict[str, int]
 
     def note(self) -> str | None:
-        """Return what is to be said of levels that are new."""
-        listed = ", ".join(f"{count} of {name!r}" for name, count in self.others.items())
-        return f"cells with a level that the model has not learned, taken for 'other': {listed}" if listed else None
+        """Return what is to be said of levels and gaps that are new."""
+        said = {
+            "cells with a level that the model has not learned, taken for 'other'": self.others,
+            "gaps where the training part had none, imputed": self.gaps,
+        }
+        lines = [
+            f"{what}: {', '.join(f'{count} of {name!r}' for name, count in counts.items())}"
+            for what, counts in said.items() if counts
+        ]  # fmt: skip
+        return "; ".join(lines) or None
 
 
 def raw_columns(
@@ -239,11 +250,14 @@ def raw_columns(
         raw.append(RawColumn(name, cells.reading, cells.levels, _counts(cells)))
         for row, text in zip(cells.faults[:SHOWN], cells.texts, strict=False):
             problems.add(
-                source.name_of(row), fault(name, text, cells.reading), _allowed(cells.reading), "mend or empty it"
+                source.name_of(row),
+                fault(name, text, cells.reading),
+                _allowed(cells.reading),
+                "mend it, or empty it for a gap",
             )
         if len(cells.faults) > SHOWN:
             problems.add(f"{len(cells.faults) - SHOWN} more rows", f"column {name!r} has the same fault",
-                         _allowed(cells.reading), "mend or empty them")  # fmt: skip
+                         _allowed(cells.reading), "mend them, or empty them for gaps")  # fmt: skip
     return tuple(raw), x
 
 

@@ -156,4 +156,6 @@ def asked_for(
     )
     asked = frozenset(flattened(in_file)) - fixed
     asked = frozenset(name for name in asked if fields[name].path[0] == "recipe")
+    if start.recipe.weight_decay == "auto":  # a penalty that fits the data, at whichever rate
+        asked |= {"weight_decay"} - fixed
     return start, Terms(budget=budget_of(budget), fixed=fixed, given=asked, force=force)

@@ -354,6 +354,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         config.model if objects.model is None else objects.model,
         loss=config.loss if objects.loss is None else objects.loss,
         augment=config.augment if objects.augment is None else objects.augment,
+        class_weights=config.class_weights,
         seed=config.seed,
         device=config.device,
         precision=config.precision,
