@@ -62,8 +62,6 @@ def _rising(values: tuple[float, ...]) -> bool:
     return len(values) > 0 and values[0] > 0 and rising and math.isfinite(values[-1])
 
 
-_SHOWN = 100
-"""Characters of a value that a message shows. Chosen by hand."""
 _hints = functools.cache(typing.get_type_hints)  # a search looks at thousands of recipes
 
 
