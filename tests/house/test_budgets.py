@@ -77,7 +77,7 @@ def test_every_file_has_a_test_of_its_own_or_a_law(path):
     place = path.relative_to(PACKAGE)
     own = ROOT / "tests" / place.parent / f"test_{path.stem}.py"
     module = ".".join(["surefoot", *place.with_suffix("").parts])
-    by_table = place.parent.name == "rules" and (ROOT / "tests" / "rules" / "test_rules.py").is_file()  # of each rule
+    by_table = place.parent.name == "rules" and (ROOT / "tests" / "rules" / "test_rules.py").is_file()
     assert own.is_file() or module in LAWS or by_table, (
         f"write {own.relative_to(ROOT)}, or merge the file with its user"
     )
