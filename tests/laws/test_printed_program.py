@@ -52,6 +52,21 @@ def test_at_the_edges(name):
     assert difference < 1e-5, code
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"label_smoothing": 0.2}, {"batch_size": 20, "micro_batch_size": 7}, {"rule": "adamw", "lr": 0.01, "eps": 1e-3},
+     {"schedule": Schedule(kind="plateau", patience_epochs=0, factor=0.3), "label_smoothing": 0.1, "epochs": 6}],
+)  # fmt: skip
+def test_weighted_classes(more):
+    recipe = Recipe(**{"lr": 0.05, "epochs": 2, "batch_size": 12} | more)
+    case = {"recipe": recipe, "kind": "classes", "loss": None, "precision": "fp32", "class_weights": "balanced"}
+    difference, code = off(case)
+    assert difference < 1e-5, code
+    assert "#   weight_of" in code
+    unweighted, _ = off(case | {"class_weights": None})
+    assert unweighted < 1e-5
+
+
 def test_a_loss_of_the_readers_is_brought_and_said():
     loss = nn.SmoothL1Loss(reduction="none")
     work = task(data_of("numbers"), Net, loss=loss, threads=1)

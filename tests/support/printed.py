@@ -137,10 +137,13 @@ def batches_of(work: Task, plan: Plan) -> list[tuple[Tensor, Tensor]]:
 
 def off(case: dict[str, Any]) -> tuple[float, str]:
     """Return how far the printed program ends from our run, relative to the weights, and the program."""
-    work = task(data_of(case["kind"]), Net, loss=case["loss"], precision=case["precision"], threads=1)
+    weights = case.get("class_weights")
+    work = task(
+        data_of(case["kind"]), Net, loss=case["loss"], class_weights=weights, precision=case["precision"], threads=1
+    )
     plan = surefoot.plan(case["recipe"], work.data.examples)
     target: Any = "classes" if work.classifies else "numbers"
-    config = Config(target=target, loss=case["loss"], precision=case["precision"])
+    config = Config(target=target, loss=case["loss"], precision=case["precision"], class_weights=weights)
     code = program_of(config, case["recipe"], plan.steps_per_epoch)
     model = work.fresh_model()
     validation = work.data.validation
@@ -148,6 +151,7 @@ def off(case: dict[str, Any]) -> tuple[float, str]:
     rows = np.arange(len(validation))
     scope: dict[str, Any] = {
         "model": model, "batches": batches_of(work, plan),
+        "weight_of": work.class_weights,
         "validation": [fetch(work.data, validation, rows, augment=None, seed=0, epoch=0)],
     }  # fmt: skip
     with work.machine.computing():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from surefoot.cli.flags import RunsDir, Switch
-from surefoot.cli.tables import number, print_json, print_table, share
+from surefoot.cli.tables import loss_text, number, print_json, print_table, share
 from surefoot.record.intervals import Difference
 from surefoot.record.number_scores import NumberScores
 from surefoot.record.scores import ClassScores
@@ -34,7 +34,7 @@ def evaluate(
     Args:
         run: Name of the run, or its folder.
         data: Other labelled data: a named set, a folder by class, an .npz or a .csv. All of it, if it has no parts.
-        part: Part of the data; if left out test, or validation where a run has no test part.
+        part: Part of the data; if left out test, or validation or train where a run has no other.
         data_dir: Folder or archive that holds the named set, if not where it was.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.
@@ -73,7 +73,7 @@ def _print_classes(scores: ClassScores) -> None:
         ("average precision", with_interval(scores.average_precision)),
         *_beside(scores),
         ("top-5", share(scores.top5)),
-        ("loss", f"{scores.loss:.4f}"),
+        ("loss", loss_text(scores.loss)),
         ("calibration error", f"{scores.calibration_error:.4f}"),
     ]
     print_table(("score", "value"), [row for row in rows if row[1] is not None], left=("score", "value"))

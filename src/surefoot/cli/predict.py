@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from surefoot.cli.flags import RunsDir, Switch
-from surefoot.cli.tables import clean, print_table, say_notes
+from surefoot.cli.tables import clean, print_table, say_notes, spread_digits
 from surefoot.errors import ConfigError
 from surefoot.record import store
 
@@ -56,7 +56,7 @@ def predict(
     if form == "table":
         columns = _columns(classes, rows)
         left = [name for name in columns if name.startswith(("name", "label", "error"))]
-        print_table(columns, [_cells(row, columns, ".4g" if classes is None else ".4f") for row in rows], left=left)
+        print_table(columns, [_cells(row, columns, _forms(classes, rows)) for row in rows], left=left)
     else:
         terminal = out is None and sys.stdout.isatty()
         text = _json(folder, classes, rows) if form == "json" else _csv(classes, rows, terminal=terminal)
@@ -119,14 +119,22 @@ def _columns(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> lis
     return ["name", *columns, *(["error"] if any("error" in row for row in rows) else [])]
 
 
-def _cells(row: dict[str, Any], columns: list[str], digits: str) -> list[str | None]:
-    """Return a row's cells; numbers in the format that `digits` says."""
+def _forms(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> list[str]:
+    """Return the formats of a table's numbers: of targets such as 1.7e9 +- 20, four digits alone are all the same."""
+    if classes is not None:
+        return [".4f"]
+    values = [row["values"] for row in rows if "values" in row]
+    return [f".{spread_digits(column)}g" for column in zip(*values, strict=True)]
+
+
+def _cells(row: dict[str, Any], columns: list[str], forms: list[str]) -> list[str | None]:
+    """Return a row's cells; numbers in the format of their place among the outputs, probabilities in the first."""
     if "error" in row:
         return [row["name"], *[None] * (len(columns) - 2), row["error"]]
     if "values" in row:
-        cells = [format(value, digits) for value in row["values"]]
+        cells = [format(value, form) for value, form in zip(row["values"], forms, strict=True)]
     else:
-        cells = [text for label, p in row["top"] for text in (label, format(p, digits))]
+        cells = [text for label, p in row["top"] for text in (label, format(p, forms[0]))]
     return [row["name"], *cells, *([None] if columns[-1] == "error" else [])]
 
 
@@ -135,7 +143,9 @@ def _csv(classes: tuple[str, ...] | None, rows: list[dict[str, Any]], *, termina
     terminal they are without control characters.
     """
     columns = _columns(classes, rows)
-    lines = [columns, *(_cells(row, columns, ".7g") for row in rows)]
+    # Numbers with all their digits, as JSON has them; a format of nothing is the shortest text of the same number.
+    forms = [".7g"] if classes is not None else next(([""] * len(row["values"]) for row in rows if "values" in row), [])
+    lines = [columns, *(_cells(row, columns, forms) for row in rows)]
     texts = [["" if cell is None else clean(cell) if terminal else cell for cell in line] for line in lines]
     return "".join(",".join(map(_quoted, line)) + "\n" for line in texts)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from surefoot.cli.flags import RunsDir, Switch, reference
-from surefoot.cli.tables import CHOSEN_ON, clean, number, print_json, print_table, said, share
+from surefoot.cli.tables import CHOSEN_ON, clean, loss_text, number, print_json, print_table, said, share
 from surefoot.errors import ConfigError, SurefootError, nearest
 from surefoot.record import store
 from surefoot.record.intervals import wilson
@@ -166,9 +166,9 @@ def _result(result: dict[str, Any]) -> list[tuple[str, str]]:
         )
     chosen_on = CHOSEN_ON if "decisions" in result else ""
     entries += [
-        ("test loss", number(result.get("test_loss"), ".4f")),
+        ("test loss", loss_text(result.get("test_loss"))),
         ("validation accuracy", f"{share(result['val_accuracy'])}{chosen_on}" if result.get("val_accuracy") else None),
-        ("validation loss", number(result.get("val_loss"), ".4f")),
+        ("validation loss", loss_text(result.get("val_loss"))),
         ("training time", number(result.get("train_seconds"), ".1f")),
         ("epochs", number(result.get("epochs"), "g")),
         ("parameters", number(result.get("parameters"), ",")),
@@ -207,9 +207,11 @@ def _print_list(listed: list[dict[str, Any]], runs_dir: Path) -> None:
         print(f"no runs under {clean(runs_dir)}; start one with surefoot train")
         return
     columns = [name.replace("_accuracy", " acc").replace("_", " ") for name in COLUMNS]
-    forms = {"lr": "g", "epochs": ".4g", "val_accuracy": ".2%", "test_accuracy": ".2%", "test_loss": ".4f"}
+    forms = {"lr": "g", "epochs": ".4g", "val_accuracy": ".2%", "test_accuracy": ".2%"}
     rows = [
-        [number(run.get(name), forms[name]) if name in forms else run.get(name) for name in COLUMNS] for run in listed
+        [number(run.get(name), forms[name]) if name in forms else run.get(name) for name in COLUMNS[:-1]]
+        + [loss_text(run.get(COLUMNS[-1]))]
+        for run in listed
     ]
     print_table(columns, rows, left=columns[:4])
     for run in listed:

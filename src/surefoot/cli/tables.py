@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import sys
 import unicodedata
@@ -20,6 +21,8 @@ CHOSEN_ON = ", on the part by which the search chose"
 """Behind a validation result of a tuned run: it flatters."""
 _WIDEST = 100_000
 """Letters of a line where no terminal breaks it: rich would at 80."""
+_FOUR_DECIMALS = (1e-3, 1e6)
+"""Losses of which four decimals are at least one digit and at most ten. Chosen by hand."""
 _HARMFUL = ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
 """Unicode's controls, invisible formats (which can reverse text), private and unassigned characters, line breaks."""
 
@@ -104,6 +107,29 @@ def print_json(value: Any) -> None:
 def number(value: float | None, form: str) -> str | None:
     """Return a number in a format of Python's, and None where there is none."""
     return None if value is None or value != value else format(value, form)
+
+
+def loss_text(value: float | None) -> str | None:
+    """Return a loss, which is in the square of the targets' unit for numbers: with four decimals where these show it.
+
+    >>> loss_text(0.41587), loss_text(2.7e-15), loss_text(2.352720434e15), loss_text(0.0)
+    ('0.4159', '2.7e-15', '2.353e+15', '0.0000')
+    """
+    decimals = value is None or value == 0 or _FOUR_DECIMALS[0] <= abs(value) < _FOUR_DECIMALS[1]
+    return number(value, ".4f" if decimals else ".4g")
+
+
+def spread_digits(values: Sequence[float]) -> int:
+    """Return the significant digits with which four of what values differ by are seen; of one alone, ten.
+
+    >>> spread_digits([1.7e9, 1.7e9 + 20]), spread_digits([0.5, -3.0]), spread_digits([1.7e9])
+    (12, 4, 10)
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    spread = max(finite, default=0.0) - min(finite, default=0.0)
+    if spread == 0:
+        return 10
+    return min(17, 4 + max(0, math.ceil(math.log10(max(map(abs, finite)) / spread))))
 
 
 def share(value: float | None) -> str | None:

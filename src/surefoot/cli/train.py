@@ -22,7 +22,7 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
-from surefoot.cli.tables import CHOSEN_ON, clean, print_entries, print_json, said
+from surefoot.cli.tables import CHOSEN_ON, clean, loss_text, print_entries, print_json, said
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
@@ -295,4 +295,4 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
 
 
 def _loss(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4f}"
+    return loss_text(value) or "not finite"

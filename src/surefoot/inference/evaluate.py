@@ -111,7 +111,7 @@ def evaluate(
         run: name of the run, its folder, or the result of `train`.
         data: whatever `load` takes; None for the data that the run was trained on.
         part: "train", "validation" or "test". None is the test part; of a run without one the validation part, on which
-            choices were made, as the scores then say.
+            choices were made, and without that the training part, as the scores then say.
         data_dir: folder or archive that holds the named set, if not where it was.
         runs_dir: where runs lie.
         model: the architecture, for a run whose model was given as an object; it is copied.
@@ -141,6 +141,7 @@ def evaluate(
     if (of_run := _data_of_run(finished, data, data_dir)) is not None:
         columns = finished.trained.columns
         of_run = unembedded(of_run) if columns is not None and not columns.categories else of_run
+        part = part or next(name for name in reversed(PARTS) if name in of_run.parts)
         title, chosen = _part_of_run(finished.config.data, of_run, part)
     else:
         title, chosen = _part_of_data(data, finished, data_dir, part or "test")
@@ -214,18 +215,20 @@ def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None
     )
 
 
-def _part_of_run(title: str, data: DataSet, part: str | None) -> tuple[str, Part]:
+def _part_of_run(title: str, data: DataSet, part: str) -> tuple[str, Part]:
     """Return a part of the data that the run was trained on, and what to call it.
 
     Raises:
         DataError: it has no such part.
     """
-    if part is None and "test" not in data.parts and "validation" in data.parts:
-        return f"{title}, validation part (there is no test part; choices were made on it)", data.parts["validation"]
-    part = part or "test"
     if part not in data.parts:
         raise _no_part(title, part, data.parts)
-    return f"{title}, {part} part", data.parts[part]
+    why = ""
+    if part == "validation" and "test" not in data.parts:
+        why = " (there is no test part; choices were made on it)"
+    elif part == "train":
+        why = " (what it learned from)" if len(data.parts) > 1 else " (there is no other; it has learned from it)"
+    return f"{title}, {part} part{why}", data.parts[part]
 
 
 def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:

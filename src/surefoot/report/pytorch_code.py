@@ -15,6 +15,7 @@ from surefoot.optim.schedules import PLATEAU_THRESHOLD
 from surefoot.rules.rule import OF_OPTIMIZER
 
 CROSS_ENTROPY, BCE_OF_CLASSES = "cross-entropy", "bce of two classes"
+WEIGHTED = "cross-entropy of weighted classes"
 _SHAPED = "outputs.float().reshape({y}.shape), {y}"
 LOSSES = {
     CROSS_ENTROPY: ("torch.nn.CrossEntropyLoss()", "outputs.float(), {y}"),
@@ -22,6 +23,7 @@ LOSSES = {
     "mae": ("torch.nn.L1Loss()", _SHAPED),
     "huber": ("torch.nn.HuberLoss()", _SHAPED),
     "bce": ("torch.nn.BCEWithLogitsLoss()", _SHAPED),
+    WEIGHTED: ('torch.nn.CrossEntropyLoss(reduction="none")', "outputs.float(), {y}"),
     BCE_OF_CLASSES: ("torch.nn.BCEWithLogitsLoss()", "outputs.float()[:, 1] - outputs.float()[:, 0], {y}.float()"),
 }
 """Losses by name: what makes it, and what it is given; another one is the reader's."""
@@ -42,6 +44,8 @@ def program_of(config: Config, recipe: Recipe, steps_per_epoch: int, *, own_loss
     loss: str = config.loss or ("mse" if config.target == "numbers" else CROSS_ENTROPY)
     if loss == "bce" and config.target == "classes":
         loss = BCE_OF_CLASSES
+    if config.class_weights is not None:
+        loss = WEIGHTED
     code = pytorch_code(
         recipe, steps, steps_per_epoch, loss="your own" if own_loss else loss, precision=config.precision
     )
@@ -116,6 +120,8 @@ def _head(recipe: Recipe, steps: int, loss: str, precision: str) -> list[str]:
     ]
     if loss not in LOSSES:
         brought.append(("loss_of", f"(outputs, y) -> the mean loss, or one for each example: {loss}"))
+    if loss == WEIGHTED:
+        brought.append(("weight_of", "[C]: N / (C n) of a class with n of the N training examples, 0 where n is 0"))
     if recipe.schedule.kind == "plateau":
         brought.append(("validation", "a list of x and y: held out, its loss lowers the rate"))
     lines = ["# You bring"] + [f"#   {name:<10} {text}" for name, text in brought]
@@ -135,18 +141,23 @@ def _of_loss(recipe: Recipe, loss: str) -> list[str]:
         return []
     if loss == CROSS_ENTROPY and recipe.label_smoothing:
         return [f"loss_of = torch.nn.CrossEntropyLoss(label_smoothing={recipe.label_smoothing!r})"]
+    if loss == WEIGHTED and recipe.label_smoothing:
+        return [f'loss_of = torch.nn.CrossEntropyLoss(reduction="none", label_smoothing={recipe.label_smoothing!r})']
     return [f"loss_of = {LOSSES[loss][0]}"]
 
 
 def _forward(x: str, y: str, loss: str, precision: str, *, model: str = "") -> list[str]:
-    """Lines that compute `loss` of a piece."""
+    """Lines that compute `loss` of a piece; with the text of another model it is that of validation."""
     call = f"outputs = {model or f'model({x})'}"
     lines = [call]
     if precision == "bf16":
         lines = [f"with torch.autocast({x}.device.type, dtype=torch.bfloat16):", _INDENT + call]
     if loss not in LOSSES:
         return [*lines, f"loss = loss_of(outputs.float(), {y}).mean()"]
-    return [*lines, f"loss = loss_of({LOSSES[loss][1].format(y=y)})"]
+    found = f"loss_of({LOSSES[loss][1].format(y=y)})"
+    if loss == WEIGHTED:  # divided by the number of examples, and not by their weights as torch's `weight` is
+        found = f"{found}.mean()" if model else f"({found} * weight_of[{y}]).mean()"
+    return [*lines, f"loss = {found}"]
 
 
 def _gradient(recipe: Recipe, loss: str, precision: str) -> list[str]:
