@@ -111,3 +111,12 @@ def test_names_of_classes_cannot_command_the_terminal(capsys):
     module._print_classes(class_scores([[1.0, 0.0]], [0], ("\x1b[2Jcat", "dog\x07")))
     assert "\x1b" not in (text := capsys.readouterr().out)
     assert "\x07" not in text
+
+
+def test_one_example_of_a_regression_has_errors_and_no_r2(capsys, tmp_path):
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    (tmp_path / "few.csv").write_text("".join(f"{a},{b},{a - 2 * b}\n" for a, b in x))
+    train(str(tmp_path / "few.csv"), "linear", target="numbers", epochs=2, runs_dir=tmp_path, name="few")
+    code, captured = answer(capsys, tmp_path, "few")
+    assert code == 0
+    assert re.search(r"1 examples\nroot mean squared error +\S+\nmean absolute error +\S+\nR2 +not defined", captured.out)

@@ -33,6 +33,9 @@ FIRST = {
     "train": (200, "train few.csv --model linear --epochs 3 --batch-size 16 --name it --no-report"),
     "train, numbers": (200, "train few.csv --model linear --target numbers --epochs 3 --batch-size 16 --lr 0.01 "
                             "--name it --no-report"),
+    "train, without validation": (200, "train few.csv --model linear --validation 0 --epochs 3 --batch-size 16 "
+                                       "--name it --no-report"),
+    "train, four rows": (4, "train few.csv --model linear --target numbers --epochs 3 --name it --no-report"),
     "show": (200, "show it"),
 }  # fmt: skip
 
@@ -41,7 +44,7 @@ FIRST = {
 def test_the_next_command_works_as_it_is_printed(case, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rows, command = FIRST[case]
-    table(tmp_path / "few.csv", rows, numbers="numbers" in case)
+    table(tmp_path / "few.csv", rows, numbers="--target numbers" in command or "numbers" in case)
     if case == "show":
         assert run(shlex.split(FIRST["train"][1])) == 0
     capsys.readouterr()

@@ -212,3 +212,22 @@ def test_every_mistake_is_one_line_and_a_code(runs, capsys, monkeypatch, words, 
     assert (found, captured.out) == (code, "")
     assert message in captured.err
     assert len(captured.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(1.7e9, 5.0), (1e6, 0.01), (350_000.0, 2000.0), (0.0, 1e-6)])
+def test_numbers_of_any_unit_are_told_apart(tmp_path, capsys, mean, spread):
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    y = mean + spread * (x[:, 0] - x[:, 1])
+    data = tmp_path / "t.csv"
+    data.write_text("a,b,y\n" + "".join(f"{p!r},{q!r},{v!r}\n" for (p, q), v in zip(x.tolist(), y.tolist(), strict=True)))
+    train(str(data), "linear", target="numbers", epochs=30, lr=0.05, runs_dir=tmp_path, name="it")
+    found = {}
+    for words in ([], ["--csv"], ["--json"]):
+        assert run(["predict", "it", str(data), "--runs-dir", str(tmp_path), *words]) == 0
+        found[tuple(words)] = capsys.readouterr().out
+    exact = np.array([row["values"][0] for row in json.loads(found[("--json",)])["predictions"]])
+    assert np.abs(exact - y).max() < spread
+    of_csv = [float(row["value"]) for row in csv.DictReader(found[("--csv",)].splitlines())]
+    assert of_csv == exact.tolist()
+    of_table = np.array([float(line.split()[-1]) for line in found[()].splitlines()[1:]])
+    assert np.abs(of_table - exact).max() <= 1e-3 * (exact.max() - exact.min())

@@ -238,3 +238,22 @@ class Pairs:
 )
 def test_the_model_follows_from_the_data_where_none_is_named(source, model):
     assert default_model(source) == model
+
+
+@pytest.mark.parametrize(
+    ("y", "target", "held", "words"),
+    [
+        ([0, 1, 0, 1, 0], "classes", 0, "0.1 of 5 is less than one; validation = 0.5 holds out 2"),
+        ([0.5, 1.5], "numbers", 0, "validation = 0.5 holds out 1"),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "classes", 0, "no class has a second one"),
+        ([0, 1] * 5, "classes", 1, None),
+    ],
+)
+def test_a_default_share_of_less_than_an_example_holds_out_none_and_says_so(y, target, held, words):
+    data = load((np.random.default_rng(0).normal(size=(len(y), 2)), np.array(y)), target=target)
+    assert len(data.validation or ()) == held
+    said = [note for note in data.notes if "held out for validation, " in note]
+    assert (words is None and not said) or words in said[0]
+    if not held:
+        with pytest.raises(ConfigError, match="less than one example"):
+            load((np.zeros((len(y), 2)) + np.arange(len(y))[:, None], np.array(y)), target=target, validation=0.01)

@@ -154,3 +154,16 @@ def test_a_run_without_a_test_part_is_scored_on_its_validation_part_and_that_is_
     assert scores.accuracy == result.summary["val_accuracy"]
     with pytest.raises(DataError, match="no test part"):
         surefoot.evaluate(result, part="test")
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_a_run_with_a_training_part_alone_is_scored_on_it_and_that_is_said(tmp_path, numbers):
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    rows = [f"{a},{b},{a - b if numbers else 'up' if a > b else 'down'}" for a, b in x]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["a,b,label", *rows]))
+    result = surefoot.train(table, "linear", epochs=2, batch_size=10, validation=0, runs_dir=tmp_path)
+    scores = surefoot.evaluate(result)
+    assert (scores.of, scores.examples) == (f"{table}, train part (there is no other; it has learned from it)", 60)
+    with pytest.raises(DataError, match="no validation part"):
+        surefoot.evaluate(result, part="validation")

@@ -157,7 +157,8 @@ def _show(summary: dict[str, Any], config: Config) -> None:
         f"schedule, {length}"
     )
     searched = summary.get("searched", [])
-    moved = "weight_decay" not in searched and chosen.weight_decay != config.recipe.weight_decay
+    asked = config.recipe.weight_decay
+    moved = "weight_decay" not in searched and asked != "auto" and chosen.weight_decay != asked
     follows = "weight decay follows the rate; " if moved else ""
     print(f"Searched: {', '.join(searched) or 'nothing'}; {follows}all else is as given, or a default")
     print(

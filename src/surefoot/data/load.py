@@ -244,7 +244,7 @@ def _title(source: Any) -> str:
 
 def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, standardise_targets: bool) -> DataSet:
     """Split, measure and fingerprint."""
-    parts = dict(raw.parts)
+    parts, said = dict(raw.parts), list[str]()
     train, digest = parts["train"], hashlib.sha256()
     for name in ("train", "validation", "test"):
         if name in parts:
@@ -257,13 +257,14 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
         share = VALIDATION if validation is None else validation
         labels = train.y if raw.classes is not None else None
         kept, held = stratified(labels, len(train.y), share, seed)
-        if share > 0 and not len(held):
-            origin = " (the default)" if validation is None else ""
+        if validation and not len(held):
             raise ConfigError(
-                f"validation = {share}{origin} of {len(train.y)} training examples",
+                f"validation = {share} of {len(train.y)} training examples",
                 "that is less than one example",
                 "set validation to a larger share, or to 0",
             )
+        if share > 0 and not len(held):
+            said.append(_none_held_out(labels, len(train.y), seed))
         if len(held):
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
@@ -286,8 +287,16 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
     return DataSet(
         raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
         mean, std, digest.hexdigest(), target_mean, target_std, raw.features, integers=raw.integers, columns=columns,
-        notes=tuple(notes),
+        notes=(*notes, *said),
     )  # fmt: skip
+
+
+def _none_held_out(labels: np.ndarray | None, examples: int, seed: int) -> str:
+    """Return what is said where the default share is less than one example, or every class would be left without."""
+    said = "no example is held out for validation"
+    if more := len(stratified(labels, examples, 0.5, seed)[1]):
+        return f"{said}, since {VALIDATION:g} of {examples} is less than one; validation = 0.5 holds out {more}"
+    return f"{said}, since {'no class has a second one' if labels is not None else 'there is one alone'}"
 
 
 def fitted(raw: Raw) -> Columns | None:

@@ -270,7 +270,7 @@ def _task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
     if task.data.validation is None:
         raise ConfigError(
             "data without a validation part", "recipes are compared by what they do on held-out examples",
-            "leave validation out, or give it a share such as 0.1",
+            "give validation a share that is an example at least, such as 0.5; each class needs two",
         )  # fmt: skip
     return task
 

@@ -39,6 +39,8 @@ LARGE = {"loss": 200.0, "standardised_loss": 190.0, "output_scale": 300.0}
             "fail",
             "too large",
         ),
+        ({**NUMBERS, "loss": 2.2, "standardised_loss": 2.2, "output_scale": 0.8}, "initial-loss", "pass", "no larger"),
+        ({**NUMBERS, "loss": 2.2, "standardised_loss": 2.2, "output_scale": 1.2}, "output-scale", "suspect", "too l"),
         ({**NUMBERS, "loss": -90.0, "standard_loss": False, "right": -99.0}, "initial-loss", "pass", "of your own"),
         ({"classes": 2, "chance": math.log(2), "loss": 1.2, "standardised_loss": 1.2}, "initial-loss", "pass", "ln 2"),
     ],

@@ -49,9 +49,21 @@ def test_the_upper_end_is_the_planted_edge_of_stability(scale, momentum):
     data, largest = quadratic(scale)
     edge = 2 * (1 + momentum) / largest
     found = find_lr(Scaled(scale), data, batch_size=128, momentum=momentum, weight_decay=0.0, range_test=False,
-                    seeds=2, precision="fp32", threads=1)  # fmt: skip
+                    clip_norm=None, seeds=2, precision="fp32", threads=1)  # fmt: skip
     assert found.value["high"] / 2 <= edge <= found.value["high"] * 2
     assert found.value["high_interval"][0] <= edge <= found.value["high_interval"][1] * 1.01
+
+
+@pytest.mark.parametrize("target", ["numbers", "auto"])
+def test_numbers_are_clipped_as_train_clips_them(target):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 3))
+    data = surefoot.load((x, 1e5 * x[:, 0] + 350_000.5), target=target)
+    quick = QUICK | {"range_test": False}
+    found, clipped, not_clipped = (find_lr("mlp", data, **quick, **more)
+                                   for more in ({}, {"clip_norm": 1.0}, {"clip_norm": None}))  # fmt: skip
+    assert found.value == clipped.value
+    assert found.value != not_clipped.value
 
 
 @pytest.fixture(scope="module")

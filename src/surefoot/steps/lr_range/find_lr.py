@@ -21,6 +21,7 @@ from surefoot.steps.lr_range.measure import LrSearch, Measurement, measure
 from surefoot.steps.lr_range.range_test import range_test
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
+from surefoot.training.configure import CLIP_OF_NUMBERS
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
 from surefoot.training.task import Task
@@ -74,7 +75,8 @@ def find_lr(
         range_test: also show what the usual rules read from a classic range test.
         seed: of the first repetition; the others count on.
         device, precision, threads: as in `Config`.
-        settings: other fields of `Recipe` that are held fixed, by name: momentum=0.9, beta2=0.98, clip_norm=1.0.
+        settings: other fields of `Recipe` that are held fixed, by name: momentum=0.9, beta2=0.98, clip_norm=1.0, which
+            standardised targets have as in `surefoot.train` if it is left out.
 
     Returns:
         A decision whose value has lr, low, high, low_interval and high_interval; None where no rate works.
@@ -96,6 +98,8 @@ def find_lr(
         asked = {} if weight_decay is None else {"weight_decay": weight_decay}
         recipe = Recipe(batch_size=batch_size, rule=rule, **asked, **_known(settings))  # which checks them
         recipe = with_small_decay(recipe) if weight_decay is None else recipe
+        if task.data.target_std is not None and "clip_norm" not in settings:  # as `surefoot.train` does
+            recipe = dataclasses.replace(recipe, clip_norm=CLIP_OF_NUMBERS)
         size = batch_size_of(recipe, task.data.examples)
         recipe = dataclasses.replace(recipe, batch_size=min(size, task.data.examples))
         decision = finished(searching(task, recipe, search))
