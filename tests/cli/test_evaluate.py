@@ -119,4 +119,6 @@ def test_one_example_of_a_regression_has_errors_and_no_r2(capsys, tmp_path):
     train(str(tmp_path / "few.csv"), "linear", target="numbers", epochs=2, runs_dir=tmp_path, name="few")
     code, captured = answer(capsys, tmp_path, "few")
     assert code == 0
-    assert re.search(r"1 examples\nroot mean squared error +\S+\nmean absolute error +\S+\nR2 +not defined", captured.out)
+    assert re.search(
+        r"1 examples\nroot mean squared error +\S+\nmean absolute error +\S+\nR2 +not defined", captured.out
+    )

@@ -219,7 +219,9 @@ def test_numbers_of_any_unit_are_told_apart(tmp_path, capsys, mean, spread):
     x = np.random.default_rng(0).normal(size=(60, 2))
     y = mean + spread * (x[:, 0] - x[:, 1])
     data = tmp_path / "t.csv"
-    data.write_text("a,b,y\n" + "".join(f"{p!r},{q!r},{v!r}\n" for (p, q), v in zip(x.tolist(), y.tolist(), strict=True)))
+    data.write_text(
+        "a,b,y\n" + "".join(f"{p!r},{q!r},{v!r}\n" for (p, q), v in zip(x.tolist(), y.tolist(), strict=True))
+    )
     train(str(data), "linear", target="numbers", epochs=30, lr=0.05, runs_dir=tmp_path, name="it")
     found = {}
     for words in ([], ["--csv"], ["--json"]):

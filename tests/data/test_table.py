@@ -139,3 +139,44 @@ def test_a_table_may_be_compressed(name, tmp_path):
     data = load(tmp_path / name, label="y", validation=0)
     assert (data.classes, data.train.x.tolist()) == (("x", "z"), [[1, 2], [3, 4]])
     assert is_table(tmp_path / name)
+
+
+def _rows(head, label, n=120):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 4))
+    return "\n".join([head, *(",".join(f"{v:.4f}" for v in row) + f",{label(row)}" for row in x)]) + "\n"
+
+
+def test_a_header_of_numbers_over_labels_that_are_numbers_is_no_example(tmp_path):
+    path = tmp_path / "years.csv"
+    path.write_text(_rows("2019,2020,2021,2022,2023", lambda row: int(row[0] > 0)))
+    data = load(path)
+    assert (data.features, data.classes) == (("2019", "2020", "2021", "2022"), ("0", "1"))
+    assert any("row 1 is taken for the header" in note for note in data.notes)
+    assert load(path, header="no").classes == ("0", "1", "2023")
+
+
+@pytest.mark.parametrize("first", ["0.1,0.2,0.3,9,2", "9,9,9,9,1", "9,9,9,,2"])
+def test_a_first_row_among_the_others_is_an_example(tmp_path, first):
+    path = tmp_path / "plain.csv"
+    path.write_text(_rows(first, lambda row: int(row[0] > 0)))
+    assert load(path).features is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("${:,.0f}", lambda v: 1e5 + 2e4 * v), ("{:.1f}%", lambda v: 50 + 10 * v), ("{:,.0f}", lambda v: 1e5 + 2e4 * v)],
+)
+def test_labels_that_are_amounts_are_numbers_to_predict(tmp_path, text, value):
+    path = tmp_path / "amounts.csv"
+    path.write_text(_rows("a,b,c,d,y", lambda row: '"' + text.format(value(row[0])) + '"'))
+    data = load(path)
+    assert data.classes is None
+    assert any("regression" in note for note in data.notes)
+    assert load(path, target="classes", validation=0).classes is not None
+
+
+def test_labels_that_are_many_dates_are_said_to_be_classes(tmp_path):
+    path = tmp_path / "dates.csv"
+    path.write_text(_rows("a,b,c,d,when", lambda row: np.datetime64("2020-01-01") + int(100 * row[0])))
+    assert any("labels are dates" in note for note in load(path).notes)

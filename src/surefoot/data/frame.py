@@ -9,7 +9,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -283,7 +283,8 @@ def _is_header(table: pa.Table, head: list[list[str]], problems: Problems) -> bo
         return False
     counted = width > 2 and first == [str(i) for i in range(width)]  # what pandas writes above columns without names
     repeat = len(values) * 2 <= count or all(_number(label) is not None for label in values)
-    if counted or (repeat and _number(name) is None):
+    far = repeat and min(each["counts"].as_py() for each in labels) > 1 and _is_far(table, first)
+    if counted or far or (repeat and _number(name) is None):
         problems.warn(
             f"row 1 is taken for the header, for no row below has its {name!r} in the last column; "
             'if it is an example, set header = "no"'
@@ -303,6 +304,19 @@ def _are_names(rows: list[list[str]], width: int) -> bool:
         and not any(row[i].strip() == cell for row in below if i < len(row))
     ]
     return 2 * len(names) > sum(cell != "" for cell in cells)
+
+
+def _is_far(table: pa.Table, first: Sequence[str]) -> bool:
+    """Return whether all cells of the first row are numbers, and all but the last beyond those below: years, say."""
+    for i, cell in enumerate(first[:-1]):
+        value = _number(cell)
+        try:
+            below = pc.min_max(pc.cast(pc.utf8_trim_whitespace(table.column(i).slice(1)), pa.float64())).as_py()
+        except pa.ArrowInvalid:
+            return False
+        if value is None or below["min"] is None or below["min"] <= value <= below["max"]:
+            return False
+    return len(first) > 2
 
 
 def _number(cell: str) -> float | None:

@@ -50,7 +50,7 @@ def chosen_target(y: np.ndarray, target: Target, problems: Problems) -> Target:
     fractions = float((y != np.floor(y)).mean()) if len(y) else 0.0
     values = np.unique(y)
     numbered = len(values) and values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
-    amounts = not numbered and len(values) > _MANY_VALUES and len(y) < _EXAMPLES_EACH * len(values)
+    amounts = not numbered and many_values(y)
     if not (fractions >= _SOME or amounts):
         return "classes"
     what = (
@@ -60,6 +60,12 @@ def chosen_target(y: np.ndarray, target: Target, problems: Problems) -> Target:
     )
     problems.warn(f'labels {what}: this is taken for a regression; set target = "classes" if they are names')
     return "numbers"
+
+
+def many_values(y: np.ndarray) -> bool:
+    """Return whether labels [N] have more values, and fewer examples each, than classes have."""
+    values = len(np.unique(y))
+    return values > _MANY_VALUES and len(y) < _EXAMPLES_EACH * values
 
 
 def coded(parts: dict[str, RawPart], problems: Problems) -> tuple[dict[str, RawPart], tuple[str, ...] | None]:

@@ -16,7 +16,7 @@ from surefoot.data.check import Problems
 from surefoot.data.columns import Columns, raw_columns
 from surefoot.data.dataset import Raw, RawPart
 from surefoot.data.frame import Frame, Header, frame_of
-from surefoot.data.labels import Target, chosen_target, coded
+from surefoot.data.labels import Target, chosen_target, coded, many_values
 from surefoot.errors import ConfigError, DataError, nearest
 
 _RAGGED = 10
@@ -104,10 +104,15 @@ def _labels(frame: Frame, column: int, problems: Problems, target: Target) -> tu
     """Return the labels as text, or as numbers if they are targets of a regression, and which they are."""
     cells = frame.table.column(column)
     texts = np.array([text.strip() for text in pc.fill_null(pc.cast(cells, pa.string()), "").to_pylist()], dtype=str)
-    target = chosen_target(texts, target, problems)
-    if target == "classes":
-        return texts, target
     found = cells_of(cells, decimal=frame.decimal)
+    amounts = found.reading.kind == "number" and (found.reading.symbol or any("," in text for text in texts))
+    target = chosen_target(found.values if target == "auto" and amounts else texts, target, problems)
+    if target == "classes":
+        if found.reading.kind == "date" and many_values(texts):
+            problems.warn(
+                f"labels are dates, {len(set(texts.tolist()))} classes; as days since one of them they could be predicted"
+            )
+        return texts, target
     found = found if found.reading.kind == "number" else cells_of(cells, Reading(kind="number"))
     for row in np.flatnonzero(np.isnan(found.values))[:1000].tolist():
         held = "is empty" if texts[row] == "" else f"holds text, {texts[row][:40]!r}"

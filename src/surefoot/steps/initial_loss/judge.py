@@ -128,7 +128,9 @@ def _against_chance(facts: InitialLoss) -> Finding:
         reason = f"the logits are too large, deviation {scale} where 1 or less is usual: the loss is {compared}"
         return grave("logit-scale", reason, "the weights are too large: initialise them smaller, the last layer first")
     if facts.target_scale is not None and facts.output_scale <= facts.target_scale:
-        return passes("initial-loss", f"{compared}: outputs no larger than the targets, which differ from them by chance")
+        return passes(
+            "initial-loss", f"{compared}: outputs no larger than the targets, which differ from them by chance"
+        )
     targets = f"too large for targets of {facts.target_scale:.3g}"
     reason = f"the outputs, root mean square {scale}, are {targets}: loss {compared}"
     return grave("output-scale", reason, "initialise the last layer smaller, or bring the targets to deviation 1")

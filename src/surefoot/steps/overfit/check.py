@@ -302,6 +302,7 @@ def measure_sample(task: Task, batch_size: int) -> Sample:
         ),
         best_accuracy=most / len(part) if classifies else None,
         target_variance=None if classifies else _loss_of_mean(task),
+        least_loss=0.0 if classifies or task.criterion is None else _loss_of_means(task, groups),
         probabilities=classifies and task.loss is None and _gives_probabilities(task),
         functional_dropout=_varies(task),
     )
@@ -314,6 +315,18 @@ def _loss_of_mean(task: Task) -> float:
         return float(y.float().var(dim=0, unbiased=False).mean())
     centred = y if task.criterion == "bce" else y - y.mean(0)
     return float(task.mean_loss(torch.zeros_like(y), centred))
+
+
+def _loss_of_means(task: Task, groups: Sequence[Sequence[int]]) -> float:
+    """Return the loss of answering each of several identical inputs by the mean of their targets."""
+    y = standardised(task.data, task.data.train.y)
+    answers = y.clone()
+    for group in groups:
+        if len(group) > 1:
+            answers[list(group)] = y[list(group)].mean(0)
+    if task.criterion == "bce":  # the logit of a share; what is 0 or 1 alone costs next to nothing
+        answers = torch.logit(answers, eps=1e-6)
+    return float(task.mean_loss(answers, y))
 
 
 def _initial_loss(task: Task, batch_size: int) -> float:

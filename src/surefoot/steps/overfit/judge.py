@@ -23,6 +23,8 @@ WRONG_STATISTICS = 0.9
 LIMITS = (1e-6, 1e2)
 """No rates are tried beyond. Chosen by hand."""
 _SAME = 1 + 1e-9
+_ROUNDING = 1e-9
+"""Of a share that is a count divided by another."""
 _HALF_A_DECADE = math.sqrt(10)
 _GONE = ("diverged", "explodes")
 
@@ -40,6 +42,8 @@ class Sample:
         contradictions: groups of examples with identical input and different targets, each with their names.
         best_accuracy: share that can be right at most, given the contradictions; None for a regression.
         target_variance: mean over the values of the targets' variance; None for classes.
+        least_loss: of a regression with a shipped loss, what is left where examples with identical input all get the
+            mean of their targets.
         probabilities: whether the outputs for classes are already probabilities.
         functional_dropout: whether the untrained model in training mode still gives other outputs each time.
     """
@@ -52,6 +56,7 @@ class Sample:
     contradictions: tuple[tuple[str, ...], ...] = ()
     best_accuracy: float | None = 1.0
     target_variance: float | None = None
+    least_loss: float = 0.0
     probabilities: bool = False
     functional_dropout: bool = False
 
@@ -74,12 +79,17 @@ class Facts:
 
     def learned_in_training(self, lr: float) -> bool:
         """Whether a run learned the sample in training mode."""
-        return learned_in_training(self.records[lr].last, self.enough)
+        return learned_in_training(self.records[lr].last, self.enough, self.right)
+
+    @property
+    def right(self) -> float:
+        """The share that must be right where the sample is of classes: all that the contradictions leave."""
+        return 1.0 if self.sample.best_accuracy is None else self.sample.best_accuracy
 
     @property
     def passed(self) -> list[float]:
         """The rates at which the sample was learned in both modes, the quickest and then the lowest first."""
-        rates = [lr for lr, record in self.records.items() if learned(record.last, self.enough)]
+        rates = [lr for lr, record in self.records.items() if learned(record.last, self.enough, self.right)]
         return sorted(rates, key=lambda lr: (_steps(self.records[lr]), lr))
 
     @property
@@ -92,7 +102,7 @@ class Facts:
         record, initial = self.records[lr], self.sample.initial_loss
         if record.outcome.kind == "diverged":
             return "diverged"
-        if learned(record.last, self.enough):
+        if learned(record.last, self.enough, self.right):
             return "learned"
         loss = _last_loss(record)
         if loss > EXPLODES * abs(initial) + abs(initial) * (initial < 0):
@@ -105,26 +115,31 @@ def loss_enough(sample: Sample, *, custom_loss: bool) -> float | None:
     if sample.best_accuracy is not None:
         return None
     whole = abs(sample.initial_loss) if custom_loss or sample.target_variance is None else sample.target_variance
-    return LEARNED_VARIANCE * whole
+    return LEARNED_VARIANCE * whole + sample.least_loss
 
 
-def learned_in_training(row: Row | None, enough: float | None) -> bool:
+def learned_in_training(row: Row | None, enough: float | None, right: float = 1.0) -> bool:
     """Return whether the sample is known by heart in training mode, over the last pass.
 
     Args:
         row: of a pass.
-        enough: the loss to reach, or None for 100 % accuracy.
+        enough: the loss to reach, or None for an accuracy.
+        right: that accuracy.
     """
-    return row is not None and _is_learned(row.train_loss, row.train_accuracy, enough)
+    return row is not None and _is_learned(row.train_loss, row.train_accuracy, enough, right)
 
 
-def learned(row: Row | None, enough: float | None) -> bool:
+def learned(row: Row | None, enough: float | None, right: float = 1.0) -> bool:
     """Return whether the sample is known by heart, in training mode and after the pass in evaluation mode too."""
-    return row is not None and learned_in_training(row, enough) and _is_learned(row.val_loss, row.val_accuracy, enough)
+    if row is None or not learned_in_training(row, enough, right):
+        return False
+    return _is_learned(row.val_loss, row.val_accuracy, enough, right)
 
 
-def _is_learned(loss: float | None, accuracy: float | None, enough: float | None) -> bool:
-    return accuracy == 1.0 if enough is None else loss is not None and loss <= enough
+def _is_learned(loss: float | None, accuracy: float | None, enough: float | None, right: float) -> bool:
+    if enough is None:
+        return accuracy is not None and accuracy >= right - _ROUNDING
+    return loss is not None and loss <= enough
 
 
 def beyond(facts: Facts) -> tuple[float, ...]:
@@ -178,7 +193,8 @@ def _contradiction(sample: Sample) -> Finding:
 
 def _success(facts: Facts) -> Finding:
     lr = facts.passed[0]
-    what = "every one right" if facts.enough is None else f"loss under {facts.enough:.3g}"
+    every = "every one right" if facts.right == 1 else f"{facts.right:.1%} right, all that their labels allow"
+    what = every if facts.enough is None else f"loss under {facts.enough:.3g}"
     quick = f"{facts.sample.examples} examples are learned by heart in {_steps(facts.records[lr])} steps"
     return passes("learns-by-heart", f"{quick} at rate {lr:.2g}: {what}, in both modes")
 
