@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from surefoot.cli.app import run
@@ -118,6 +119,7 @@ def test_stopped_by_a_signal_it_goes_on_with_resume(tmp_path):
         (("--budget", "soon"), "a budget is a time such as 90s"),
         (("--lr", "fast"), "lr must be a number"),
         (("--validation", "0"), "held-out examples"),
+        (("--loss", "bce"), "for 10 classes"),
     ],
 )
 def test_mistakes_have_one_clear_message_and_leave_nothing(tune, tmp_path, words, said):
@@ -126,3 +128,27 @@ def test_mistakes_have_one_clear_message_and_leave_nothing(tune, tmp_path, words
     assert said in seen.err
     assert seen.out == ""
     assert not list((tmp_path / "runs").glob("*")) if (tmp_path / "runs").exists() else True
+
+
+def _table(path, label):
+    draw = np.random.default_rng(0)
+    rows = ((a, b, label(a)) for a, b in draw.normal(size=(100, 2)))
+    path.write_text("a,b,y\n" + "".join(f"{a:.4f},{b:.4f},{y}\n" for a, b, y in rows))
+
+
+def test_smoothed_numbers_are_refused_before_there_is_a_folder(tune, tmp_path):
+    _table(tmp_path / "t.csv", lambda a: f"{a:.3f}")
+    code, seen = tune("t.csv", "--label-smoothing", "0.1", "--name", "a")
+    assert (code, seen.out) == (2, "")
+    assert "label_smoothing = 0.1 with loss = mse" in seen.err
+    assert not (tmp_path / "runs" / "a").exists()
+
+
+def test_weighted_classes_of_a_table_are_in_the_program_and_each_thing_is_said_once(tune, tmp_path):
+    _table(tmp_path / "t.csv", lambda a: "rare" if a > 1 else "common")
+    code, seen = tune("t.csv", "--class-weights", "balanced", "--epochs", "3", "--name", "a", "--no-report")
+    assert code == 0
+    assert "* weight_of[y]" in seen.out
+    assert "weight decay follows" not in seen.out, "one that fits the data stays"
+    notes = [line for line in seen.err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == len(set(notes)) > 0

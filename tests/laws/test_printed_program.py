@@ -54,7 +54,8 @@ def test_at_the_edges(name):
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"label_smoothing": 0.2}, {"batch_size": 20, "micro_batch_size": 7}, {"rule": "adamw", "lr": 0.01, "eps": 1e-3},
+    [{}, {"label_smoothing": 0.2}, {"batch_size": 20, "micro_batch_size": 7},
+     {"rule": "adamw", "lr": 0.01, "eps": 1e-3},
      {"schedule": Schedule(kind="plateau", patience_epochs=0, factor=0.3), "label_smoothing": 0.1, "epochs": 6}],
 )  # fmt: skip
 def test_weighted_classes(more):

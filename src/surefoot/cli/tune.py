@@ -97,7 +97,7 @@ def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
                 say_report(folder, as_json=output.as_json, quiet=output.quiet)
             return FAILED
         with search.open_final() as run:
-            stopped = follow(run, signals, output, search.executor.task.data.notes)
+            stopped = follow(run, signals, output, (*search.executor.task.data.notes, *search.notes))
             if stopped is not None:
                 return stopped
             summary = search.complete(run.finish(), run)

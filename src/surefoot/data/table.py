@@ -110,7 +110,7 @@ def _labels(frame: Frame, column: int, problems: Problems, target: Target) -> tu
     if target == "classes":
         if found.reading.kind == "date" and many_values(texts):
             problems.warn(
-                f"labels are dates, {len(set(texts.tolist()))} classes; as days since one of them they could be predicted"
+                f"labels are dates, {len(set(texts.tolist()))} classes; write them as days since one to predict them"
             )
         return texts, target
     found = found if found.reading.kind == "number" else cells_of(cells, Reading(kind="number"))

@@ -42,7 +42,7 @@ from surefoot.training.identity import another, differing, identity
 from surefoot.training.open import open_run, run_place
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result, Run
-from surefoot.training.task import Task
+from surefoot.training.task import Task, check_label_smoothing
 
 
 @dataclass
@@ -267,6 +267,7 @@ def _check_identity(folder: Path, here: dict[str, str]) -> None:
 
 def _task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
     task = make_task(config, objects, folder)
+    check_label_smoothing(task, config.recipe.label_smoothing)  # before there is a folder
     if task.data.validation is None:
         raise ConfigError(
             "data without a validation part", "recipes are compared by what they do on held-out examples",

@@ -27,6 +27,7 @@ LARGE = {"loss": 200.0, "standardised_loss": 190.0, "output_scale": 300.0}
         ({"loss": 3.5, "input_scale": 100.0}, "inputs", "suspect", "not normalised"),
         ({"input_scale": 100.0}, "initial-loss", "pass", ""),
         ({"loss": 0.1, "standardised_loss": 0.1}, "initial-loss", "pass", "already trained"),
+        ({"loss": 1.5, "prior": 1.2, "standardised_loss": 1.5}, "initial-loss", "pass", "lean to the frequent classes"),
         ({"loss": 1.2, "prior": 1.2, "standardised_loss": 1.2}, "initial-loss", "pass", "shares are in the bias"),
         ({"right": -0.4, "wrong": -3.4, "loss": -2.4}, "loss-sign", "fail", "wrong sign"),
         ({"sums": True, "loss": 300.0}, "reduction", "suspect", "sum over the batch"),

@@ -111,6 +111,8 @@ def _against_chance(facts: InitialLoss) -> Finding:
         if facts.prior is not None and facts.loss < (1 - BELOW) * chance - half:
             shares = abs(facts.loss - facts.prior) <= BELOW * chance and classes
             why = "the classes' shares are in the bias" if shares else "already trained"
+            if classes and not shares and facts.loss > facts.prior:
+                why = "the answers lean to the frequent classes"
             return passes("initial-loss", f"{compared}: below chance, {why}")
         return passes("initial-loss", compared)
     far = facts.loss - half > chance + max((FAR - 1) * chance, 3 * LEAST_EXCESS if classes else 0.0)
