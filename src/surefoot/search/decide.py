@@ -206,10 +206,11 @@ def _beside_bracket(recipe: Recipe, bracket: Decision | None, results: Sequence[
         end = f"ended at a validation loss of {near.val_loss:.3g}" if near.finished else "diverged"
         came = f"; the complete run at {near.trial.recipe.lr:.3g} {end}"
     other = ""
-    if momentum is not None and momentum != recipe.momentum:
-        steps = suggested / (1 - momentum), recipe.lr / (1 - recipe.momentum)
+    chosen = recipe.momentum
+    if momentum is not None and chosen is not None and momentum != chosen:
+        steps = suggested / (1 - momentum), recipe.lr / (1 - chosen)
         other = (
-            f", with momentum {momentum:g} where {recipe.momentum:g} is chosen (lr / (1 - momentum), the step in "
+            f", with momentum {momentum:g} where {chosen:g} is chosen (lr / (1 - momentum), the step in "
             f"balance, is {steps[0]:.3g} and {steps[1]:.3g})"
         )
     return [Finding(
@@ -288,7 +289,7 @@ def examples_show(new: TrialResult, old: TrialResult, validation_examples: int) 
         return new.finished
     if new.val_accuracy is None or old.val_accuracy is None:
         return True  # a loss: seeds alone say
-    ours, theirs = (round((1 - each.val_accuracy) * validation_examples) for each in (new, old))
+    ours, theirs = (round((1 - right) * validation_examples) for right in (new.val_accuracy, old.val_accuracy))
     return of_discordant(theirs, ours, validation_examples).is_better
 
 
