@@ -47,7 +47,8 @@ from surefoot import noise_at
 from surefoot.cli.app import run as command
 from surefoot.record import store
 from surefoot.record.noise import append_noise
-from surefoot.training.open import open_run, resolve
+from surefoot.training.configure import resolve
+from surefoot.training.open import open_run
 
 KINDS = ("bit", "cut", "zeros", "emptied", "deleted")
 ROWS = 60

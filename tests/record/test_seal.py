@@ -11,7 +11,8 @@ from surefoot.inference.evaluate import evaluate
 from surefoot.record import store
 from surefoot.record.scores import read_scores
 from surefoot.record.stored import read_config, read_run
-from surefoot.training.open import open_run, resolve
+from surefoot.training.configure import resolve
+from surefoot.training.open import open_run
 from surefoot.training.weights import load_trained
 
 RECIPE = {"epochs": 2, "lr": 0.1, "ema_decay": 0.9}

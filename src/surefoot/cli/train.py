@@ -33,7 +33,7 @@ from surefoot.record.noise import NOISE
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
     from surefoot.steps.batch_size.along_run import NoiseLog
-    from surefoot.training.open import Objects
+    from surefoot.training.configure import Objects
     from surefoot.training.run import Run
     from surefoot.training.task import Task
 
@@ -91,7 +91,7 @@ def train(
         json: Print the result as JSON.
     """
     typed = Settings.read({"data": data, **settings}, config)
-    from surefoot.training.open import resolve
+    from surefoot.training.configure import resolve
 
     output = Output(
         report=not no_report, as_json=json, quiet=quiet, measure_noise=measure_noise, tensorboard=tensorboard
@@ -116,7 +116,8 @@ def resume(
         from surefoot.cli.tune import resume as resume_search
 
         return resume_search(folder, output, data)
-    from surefoot.training.open import Objects, read_config
+    from surefoot.training.configure import Objects
+    from surefoot.training.open import read_config
 
     return _train(read_config(folder), folder.name, folder.parent, output, Objects(data=data))
 
@@ -204,7 +205,8 @@ def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
 def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects | None) -> int:
     from surefoot.curves.advice import read_stored
     from surefoot.record.stored import read_run
-    from surefoot.training.open import Objects, agreed_config, check_identity, make_task
+    from surefoot.training.configure import Objects, make_task
+    from surefoot.training.open import agreed_config, check_identity
 
     config = agreed_config(config, folder)
     if ":" in config.model:  # the code of a factory is the user's, and may be another now
