@@ -289,7 +289,7 @@ def examples_show(new: TrialResult, old: TrialResult, validation_examples: int) 
         return new.finished
     if new.val_accuracy is None or old.val_accuracy is None:
         return True  # a loss: seeds alone say
-    ours, theirs = (round((1 - each.val_accuracy) * validation_examples) for each in (new, old))
+    ours, theirs = (round((1 - right) * validation_examples) for right in (new.val_accuracy, old.val_accuracy))
     return of_discordant(theirs, ours, validation_examples).is_better
 
 
