@@ -47,7 +47,8 @@ from surefoot import noise_at
 from surefoot.cli.app import run as command
 from surefoot.record import store
 from surefoot.record.noise import append_noise
-from surefoot.training.open import open_run, resolve
+from surefoot.training.configure import resolve
+from surefoot.training.open import open_run
 
 KINDS = ("bit", "cut", "zeros", "emptied", "deleted")
 ROWS = 60
@@ -376,7 +377,8 @@ def main() -> None:
     bad = {kind: sum(counts[kind] for counts in seen.values()) for kind in ("SILENT", "TRACEBACK")}
     report = {
         "date": f"{date.today()}", "surefoot": surefoot.__version__, "torch": torch.__version__,
-        "python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "seed": options.seed, "each": options.each, "minutes": (time.monotonic() - began) / 60,
         "damages": sum(counts["damages"] for counts in seen.values()), **bad,
         "files": {name: dict(counts) for name, counts in seen.items()}, "trouble": trouble[:50],

@@ -201,7 +201,8 @@ CONTROLS: dict[str, Callable[[Path], None]] = {
 def run_controls(folder: Path, expected: dict[str, str], stop_step: int) -> dict[str, list[str]]:
     """Return, for each item dropped from the state, which digests then differ. None may be empty."""
     from surefoot.settings import merged, nested, read_toml
-    from surefoot.training.open import open_run, resolve
+    from surefoot.training.configure import resolve
+    from surefoot.training.open import open_run
 
     origin = folder / "runs" / "origin"
     words = {"data": "digits", "model": "reference:Reference", "threads": 1}

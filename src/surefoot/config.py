@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from surefoot.errors import ConfigError, nearest
+from surefoot.errors import ConfigError, type_error
 from surefoot.rules import update_rule, update_rules
 from surefoot.rules.rule import UpdateRule
 
@@ -62,8 +62,6 @@ def _rising(values: tuple[float, ...]) -> bool:
     return len(values) > 0 and values[0] > 0 and rising and math.isfinite(values[-1])
 
 
-_SHOWN = 100
-"""Characters of a value that a message shows. Chosen by hand."""
 _hints = functools.cache(typing.get_type_hints)  # a search looks at thousands of recipes
 
 
@@ -357,6 +355,9 @@ class Config(_Checked):
         True,
         "whether mse, mae and huber learn targets with mean 0 and deviation 1; answers are in their own unit",
     )
+    class_weights: Literal["balanced"] | None = _setting(
+        None, "balanced: an example of class c counts N / (C n_c) in the training loss, so that all classes weigh alike"
+    )
     augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
     model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
     recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})
@@ -392,21 +393,3 @@ def _converted(hint: Any, value: Any, name: str) -> Any:
         if option in (str, bool) and isinstance(value, typing.cast(type, option)):
             return value
     raise type_error(hint, value, name)
-
-
-def type_error(hint: Any, value: Any, name: str) -> ConfigError:
-    """Return the error for a setting whose value is not of its annotated type.
-
-    >>> str(type_error(int | None, "two", "steps"))
-    "steps = 'two': steps must be a whole number. Give steps a whole number."
-    """
-    options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    choices = [c for option in options if get_origin(option) is Literal for c in get_args(option)]
-    kinds = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
-    words = [kinds.get(o, "a list") for o in options if get_origin(o) is not Literal and o is not type(None)]
-    words += choices if words else choices[: len(choices) == 1]
-    allowed = " or ".join(words) or f"one of {', '.join(choices)}"
-    close = nearest(str(value), choices) if choices else ""
-    advice = close if close.endswith("?") else f"give {name} {allowed if words else 'one of these'}"
-    shown = repr(value) if len(repr(value)) <= _SHOWN else f"{repr(value)[:_SHOWN]} ..."
-    return ConfigError(f"{name} = {shown}", f"{name} must be {allowed}", advice)

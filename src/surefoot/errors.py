@@ -7,7 +7,13 @@ command line prints exactly that text, without a traceback.
 from __future__ import annotations
 
 import difflib
+import types
+import typing
 from collections.abc import Iterable
+from typing import Any, Literal, get_args, get_origin
+
+_SHOWN = 100
+"""Characters of a value that a message shows. Chosen by hand."""
 
 
 class SurefootError(Exception):
@@ -54,3 +60,21 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     known = list(choices)
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(known)}"
+
+
+def type_error(hint: Any, value: Any, name: str) -> ConfigError:
+    """Return the error for a setting whose value is not of its annotated type.
+
+    >>> str(type_error(int | None, "two", "steps"))
+    "steps = 'two': steps must be a whole number. Give steps a whole number."
+    """
+    options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    choices = [c for option in options if get_origin(option) is Literal for c in get_args(option)]
+    kinds = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+    words = [kinds.get(o, "a list") for o in options if get_origin(o) is not Literal and o is not type(None)]
+    words += choices if words else choices[: len(choices) == 1]
+    allowed = " or ".join(words) or f"one of {', '.join(choices)}"
+    close = nearest(str(value), choices) if choices else ""
+    advice = close if close.endswith("?") else f"give {name} {allowed if words else 'one of these'}"
+    shown = repr(value) if len(repr(value)) <= _SHOWN else f"{repr(value)[:_SHOWN]} ..."
+    return ConfigError(f"{name} = {shown}", f"{name} must be {allowed}", advice)

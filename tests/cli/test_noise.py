@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from surefoot.cli.app import run
+from surefoot.record.lines import read_lines
 
 QUICK = ("--model", "linear", "--sizes", "16", "64", "--probe-steps", "10", "--points", "2", "--groups", "8",
          "--threads", "1", "--lr", "0.05")  # fmt: skip
@@ -53,7 +54,7 @@ def test_json_holds_the_decision_and_nothing_else_is_on_stdout(capsys, tmp_path)
     assert decision["evidence"]["noise"][0]["layers"][0]["name"] == "head"
     folder = tmp_path / decision.pop("folder")
     assert {path.name for path in folder.iterdir()} == {"decisions.jsonl", "command.txt"}, "and no report"
-    assert json.loads((folder / "decisions.jsonl").read_text()) == decision
+    assert read_lines(folder / "decisions.jsonl", dict, "a decision") == [decision]
 
 
 def test_a_rate_that_diverges_is_an_answer_with_exit_code_3(capsys, tmp_path):

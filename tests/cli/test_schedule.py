@@ -57,8 +57,8 @@ def test_rescaling_and_another_peak_are_told(capsys):
 
 
 def test_a_preset_of_another_optimizer_warns_about_its_peak(capsys):
-    assert "not SGD" in printed(capsys, "gpt")
-    assert "not SGD" not in printed(capsys, "resnet-cifar")
+    assert "--rule adamw --decay-on weights --lr 0.00025 --weight-decay 0.01" in printed(capsys, "gpt")
+    assert "--lr 0.1 --momentum 0.9 --weight-decay 0.0001" in printed(capsys, "resnet-cifar")
 
 
 def test_a_name_given_twice_is_shown_once(capsys):

@@ -37,6 +37,9 @@ def test_decisions_answer_cost_and_code_are_shown(tune, tmp_path):
         "Not checked: ",
         "torch.optim.SGD(",
         "% accuracy (95 % interval",
+        "on the part by which the search chose",
+        "Not checked: augmentation: there is none",
+        "always answering '",
     ):
         assert words in seen.out
     page = lines[-1].split()

@@ -10,7 +10,8 @@ import pytest
 from surefoot.cli.app import run
 from surefoot.record import store
 from surefoot.record.progress import PROGRESS
-from surefoot.training.open import open_run, resolve
+from surefoot.training.configure import resolve
+from surefoot.training.open import open_run
 
 CONFIG = resolve({"data": "digits", "model": "linear", "recipe": {"epochs": 6, "lr": 0.1}})
 

@@ -5,6 +5,7 @@ import pytest
 
 from surefoot.curves.baseline import beside_baseline
 from surefoot.record.baseline import Baseline, class_baseline, number_baseline
+from surefoot.record.intervals import Difference
 
 PRIOR = {"no": 980, "yes": 20}
 
@@ -37,6 +38,28 @@ def test_probabilities_that_know_something_are_told_apart_from_noise():
     assert said.name == "no-better-than-constant"
     assert "the probabilities do say something" in said.reason
     assert "balanced" in (said.advice or "")
+
+
+def test_a_ranking_that_is_sure_is_said_beside_an_accuracy_that_is_none():
+    y = np.array([0] * 291 + [1] * 9)
+    auc = Difference(value=0.92, low=0.76, high=0.97)
+    found = class_baseline("test", y == 0, np.log(np.full(300, 0.9)), y, PRIOR, auc=auc)
+    (said,) = beside_baseline(found)
+    assert "do say something, by an AUC of 0.92 [0.76, 0.97]" in said.reason
+    none = Difference(value=0.6, low=0.4, high=0.8)
+    chance = class_baseline("test", y == 0, np.log(np.full(300, 0.9)), y, PRIOR, auc=none)
+    assert "AUC" not in beside_baseline(chance)[0].reason
+
+
+def test_where_classes_were_weighted_each_counts_alike():
+    y = np.array([0] * 291 + [1] * 9)
+    right = np.array([True] * 269 + [False] * 22 + [True] * 8 + [False])
+    (plain,) = beside_baseline(class_baseline("test", right, np.zeros(300), y, PRIOR))
+    assert plain.name == "no-better-than-constant"
+    (said,) = beside_baseline(class_baseline("test", right, np.zeros(300), y, PRIOR, weighted=True))
+    assert said.name == "baseline"
+    assert "balanced accuracy is 90.7% on the 300 examples" in said.reason
+    assert "gets 50.0%" in said.reason
 
 
 def test_what_few_examples_cannot_show_is_said_to_be_so():

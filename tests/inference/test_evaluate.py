@@ -38,8 +38,9 @@ def test_given_data_is_matched_by_the_names_of_its_classes(digits, test_part, tm
     # The same images lie elsewhere in memory, and vector units sum them in another order.
     assert scores.loss == pytest.approx(same.loss, rel=1e-12)
     assert scores.calibration_error == pytest.approx(same.calibration_error, rel=1e-12)
-    rest = {"of": "", "loss": 0.0, "calibration_error": 0.0}
+    rest = {"of": "", "loss": 0.0, "calibration_error": 0.0, "baseline": None}
     assert dataclasses.replace(scores, **rest) == dataclasses.replace(same, **rest)
+    assert scores.baseline.against[0].words == "always answering '1'", "the training part's, not this data's"
     support = {each.name: each.support for each in scores.per_class}
     assert {name for name, count in support.items() if count} == {"3", "7"}
     assert scores.accuracy > 0.8, "a class matched by its position would score near 0"

@@ -8,7 +8,8 @@ from surefoot.errors import CheckpointError, ConfigError
 from surefoot.inference.evaluate import evaluate
 from surefoot.inference.predict import predict
 from surefoot.record import store
-from surefoot.training.open import open_run, resolve
+from surefoot.training.configure import resolve
+from surefoot.training.open import open_run
 
 from .conftest import save_images
 

@@ -16,7 +16,7 @@ from surefoot.search.budget import Terms, budget
 from surefoot.search.procedure import CHECK_SHARE, MOST_BRACKET_SHARE
 from surefoot.search.search import open_search
 from surefoot.training import loop
-from surefoot.training.open import Objects
+from surefoot.training.configure import Objects
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.strategy import LOOP
 

@@ -10,7 +10,8 @@ import surefoot
 from surefoot.cli.app import run as command
 from surefoot.errors import DataError
 from surefoot.record.stored import code_in, located, made_in, read_config
-from surefoot.training.open import open_run, resolve
+from surefoot.training.configure import resolve
+from surefoot.training.open import open_run
 
 NET = """
 from torch import nn

@@ -366,7 +366,7 @@ CASES: dict[str, list[Case]] = {
             "data check table.csv",
             "row 22",
             1,
-            text("table.csv", TABLE + "nan,2,a\n4,a\n"),
+            text("table.csv", TABLE + "tall,2,a\n4,a\n"),
         ),
         Case(
             "classes that the run does not know",

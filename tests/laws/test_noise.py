@@ -126,7 +126,7 @@ def followed(folder, name, *, measured, stop_at=None):
         data="in-memory", model="in-memory", precision="fp32", threads=1, augment=("flip",),
         recipe=surefoot.Recipe(lr=0.1, epochs=12, batch_size=10), checkpoint_seconds=0.0,
     )  # fmt: skip
-    from surefoot.training.open import Objects
+    from surefoot.training.configure import Objects
 
     given = Objects(data=images(30), model=BatchNormDropoutNet)
     with surefoot.open_run(config, name=name, runs_dir=folder, objects=given) as run:

@@ -226,6 +226,14 @@ def test_the_plateau_schedule_of_each_member_reads_its_own_validation_losses():
         assert [row.lr for row in record.rows] == pytest.approx([row.lr for row in alone.rows])
 
 
+def test_members_with_weighted_classes_are_stacked_and_apart_from_those_without():
+    weighted = surefoot.task(surefoot.load("digits"), "mlp", class_weights="balanced")
+    weighted = dataclasses.replace(weighted, class_weights=torch.linspace(0.2, 1.8, 10))
+    check_steps(members_of(weighted), 3)
+    plain = dataclasses.replace(weighted, class_weights=None)
+    assert len(groups([*members_of(weighted), *members_of(plain)])) == 2
+
+
 @pytest.mark.parametrize("form", ["stacked", "compiled"])
 def test_a_member_that_diverges_ends_alone_and_leaves_the_others_their_numbers(form):
     work = task(DIGITS, "mlp", threads=1)

@@ -12,8 +12,9 @@ import surefoot
 from surefoot import Recipe
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.errors import DataError
+from surefoot.training.configure import Objects, resolve
 from surefoot.training.loop import advance, start
-from surefoot.training.open import Objects, open_run, resolve
+from surefoot.training.open import open_run
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member

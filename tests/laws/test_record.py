@@ -10,7 +10,8 @@ import pytest
 import surefoot
 from surefoot.record import progress, scores, store
 from surefoot.settings import flat_settings
-from surefoot.training.open import open_run, resolve
+from surefoot.training.configure import resolve
+from surefoot.training.open import open_run
 
 TEXT = (Path(__file__).parents[2] / "docs" / "record.md").read_text(encoding="utf-8")
 TYPES = {

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from surefoot.data.batches import batch_indices, fetch
 from surefoot.errors import ConfigError
 from surefoot.models.cnn import Cnn
 from surefoot.optim.plan import plan
+from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, fit, start
 from surefoot.training.state import trainable
 from surefoot.training.step import gradient
@@ -131,6 +133,46 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(micro):
     assert pieces[1] == whole[1]
     for a, b in zip(pieces[2], whole[2], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("micro", [1, 7, 16])
+def test_weighted_classes_in_pieces_have_the_gradient_of_the_whole_which_is_the_formula(micro, smoothing):
+    rare = images()
+    work = task(rare, "mlp", class_weights="balanced")
+    counts = torch.bincount(rare.train.y, minlength=3)
+    torch.testing.assert_close(work.class_weights, len(rare.train.y) / (3 * counts.float()))
+    settings = {"lr": 0.05, "steps": 1, "batch_size": 20, "label_smoothing": smoothing}
+    whole, pieces = (plan(Recipe(**settings, micro_batch_size=size), 60) for size in (2048, micro))
+    state = start(work, whole)
+    (loss, _, once), (again, _, parts) = (gradient(work, made, state) for made in (whole, pieces))
+    x, y = fetch(work.data, work.data.train, batch_indices(60, 20, work.seed, 0)[1], seed=work.seed)
+    outputs = state.model(x)
+    each = F.cross_entropy(outputs, y, label_smoothing=smoothing, reduction="none")
+    by_hand = (each * (len(rare.train.y) / (3 * counts[y]))).mean()
+    assert loss == pytest.approx(by_hand.item(), rel=1e-6)
+    assert again == pytest.approx(loss, rel=1e-6)
+    theirs = torch.autograd.grad(by_hand, list(state.model.parameters()))
+    for a, b, c in zip(once, parts, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(a, c, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_classes_are_in_the_training_loss_alone():
+    plain, weighted = (task(images(), "mlp", class_weights=each) for each in (None, "balanced"))
+    model = plain.fresh_model()
+    judged = [evaluate_part(work, model, model.state_dict(), work.data.validation).loss for work in (plain, weighted)]
+    assert judged[0] == judged[1]
+
+
+@pytest.mark.parametrize("more", [{"loss": F.cross_entropy}, {"data": ((np.ones((60, 2)), np.ones(60)), "numbers")}])
+def test_weights_of_classes_are_refused_where_they_would_do_nothing(more):
+    data = images()
+    if "data" in more:
+        (x, y), target = more.pop("data")
+        data = surefoot.load((x + np.arange(60)[:, None], y * np.arange(60)), target=target)
+    with pytest.raises(surefoot.ConfigError, match="class_weights = 'balanced' with"):
+        task(data, "mlp", class_weights="balanced", **more)
 
 
 def test_a_full_batch_is_gradient_descent():

@@ -12,9 +12,10 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe
 from surefoot.optim.plan import plan
+from surefoot.training.configure import resolve
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, fit, start
-from surefoot.training.open import open_run, resolve
+from surefoot.training.open import open_run
 from surefoot.training.open import train as train_to_the_end
 from surefoot.training.task import task
 

@@ -12,8 +12,9 @@ from torch import nn
 import surefoot
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import plan
+from surefoot.training.configure import Objects, resolve
 from surefoot.training.loop import advance, start
-from surefoot.training.open import Objects, open_run, resolve
+from surefoot.training.open import open_run
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member

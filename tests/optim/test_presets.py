@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
 from surefoot.optim.presets import ALIASES, PRESETS, preset
 
@@ -32,3 +33,15 @@ def test_aliases_lead_to_presets_and_hide_none():
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match=r"did you mean 'slowfast'\?|Did you mean 'slowfast'\?"):
         preset("slow-fast")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_its_settings_are_those_of_a_recipe_with_the_optimizer_that_it_was_published_with(name):
+    made = PRESETS[name]
+    recipe = Recipe(**made.settings, schedule=Schedule(kind="preset", preset=name))
+    assert (recipe.lr, recipe.weight_decay) == (made.peak_lr, made.weight_decay or recipe.weight_decay)
+    assert (recipe.rule == "adamw") == made.optimizer.startswith("Adam")
+    assert (recipe.momentum_form == "nesterov") == (", Nesterov" in made.optimizer)
+    if "eps 1e-6" in made.optimizer:
+        assert recipe.eps == 1e-6
+    assert (recipe.beta2 == 0.98) == ("0.98" in made.optimizer)

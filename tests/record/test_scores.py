@@ -12,7 +12,6 @@ from sklearn import metrics
 from surefoot.errors import DataError
 from surefoot.record.scores import (
     MATRIX_CLASSES,
-    calibration_error,
     class_scores,
     log_softmax,
     number_scores,
@@ -61,23 +60,6 @@ def test_top5_is_there_from_six_classes_on_and_breaks_ties_as_argmax_does():
     assert class_scores(np.zeros((1, 5)), [4], five).top5 is None
     tied = class_scores(np.zeros((6, 6)), np.arange(6), six)
     assert (tied.top5, tied.accuracy) == (5 / 6, 1 / 6)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_calibration_error_equals_its_slow_twin(seed):
-    draw = np.random.default_rng(seed)
-    p, right = draw.uniform(0.2, 1, 200), draw.random(200) < 0.7
-    slow = 0.0
-    for m in range(15):
-        inside = [(a, b) for a, b in zip(p, right, strict=True) if m / 15 < a <= (m + 1) / 15]
-        if inside:
-            slow += len(inside) / 200 * abs(np.mean([b for _, b in inside]) - np.mean([a for a, _ in inside]))
-    assert calibration_error(p, right) == pytest.approx(slow, abs=1e-12)
-
-
-def test_calibration_error_takes_the_ends():
-    assert calibration_error([0.0, 1.0], [False, True]) == 0
-    assert calibration_error([1.0, 1.0], [False, False]) == 1
 
 
 @pytest.mark.parametrize("shape", [(50,), (50, 1), (50, 3)])

@@ -11,7 +11,8 @@ from surefoot.inference.evaluate import evaluate
 from surefoot.record import store
 from surefoot.record.scores import read_scores
 from surefoot.record.stored import read_config, read_run
-from surefoot.training.open import open_run, resolve
+from surefoot.training.configure import resolve
+from surefoot.training.open import open_run
 from surefoot.training.weights import load_trained
 
 RECIPE = {"epochs": 2, "lr": 0.1, "ema_decay": 0.9}
@@ -128,3 +129,51 @@ def test_a_file_of_another_shape_is_named_and_other_runs_are_shown(
     err = capsys.readouterr().err
     assert name in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("test_accuracy", "NaN"), ("val_accuracy", "7.5"), ("test_loss", "1e999"), ("test_examples", "-3"),
+     ("steps", "1" + "0" * 400), ("epochs", "true"), ("train_seconds", "[]"), ("files", "[]")],
+)  # fmt: skip
+def test_a_number_that_none_can_be_is_named_in_a_result_without_seal(key, value, finished, capsys):
+    values = json.loads((finished / "result.json").read_text())
+    for name in ("seal", "files"):
+        values.pop(name)
+    (finished / "result.json").write_text(json.dumps(values | {key: "HERE"}).replace('"HERE"', value))
+    with pytest.raises(CheckpointError, match=rf"result\.json: {key} ="):
+        read_run(finished)
+    assert command(["runs", "--runs-dir", str(finished.parent)]) == 0
+    assert key in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.parametrize("name", ["environment.json", "scores.json", "config.toml", "metrics.jsonl"])
+def test_a_file_that_is_gone_is_named(name, finished):
+    (finished / name).unlink()
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        read_run(finished)
+
+
+def test_a_figure_changed_in_a_row_of_an_unfinished_run_is_said_and_the_run_goes_on(tmp_path):
+    config = resolve({"data": "digits", "model": "linear", "recipe": RECIPE | {"batch_size": 128}})
+    with open_run(config, name="a", runs_dir=tmp_path) as run:
+        run.advance(run.plan.steps_per_epoch)
+        run.save()
+        loss = run.rows[0].train_loss
+    replace(run.folder / "metrics.jsonl", str(loss), str(loss + 1))
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 1: .*changed after it was written"):
+        read_run(run.folder)
+    with open_run(config, name="a", runs_dir=tmp_path) as run:
+        assert "lost 1 of its rows, of step 10" in run.notes[0]
+        while not run.done:
+            run.advance()
+        assert run.finish().summary["outcome"] == "finished"
+
+
+def test_a_checkpoint_is_not_used_with_other_settings_than_it_was_made_with(unfinished, tmp_path):
+    environment = json.loads((unfinished / "environment.json").read_text())
+    environment["settings"]["recipe"]["ema_decay"] = 0.5
+    store.write_sealed(unfinished / "environment.json", environment)
+    replace(unfinished / "config.toml", "ema_decay = 0.9", "ema_decay = 0.5")
+    with pytest.raises(CheckpointError, match=r"made with other settings than environment\.json holds"):
+        open_run(read_config(unfinished), name="a", runs_dir=tmp_path / "runs")

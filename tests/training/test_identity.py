@@ -11,8 +11,9 @@ from torch import nn
 import surefoot
 from surefoot.errors import ConfigError
 from surefoot.record import store
+from surefoot.training.configure import Objects, resolve
 from surefoot.training.identity import differing, identity
-from surefoot.training.open import Objects, open_run, resolve
+from surefoot.training.open import open_run
 from surefoot.training.task import task
 
 

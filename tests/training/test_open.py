@@ -22,7 +22,8 @@ from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.record import store
 from surefoot.record.run import read_rows
-from surefoot.training.open import Objects, open_run, resolve
+from surefoot.training.configure import Objects, resolve
+from surefoot.training.open import open_run
 from surefoot.training.open import train as train_to_the_end
 
 DIGITS = resolve({"data": "digits", "model": "linear", "recipe": {"epochs": 1, "lr": 0.1}})

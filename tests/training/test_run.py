@@ -9,9 +9,10 @@ from small import bare, bits, images
 from surefoot.config import Config, Recipe, Schedule
 from surefoot.record.run import read_rows
 from surefoot.training import checkpoint
+from surefoot.training.configure import Objects
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import fit
-from surefoot.training.open import Objects, open_run
+from surefoot.training.open import open_run
 from surefoot.training.run import Result, Run
 from surefoot.training.weights import load_trained
 

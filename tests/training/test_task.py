@@ -11,7 +11,7 @@ from torch import nn
 import surefoot
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
-from surefoot.training.open import resolve
+from surefoot.training.configure import resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member

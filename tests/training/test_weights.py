@@ -8,7 +8,8 @@ from torch import nn
 
 import surefoot
 from surefoot.errors import CheckpointError
-from surefoot.training.open import open_run, resolve
+from surefoot.training.configure import resolve
+from surefoot.training.open import open_run
 from surefoot.training.open import train as train_to_the_end
 from surefoot.training.weights import load_trained
 

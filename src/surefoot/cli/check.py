@@ -42,7 +42,7 @@ def check(
         json: Print the decisions as JSON, with all findings and measurements.
     """
     typed = Settings.read({"data": data, **settings}, config)
-    from surefoot.training.open import resolve
+    from surefoot.training.configure import resolve
 
     chosen = resolve(typed.nested)
     typed.say_unused("check", flat_settings().keys() - USED)

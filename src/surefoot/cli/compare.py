@@ -85,7 +85,7 @@ def compare(
     from surefoot.comparison.compare import EPOCHS, Comparing, compared
     from surefoot.comparison.rules import RULES, USUAL_BATCH, parse_rules
     from surefoot.record.comparison import NAME
-    from surefoot.training.open import Objects, make_task
+    from surefoot.training.configure import Objects, make_task
 
     in_file = common.pop("epochs", EPOCHS)
     comparing = Comparing(

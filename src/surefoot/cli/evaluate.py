@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
 from surefoot.cli.flags import RunsDir, Switch
 from surefoot.cli.tables import number, print_json, print_table, share
+from surefoot.record.intervals import Difference
 from surefoot.record.number_scores import NumberScores
 from surefoot.record.scores import ClassScores
 
@@ -66,6 +68,10 @@ def _print_classes(scores: ClassScores) -> None:
     rows = [
         ("scored", f"{scores.of}, {scores.examples:,} examples"),
         ("accuracy", f"{scores.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"),
+        ("balanced accuracy", with_interval(scores.balanced_accuracy)),
+        ("AUC", with_interval(scores.auc)),
+        ("average precision", with_interval(scores.average_precision)),
+        *_beside(scores),
         ("top-5", share(scores.top5)),
         ("loss", f"{scores.loss:.4f}"),
         ("calibration error", f"{scores.calibration_error:.4f}"),
@@ -83,10 +89,38 @@ def _print_each(scores: ClassScores) -> None:
     else:
         print()
     rows = [
-        (each.name, share(each.precision), share(each.recall), share(each.f1), each.support, each.predicted)
+        (each.name, share(each.precision), share(each.recall), _ends(each.recall_interval), share(each.f1),
+         number(each.auc.value if each.auc else None, ".3f"), each.support, each.predicted)
         for each in shown
-    ]
-    print_table(("class", "precision", "recall", "F1", "examples", "predicted"), rows, left=("class",))
+    ]  # fmt: skip
+    columns = ("class", "precision", "recall", "95 % interval", "F1", "AUC", "examples", "predicted")
+    print_table(columns, rows, left=("class",))
+
+
+def with_interval(found: Difference | None) -> str | None:
+    """Return a share with its interval; None where there is none.
+
+    >>> with_interval(Difference(value=0.5, low=0.25, high=0.75))
+    '50.00% (95 % interval 25.00% to 75.00%)'
+    """
+    if found is None:
+        return None
+    ends = f" (95 % interval {found.low:.2%} to {found.high:.2%})" if math.isfinite(found.high) else ", mean of classes"
+    return f"{found.value:.2%}{ends}"
+
+
+def _ends(interval: tuple[float, float] | None) -> str | None:
+    return None if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
+
+
+def _beside(scores: ClassScores) -> list[tuple[str, str]]:
+    """What the simplest answer gets, and whether the model is shown to be better."""
+    if scores.baseline is None:
+        return []
+    constant = scores.baseline.against[0]
+    ends = f"[{100 * constant.gain.low:+.1f}, {100 * constant.gain.high:+.1f}]"
+    shown = "" if constant.gain.is_better else ": no better than it"
+    return [(constant.words, f"{constant.score:.2%}; difference {100 * constant.gain.value:+.1f} points {ends}{shown}")]
 
 
 def _print_confusion(scores: ClassScores) -> None:

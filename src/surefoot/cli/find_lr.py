@@ -52,7 +52,7 @@ def find_lr(
     from surefoot.optim.plan import batch_size_of, weight_decay_of
     from surefoot.steps.lr_range.find_lr import searching, with_small_decay
     from surefoot.steps.lr_range.measure import LrSearch
-    from surefoot.training.open import Objects, make_task, resolve
+    from surefoot.training.configure import Objects, make_task, recipe_for, resolve
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)
     chosen = resolve(typed.nested)
@@ -60,7 +60,7 @@ def find_lr(
     task = make_task(chosen, Objects())
     say_notes(task.data.notes, quiet=quiet)
     # The table of rates stands in for the schedule; averaged weights are not read here.
-    recipe = dataclasses.replace(chosen.recipe, ema_decay=None)
+    recipe = dataclasses.replace(recipe_for(chosen, task.data), ema_decay=None)
     if "weight_decay" not in typed.flat:
         decay = weight_decay_of(recipe, task.data.examples)
         recipe = with_small_decay(dataclasses.replace(recipe, weight_decay=decay))

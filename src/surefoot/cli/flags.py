@@ -28,8 +28,7 @@ from cyclopts import (
 )
 
 from surefoot.cli.tables import clean
-from surefoot.config import type_error
-from surefoot.errors import ConfigError, nearest
+from surefoot.errors import ConfigError, nearest, type_error
 from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
 
 _F = TypeVar("_F", bound=Callable[..., Any])

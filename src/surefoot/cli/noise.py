@@ -57,7 +57,7 @@ def noise(
     typed.refuse("noise", dict.fromkeys(length, "the short run has --probe-steps updates at a constant rate"))
     from surefoot.steps.batch_size.choose import choosing_batch_size
     from surefoot.steps.batch_size.measure import BatchSizeSearch
-    from surefoot.training.open import Objects, make_task, resolve
+    from surefoot.training.configure import Objects, make_task, recipe_for, resolve
 
     search = BatchSizeSearch(
         sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points, groups=groups,
@@ -69,7 +69,7 @@ def noise(
     task = make_task(chosen, Objects())
     say_notes(task.data.notes, quiet=quiet)
     say_batch(chosen.recipe, task.data.examples, quiet=quiet)
-    decision = measured(choosing_batch_size(task, chosen.recipe, search), quiet=quiet)
+    decision = measured(choosing_batch_size(task, recipe_for(chosen, task.data), search), quiet=quiet)
     make_folder(folder)  # as a search of one step leaves it
     append_lines(folder / store.DECISIONS, [plain(decision.to_dict())])
     if json:

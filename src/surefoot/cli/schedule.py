@@ -144,12 +144,12 @@ def _text(shown: _Shown) -> str:
         ("rescaled", "; ".join(shown.changes) or ("nothing" if published else "")),
     ]  # fmt: skip
     if published:
-        advice = "" if published.optimizer.startswith("SGD") else " (not SGD: take the shape, measure the peak)"
         words = ("batch size", "momentum", "weight decay")
         numbers = {word: getattr(published, word.replace(" ", "_")) for word in words}
         entries += [
             ("source", published.citation),
-            ("optimizer", published.optimizer + advice),
+            ("optimizer", published.optimizer),
+            ("flags", " ".join(f"--{name.replace('_', '-')} {value}" for name, value in published.settings.items())),
             ("with", ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if value is not None)),
             ("uncertain", published.uncertain or "nothing"),
             ("notes", published.notes),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from surefoot.cli.flags import RunsDir, Switch, reference
-from surefoot.cli.tables import clean, number, print_json, print_table, said, share
+from surefoot.cli.tables import CHOSEN_ON, clean, number, print_json, print_table, said, share
 from surefoot.errors import ConfigError, SurefootError, nearest
 from surefoot.record import store
 from surefoot.record.intervals import wilson
@@ -164,9 +164,10 @@ def _result(result: dict[str, Any]) -> list[tuple[str, str]]:
         entries.append(
             ("test accuracy", f"{accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, {examples:,} examples)")
         )
+    chosen_on = CHOSEN_ON if "decisions" in result else ""
     entries += [
         ("test loss", number(result.get("test_loss"), ".4f")),
-        ("validation accuracy", share(result.get("val_accuracy"))),
+        ("validation accuracy", f"{share(result['val_accuracy'])}{chosen_on}" if result.get("val_accuracy") else None),
         ("validation loss", number(result.get("val_loss"), ".4f")),
         ("training time", number(result.get("train_seconds"), ".1f")),
         ("epochs", number(result.get("epochs"), "g")),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
 """Terminal escapes of ECMA-48: control sequences, operating-system commands such as titles, and the short ones."""
 
+CHOSEN_ON = ", on the part by which the search chose"
+"""Behind a validation result of a tuned run: it flatters."""
 _WIDEST = 100_000
 """Letters of a line where no terminal breaks it: rich would at 80."""
 _HARMFUL = ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")

@@ -22,7 +22,7 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
-from surefoot.cli.tables import clean, print_entries, print_json, said
+from surefoot.cli.tables import CHOSEN_ON, clean, print_entries, print_json, said
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
@@ -33,14 +33,17 @@ from surefoot.record.noise import NOISE
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
     from surefoot.steps.batch_size.along_run import NoiseLog
-    from surefoot.training.open import Objects
+    from surefoot.training.configure import Objects
     from surefoot.training.run import Run
+    from surefoot.training.task import Task
 
 _SHOWN = {
     "outcome", "reason", "test_accuracy", "test_loss", "test_examples", "val_accuracy", "val_loss", "epochs", "steps",
     "train_seconds", "folder",
 }  # fmt: skip
 """What is read from a finished run's result."""
+_SHOWN_CLASSES = 10
+"""Most classes whose weights are printed, about a line. Chosen by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ def train(
         json: Print the result as JSON.
     """
     typed = Settings.read({"data": data, **settings}, config)
-    from surefoot.training.open import resolve
+    from surefoot.training.configure import resolve
 
     output = Output(
         report=not no_report, as_json=json, quiet=quiet, measure_noise=measure_noise, tensorboard=tensorboard
@@ -113,7 +116,8 @@ def resume(
         from surefoot.cli.tune import resume as resume_search
 
         return resume_search(folder, output, data)
-    from surefoot.training.open import Objects, read_config
+    from surefoot.training.configure import Objects
+    from surefoot.training.open import read_config
 
     return _train(read_config(folder), folder.name, folder.parent, output, Objects(data=data))
 
@@ -201,7 +205,8 @@ def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
 def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects | None) -> int:
     from surefoot.curves.advice import read_stored
     from surefoot.record.stored import read_run
-    from surefoot.training.open import Objects, agreed_config, check_identity, make_task
+    from surefoot.training.configure import Objects, make_task
+    from surefoot.training.open import agreed_config, check_identity
 
     config = agreed_config(config, folder)
     if ":" in config.model:  # the code of a factory is the user's, and may be another now
@@ -233,9 +238,19 @@ def _introduction(run: Run) -> str:
         f"data     {data.name}: {parts} examples\n"
         f"model    {run.config.model}, {parameters:,} parameters\n"
         f"recipe   {_of_rule(recipe, plan.batch_size)}, {recipe.schedule.kind} schedule\n"
+        f"{_weights(run.task)}"
         f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
         f"machine  {place.device}, {place.precision}, {place.threads} threads, seed {run.config.seed}"
     )
+
+
+def _weights(task: Task) -> str:
+    """The weights of the classes in the training loss, as a line; nothing where all are 1."""
+    if task.class_weights is None or task.data.classes is None:
+        return ""
+    pairs = list(zip(task.data.classes, task.class_weights.tolist(), strict=True))
+    more = f" and {len(pairs) - _SHOWN_CLASSES} more" if len(pairs) > _SHOWN_CLASSES else ""
+    return f"weights  {', '.join(f'{clean(name)} {weight:.3g}' for name, weight in pairs[:_SHOWN_CLASSES])}{more}\n"
 
 
 def _of_rule(recipe: Recipe, batch_size: int) -> str:
@@ -263,10 +278,12 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
         lines.append(("test", f"{accuracy}, loss {_loss(summary['test_loss'])}, {count:,} examples"))
     elif summary["test_loss"] is not None:
         lines.append(("test", f"loss {_loss(summary['test_loss'])}, {summary['test_examples']:,} examples"))
+    chosen_on = CHOSEN_ON if "decisions" in summary else ""
     if summary["val_accuracy"] is not None:
-        lines.append(("validation", f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"))
+        accuracy = f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"
+        lines.append(("validation", f"{accuracy}{chosen_on}"))
     elif summary["val_loss"] is not None:
-        lines.append(("validation", f"loss {_loss(summary['val_loss'])}"))
+        lines.append(("validation", f"loss {_loss(summary['val_loss'])}{chosen_on}"))
     lines.append(
         ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
     )

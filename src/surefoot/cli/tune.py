@@ -70,7 +70,7 @@ def tune(
 def resume(folder: Path, output: Output, data: Path | None = None) -> int:
     """Go on with the search, or the final training after it, in a folder; `data` is where its data was moved to."""
     from surefoot.search.search import open_search, read_asked
-    from surefoot.training.open import Objects
+    from surefoot.training.configure import Objects
 
     start, terms = read_asked(folder)
     opened = open_search(

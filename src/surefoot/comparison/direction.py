@@ -98,7 +98,7 @@ def directions_of(
 def averaging_of(rules: Sequence[Rule], recipes: Sequence[Recipe], directions: Directions) -> Averaging | None:
     """Return what the first rule with momentum and mini-batches makes of its gradients; None where there is none."""
     for rule, recipe in zip(rules, recipes, strict=True):
-        if recipe.rule != "sgd" or not recipe.momentum or recipe.batch_size == "full":
+        if recipe.rule != "sgd" or not recipe.momentum or isinstance(recipe.batch_size, str):
             continue
         gradients, skipped = directions.gradients.get(recipe.batch_size), settling_steps(recipe)
         if gradients is None or len(gradients) < skipped + LEAST_SAMPLES:

@@ -77,8 +77,11 @@ def in_training(config: Config) -> tuple[str, ...]:
     >>> in_training(Config(data="digits", augment=("flip",)))
     ('augmentation',)
     """
-    smoothing = ("label smoothing",) if config.recipe.label_smoothing else ()
-    return smoothing + (("augmentation",) if config.augment else ())
+    there = {
+        "label smoothing": config.recipe.label_smoothing, "class weights": config.class_weights,
+        "augmentation": config.augment,
+    }  # fmt: skip
+    return tuple(name for name, value in there.items() if value)
 
 
 def weighed(findings: Sequence[Finding], *, rate_was_searched: bool = False) -> list[Finding]:

@@ -7,6 +7,8 @@ from surefoot.record.decision import Finding, passes, suspect
 
 NO_BETTER = "no-better-than-constant"
 LINEAR_BETTER = "linear-is-better"
+_NOTHING = 0.5
+"""The area under the ROC curve of outputs that rank nothing."""
 
 
 def beside_baseline(found: Baseline, *, linear_model: bool = False) -> list[Finding]:
@@ -39,20 +41,27 @@ def _constant(found: Baseline, constant: Simple) -> Finding:
         f"{_achieved(found)}, which {than} {constant.words} ({_score(found, constant.score)}): "
         f"the difference is {_gained(found, constant)}"
     )
-    gain = found.log_loss_gain
+    gain, auc = found.log_loss_gain, found.auc
+    knows = []
     if gain is not None and gain.is_better:
-        return suspect(
-            NO_BETTER,
-            f"{reason}; the probabilities do say something, at a loss of {found.log_loss:.3g} against "
-            f"{found.prior_loss:.3g} of the classes' shares",
+        knows.append(f"a loss of {found.log_loss:.3g} against {found.prior_loss:.3g} of the classes' shares")
+    if auc is not None and auc.low > _NOTHING:
+        knows.append(f"an AUC of {auc.value:.3g} [{auc.low:.3g}, {auc.high:.3g}]")
+    if knows:
+        reason += f"; the probabilities do say something, by {' and '.join(knows)}"
+    if constant.gain.value > 0:
+        advice = f"judge it on more examples: {found.examples:,} cannot show that it is better"
+    elif knows:
+        advice = (
             "judge it by recall and average precision (surefoot evaluate), weigh the classes (class_weights = "
-            '"balanced"), or answer by a threshold of your own',
+            '"balanced"), or answer by a threshold of your own'
         )
-    return suspect(
-        NO_BETTER, reason,
-        "look whether the inputs hold the answer (surefoot check), at the learning rate (surefoot find-lr), or get "
-        "more examples: on few a difference cannot be seen",
-    )  # fmt: skip
+    else:
+        advice = (
+            "look whether the inputs hold the answer (surefoot check) and at the learning rate (surefoot find-lr), or "
+            "get more examples"
+        )
+    return suspect(NO_BETTER, reason, advice)
 
 
 def _linear(found: Baseline, linear: Simple) -> Finding:
@@ -73,6 +82,8 @@ def _achieved(found: Baseline) -> str:
         where += " (there is no test part; choices may have been made on it)"
     if found.measure == "accuracy":
         return f"{found.score:.1%} of {where} are right"
+    if found.measure != "R2":
+        return f"{found.measure} is {found.score:.1%} on {where}"
     return f"R2 is {found.score:.3g} on {where}"
 
 
@@ -81,11 +92,11 @@ def _gets(found: Baseline, simple: Simple) -> str:
 
 
 def _score(found: Baseline, score: float) -> str:
-    return f"{score:.1%}" if found.measure == "accuracy" else f"R2 {score:.3g}"
+    return f"{score:.1%}" if found.measure != "R2" else f"R2 {score:.3g}"
 
 
 def _gained(found: Baseline, simple: Simple) -> str:
     gain = simple.gain
-    if found.measure == "accuracy":
+    if found.measure != "R2":
         return f"{100 * gain.value:+.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
     return f"{gain.value:+.3g} [{gain.low:.3g}, {gain.high:.3g}]"

@@ -250,11 +250,14 @@ def raw_columns(
         raw.append(RawColumn(name, cells.reading, cells.levels, _counts(cells)))
         for row, text in zip(cells.faults[:SHOWN], cells.texts, strict=False):
             problems.add(
-                source.name_of(row), fault(name, text, cells.reading), _allowed(cells.reading), "mend or empty it"
+                source.name_of(row),
+                fault(name, text, cells.reading),
+                _allowed(cells.reading),
+                "mend it, or empty it for a gap",
             )
         if len(cells.faults) > SHOWN:
             problems.add(f"{len(cells.faults) - SHOWN} more rows", f"column {name!r} has the same fault",
-                         _allowed(cells.reading), "mend or empty them")  # fmt: skip
+                         _allowed(cells.reading), "mend them, or empty them for gaps")  # fmt: skip
     return tuple(raw), x
 
 

@@ -70,13 +70,14 @@ def read(
         raise DataError(f"{path}: has one column", "it needs at least one feature and the label", "check the separator")
     if frame.named:
         _check_header(list(frame.names), problems)
+    raw = of_frame(frame, column, problems, target, columns)
     for line, fields in frame.ragged[:_RAGGED]:
         width = len(frame.names)
         problems.add(f"row {line}", f"has {fields} fields", f"every row has {width}, as the first", "mend it")
     if len(frame.ragged) > _RAGGED:
         problems.add(f"{len(frame.ragged) - _RAGGED} more rows", "have another number of fields",
                      f"every row has {len(frame.names)}, as the first", "check the separator")  # fmt: skip
-    return of_frame(frame, column, problems, target, columns)
+    return raw
 
 
 def of_frame(frame: Frame, column: int, problems: Problems, target: Target, columns: Columns | None) -> Raw:

@@ -22,8 +22,9 @@ from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
 from surefoot.inference.inputs import as_channels, as_pixels
 from surefoot.record import store
+from surefoot.record.baseline import Baseline, class_baseline
 from surefoot.record.number_scores import number_scores
-from surefoot.record.scores import Scores, class_scores
+from surefoot.record.scores import Scores, by_example, class_scores
 from surefoot.record.stored import IN_MEMORY, located, read_config
 from surefoot.seeds import torch_stream
 from surefoot.training.evaluate import outputs_of
@@ -151,7 +152,20 @@ def evaluate(
         raise outside.error(chosen.name_of(int(holds[0])) if len(holds) else title) from None
     if finished.trained.classes is None:
         return number_scores(outputs.numpy(), targets.numpy(), title)
-    return class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
+    scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
+    beside = _beside(finished, outputs.numpy(), targets.numpy(), part or "test")
+    return replace(scores, baseline=None if beside is None else replace(beside, auc=scores.auc))
+
+
+def _beside(finished: FinishedRun, outputs: np.ndarray, y: np.ndarray, part: str) -> Baseline | None:
+    """Return what always answering the training part's most frequent class gets; None of a run that does not say."""
+    result = finished.folder / store.RESULT
+    recorded = store.read_sealed(result).get("baseline") if result.is_file() else None
+    if not isinstance(recorded, dict) or tuple(recorded.get("prior") or ()) != finished.trained.classes:
+        return None
+    guessed, _, log_true, _ = by_example(outputs, y)
+    weighted = recorded["measure"] == "balanced accuracy"
+    return class_baseline(part, guessed == y, log_true, y, recorded["prior"], weighted=weighted)
 
 
 def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None) -> DataSet | None:

@@ -24,6 +24,9 @@ _SGDR_UNCERTAIN = (
     "if its l2 has no factor 1/2; one epoch of the code passes over 100,000 images (each and its mirror image), here "
     "it is 390 updates of 128"
 )
+_ADAMW = {"rule": "adamw", "decay_on": "weights"}
+"""Of the Adam presets: each takes its weight decay off the weights beside the step, and not off biases and norms."""
+_NO_CORRECTION = "the original's Adam has no bias correction, so its first updates are longer than ours"
 _GPT_PAPER = "Radford et al. 2018, Improving Language Understanding by Generative Pre-Training, section 4.1"
 
 
@@ -39,7 +42,8 @@ def _resnet() -> list[Preset]:
             name="resnet-step",
             citation="facebookresearch/pycls configs/archive/imagenet/resnet/R-50-1x64d_step_8gpu.yaml @2706545: "
             "STEPS [0, 30, 60, 90], MAX_EPOCH 100",
-            optimizer="SGD, Nesterov momentum 0.9", steps=100 * 5004, peak_lr=0.1,
+            optimizer="SGD, Nesterov momentum 0.9", rule={"momentum_form": "nesterov"},
+            steps=100 * 5004, peak_lr=0.1,
             lengths=tuple((f"drop at epoch {e}", e * 5004) for e in (30, 60, 90)), shape=published.drops,
             batch_size=256, momentum=0.9, weight_decay=1e-4,
             uncertain="the ResNet paper itself divides by 10 when the error plateaus and names no epochs; "
@@ -55,7 +59,8 @@ def _resnet() -> list[Preset]:
         Preset(
             name="goyal-imagenet",
             citation="Goyal et al. 2017, Accurate, Large Minibatch SGD (arXiv 1706.02677), sections 2.2, 5.1 and 5.2",
-            optimizer="SGD, Nesterov momentum 0.9", steps=90 * 156, peak_lr=3.2,
+            optimizer="SGD, Nesterov momentum 0.9", rule={"momentum_form": "nesterov"},
+            steps=90 * 156, peak_lr=3.2,
             lengths=(("end of warmup", 5 * 156), *((f"drop at epoch {e}", e * 156) for e in (30, 60, 80))),
             shape=partial(published.ramp_then_drops, start=1 / 32),
             batch_size=8192, momentum=0.9, weight_decay=1e-4,
@@ -67,6 +72,7 @@ def _resnet() -> list[Preset]:
 def _sgdr(name: str, first: int, mult: int, notes: str = "") -> Preset:
     return Preset(
         name=name, citation=_SGDR, optimizer="SGD, momentum 0.9 (not Nesterov), the rate inside the velocity",
+        rule={"momentum_form": "sutskever"},
         steps=200 * _CIFAR_EPOCH, peak_lr=0.05, lengths=((f"T_0 ({first} epochs)", first * _CIFAR_EPOCH),),
         shape=partial(published.cycles, mult=mult), batch_size=128, momentum=0.9, weight_decay=5e-4,
         uncertain=_SGDR_UNCERTAIN, notes=notes,
@@ -96,7 +102,8 @@ def _images() -> list[Preset]:
             name="design-spaces",
             citation="Radosavovic et al. 2019, On Network Design Spaces (arXiv 1905.13214); values of "
             "facebookresearch/pycls configs/archive/cifar/resnet/R-56_nds_1gpu.yaml @2706545",
-            optimizer="SGD, Nesterov momentum 0.9", steps=200 * _CIFAR_EPOCH, peak_lr=0.1,
+            optimizer="SGD, Nesterov momentum 0.9", rule={"momentum_form": "nesterov"},
+            steps=200 * _CIFAR_EPOCH, peak_lr=0.1,
             lengths=(("epoch", _CIFAR_EPOCH),), shape=published.stairs,
             batch_size=128, momentum=0.9, weight_decay=5e-4,
             uncertain="the values are those of the released configuration, not of the paper's appendix",
@@ -105,7 +112,8 @@ def _images() -> list[Preset]:
         Preset(
             name="airbench94",
             citation="KellerJordan/cifar10-airbench legacy/airbench94.py @1b8f794; Jordan 2024 (arXiv 2404.00498)",
-            optimizer="SGD, Nesterov momentum 0.85, with Lookahead", steps=476, peak_lr=1.5, lengths=(),
+            optimizer="SGD, Nesterov momentum 0.85, with Lookahead", rule={"momentum_form": "nesterov"},
+            steps=476, peak_lr=1.5, lengths=(),
             shape=partial(published.triangle, share=0.23, start=0.2, end=0.07),
             batch_size=1024, momentum=0.85, weight_decay=0.0153 / 11.5,
             notes="476 = ceil(9.9 epochs of 48 batches); 1.5 = 11.5 / (1 + 1 / (1 - 0.85)) and weight decay "
@@ -121,7 +129,8 @@ def _text() -> list[Preset]:
         name="roberta-large",
         citation="Liu et al. 2019, RoBERTa (arXiv 1907.11692), section 3.1 and table 9; the seam from "
         "facebookresearch/fairseq polynomial_decay_schedule.py @003179f",
-        optimizer="Adam, betas (0.9, 0.98), eps 1e-6", steps=500_000, peak_lr=4e-4,
+        optimizer="Adam, betas (0.9, 0.98), eps 1e-6", rule={**_ADAMW, "beta2": 0.98, "eps": 1e-6},
+        steps=500_000, peak_lr=4e-4,
         lengths=(("end of warmup", 30_000),), shape=partial(warm_linear, seam="shift"), batch_size=8192,
         weight_decay=0.01,
         uncertain="the paper writes the batch size as 8K; fairseq's README gives other values (125k updates, "
@@ -130,7 +139,8 @@ def _text() -> list[Preset]:
     return [
         Preset(
             name="gpt", citation=f"{_GPT_PAPER}; openai/finetune-transformer-lm opt.py @f7c1330 (warmup_cosine)",
-            optimizer="Adam", steps=1_000_000, peak_lr=2.5e-4, lengths=(("end of warmup", 2_000),),
+            optimizer="Adam", rule=_ADAMW,
+            steps=1_000_000, peak_lr=2.5e-4, lengths=(("end of warmup", 2_000),),
             shape=published.gpt_cosine, batch_size=64, weight_decay=0.01,
             uncertain="the paper gives 100 epochs, not a number of updates; 1,000,000 follows from its 2,000 updates "
             "of warmup and the share 0.002 that the released code has as its default",
@@ -138,7 +148,8 @@ def _text() -> list[Preset]:
         Preset(
             name="gpt-finetune",
             citation=f"{_GPT_PAPER}; openai/finetune-transformer-lm opt.py @f7c1330 (warmup_linear), train.py @ae7e86b",
-            optimizer="Adam, betas (0.9, 0.999), eps 1e-8", steps=3 * (392_702 // 32), peak_lr=6.25e-5, lengths=(),
+            optimizer="Adam, betas (0.9, 0.999), eps 1e-8", rule={**_ADAMW, "clip_norm": 1.0},
+            steps=3 * (392_702 // 32), peak_lr=6.25e-5, lengths=(),
             shape=partial(published.gpt_linear, share=0.002), batch_size=32, weight_decay=0.01,
             uncertain="the number of updates depends on the task: 3 epochs; here that of MNLI (392,702 pairs)",
             notes="gradients clipped at norm 1; the warmup is 0.2 % of the updates",
@@ -147,7 +158,8 @@ def _text() -> list[Preset]:
             name="sparse-transformer",
             citation="Child et al. 2019, Sparse Transformers (arXiv 1904.10509), sections 6 and 7, CIFAR-10; the "
             "cosine is GPT's, as it says",
-            optimizer="Adam", steps=180_000, peak_lr=3.5e-4, lengths=(("end of warmup", 5_000),),
+            optimizer="Adam", rule={**_ADAMW, "clip_norm": 1.0},
+            steps=180_000, peak_lr=3.5e-4, lengths=(("end of warmup", 5_000),),
             shape=published.gpt_cosine, weight_decay=0.01,
             uncertain="the paper gives 120 epochs of 48,000 images and no batch size; 180,000 updates assume a batch "
             "of 32, chosen by hand",
@@ -157,9 +169,11 @@ def _text() -> list[Preset]:
             name="bert",
             citation="Devlin et al. 2018, BERT (arXiv 1810.04805), appendix A.2; google-research/bert optimization.py "
             "@02102db",
-            optimizer="Adam, betas (0.9, 0.999), eps 1e-6", steps=1_000_000, peak_lr=1e-4,
+            optimizer="Adam, betas (0.9, 0.999), eps 1e-6", rule={**_ADAMW, "eps": 1e-6},
+            steps=1_000_000, peak_lr=1e-4,
             lengths=(("end of warmup", 10_000),), shape=partial(warm_linear, seam="jump"), batch_size=256,
-            weight_decay=0.01, notes="the rate jumps from 1e-4 to 0.99e-4 at the end of warmup",
+            weight_decay=0.01,
+            notes=f"the rate jumps from 1e-4 to 0.99e-4 at the end of warmup; {_NO_CORRECTION}",
         ),
         roberta,
         replace(roberta, name="roberta-base", peak_lr=6e-4, lengths=(("end of warmup", 24_000),)),
@@ -167,10 +181,12 @@ def _text() -> list[Preset]:
             name="xlnet",
             citation="Yang et al. 2019, XLNet (arXiv 1906.08237v2), appendix, pretraining of XLNet-Large; "
             "zihangdai/xlnet model_utils.py @0989600",
-            optimizer="Adam, eps 1e-6", steps=500_000, peak_lr=4e-4, lengths=(("end of warmup", 40_000),),
+            optimizer="Adam, eps 1e-6", rule={**_ADAMW, "eps": 1e-6},
+            steps=500_000, peak_lr=4e-4, lengths=(("end of warmup", 40_000),),
             shape=partial(warm_linear, seam="shift", end=1e-3), batch_size=8192, weight_decay=0.01,
             uncertain="the batch is 8192 in version 2 of the paper and 2048 in the README and version 1; the end at "
             "0.001 of the peak is the code's default (min_lr_ratio), the paper does not give it",
+            notes=_NO_CORRECTION,
         ),
     ]  # fmt: skip
 

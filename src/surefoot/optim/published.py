@@ -6,8 +6,8 @@ steps at which one piece ends and the next begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -27,8 +27,8 @@ class Preset:
     Attributes:
         name: as in `surefoot schedule NAME`.
         citation: paper and section, or code and commit, that the values come from.
-        optimizer: the optimizer that the original used. Ours is always SGD: for a preset of another optimizer the
-            shape can be used, the peak cannot.
+        optimizer: the optimizer that the original used, in its words.
+        rule: the same as settings of a `Recipe`, but for rate, momentum and weight decay, which stand for themselves.
         steps: updates of the original run, T.
         peak_lr: highest learning rate of the original.
         lengths: (name, position in steps counted from 0) of what `rescaled` scales besides `steps`.
@@ -52,6 +52,18 @@ class Preset:
     weight_decay: float | None = None
     uncertain: str = ""
     notes: str = ""
+    rule: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of a `Recipe` that make the original's update, as far as they are known.
+
+        >>> from surefoot.optim.presets import preset
+        >>> preset("resnet-step").settings
+        {'momentum_form': 'nesterov', 'lr': 0.1, 'momentum': 0.9, 'weight_decay': 0.0001}
+        """
+        numbers = {"lr": self.peak_lr, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        return {**self.rule, **{name: value for name, value in numbers.items() if value is not None}}
 
     def lr(self, step: Any) -> Any:
         """Return the learning rate of update `step` (a number or an array), counted from 0."""

@@ -10,15 +10,16 @@ computed once, when a run ends, and lie in `result.json`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from surefoot.record.intervals import Difference, of_mean, of_paired_shares
+from surefoot.record.intervals import Difference, factor_of_mean, of_mean, of_paired_shares
 from surefoot.record.lines import plain
 
 LINEAR_EXAMPLES = 20_000
@@ -58,12 +59,13 @@ class Baseline:
     Attributes:
         part: "test", or "validation" where there is no test part: choices were made on it.
         examples: N, of that part.
-        measure: "accuracy", or "R2": 1 - sum |y - f|^2 / sum |y - mean|^2 with the mean of the training part, each of
-            several values in its own unit.
+        measure: "accuracy"; "balanced accuracy", the mean recall of the classes, where training weighted them; or "R2":
+            1 - sum |y - f|^2 / sum |y - mean|^2 with the mean of the training part, each of several values in its unit.
         score: the network's.
         against: the simple answers, the constant one first.
         log_loss, prior_loss: of classes, mean -ln p(y) of the network, and of the classes' shares of the training part.
         log_loss_gain: the second less the first, paired by example; above 0 the network's probabilities know something.
+        auc: of two classes, area under the ROC curve: 0.5 says that the outputs rank nothing.
         prior: number of training examples of each class by name, of up to 1,000 classes; or the training mean, [D].
     """
 
@@ -75,6 +77,7 @@ class Baseline:
     log_loss: float | None = None
     prior_loss: float | None = None
     log_loss_gain: Difference | None = None
+    auc: Difference | None = None
     prior: Any = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,15 +87,14 @@ class Baseline:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Baseline:
         """Return what `to_dict` wrote."""
-        gain = values.get("log_loss_gain")
         against = (Simple(**{**each, "gain": Difference.from_dict(each["gain"])}) for each in values["against"])
-        more = {"against": tuple(against), "log_loss_gain": Difference.from_dict(gain) if gain else None}
-        return cls(**{**values, **more})
+        named = {name: Difference.from_dict(values[name]) for name in ("log_loss_gain", "auc") if values.get(name)}
+        return cls(**{**values, "against": tuple(against), **named})
 
 
 def class_baseline(
     part: str, right: ArrayLike, log_true: ArrayLike, y: ArrayLike, prior: Mapping[str, int],
-    linear: NDArray[Any] | None = None, fitted_to: int = 0,
+    linear: NDArray[Any] | None = None, fitted_to: int = 0, *, auc: Difference | None = None, weighted: bool = False,
 ) -> Baseline:  # fmt: skip
     """Return what always the same class, and a linear model, get beside a classifier.
 
@@ -104,6 +106,8 @@ def class_baseline(
         prior: training examples of each class, by name in the order of the classes.
         linear: [N], the classes that a linear model answers.
         fitted_to: training examples that this was fitted to.
+        auc: of two classes.
+        weighted: whether training weighted the classes, so that each counts alike here too.
 
     >>> y = np.array([0] * 98 + [1] * 2)
     >>> found = class_baseline("test", y == 0, np.log(np.where(y == 0, 0.98, 0.02)), y, {"no": 980, "yes": 20})
@@ -113,14 +117,21 @@ def class_baseline(
     truth, ours = np.asarray(y), np.asarray(right, bool)
     counts = np.array(list(prior.values()), np.float64)
     most = int(counts.argmax())
-    against = [_simple("constant", f"always answering {list(prior)[most]!r}", ours, truth == most)]
+    groups = [np.flatnonzero(truth == c) for c in np.unique(truth)] if weighted else [np.arange(len(truth))]
+    answers = {"constant": (f"always answering {list(prior)[most]!r}", truth == most)}
     if linear is not None:
-        against.append(_simple("linear", f"a logistic regression on {fitted_to:,} examples", ours, linear == truth))
+        like = " that weighs them too" if weighted else ""
+        answers["linear"] = (f"a logistic regression{like} on {fitted_to:,} examples", linear == truth)
+    against = [
+        Simple(name=name, words=words, score=_share(right, groups), gain=_gain(ours, right, groups))
+        for name, (words, right) in answers.items()
+    ]
     shares = (counts + 1) / (counts.sum() + len(counts))  # Laplace's: a class that training lacks is not impossible
     of_prior = -np.log(shares)[truth]
     of_network = -np.asarray(log_true, np.float64)
     return Baseline(
-        part=part, examples=len(truth), measure="accuracy", score=float(ours.mean()), against=tuple(against),
+        part=part, examples=len(truth), measure="balanced accuracy" if weighted else "accuracy",
+        score=_share(ours, groups), against=tuple(against), auc=auc,
         log_loss=float(of_network.mean()), prior_loss=float(of_prior.mean()),
         log_loss_gain=of_mean(of_prior - of_network),
         prior=dict(prior) if len(prior) <= _PRIOR_CLASSES else None,
@@ -155,23 +166,16 @@ def number_baseline(
 
     def errors(answers: ArrayLike) -> NDArray[np.float64]:
         off = np.broadcast_to(np.asarray(answers, np.float64).reshape(-1, truth.shape[1]), truth.shape) - truth
-        return off[:, varies] ** 2 / spread[varies]
-
-    def gain(theirs: NDArray[np.float64]) -> Difference:
-        # A ratio of two means: the spread of the targets is an estimate too (the delta method).
-        value = (theirs - ours).mean(0)
-        around = of_mean((theirs - ours - value * constant).mean(1))
-        middle = float(value.mean())
-        return Difference(value=middle, low=middle + around.low, high=middle + around.high)
+        return (off[:, varies] ** 2 / spread[varies]).mean(1)
 
     ours, constant = errors(outputs), errors(centre)
     words = f"always answering the training mean{f', {centre[0, 0]:.4g}' if centre.shape[1] == 1 else ''}"
-    against = [Simple(name="constant", words=words, score=0.0, gain=gain(constant))]
+    against = [Simple(name="constant", words=words, score=0.0, gain=_explained(ours, constant))]
     if linear is not None:
         theirs = errors(linear)
         against.append(Simple(
             name="linear", words=f"a ridge regression on {fitted_to:,} examples", score=float(1 - theirs.mean()),
-            gain=gain(theirs),
+            gain=of_mean(theirs - ours),
         ))  # fmt: skip
     return Baseline(
         part=part, examples=len(truth), measure="R2", score=float(1 - ours.mean()), against=tuple(against),
@@ -179,8 +183,17 @@ def number_baseline(
     )  # fmt: skip
 
 
+def _explained(ours: NDArray[np.float64], constant: NDArray[np.float64]) -> Difference:
+    """Return R2 = 1 - mean ours / mean constant with its interval; both means are estimates (the delta method)."""
+    ratio = float(ours.mean() / constant.mean())
+    factor = factor_of_mean((ours - ratio * constant) / constant.mean() + ratio, ratio)
+    if factor is None:
+        return Difference(value=1 - ratio, low=-math.inf, high=1.0)
+    return Difference(value=1 - ratio, low=1 - ratio * factor, high=1 - ratio / factor)
+
+
 def linear_answers(
-    x: NDArray[Any], y: NDArray[Any], others: NDArray[Any], classes: int | None
+    x: NDArray[Any], y: NDArray[Any], others: NDArray[Any], classes: int | None, *, weighted: bool = False
 ) -> tuple[NDArray[Any], int] | None:
     """Return what a linear model answers on other examples, and the number of training examples it was fitted to.
 
@@ -192,6 +205,7 @@ def linear_answers(
         y: their classes, [N], or numbers, [N] or [N, K].
         others: [M, D].
         classes: C; None of numbers.
+        weighted: whether classes weigh alike.
 
     >>> x = np.linspace(-1, 1, 100)[:, None]
     >>> linear_answers(x, (x[:, 0] > 0).astype(int), np.array([[-0.5], [0.5]]), 2)
@@ -212,7 +226,11 @@ def linear_answers(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    fitted = Ridge() if classes is None else LogisticRegression(max_iter=_ITERATIONS)
+    fitted = (
+        Ridge()
+        if classes is None
+        else LogisticRegression(max_iter=_ITERATIONS, class_weight="balanced" if weighted else None)
+    )
     model = make_pipeline(StandardScaler(), fitted)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -220,5 +238,15 @@ def linear_answers(
     return (answers, len(x)) if np.isfinite(answers).all() else None
 
 
-def _simple(name: str, words: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Simple:
-    return Simple(name=name, words=words, score=float(theirs.mean()), gain=of_paired_shares(ours, theirs))
+def _share(right: NDArray[np.bool_], groups: Sequence[NDArray[np.int64]]) -> float:
+    return float(np.mean([right[group].mean() for group in groups]))
+
+
+def _gain(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Sequence[NDArray[np.int64]]) -> Difference:
+    """Return the mean over groups of the paired differences; their variances add (Zou & Donner 2008)."""
+    each = [of_paired_shares(ours[group], theirs[group]) for group in groups]
+    value = sum(gain.value for gain in each) / len(each)
+    low, high = (
+        math.sqrt(sum((getattr(gain, end) - gain.value) ** 2 for gain in each)) / len(each) for end in ("low", "high")
+    )
+    return Difference(value=value, low=value - low, high=value + high)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from surefoot.errors import CheckpointError, DataError
-from surefoot.record.intervals import wilson
+from surefoot.record.baseline import Baseline
+from surefoot.record.calibration import calibration, calibration_error
+from surefoot.record.intervals import Difference, wilson
+from surefoot.record.lines import plain as finite
 from surefoot.record.number_scores import NumberScores, check_finite, number_scores
+from surefoot.record.ranking import RANKED_CLASSES, balanced, ranked
 from surefoot.record.store import read_sealed
 
 SCORES = "scores.json"
@@ -33,8 +38,6 @@ MISTAKES, _POINTS = 24, 2000
 MATRIX_CLASSES = 200
 """Most classes whose confusion is written as a matrix; of more, the pairs that occur are. Chosen by hand."""
 _ROWS_AT_ONCE = 1024
-CALIBRATION_BINS = 15
-"""Bins of the calibration error, as in Guo et al. 2017, section 3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +48,13 @@ class ClassScore:
         name: of the class.
         precision: TP / (TP + FP); None if it was never predicted.
         recall: TP / (TP + FN); None if no example has it.
+        recall_interval: its 95 % Wilson score interval.
         f1: 2 TP / (2 TP + FP + FN), the harmonic mean of the two; None if both are.
         support: examples of this class, TP + FN.
         predicted: examples predicted to be of it, TP + FP.
+        auc: area under the ROC curve of this class against the others, and 95 % interval; see `ranking`. None where
+            there is nothing to tell apart, and of more than 100 classes.
+        average_precision: likewise, area under the curve of precision over recall.
     """
 
     name: str
@@ -56,6 +63,9 @@ class ClassScore:
     f1: float | None
     support: int
     predicted: int
+    recall_interval: tuple[float, float] | None = None
+    auc: Difference | None = None
+    average_precision: Difference | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +79,11 @@ class ClassScores:
         interval: its 95 % Wilson score interval, see `wilson`.
         top5: share of examples whose class is among their five largest outputs; None for C of 5 or less.
         loss: mean negative log-likelihood -ln p(y), in nats, with p = softmax(outputs).
+        balanced_accuracy: mean recall of the classes that occur, and 95 % interval: what accuracy would be if all were
+            as frequent.
+        auc, average_precision: mean over the classes that have one; of two classes, of the rarer one, with interval.
         calibration_error: expected calibration error, see `calibration_error`.
+        baseline: what the simplest answers get on the same examples; None where nobody knows the training part.
         per_class: one score for each class, in the order of the classes.
         confusion_pairs: (true class, predicted class, examples) of every pair that occurs, rising.
     """
@@ -83,6 +97,10 @@ class ClassScores:
     calibration_error: float
     per_class: tuple[ClassScore, ...]
     confusion_pairs: tuple[tuple[int, int, int], ...]
+    balanced_accuracy: Difference
+    auc: Difference | None
+    average_precision: Difference | None
+    baseline: Baseline | None = None
 
     @property
     def confusion(self) -> tuple[tuple[int, ...], ...]:
@@ -99,7 +117,7 @@ class ClassScores:
         few = len(self.per_class) <= MATRIX_CLASSES
         plain |= {"confusion": self.confusion} if few else {"confusion_pairs": pairs}
         plain["accuracy_low"], plain["accuracy_high"] = plain.pop("interval")
-        return plain
+        return finite(plain)
 
 
 Scores = ClassScores | NumberScores
@@ -129,6 +147,7 @@ def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...
     guessed, rank, log_true, log_guessed = by_example(logits, y)
     right = guessed == y
     hits, support, predicted = (np.bincount(each, minlength=c).tolist() for each in (y[right], y, guessed))
+    rankings = ranked(np.asarray(logits, np.float64), y) if c <= RANKED_CLASSES else [(None, None)] * c
     codes, counts = np.unique(y * c + guessed, return_counts=True)
     return ClassScores(
         of=of,
@@ -138,7 +157,10 @@ def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...
         top5=float((rank < 5).mean()) if c > 5 else None,
         loss=float(-log_true.mean()),
         calibration_error=calibration_error(np.exp(log_guessed), right),
-        per_class=tuple(map(_class_score, classes, hits, support, predicted)),
+        per_class=tuple(map(_class_score, classes, hits, support, predicted, rankings)),
+        balanced_accuracy=balanced([(right, of) for right, of in zip(hits, support, strict=True) if of]),
+        auc=_over_classes([area for area, _ in rankings], support),
+        average_precision=_over_classes([precision for _, precision in rankings], support),
         confusion_pairs=tuple(map(tuple, np.stack([codes // c, codes % c, counts], axis=1).tolist())),
     )
 
@@ -171,6 +193,7 @@ def scored_classes(
     [('row 0', 1, 0)]
     """
     scores = class_scores(outputs, targets, classes, of).to_dict()
+    del scores["baseline"]  # in the result
     y = np.asarray(targets)
     guessed, _, log_true, log_guessed = by_example(np.asarray(outputs), y)
     confidence = np.exp(log_guessed)
@@ -187,8 +210,8 @@ def scored_classes(
         }
         for i, probability_of_true in zip(worst, np.exp(log_true[worst]).tolist(), strict=True)
     ]
-    calibration = _calibration(confidence, guessed == y)
-    return {"version": VERSION, "kind": "classes", **scores, "calibration": calibration, "mistakes": mistakes}
+    bins = calibration(confidence, guessed == y)
+    return {"version": VERSION, "kind": "classes", **scores, "calibration": bins, "mistakes": mistakes}
 
 
 def scored_numbers(outputs: ArrayLike, targets: ArrayLike, *, of: str) -> dict[str, Any]:
@@ -219,51 +242,10 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def calibration_error(confidence: ArrayLike, right: ArrayLike) -> float:
-    """Return the expected calibration error: how far confidence and accuracy lie apart, on average.
-
-        sum_m |B_m| / N  |accuracy(B_m) - mean confidence(B_m)|,  B_m: confidence in ((m-1)/M, m/M], M = 15
-
-    The estimate is biased upwards when bins hold few examples.
-
-    Args:
-        confidence: [N], probability of the predicted class.
-        right: [N], whether the prediction was right.
-
-    Reference: Guo et al. 2017, "On calibration of modern neural networks", equation 3.
-
-    >>> round(calibration_error([0.9, 0.9, 0.9, 0.9], [True, True, True, False]), 4)
-    0.15
-    """
-    p, hit = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
-    bins = _bin_of(p)
-    gap = np.bincount(bins, weights=hit, minlength=1) - np.bincount(bins, weights=p, minlength=1)
-    return float(np.abs(gap).sum() / len(p))
-
-
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ln softmax over the last axis: z - max z - ln sum exp(z - max z), which cannot overflow."""
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-def _bin_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-
-
-def _calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Mean confidence and accuracy in bins of equal width, those that hold examples; see `calibration_error`."""
-    bins = _bin_of(confidence)
-    return [
-        {
-            "low": at / CALIBRATION_BINS,
-            "high": (at + 1) / CALIBRATION_BINS,
-            "examples": int((bins == at).sum()),
-            "confidence": float(confidence[bins == at].mean()),
-            "accuracy": float(right[bins == at].mean()),
-        }
-        for at in np.unique(bins).tolist()
-    ]
 
 
 def by_example(logits: NDArray[Any], y: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
@@ -281,7 +263,19 @@ def by_example(logits: NDArray[Any], y: NDArray[np.int64]) -> tuple[NDArray[Any]
     return tuple(np.concatenate(column) for column in zip(*pieces, strict=True))
 
 
-def _class_score(name: str, hits: int, support: int, predicted: int) -> ClassScore:
+def _over_classes(found: Sequence[Difference | None], support: Sequence[int]) -> Difference | None:
+    """Return the score of the rarer of two classes, or the mean over more; the latter's interval is not known."""
+    there = [each for each in found if each is not None]
+    if not there:
+        return None
+    if len(found) == 2:
+        return found[int(support[1] <= support[0])]
+    return Difference(value=float(np.mean([each.value for each in there])), low=-math.inf, high=math.inf)
+
+
+def _class_score(
+    name: str, hits: int, support: int, predicted: int, ranking: tuple[Difference | None, Difference | None]
+) -> ClassScore:  # fmt: skip
     return ClassScore(
         name=name,
         precision=hits / predicted if predicted else None,
@@ -289,6 +283,9 @@ def _class_score(name: str, hits: int, support: int, predicted: int) -> ClassSco
         f1=2 * hits / (support + predicted) if support + predicted else None,
         support=support,
         predicted=predicted,
+        recall_interval=wilson(hits, support) if support else None,
+        auc=ranking[0],
+        average_precision=ranking[1],
     )
 
 

@@ -205,13 +205,7 @@ def _result(folder: Path) -> dict[str, Any]:
     path = folder / store.RESULT
     result = store.read_sealed(path)
     wrong = [name for name in ("outcome", "reason") if not isinstance(result.get(name), str)]
-    for name in (*_SHARES, *_COUNTS, *_NUMBERS):
-        value = result.get(name)
-        number = type(value) in ((int,) if name in _COUNTS else (int, float)) and math.isfinite(value)
-        if value is not None and not (
-            number and (name not in _SHARES or 0 <= value <= 1) and (name not in _COUNTS or value >= 0)
-        ):
-            wrong.append(name)
+    wrong += [name for name in (*_SHARES, *_COUNTS, *_NUMBERS) if not _right(name, result.get(name))]
     if "files" in result and not isinstance(result["files"], dict):
         wrong.append("files")
     if wrong:
@@ -221,6 +215,15 @@ def _result(folder: Path) -> dict[str, Any]:
         )  # fmt: skip
     store.check_digests(folder, result.get("files", {}))
     return result
+
+
+def _right(name: str, value: Any) -> bool:
+    """Return whether a field of a result holds null, or a number that it may hold."""
+    if value is None:
+        return True
+    if name in _COUNTS:
+        return type(value) is int and 0 <= value < 2**63
+    return type(value) in (int, float) and abs(value) < math.inf and (name not in _SHARES or 0 <= value <= 1)
 
 
 def _text(path: Path) -> str:

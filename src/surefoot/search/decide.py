@@ -184,7 +184,8 @@ def refined(
 def _tied(now: Choice) -> str:
     """Return which other momenta and decays cannot be told from the chosen ones, and why these were taken."""
     words = []
-    for name, of in (("momentum", "momenta"), ("weight_decay", "weight decays")):
+    memory = now.recipe.update_rule.memory
+    for name, of in ((memory, "momenta" if memory == "momentum" else memory), ("weight_decay", "weight decays")):
         values = sorted({getattr(recipe, name) for recipe in now.alike})
         if len(values) > 1:
             words.append(f"{of} from {values[0]:.2g} to {values[-1]:.2g}")
@@ -206,7 +207,7 @@ def _beside_bracket(recipe: Recipe, bracket: Decision | None, results: Sequence[
         end = f"ended at a validation loss of {near.val_loss:.3g}" if near.finished else "diverged"
         came = f"; the complete run at {near.trial.recipe.lr:.3g} {end}"
     other = ""
-    if momentum is not None and momentum != recipe.momentum:
+    if momentum is not None and recipe.momentum is not None and momentum != recipe.momentum:
         steps = suggested / (1 - momentum), recipe.lr / (1 - recipe.momentum)
         other = (
             f", with momentum {momentum:g} where {recipe.momentum:g} is chosen (lr / (1 - momentum), the step in "

@@ -37,8 +37,9 @@ from surefoot.search.moves import Conclude, Done
 from surefoot.search.procedure import next_move
 from surefoot.search.response import coordinates
 from surefoot.settings import differences, from_dict, to_dict
+from surefoot.training.configure import Objects, make_task, recipe_for
 from surefoot.training.identity import another, differing, identity
-from surefoot.training.open import Objects, make_task, open_run, run_place
+from surefoot.training.open import open_run, run_place
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Task
@@ -278,7 +279,8 @@ def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal:
     assert task.data.validation is not None
     if "batch_size" in terms.fixed:  # one that was given is not made to fit
         plan(Recipe(batch_size=config.recipe.batch_size, steps=1), task.data.examples)
-    base = dataclasses.replace(config.recipe, weight_decay=weight_decay_of(config.recipe, task.data.examples))
+    base = recipe_for(config, task.data)
+    base = dataclasses.replace(base, weight_decay=weight_decay_of(base, task.data.examples))
     request = Request(
         terms=terms, base=base, examples=task.data.examples,
         validation_examples=len(task.data.validation), check_examples=check_examples(task),

@@ -18,8 +18,8 @@ from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
 from surefoot.search.search import open_search
 from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
+from surefoot.training.configure import Objects, augment_names, augment_object, resolve
 from surefoot.training.losses import Loss
-from surefoot.training.open import Objects, augment_names, augment_object, resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
 
@@ -142,7 +142,7 @@ def asked_for(
         file: a TOML file of settings to start from: they may be changed by a search of them, and stay otherwise.
         budget: as in `tune`.
         force: as in `tune`.
-        source, standard_loss: as in `training.open.resolve`.
+        source, standard_loss: as in `training.configure.resolve`.
 
     Raises:
         ConfigError: an unknown name or a bad value.

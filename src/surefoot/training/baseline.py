@@ -10,6 +10,7 @@ from torch import Tensor
 
 from surefoot.data.dataset import Part
 from surefoot.record.baseline import Baseline, class_baseline, linear_answers, number_baseline
+from surefoot.record.ranking import ranked
 from surefoot.record.scores import by_example
 from surefoot.training.task import Task
 
@@ -31,12 +32,18 @@ def baseline_of(task: Task, part: str, scored: Part, pairs: Sequence[tuple[Tenso
     targets = train.y.cpu().numpy()
     x, others = train.x.cpu().numpy(), scored.x.cpu().numpy()
     table = x.ndim == 2 and x.dtype.kind == "f"
-    fitted = linear_answers(x, targets, others, None if classes is None else len(classes)) if table else None
+    fitted = None
+    weighted = task.class_weights is not None
+    if table:
+        fitted = linear_answers(x, targets, others, None if classes is None else len(classes), weighted=weighted)
     linear, fitted_to = fitted if fitted is not None else (None, 0)
     if classes is not None and outputs.shape == (len(y), len(classes)):
         guessed, _, log_true, _ = by_example(outputs, y)
         prior = dict(zip(classes, np.bincount(targets, minlength=len(classes)).tolist(), strict=True))
-        return class_baseline(part, guessed == y, log_true, y, prior, linear, fitted_to)
+        auc = ranked(outputs.astype(np.float64), y)[1][0] if len(classes) == 2 else None
+        return class_baseline(
+            part, guessed == y, log_true, y, prior, linear, fitted_to, auc=auc, weighted=weighted
+        )  # fmt: skip
     if classes is None and outputs.size == y.size:
         mean = targets.reshape(len(targets), -1).mean(0, dtype=np.float64)
         return number_baseline(part, outputs, y, mean, linear, fitted_to)

@@ -71,3 +71,28 @@ def with_targets_for(data: DataSet, loss: Loss | str | None) -> DataSet:
             "subtract a number from the targets first, or choose mse, mae or huber, which standardise them",
         )
     return dataclasses.replace(data, target_mean=None, target_std=None)
+
+
+def balanced_weights(data: DataSet, criterion: LossName | None) -> Tensor:
+    """Return N / (C n_c) for each class c of the training part, its mean over examples 1; 0 where there is none.
+
+    Args:
+        data: with classes.
+        criterion: the shipped loss; None where it is the user's.
+
+    Raises:
+        ConfigError: the loss is not the cross-entropy, which alone is weighted.
+
+    Reference: King & Zeng 2001, "Logistic regression in rare events data"; scikit-learn's `class_weight="balanced"`.
+    """
+    if criterion != "cross-entropy":
+        what = "numbers as targets" if data.classes is None else f"loss = {criterion or 'a function'}"
+        raise ConfigError(
+            f"class_weights = 'balanced' with {what}",
+            "classes are weighted in the built-in cross-entropy, and would not be here",
+            "leave class_weights out; a loss of your own can weigh its examples",
+        )
+    y = data.train.y
+    counts = torch.bincount(y, minlength=data.outputs).float()
+    present = int((counts > 0).sum())
+    return torch.where(counts > 0, len(y) / (present * counts.clamp_min(1)), torch.zeros_like(counts))

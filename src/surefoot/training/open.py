@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import os
 import platform
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,52 +22,41 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from surefoot.config import Config, LossName, Schedule, __version__
-from surefoot.data.augment import listed
-from surefoot.data.dataset import DataSet
-from surefoot.data.load import default_model, load
+from surefoot.config import Config, LossName, __version__
 from surefoot.errors import ConfigError
-from surefoot.models.build import Factory, importable_from
-from surefoot.optim.plan import USUAL_BATCH, batch_size_of, plan, said_of_batch, weight_decay_of
+from surefoot.models.build import Factory
+from surefoot.optim.plan import USUAL_BATCH, plan, said_of_batch
 from surefoot.record import store
 from surefoot.record.lock import locked
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
-from surefoot.record.stored import IN_MEMORY, code_in, located, made_in, read_config
+from surefoot.record.stored import IN_MEMORY, made_in, read_config
 from surefoot.settings import (
-    default_settings,
     differences,
-    from_dict,
     merged,
     nested,
     read_toml,
-    shrunk,
     to_dict,
     to_toml,
 )
 from surefoot.training import checkpoint
+from surefoot.training.configure import (
+    Objects,
+    augment_names,
+    augment_object,
+    left_to_data,
+    make_task,
+    resolve,
+    settled,
+)
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.losses import Loss
 from surefoot.training.run import Result, Run
-from surefoot.training.task import Task, remarks, task
+from surefoot.training.task import Task, remarks
 
-_FOR_NUMBERS = {"clip_norm": 1.0}
-"""The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
-the mlp on four regressions with deviation 1, and on 500 correlated columns at 0.01 too. Clipped at 1 all of these
-finish; of lr 0.01 and 0.03, clipped or not, none ends lower by more than the spread of five seeds."""
 _NAMED = 8
 """Most lost rows that a note names. Chosen by hand."""
-
-
-@dataclass(frozen=True)
-class Objects:
-    """What a configuration cannot hold, in place of its text where it is not None."""
-
-    data: Any = None
-    model: nn.Module | Factory | None = None
-    loss: Loss | LossName | None = None
-    augment: Any = None
 
 
 def train(
@@ -125,49 +113,6 @@ def train(
         return run.finish()
 
 
-def augment_names(given: Any) -> list[str] | None:
-    """Return what a configuration says of an augmentation: its names, none for an object, None where none was given.
-
-    >>> augment_names("flip"), augment_names([len]), augment_names(None)
-    (['flip'], [], None)
-    """
-    return None if given is None else [] if augment_object(given) is not None else list(listed(given))
-
-
-def augment_object(given: Any) -> Any:
-    """Return an augmentation that is not names alone, which a configuration cannot hold; else None."""
-    return None if all(isinstance(each, str) for each in listed(given)) else given
-
-
-def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = True) -> Config:
-    """Return the configuration for what was given, over the shipped settings for its data and model.
-
-    Args:
-        given: settings as nested values.
-        source: the data itself where it is no name or path: the model follows from it where none is named.
-        standard_loss: whether the loss is the built-in one; label smoothing of shipped settings is of that alone.
-
-    A shipped schedule shrinks with a run that is given fewer epochs. For numbers gradients are clipped, see
-    `_FOR_NUMBERS`.
-
-    >>> resolve({"data": "digits", "model": "linear"}).model
-    'linear'
-    """
-    data = str(given.get("data", "digits"))
-    usual = default_model(data if source is None else source)
-    model = str(given.get("model") or usual)
-    shipped = default_settings(data, model, table=usual == "mlp")
-    recipe = shipped.get("recipe", {})
-    if not standard_loss:
-        recipe.pop("label_smoothing", None)
-    if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.classes is None):
-        recipe = {**_FOR_NUMBERS, **recipe}
-    epochs, whole = given.get("recipe", {}).get("epochs"), recipe.get("epochs")
-    if "schedule" in recipe and whole and isinstance(epochs, int | float) and 0 < epochs < whole:
-        recipe["schedule"] = to_dict(shrunk(from_dict(Schedule, recipe["schedule"]), epochs / whole))
-    return from_dict(Config, merged({"data": data, "model": model}, shipped | {"recipe": recipe}, given))
-
-
 def open_run(
     config: Config,
     *,
@@ -211,8 +156,8 @@ def open_run(
         if begun:
             config = agreed_config(config, folder)
         work = make_task(config, objects or Objects(), folder if resumed else None)
-        told, fitted = said_of_batch(config.recipe, work.data.examples), _auto(config)
-        config = _resolved(config, work)
+        told, fitted = said_of_batch(config.recipe, work.data.examples), left_to_data(config)
+        config = settled(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
         if begun:
@@ -250,7 +195,7 @@ def agreed_config(config: Config, folder: Path) -> Config:
         changes["target"] = there.target
     fitted = _fitted(folder, there)
     changes["recipe"] = dataclasses.replace(
-        config.recipe, **{name: getattr(there.recipe, name) for name in _auto(config) if name in fitted}
+        config.recipe, **{name: getattr(there.recipe, name) for name in left_to_data(config) if name in fitted}
     )
     if config.image_size is None:  # chosen by a rule then, and by the same now
         changes["image_size"] = there.image_size
@@ -263,11 +208,6 @@ def agreed_config(config: Config, folder: Path) -> Config:
             "choose another name, or give the same settings",
         )
     return asked
-
-
-def _auto(config: Config) -> list[str]:
-    """Return the names of the recipe's settings that are fitted to the data, where they are."""
-    return [name for name in ("batch_size", "weight_decay") if getattr(config.recipe, name) == "auto"]
 
 
 def _fitted(folder: Path, there: Config) -> list[str]:
@@ -321,56 +261,6 @@ def _abandoned(folder: Path) -> bool:
     """Whether a folder holds only what a run killed in its first moment leaves, or a search without its final run."""
     first = {store.LOCK, store.ENVIRONMENT, store.COMMAND, PROGRESS, *store.OF_A_SEARCH}  # no configuration yet
     return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
-
-
-def make_task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
-    """Return the task of a configuration, with objects in place of its text.
-
-    Args:
-        config: all settings.
-        objects: in place of its data, model, loss or augmentation.
-        folder: of a run whose relative paths and code are those of the folder in which it was begun.
-
-    Raises:
-        ConfigError, DataError: as `load` and `task`.
-    """
-    if folder is not None:
-        importable_from(code_in(folder))
-        config = located(config, folder) if objects.data is None else config
-    data = load(
-        config.data if objects.data is None else objects.data,
-        data_dir=config.data_dir,
-        validation=config.validation,
-        seed=config.seed,
-        image_size=config.image_size,
-        label=config.label,
-        target=config.target,
-        header=config.header,
-        normalise=config.normalise,
-        standardise_targets=config.standardise_targets,
-    )
-    return task(
-        data,
-        config.model if objects.model is None else objects.model,
-        loss=config.loss if objects.loss is None else objects.loss,
-        augment=config.augment if objects.augment is None else objects.augment,
-        seed=config.seed,
-        device=config.device,
-        precision=config.precision,
-        threads=config.threads,
-    )
-
-
-def _resolved(config: Config, work: Task) -> Config:
-    place, recipe, size = work.machine, config.recipe, config.image_size or work.data.image_size
-    if recipe.batch_size == "auto":
-        recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, work.data.examples))
-    if recipe.weight_decay == "auto":
-        recipe = dataclasses.replace(recipe, weight_decay=weight_decay_of(recipe, work.data.examples))
-    return dataclasses.replace(
-        config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads,
-        image_size=size, target="numbers" if work.data.classes is None else "classes",
-    )  # fmt: skip
 
 
 def check_identity(folder: Path, work: Task) -> list[str]:

@@ -107,7 +107,7 @@ def gradient(task: Task, plan: Plan, state: State) -> tuple[float, int, list[Ten
         x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch)
         with task.machine.autocast():
             outputs = state.model(x)
-        loss = task.objective(outputs, y, recipe.label_smoothing)
+        loss = task.training_loss(outputs, y, recipe.label_smoothing)
         share = len(piece) / len(indices)
         (loss * share if share < 1 else loss).backward()
         total += float(loss.detach()) * share

@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
 from surefoot.seeds import torch_stream
 from surefoot.training.integers import with_integers_for
-from surefoot.training.losses import SHIPPED, Loss, check_loss, with_targets_for
+from surefoot.training.losses import SHIPPED, Loss, balanced_weights, check_loss, with_targets_for
 from surefoot.training.machine import Machine, machine, takes_channels_last
 from surefoot.training.outputs import check_gradient, outputs_of_trial
 from surefoot.training.preprocessed import Preprocessed
@@ -48,6 +48,7 @@ class Task:
         seed: of the order of examples, augmentation and dropout.
         machine: where it runs.
         model: what the template was built from, a module excepted: see `reseeded`.
+        class_weights: what an example of each class counts in the training loss, [C]; None is 1.
         reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
     """
 
@@ -60,6 +61,7 @@ class Task:
     model: str | Factory | None = None
     reshapes: bool = False
     loss_name: LossName | None = None
+    class_weights: Tensor | None = None
 
     @property
     def criterion(self) -> LossName | None:
@@ -109,6 +111,17 @@ class Task:
             return F.binary_cross_entropy_with_logits(outputs[:, 1] - outputs[:, 0], targets.float())
         return SHIPPED[self.criterion or "mse"](outputs.reshape(targets.shape), targets)
 
+    def training_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return `objective` with each example weighted by its class, which is what training follows.
+
+        Divided by the number of examples, and not by their weights as torch's `weight` has it: then the mean over the
+        pieces of a batch is that over the batch, and a batch of common classes is no larger a step than another.
+        """
+        if self.class_weights is None:
+            return self.objective(outputs, targets, label_smoothing)
+        each = F.cross_entropy(outputs.float(), targets, label_smoothing=label_smoothing, reduction="none")
+        return (each * self.class_weights[targets]).mean()
+
     def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return `objective` in the unit of the targets: what is recorded and shown. Arguments as there."""
         loss, unit = self.objective(outputs, targets, label_smoothing), self.loss_unit
@@ -121,6 +134,7 @@ def task(
     *,
     loss: Loss | LossName | None = None,
     augment: str | Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
+    class_weights: Literal["balanced"] | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -135,6 +149,7 @@ def task(
         loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar or [B], which gets targets in
             their own unit, not standardised; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
+        class_weights: as in `Config`.
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
@@ -166,6 +181,8 @@ def task(
     origin = None if isinstance(model, nn.Module) else model
     own = loss if callable(loss) else None
     built = Task(placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name)
+    if class_weights is not None:
+        built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
     return _tried(built)

@@ -10,7 +10,7 @@ from surefoot.config import Config
 from surefoot.optim.plan import plan
 from surefoot.record.noise import NOISE, read_noise
 from surefoot.steps.batch_size.along_run import NoiseLog, due, relative_cost
-from surefoot.training.open import Objects
+from surefoot.training.configure import Objects
 
 
 def made(steps, rows=1):

@@ -193,7 +193,7 @@ def _gradients(
         for k, (x, y) in enumerate(_micro_batches(task, shape, step)):
             with task.machine.autocast():
                 outputs = model(x)
-            loss = task.objective(outputs, y, label_smoothing)
+            loss = task.training_loss(outputs, y, label_smoothing)
             for name, grad in zip(named, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
                 if grad is not None:
                     held[name][k] = grad

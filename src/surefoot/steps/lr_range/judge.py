@@ -13,7 +13,7 @@ import numpy as np
 
 from surefoot.errors import ConfigError
 from surefoot.record.decision import Finding
-from surefoot.record.intervals import of_mean, student
+from surefoot.record.intervals import student
 
 WINDOW_STEPS = 20
 """The last steps over which the loss of a short run is averaged: a fifth of 100. Chosen by hand."""
@@ -23,7 +23,9 @@ SHARE_OF_BEST = 0.5
 often; at 0.25 ten epochs at the high end lose up to 16 points. The middle of those that hold."""
 ONE_SIDED = 0.9
 """Level of the interval by Student's t whose one end a drop must clear, and by which a loss is more than the least one:
-5 % on that side. With 3 seeds that is 2.9 standard errors, with 2 it is 6.3."""
+5 % on that side. With 3 seeds that is 2.9 standard errors. With 2 it would be 6.3, at which tables of 60 rows that can
+be learned were said not to drop at any rate, so it is 2.9 there too, and 11 % on that side."""
+_LEAST_DEGREES = 2
 MARGIN = 10**0.25
 """The suggestion stays under the high end by this factor, a step of the grid: the edge is known no better, and comes
 down with longer exposure. It matters in brackets of under half a decade, which are those of networks without norm:
@@ -107,7 +109,7 @@ class ShortRuns:
     def half(self) -> np.ndarray:
         """How far `mean_drop` must lie from 0 to be sure on that side, [R]; see `ONE_SIDED`."""
         values = self.drop.shape[1] if self.drop.shape[1] > 1 else self.untrained.shape[1]
-        return student(values - 1, ONE_SIDED) * self.error if values > 1 else self.error
+        return _quantile(values) * self.error if values > 1 else self.error
 
     @cached_property
     def drops(self) -> np.ndarray:
@@ -215,10 +217,15 @@ def _lowest(runs: ShortRuns) -> int:
     at, best = runs.best, runs.drop[runs.best]
     while len(best) > 1 and at > 0 and np.isfinite(runs.drop[at - 1]).all():
         lost = best - runs.drop[at - 1]
-        if of_mean(lost, ONE_SIDED).is_better:
+        if lost.mean() > _quantile(len(best)) * lost.std(ddof=1) / math.sqrt(len(best)):
             break
         at -= 1
     return at
+
+
+def _quantile(values: int) -> float:
+    """Of Student's t for the mean of so many values, see `ONE_SIDED`."""
+    return student(max(values - 1, _LEAST_DEGREES), ONE_SIDED)
 
 
 def _edge(works: np.ndarray, best: int) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from surefoot.config import Recipe, type_error
-from surefoot.errors import ConfigError
+from surefoot.config import Recipe
+from surefoot.errors import ConfigError, type_error
 from surefoot.record.progress import Progress
 from surefoot.steps.follow import follow, losses_of, rate_plan, without_validation
 from surefoot.steps.lr_range.judge import LIMITS, WINDOW_STEPS, ShortRuns, beyond, check_grid, rate_grid

@@ -277,6 +277,8 @@ class Network:
             loss = self.task.objective(outputs, y)
         else:  # F.cross_entropy takes one smoothing for all members, and under vmap loads 500 modules, 0.4 s
             likelihoods = F.log_softmax(outputs.float(), -1)
+            if self.task.class_weights is not None:
+                likelihoods = likelihoods * self.task.class_weights[y][:, None]
             loss = -likelihoods.gather(1, y[:, None]).mean()
             loss = loss if smoothing is None else (1 - smoothing) * loss - smoothing * likelihoods.mean()
         correct = (outputs.argmax(1) == y).sum().float() if self.task.classifies else torch.zeros_like(loss.detach())
