@@ -14,7 +14,8 @@ refusal, a run that diverged, a prediction that fails or contradicts `evaluate`,
 by more than the 95 % interval of the paired difference.
 
 Results are lines in FOLDER, one for each set and method, by what was computed from: those of Surefoot by its
-source, so that after a change it alone runs again. Seconds are no benchmark: sets run side by side. A package that is not installed costs its own sets, and is named.
+source, so that after a change it alone runs again. Seconds are no benchmark: sets run side by side. A package that
+is not installed costs its own sets, and is named.
 """
 
 from __future__ import annotations
