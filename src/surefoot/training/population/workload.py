@@ -179,7 +179,9 @@ def refusal(members: Sequence[Member]) -> str | None:
                     loss, _, alone_grads = gradient(member.task, member.plan, state)
                     if _places(state.model) != before:
                         return "the model puts another tensor in place of a buffer, or keeps something beside them"
-                    used = {name: grad for name, grad in zip(stack.weights, alone_grads, strict=True) if grad is not None}
+                    used = {
+                        name: grad for name, grad in zip(stack.weights, alone_grads, strict=True) if grad is not None
+                    }
                     if used.keys() != grads.keys():
                         return "other weights take part in a stacked step than in a step alone"
                     pairs = [(torch.tensor([loss]), losses[i : i + 1].cpu())]
