@@ -57,3 +57,12 @@ def test_rows_that_repeat_are_counted(tmp_path):
     texts = load(tmp_path / "t.csv").notes
     assert "2 rows repeat another, label and all; one may be held out while its twin is trained on" in texts
     assert "1 equal examples have different labels: row 84 = row 2" in texts
+
+
+@pytest.mark.parametrize(("last", "words"), [(7.25, "1 rows repeat another, label and all"), (9.5, "different labels")])
+def test_equal_rows_of_a_regression_repeat_only_with_their_target(tmp_path, last, words):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,y\n" + "".join(f"{i},{i * i},{i + 0.25}\n" for i in range(1, 30)) + f"7,49,{last}\n")
+    said = [note for note in load(path).notes if "repeat" in note or "equal" in note]
+    assert len(said) == 1
+    assert words in said[0]

@@ -95,7 +95,7 @@ def _twins(raw: Raw, problems: Problems) -> None:
             if other != name:
                 pair = f"{part.source.name_of(row)} = {raw.parts[other].source.name_of(at)}"
                 across.setdefault((other, name), []).append(pair)
-            elif raw.classes is not None and not np.array_equal(part.y[row], part.y[at]):
+            elif not np.array_equal(part.y[row], part.y[at]):
                 torn.append(f"{part.source.name_of(row)} = {part.source.name_of(at)}")
             else:
                 same += 1
