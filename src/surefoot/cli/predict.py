@@ -62,7 +62,7 @@ def predict(
         text = _json(folder, classes, rows) if form == "json" else _csv(classes, rows, terminal=terminal)
         # Bytes of a file's name that are no text come out as they went in, so that a program finds the file by it.
         content = text.encode("utf-8", errors="surrogateescape")
-        binary = getattr(sys.stdout, "buffer", None)  # which a stream that a program put in its place may lack
+        binary: Any = getattr(sys.stdout, "buffer", None)  # which a stream that a program put in its place may lack
         if terminal or (out is None and binary is None):
             print(text, end="")
         elif out is None:
