@@ -62,7 +62,7 @@ def check_gradient(model: nn.Module, loss: Tensor) -> None:
             "unfreeze a part of the model, and compute the loss with torch's own functions",
         )
     try:
-        torch.autograd.grad(loss, parameters, allow_unused=True)
+        grads = torch.autograd.grad(loss, parameters, allow_unused=True)
     except Exception as error:  # the model may be anyone's, and raise anything
         first = (str(error) or repr(error)).splitlines()[0]
         raise ConfigError(
@@ -70,6 +70,12 @@ def check_gradient(model: nn.Module, loss: Tensor) -> None:
             "loss.backward() must work",
             "compute with torch's own functions, and change no tensor in place that the gradient needs",
         ) from error
+    if any(grad is not None and grad.layout != torch.strided for grad in grads):
+        raise ConfigError(
+            "a gradient that is a sparse tensor",
+            "norms and update rules are computed of dense ones",
+            "leave sparse=True out of torch.nn.functional.embedding",
+        )
 
 
 def _advice(model: nn.Module) -> str:
