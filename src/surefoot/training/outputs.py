@@ -113,5 +113,6 @@ def _check_shape(task: Task, outputs: Tensor, y: Tensor, mode: str) -> None:
         raise ConfigError(
             f"{mode} the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
             f"this data needs {wanted}",
-            f"give the model's last layer {task.data.outputs} outputs",
+            f"give the model's last layer {task.data.outputs} outputs"
+            + ("" if task.loss is None else ', or set target = "numbers" if your loss takes labels as numbers'),
         )

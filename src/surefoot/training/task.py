@@ -166,6 +166,10 @@ def task(
     True
     """
     model = model.net if isinstance(model, Preprocessed) else model
+    if isinstance(loss, type):
+        raise ConfigError(
+            f"loss = {loss.__name__}, a class", "a loss is a function (outputs, targets)", f"pass {loss.__name__}()"
+        )
     name = None if loss is None or callable(loss) else check_loss(loss, data)
     data = with_targets_for(data if embeds(model) else unembedded(data), loss)
     template = build(model, data.input_shape, data.outputs, seed, data.categories)
