@@ -34,7 +34,7 @@ def outputs_of_trial(task: Task, model: nn.Module, x: Tensor, y: Tensor) -> Tens
         raise ConfigError(
             f"{mode} the model cannot take a batch of shape {tuple(x.shape)}: {first}",
             f"it must accept [batch, {', '.join(map(str, shape))}]",
-            _advice(model),
+            _advice(model, task),
         ) from error
     if not isinstance(outputs, Tensor):
         raise ConfigError(
@@ -78,12 +78,17 @@ def check_gradient(model: nn.Module, loss: Tensor) -> None:
         )
 
 
-def _advice(model: nn.Module) -> str:
+def _advice(model: nn.Module, task: Task) -> str:
     """Return what to do where a forward pass fails."""
     others = {value.dtype for value in model.parameters() if value.dtype != torch.float32}
     if others:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
         return f"its weights are {names} and batches float32: call model.float(), and set precision for bf16"
+    if task.data.integers and task.data.train.x.is_floating_point():
+        return (
+            "the data's whole numbers are standardised, as for a model without an nn.Embedding of them: set "
+            "normalise = false to leave them as they are"
+        )
     return "choose a model for this input, or change the input's shape"
 
 
