@@ -36,7 +36,7 @@ def test_the_program_of_a_run_follows_its_target_loss_and_length():
     assert "CrossEntropyLoss" in program_of(Config(), recipe, 7)
     assert "loss_of = " not in program_of(Config(), recipe, 7, own_loss=True)
     assert "each of the 21 updates" in program_of(Config(), recipe, 7)
-    assert "each of the 70 updates" in program_of(Config(), Recipe(), 7)
+    assert "each of the 4,000 updates" in program_of(Config(), Recipe(), 400)
     standardised = "deviation + mean"
     assert standardised in program_of(Config(target="numbers"), recipe, 7)
     assert standardised not in program_of(Config(target="numbers", loss="bce"), recipe, 7)

@@ -1,46 +1,56 @@
-"""A model stands beside the simplest answers on the part that is scored."""
+"""A trained model beside the simplest answers: which arrays are compared, in which unit, and where nothing is."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import surefoot
-from surefoot.data.dataset import Part
+from surefoot.record.baseline import Baseline
 from surefoot.training.baseline import baseline_of
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(120, 3)).astype(np.float32)
-CLASSES = (X[:, 0] > 0.5).astype(int)
+from surefoot.training.task import task
 
 
-def scored(target, y, outputs):
-    data = surefoot.load((X, y), target=target, validation=0)
-    work = surefoot.task(data, "linear")
-    part = Part(data.train.x, data.train.y, data.train.source)
-    return baseline_of(work, "validation", part, [(torch.as_tensor(outputs), data.train.y)])
+def table(rows=300):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(rows, 4)).astype(np.float32)
+    return x, 350_000 + 80_000 * x[:, 0]
 
 
-def test_a_model_that_always_says_the_most_frequent_class_gains_nothing():
-    found = scored("classes", CLASSES, np.tile([1.0, 0.0], (120, 1)).astype(np.float32))
-    assert found.score == found.against[0].score == np.mean(CLASSES == 0)
-    assert found.against[0].gain.value == 0
-    assert [each.name for each in found.against] == ["constant", "linear"]
-    assert found.against[1].score > 0.95
-
-
-def test_right_answers_gain_on_the_constant():
-    found = scored("classes", CLASSES, np.eye(2, dtype=np.float32)[CLASSES] * 9)
-    assert found.score == 1
-    assert found.against[0].gain.low > 0
-
-
-def test_the_mean_has_an_r2_of_zero_and_a_line_fits_a_line():
-    y = 1e6 * X[:, 0] + 3
-    found = scored("numbers", y, np.full(120, y.mean()))
-    assert found.score == pytest.approx(0, abs=1e-6)
+def test_a_regression_is_compared_in_the_unit_of_its_targets(tmp_path):
+    result = surefoot.train(table(), "linear", target="numbers", epochs=30, lr=0.05, batch_size=32, runs_dir=tmp_path)
+    found = Baseline.from_dict(json.loads((result.folder / "result.json").read_text())["baseline"])
+    assert found.part == "validation"
+    assert found.prior == pytest.approx([350_000], rel=0.02)
+    assert found.score > 0.95
+    assert found.against[0].gain.is_better
     assert found.against[1].score > 0.99
 
 
-def test_outputs_that_are_not_finite_or_not_one_for_each_class_have_no_baseline():
-    assert scored("classes", CLASSES, np.full((120, 2), np.nan, np.float32)) is None
-    assert scored("classes", CLASSES, np.zeros((120, 5), np.float32)) is None
+def test_the_classes_are_those_of_the_training_part(tmp_path):
+    result = surefoot.train("digits", "linear", epochs=2, lr=0.1, runs_dir=tmp_path)
+    found = Baseline.from_dict(result.summary["baseline"])
+    assert (found.part, found.examples, found.measure) == ("test", 359, "accuracy")
+    assert [each.name for each in found.against] == ["constant"], "images have no linear model beside them"
+    assert sum(found.prior.values()) == 1294
+    assert found.score == result.summary["test_accuracy"]
+    assert found.prior_loss == pytest.approx(np.log(10), rel=0.01)
+
+
+def test_weighted_classes_are_compared_class_by_class(tmp_path):
+    x, _ = table()
+    y = (x[:, 0] > 1.2).astype(int)
+    result = surefoot.train((x, y), "linear", epochs=5, lr=0.1, class_weights="balanced", runs_dir=tmp_path)
+    found = Baseline.from_dict(result.summary["baseline"])
+    assert found.measure == "balanced accuracy"
+    assert found.against[0].score == 0.5
+
+
+@pytest.mark.parametrize("outputs", [torch.full((21, 3), torch.nan), torch.zeros(21, 5)])
+def test_what_is_not_finite_or_of_another_shape_is_not_compared(outputs):
+    digits = surefoot.load("digits")
+    work = task(digits, nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    y = torch.zeros(21, dtype=torch.int64)
+    assert baseline_of(work, "test", digits.test, [(outputs, y)]) is None

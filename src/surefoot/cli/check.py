@@ -83,13 +83,10 @@ def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
 
 def _data(config: Config) -> Any:
     """Return the data, or its path where it cannot be loaded: whether only the labels are off is for step 0 to say."""
-    from surefoot.data.load import load
+    from surefoot.training.configure import data_of
 
     try:
-        return load(
-            config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed,
-            image_size=config.image_size, label=config.label, target=config.target, header=config.header,
-        )  # fmt: skip
+        return data_of(config)
     except DataError:
         if config.target == "numbers" or (config.data_dir, config.image_size, config.label) != (None, None, None):
             raise
