@@ -1,7 +1,9 @@
 """Modules as people have them: lazy, wrapped, tied, parametrised, scripted, without values."""
 
+import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from small import bits, images
@@ -125,3 +127,68 @@ def test_tied_parametrised_hooked_and_compiled_parts_are_trained_and_loaded_agai
     result = surefoot.train(images(), model(), steps=3, batch_size=20, runs_dir=tmp_path)
     assert result.summary["outcome"] == "finished"
     assert surefoot.evaluate(result.folder, images(), model=model()).accuracy == result.summary["test_accuracy"]
+
+
+def drawing(generator):
+    class Drawing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(192, 3)
+
+        def forward(self, x):
+            return self.head(x.flatten(1) * (generator() if self.training else 1))
+
+    return Drawing
+
+
+@pytest.mark.parametrize("generator", [np.random.rand, random.random], ids=["numpy", "python"])
+@pytest.mark.parametrize("where", ["model", "factory", "augmentation", "loss"])
+def test_what_code_of_the_users_draws_is_of_the_seed_and_the_generators_stay_as_they_were(where, generator, tmp_path):
+    def factory(input_shape, outputs):
+        made = plain()
+        made[1].weight.data *= generator()
+        return made
+
+    model = {"model": drawing(generator), "factory": factory}.get(where, plain)
+    augment = (lambda x: x * generator()) if where == "augmentation" else ()
+    loss = (lambda out, y: nn.functional.cross_entropy(out, y) * generator()) if where == "loss" else None
+    settings = {"augment": augment, "loss": loss, "epochs": 1, "batch_size": 8}
+    weights, states = [], [np.random.get_state()[1:3], random.getstate()]
+    for name in ("first", "again"):
+        result = surefoot.train(images(), model, runs_dir=tmp_path, name=name, **settings)
+        weights.append([bits(value) for value in result.model.state_dict().values()])
+    assert weights[0] == weights[1]
+    assert str([np.random.get_state()[1:3], random.getstate()]) == str(states)
+    work = task(surefoot.load(images()), model, augment=augment, loss=loss)
+    plan = surefoot.plan(surefoot.Recipe(epochs=2, batch_size=8, lr=0.1), work.data.examples)
+    whole, _ = surefoot.fit(work, plan)
+    halves = surefoot.start(work, plan)
+    while halves.outcome is None:
+        halves, _ = surefoot.advance(work, plan, halves, halves.step + 1)
+    assert [bits(value) for value in whole.model.parameters()] == [bits(value) for value in halves.model.parameters()]
+
+
+def test_an_embedding_of_sparse_gradients_trains_as_a_dense_one(tmp_path):
+    def model(sparse):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Embedding(9, 4, sparse=sparse), nn.Flatten(), nn.Linear(12, 2))
+
+    tokens = torch.arange(120).reshape(40, 3) % 9
+    given = model(sparse=True)
+    losses = [
+        surefoot.train((tokens, tokens[:, 0] % 2), each, epochs=2, batch_size=8, runs_dir=tmp_path).summary["val_loss"]
+        for each in (given, model(sparse=False))
+    ]
+    assert losses[0] == losses[1]
+    assert given[0].sparse
+
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(9, 2))
+
+        def forward(self, x):
+            return nn.functional.embedding(x.long(), self.weight, sparse=True).mean(1)
+
+    with pytest.raises(ConfigError, match="sparse=True"):
+        task(surefoot.load((tokens, tokens[:, 0] % 2), normalise=False), Functional)

@@ -106,3 +106,10 @@ def test_new_names_are_names_and_new(tmp_path):
 def test_names_that_could_leave_the_folder_or_hide_are_refused(name):
     with pytest.raises(ConfigError, match="run's name"):
         store.check_name(name)
+
+
+@pytest.mark.parametrize(("name", "near"), [("ünï côde", "uni-code"), ("лёд", "first"), ("実験1", "1"), ("--é/", "e")])
+def test_a_name_of_other_letters_is_answered_with_one_that_can_be(name, near):
+    with pytest.raises(ConfigError, match=f"Try {near}\\."):
+        store.check_name(name)
+    assert store.check_name(near) == near

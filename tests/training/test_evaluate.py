@@ -110,3 +110,32 @@ def test_between_two_batches_nothing_of_the_callers_is_changed(work, monkeypatch
     assert torch.is_grad_enabled()
     assert all(module.training for module in model.modules())
     assert not next(outputs)[0].requires_grad
+
+
+@pytest.mark.parametrize(
+    ("y", "loss", "answers"),
+    [
+        ("counts", nn.PoissonNLLLoss(), False),
+        ("yes", nn.BCEWithLogitsLoss(), False),
+        ("signs", nn.SoftMarginLoss(), False),
+        ("signs", nn.HingeEmbeddingLoss(), False),
+        ("shares", nn.KLDivLoss(reduction="batchmean"), False),
+        ("shares", nn.CrossEntropyLoss(), False),
+        ("counts", nn.PoissonNLLLoss(log_input=False), True),
+        ("counts", nn.MSELoss(reduction="sum"), True),
+        ("counts", nn.L1Loss(), True),
+        ("signs", nn.HuberLoss(), True),
+        ("shares", lambda out, y: torch.maximum(0.9 * (y - out), 0.1 * (out - y)), True),
+    ],
+)
+def test_only_outputs_that_are_meant_to_equal_the_targets_are_scored_against_them(y, loss, answers, tmp_path):
+    x = torch.randn(80, 3, generator=torch.Generator().manual_seed(0))
+    given = {
+        "counts": (1 + x[:, 0].exp()).round(),
+        "yes": (x[:, 0] > 0).float(),
+        "signs": x[:, 0].sign(),
+        "shares": x.softmax(1),
+    }[y]
+    result = surefoot.train((x, given), "linear", loss=loss, target="numbers", epochs=1, lr=1e-3, runs_dir=tmp_path)
+    assert (result.summary["baseline"] is not None) == answers
+    assert (result.folder / "scores.json").exists() == answers

@@ -110,3 +110,18 @@ def test_trying_it_changes_nothing():
     work = task(images(), model)
     assert torch.equal(before, torch.random.get_rng_state())
     assert work.template[1].num_batches_tracked == 0
+
+
+def test_a_model_that_indexes_with_whole_numbers_is_told_that_they_were_standardised():
+    class OneHot(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.head(nn.functional.one_hot(x.long(), 5).float().mean(1))
+
+    tokens = torch.arange(60).reshape(20, 3) % 5
+    with pytest.raises(ConfigError, match="normalise = false"):
+        task(surefoot.load((tokens, tokens[:, 0] % 2)), OneHot())
+    task(surefoot.load((tokens, tokens[:, 0] % 2), normalise=False), OneHot())

@@ -10,7 +10,7 @@ from torch import nn
 
 import surefoot
 from surefoot.data.batches import fetch
-from surefoot.errors import ConfigError
+from surefoot.errors import ConfigError, DataError
 from surefoot.training.configure import resolve
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
@@ -273,3 +273,22 @@ def test_a_loss_of_ones_own_gets_targets_as_they_are_and_that_is_said(loss, far)
     assert any("in their own unit" in each for each in remarks(work)) == far
     _, targets = fetch(work.data, work.data.train, np.arange(4))
     assert (float(targets.mean()) > 1e5) == far
+
+
+def test_a_loss_of_ones_own_that_takes_numbers_is_told_how_to_get_them():
+    x = torch.randn(30, 4)
+    loss = nn.BCEWithLogitsLoss()
+    with pytest.raises(ConfigError, match='target = "numbers"'):
+        task(surefoot.load((x, (x[:, 0] > 0).long())), nn.Linear(4, 1), loss=loss)
+    with pytest.raises(DataError, match='target = "numbers"'):
+        surefoot.load((x, (x[:, :2] > 0).long()))
+    with pytest.raises(DataError, match='target = "numbers"'):
+        surefoot.load((x, torch.arange(30) % 2 * 7))
+    for y, model in (((x[:, 0] > 0).long(), nn.Linear(4, 1)), ((x[:, :2] > 0).long(), nn.Linear(4, 2))):
+        work = task(surefoot.load((x, y), target="numbers"), model, loss=loss)
+        assert work.data.train.y.dtype == torch.float32
+
+
+def test_a_class_of_losses_is_no_loss():
+    with pytest.raises(ConfigError, match=r"Pass CrossEntropyLoss\(\)"):
+        task(images(), "linear", loss=nn.CrossEntropyLoss)

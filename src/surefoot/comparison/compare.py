@@ -29,6 +29,7 @@ from surefoot.steps.batch_size.noise import has_batch_norm
 from surefoot.steps.lr_range.judge import check_grid
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
+from surefoot.switches import usual_switches
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
@@ -71,6 +72,7 @@ class Comparing:
                 raise ConfigError(f"{name} = {value:g}", f"{name} must be above 0", f"leave {name} out")
 
 
+@usual_switches
 def compare(
     model: str | nn.Module | Factory,
     data: Any,

@@ -134,7 +134,7 @@ def gradients_at(
     vectors = []
     for step in range(2 if made.batch_size == task.data.examples else most):
         state.step = step
-        with StepSeeds(task.seed, "step") as seeds, task.machine.computing():
+        with StepSeeds(task.seed, "step", every=task.draws) as seeds, task.machine.computing():
             seeds.at(step)
             _, _, grads = gradient(task, made, state)
         pairs = zip(trainable(state.model).values(), grads, strict=True)

@@ -152,8 +152,8 @@ class Cutout(Operation):
 class Call(Operation):
     """A callable of the user's on a batch of images in [0, 1], float32 [B, C, H, W], or on a batch of numbers.
 
-    What it draws from torch's default generators is addressed by (seed, epoch, first image of the batch), so it
-    is reproducible; unlike the other augmentations it may depend on which images share the batch.
+    What it draws from the default generators of torch, NumPy and Python is addressed by (seed, epoch, first image of
+    the batch), so it is reproducible; unlike the other augmentations it may depend on which images share the batch.
     """
 
     function: Callable[[Tensor], Tensor]

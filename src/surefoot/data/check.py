@@ -263,7 +263,7 @@ def _indices(name: str, part: RawPart, problems: Problems, classes: tuple[str, .
             name,
             f"its labels have shape {y.shape}",
             "labels are one class index per example, [N]",
-            "take the index of the class, argmax for one-hot",
+            'take the index of the class, argmax for one-hot, or set target = "numbers" if each is a number of its own',
         )
         return None
     if y.dtype.kind not in "iufb":
@@ -314,7 +314,7 @@ def _counts(name: str, part: RawPart, classes: tuple[str, ...], raw: Raw, proble
             name,
             f"class {listed} has no example{hint}",
             "every class needs examples",
-            "add some, or number the classes without gaps",
+            'add some, number the classes without gaps, or set target = "numbers" if these are amounts',
         )
     elif len(missing) and len(part.y):
         problems.warn(f"{name}: {len(missing)} of {len(classes)} classes have no example")

@@ -23,11 +23,13 @@ from surefoot.data.store import sha256
 from surefoot.data.suspicion import suspect
 from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
+from surefoot.switches import usual_switches
 
 VALIDATION = 0.1
 """Share of the training part held out where the data has no validation part of its own. Chosen by hand."""
 
 
+@usual_switches
 def load(
     source: Any,
     *,

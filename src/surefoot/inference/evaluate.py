@@ -27,6 +27,7 @@ from surefoot.record.number_scores import number_scores
 from surefoot.record.scores import Scores, by_example, class_scores
 from surefoot.record.stored import IN_MEMORY, located, read_config
 from surefoot.seeds import torch_stream
+from surefoot.switches import usual_switches
 from surefoot.training.configure import data_of
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.integers import Outside, looked_up
@@ -94,6 +95,7 @@ PARTS = ("train", "validation", "test")
 _SHOWN = 5
 
 
+@usual_switches
 def evaluate(
     run: str | Path | Result,
     data: Any = None,

@@ -16,6 +16,7 @@ from surefoot.data.dataset import Part, Source
 from surefoot.inference.evaluate import FinishedRun, finished_run
 from surefoot.inference.inputs import Expected, Inputs, batches
 from surefoot.record.scores import log_softmax
+from surefoot.switches import usual_switches
 from surefoot.training.integers import Outside, looked_up
 from surefoot.training.run import Result
 
@@ -94,6 +95,7 @@ def joined(pieces: Sequence[Predictions]) -> Predictions:
 _BROKEN = "the model's output is not finite"
 
 
+@usual_switches
 def predict(
     run: str | Path | Result,
     inputs: Any,

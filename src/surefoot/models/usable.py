@@ -49,6 +49,9 @@ def usable(model: nn.Module, input_shape: tuple[int, ...], seed: int) -> nn.Modu
             "weights need values to begin with",
             "make it on a real device, or call model.to_empty(device='cpu') and initialise it",
         )
+    for module in model.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.sparse = False  # the same gradient, in the form that norms and rules are computed in
     return model
 
 

@@ -28,6 +28,7 @@ import hashlib
 import json
 import os
 import secrets
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -268,10 +269,11 @@ def check_name(name: str) -> str:
         ConfigError: it cannot.
     """
     if not name or name != _plain(name) or name.startswith("."):
+        near = _plain(unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()).strip(".-")
         raise ConfigError(
             f"name = {name!r}",
-            "a run's name holds letters, digits, '.', '_' and '-'",
-            f"try {_plain(name).strip('.') or 'first'}",
+            "a run's name holds letters a to z, digits, '.', '_' and '-', begins with no dot, and has at most 80",
+            f"try {near or 'first'}",
         )
     return name
 

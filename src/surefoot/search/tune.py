@@ -18,6 +18,7 @@ from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
 from surefoot.search.search import open_search
 from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
+from surefoot.switches import usual_switches
 from surefoot.training.configure import Objects, augment_names, augment_object, resolve
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
@@ -48,6 +49,7 @@ class Tuned:
     result: Result | None = None
 
 
+@usual_switches
 def tune(
     data: Any = None,
     model: str | nn.Module | Factory | None = None,

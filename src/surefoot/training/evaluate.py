@@ -32,7 +32,9 @@ _ROUNDING = 2e-2
 """How far the sum of a softmax may be from 1: bfloat16 is off by up to 0.4 %, and the exponential of
 its -7 by 1.6 %. Chosen by hand."""
 _JUDGED = 100
-"""Training examples by which a model is seen to end in a softmax. Chosen by hand."""
+"""Training examples by which a model is seen to end in a softmax, and a loss to be of answers. Chosen by hand."""
+_MOVED = 0.1
+"""Of a deviation, by which targets are moved to see whether a loss is least at them. Chosen by hand."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,32 @@ def judged_part(task: Task) -> tuple[str, Part | None]:
 
 
 def may_be_scored(task: Task) -> bool:
-    """Return whether the outputs on the part that is judged fit into memory a few times over."""
+    """Return whether the outputs on the part that is judged mean what scores take them for, and fit into memory."""
     _, part = judged_part(task)
-    return part is not None and len(part) * task.data.outputs <= _MOST_VALUES
+    return part is not None and len(part) * task.data.outputs <= _MOST_VALUES and are_answers(task)
+
+
+def are_answers(task: Task) -> bool:
+    """Return whether outputs are meant to equal the targets, or are of classes.
+
+    Those that a loss of the user's for numbers takes may be logits, or the logarithm of a rate: then it is not least
+    where they equal the targets, but lower with all of them moved or stretched by a tenth.
+
+    >>> import surefoot
+    >>> data = surefoot.load((torch.randn(30, 2), torch.arange(30.0) / 7), target="numbers")
+    >>> [are_answers(surefoot.task(data, "linear", loss=loss)) for loss in (nn.L1Loss(), nn.PoissonNLLLoss())]
+    [True, False]
+    """
+    if task.loss is None or task.classifies:
+        return True
+    y = task.data.train.y[:_JUDGED].float()
+    tenth = _MOVED * y.std(correction=0)
+    try:
+        moved = (y, y + tenth, y - tenth, y * (1 + _MOVED), y * (1 - _MOVED))
+        at, *others = (float(task.objective(each, y)) for each in moved)
+    except Exception:  # a loss may be anyone's, and of other outputs than targets
+        return False
+    return all(at <= other + 1e-6 * abs(other) for other in others)
 
 
 def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:

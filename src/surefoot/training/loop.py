@@ -20,6 +20,7 @@ from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
+from surefoot.switches import usual_switches
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.state import State, Tally, averaging_decay, named_tensors
 from surefoot.training.step import Seen, step
@@ -32,6 +33,7 @@ _PIECES_OFF = 1e-3
 """Relative difference of gradients that is not rounding: fp32 gives 1e-6. Chosen by hand."""
 
 
+@usual_switches
 def start(task: Task, plan: Plan) -> State:
     """Return the state before the first step, with a fresh copy of the task's model.
 
@@ -65,6 +67,7 @@ def start(task: Task, plan: Plan) -> State:
     return state
 
 
+@usual_switches
 def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[State, list[Row]]:
     """Train until `until_step` updates are done, or the run ends before, and return the state and the new rows.
 
@@ -145,7 +148,7 @@ def advance_alike(
     marks, last = set(plan.row_steps), min(until_step, plan.steps)
     asked = range(len(runs)) if going is None else going
     live = [i for i in asked if states[i].outcome is None]
-    with StepSeeds(task.seed, "step") as seeds, task.machine.computing():
+    with StepSeeds(task.seed, "step", every=task.draws) as seeds, task.machine.computing():
         try:
             while live and (at := states[live[0]].step) < last:
                 began = time.perf_counter()
@@ -179,6 +182,7 @@ def advance_alike(
     return rows
 
 
+@usual_switches
 def fit(task: Task, plan: Plan) -> tuple[State, Record]:
     """Train from the start to the end and return the last state and the record.
 

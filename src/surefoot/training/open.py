@@ -39,6 +39,7 @@ from surefoot.settings import (
     to_dict,
     to_toml,
 )
+from surefoot.switches import usual_switches
 from surefoot.training import checkpoint
 from surefoot.training.configure import (
     Objects,
@@ -59,6 +60,7 @@ _NAMED = 8
 """Most lost rows that a note names. Chosen by hand."""
 
 
+@usual_switches
 def train(
     data: Any = None,
     model: str | nn.Module | Factory | None = None,
@@ -113,6 +115,7 @@ def train(
         return run.finish()
 
 
+@usual_switches
 def open_run(
     config: Config,
     *,

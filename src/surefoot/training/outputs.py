@@ -34,7 +34,7 @@ def outputs_of_trial(task: Task, model: nn.Module, x: Tensor, y: Tensor) -> Tens
         raise ConfigError(
             f"{mode} the model cannot take a batch of shape {tuple(x.shape)}: {first}",
             f"it must accept [batch, {', '.join(map(str, shape))}]",
-            _advice(model),
+            _advice(model, task),
         ) from error
     if not isinstance(outputs, Tensor):
         raise ConfigError(
@@ -62,7 +62,7 @@ def check_gradient(model: nn.Module, loss: Tensor) -> None:
             "unfreeze a part of the model, and compute the loss with torch's own functions",
         )
     try:
-        torch.autograd.grad(loss, parameters, allow_unused=True)
+        grads = torch.autograd.grad(loss, parameters, allow_unused=True)
     except Exception as error:  # the model may be anyone's, and raise anything
         first = (str(error) or repr(error)).splitlines()[0]
         raise ConfigError(
@@ -70,14 +70,25 @@ def check_gradient(model: nn.Module, loss: Tensor) -> None:
             "loss.backward() must work",
             "compute with torch's own functions, and change no tensor in place that the gradient needs",
         ) from error
+    if any(grad is not None and grad.layout != torch.strided for grad in grads):
+        raise ConfigError(
+            "a gradient that is a sparse tensor",
+            "norms and update rules are computed of dense ones",
+            "leave sparse=True out of torch.nn.functional.embedding",
+        )
 
 
-def _advice(model: nn.Module) -> str:
+def _advice(model: nn.Module, task: Task) -> str:
     """Return what to do where a forward pass fails."""
     others = {value.dtype for value in model.parameters() if value.dtype != torch.float32}
     if others:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
         return f"its weights are {names} and batches float32: call model.float(), and set precision for bf16"
+    if task.data.integers and task.data.train.x.is_floating_point():
+        return (
+            "the data's whole numbers are standardised, as for a model without an nn.Embedding of them: set "
+            "normalise = false to leave them as they are"
+        )
     return "choose a model for this input, or change the input's shape"
 
 
@@ -107,5 +118,6 @@ def _check_shape(task: Task, outputs: Tensor, y: Tensor, mode: str) -> None:
         raise ConfigError(
             f"{mode} the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
             f"this data needs {wanted}",
-            f"give the model's last layer {task.data.outputs} outputs",
+            f"give the model's last layer {task.data.outputs} outputs"
+            + ("" if task.loss is None else ', or set target = "numbers" if your loss takes labels as numbers'),
         )

@@ -18,6 +18,7 @@ from surefoot.record import store
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
+from surefoot.switches import usual_switches
 from surefoot.training import checkpoint
 from surefoot.training.baseline import baseline_of
 from surefoot.training.evaluate import (
@@ -81,6 +82,7 @@ class Run:
         """Whether there is nothing left to train."""
         return self.state.outcome is not None
 
+    @usual_switches
     def advance(self, steps: int | None = None) -> list[Row]:
         """Train a little, record the new rows, checkpoint when due, and return the rows.
 
@@ -122,6 +124,7 @@ class Run:
         flush_rows(self.folder)
         return checkpoint.save(self.folder, self.task, self.state)
 
+    @usual_switches
     def finish(self) -> Result:
         """Write the last checkpoint, the weights and the result, and return it. The test part is used here, once."""
         assert self.state.outcome is not None, "finish comes after the last advance"

@@ -20,7 +20,8 @@ from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
-from surefoot.seeds import torch_stream
+from surefoot.seeds import EveryGenerator, torch_stream
+from surefoot.switches import usual_switches
 from surefoot.training.integers import with_integers_for
 from surefoot.training.losses import SHIPPED, Loss, balanced_weights, check_loss, with_targets_for
 from surefoot.training.machine import Machine, machine, takes_channels_last
@@ -50,6 +51,7 @@ class Task:
         model: what the template was built from, a module excepted: see `reseeded`.
         class_weights: what an example of each class counts in the training loss, [C]; None is 1.
         reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
+        draws: whether model or loss draw from NumPy's or Python's generators, which are then set at each step.
     """
 
     data: DataSet
@@ -60,6 +62,7 @@ class Task:
     machine: Machine
     model: str | Factory | None = None
     reshapes: bool = False
+    draws: bool = False
     loss_name: LossName | None = None
     class_weights: Tensor | None = None
 
@@ -128,6 +131,7 @@ class Task:
         return loss * unit if unit != 1 else loss
 
 
+@usual_switches
 def task(
     data: DataSet,
     model: str | nn.Module | Factory,
@@ -162,6 +166,10 @@ def task(
     True
     """
     model = model.net if isinstance(model, Preprocessed) else model
+    if isinstance(loss, type):
+        raise ConfigError(
+            f"loss = {loss.__name__}, a class", "a loss is a function (outputs, targets)", f"pass {loss.__name__}()"
+        )
     name = None if loss is None or callable(loss) else check_loss(loss, data)
     data = with_targets_for(data if embeds(model) else unembedded(data), loss)
     template = build(model, data.input_shape, data.outputs, seed, data.categories)
@@ -231,6 +239,7 @@ def _augmentation(augment: Any, data: DataSet) -> Augment | None:
     return moves if moves.operations or moves.reader is not None else None
 
 
+@usual_switches
 def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     """Return the task with another seed: other initial weights, and another order, augmentation and dropout.
 
@@ -288,7 +297,7 @@ def _name(loss: Loss) -> str:
 
 
 def _tried(task: Task) -> Task:
-    """Return the task, its loss told whether it needs outputs in the targets' shape.
+    """Return the task, its loss told whether it needs outputs in the targets' shape, and what draws looked for.
 
     Raises:
         ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
@@ -297,8 +306,7 @@ def _tried(task: Task) -> Task:
     part = task.data.train
     rows = torch.arange(min(2, len(part.y))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
-    cards = [task.machine.device] if task.machine.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cards):
+    with torch_stream(task.seed, "tried"):
         outputs = outputs_of_trial(task, task.fresh_model().eval(), x, y)
         task = dataclasses.replace(task, reshapes=_must_reshape(task, outputs, y))
         try:
@@ -315,10 +323,12 @@ def _tried(task: Task) -> Task:
         raise ConfigError(
             f"a loss of shape {tuple(loss.shape)}", "a loss is a scalar or one number per example", "reduce it"
         )
-    with torch.random.fork_rng(devices=cards):
+    with torch_stream(task.seed, "tried"):
+        _, *before = EveryGenerator.states()
         model = task.fresh_model()
         check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
-    return task
+        _, *after = EveryGenerator.states()
+    return dataclasses.replace(task, draws=after != before)
 
 
 def _must_reshape(task: Task, outputs: Tensor, y: Tensor) -> bool:

@@ -17,6 +17,7 @@ from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import build, importable_from
 from surefoot.record import store
 from surefoot.record.stored import code_in
+from surefoot.switches import usual_switches
 from surefoot.training.checkpoint import load_weights, read_tensors, tensor_bytes
 from surefoot.training.identity import warn_of_other_code
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
@@ -90,6 +91,7 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, preproc
     )
 
 
+@usual_switches
 def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: str | Path = "runs") -> Trained:
     """Return the finished model of a run.
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from small import BatchNormDropoutNet, bare, contents, images
@@ -9,10 +10,11 @@ from torch import Tensor, nn
 
 import surefoot
 from surefoot.config import Recipe
+from surefoot.errors import ConfigError
 from surefoot.training.loop import fit
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
-from surefoot.training.population.member import Member
+from surefoot.training.population.member import Member, groups
 from surefoot.training.population.strategy import Way
 from surefoot.training.population.workload import refusal
 from surefoot.training.task import reseeded
@@ -141,3 +143,21 @@ def test_a_way_that_was_given_is_taken_without_a_check():
     engine = Engine(Way("stacked", 8))
     fit_many(members, engine)
     assert engine.computed(members) == ["stacked by 8"] * 8
+
+
+class DrawsFromNumPy(InPlace):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (float(np.random.rand()) if self.training else 1.0)
+
+
+def test_members_that_draw_from_numpy_are_stacked_by_seed():
+    members = members_of(DrawsFromNumPy, steps=60, count=2)
+    pair = [members[0], Member(reseeded(members[1].task, 1), members[1].plan)]
+    assert len(groups(members)) == 1
+    assert len(groups(pair)) == 2
+
+
+@pytest.mark.parametrize("model", [OwnNorm, OtherData, Recurrent])
+def test_a_stack_that_is_asked_for_is_refused_where_it_would_compute_something_else(model):
+    with pytest.raises(ConfigError, match="cannot be stacked"):
+        fit_many(members_of(model, steps=3, count=2), Engine(Way("stacked", 2)))

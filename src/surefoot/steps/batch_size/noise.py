@@ -23,6 +23,7 @@ from surefoot.seeds import generator, torch_seed, torch_stream
 from surefoot.steps.batch_size.noise_estimate import LEAST_GROUPS, estimated
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
+from surefoot.switches import usual_switches
 from surefoot.training.losses import Loss
 from surefoot.training.state import State, trainable
 from surefoot.training.task import Task, check_label_smoothing
@@ -36,6 +37,7 @@ MOST_NUMBERS = 2**28
 """Numbers of all gradients that are held at once, 1 GB; larger models get fewer and larger groups. Chosen by hand."""
 
 
+@usual_switches
 def gradient_noise(
     model: str | nn.Module | Factory,
     data: Any,
@@ -85,6 +87,7 @@ def gradient_noise(
         )  # fmt: skip
 
 
+@usual_switches
 def noise_at(
     task: Task, state: State, *, batch_size: int, groups: int = GROUPS, micro_batch_size: int = MICRO_BATCH_SIZE,
     label_smoothing: float = 0.0,

@@ -21,6 +21,7 @@ from surefoot.steps.initial_loss.judge import InitialLoss, judge
 from surefoot.steps.untouched import untouched
 from surefoot.steps.wiring.check import fitting_task
 from surefoot.steps.wiring.measure import batch, forward, loss_kind, loss_or_nan
+from surefoot.switches import usual_switches
 from surefoot.training.losses import Loss
 from surefoot.training.task import Task
 
@@ -31,6 +32,7 @@ _PASSES = 3
 """Forward passes of each: as it is, standardised, and in evaluation mode."""
 
 
+@usual_switches
 def check_initial_loss(
     model: str | nn.Module | Factory,
     data: Any,

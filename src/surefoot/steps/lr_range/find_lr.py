@@ -21,6 +21,7 @@ from surefoot.steps.lr_range.measure import LrSearch, Measurement, measure
 from surefoot.steps.lr_range.range_test import range_test
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
+from surefoot.switches import usual_switches
 from surefoot.training.configure import CLIP_OF_NUMBERS
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
@@ -32,6 +33,7 @@ CURVE_POINTS = 50
 """Points kept of each curve for the picture. Chosen by hand."""
 
 
+@usual_switches
 def find_lr(
     model: str | nn.Module | Factory,
     data: Any,

@@ -26,6 +26,7 @@ from surefoot.steps.follow import follow, rate_plan
 from surefoot.steps.overfit.judge import Facts, Sample, beyond, judge, loss_enough
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
+from surefoot.switches import usual_switches
 from surefoot.training.evaluate import are_probabilities, outputs_of
 from surefoot.training.loop import advance, start
 from surefoot.training.losses import Loss
@@ -53,6 +54,7 @@ _VARIES_EXAMPLES = 16
 """Examples that are looked at twice to see whether the model draws random numbers. Chosen by hand."""
 
 
+@usual_switches
 def overfit_sample(
     model: str | nn.Module | Factory,
     data: Any,

@@ -22,6 +22,7 @@ from surefoot.steps.wiring.judge import Fit, judge, judge_fit
 from surefoot.steps.wiring.judge_training import judge_dependence, judge_user_step
 from surefoot.steps.wiring.measure import measure, measure_fit, measured_examples
 from surefoot.steps.wiring.user_step import UserStep, try_user_step
+from surefoot.switches import usual_switches
 from surefoot.training.integers import with_integers_for
 from surefoot.training.losses import Loss
 from surefoot.training.machine import machine
@@ -32,6 +33,7 @@ from surefoot.training.task import Task, task
 _CLAIM = "data, model, loss and step fit together: the loss reaches every weight, falls along it, and the inputs matter"
 
 
+@usual_switches
 def check_wiring(
     model: str | nn.Module | Factory,
     data: Any,

@@ -49,7 +49,7 @@ class Engine:
     tomorrow, and in any division into calls.
 
     Attributes:
-        way: compute everything so. None: as `strategy` says.
+        way: compute everything so; an error where members cannot be stacked. None: as `strategy` says.
     """
 
     way: Way | None = None
@@ -87,6 +87,12 @@ class Engine:
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:
         choice = _Choice(members[0], self.way or LOOP)
+        if choice.way.form != "loop" and len(members) > 1 and (fault := refusal(members)) is not None:
+            raise ConfigError(
+                f"Engine(way={self.way!r}) for members that cannot be stacked: {fault}",
+                "a stack must compute what its members do alone",
+                "leave way out",
+            )
         if self.way is None and len(members) > 1 and len(members) * members[0].plan.steps >= LEAST_STEPS:
             choice.choose(work := work_of(members[0], len(members)))
             if choice.way.form != "loop" and (fault := refusal(members)) is not None:

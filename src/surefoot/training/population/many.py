@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from surefoot.record.run import Record, Row
+from surefoot.switches import usual_switches
 from surefoot.training.loop import start
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
 
 
+@usual_switches
 def start_many(members: Sequence[Member]) -> list[State]:
     """Return the state of each member before its first step, [K]; raises as `start`.
 
@@ -27,6 +29,7 @@ def start_many(members: Sequence[Member]) -> list[State]:
     return [start(member.task, member.plan) for member in members]
 
 
+@usual_switches
 def advance_many(
     members: Sequence[Member], states: Sequence[State], until_step: int, engine: Engine | None = None
 ) -> tuple[list[State], list[list[Row]]]:
@@ -53,6 +56,7 @@ def advance_many(
     return moved, (engine or Engine()).advance(members, moved, until_step)
 
 
+@usual_switches
 def fit_many(members: Sequence[Member], engine: Engine | None = None) -> tuple[list[State], list[Record]]:
     """Train every member from its start to its end and return the last states and the records, as `fit` does for one.
 

@@ -47,7 +47,8 @@ def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
         kind = (
             id(task.data.train.x), id(task.data.train.y), id(task.loss), task.loss_name, id(task.class_weights),
             id(task.augment), task.machine, id(task.data.target_std),
-            _structure(task), task.seed if _draws(task) else None, i if has_extra_state(task.template) else None,
+            _structure(task), task.seed if task.draws or _draws(task) else None,
+            i if has_extra_state(task.template) else None,
             plan.examples, plan.steps, plan.row_steps, plan.batch_size,
             recipe.micro_batch_size, recipe.rule, tuple(recipe.update_rule.words(recipe.rule_values).items()),
             recipe.decay_on,

@@ -167,7 +167,7 @@ def refusal(members: Sequence[Member]) -> str | None:
     alone, stacked = ([start(member.task, member.plan) for member in pair] for _ in range(2))
     task = pair[0].task
     try:
-        with StepSeeds(task.seed, "step") as seeds, task.machine.computing(), _without_fallback():
+        with StepSeeds(task.seed, "step", every=task.draws) as seeds, task.machine.computing(), _without_fallback():
             stack = Stack(pair, stacked)
             for step in range(min(_TRIED_STEPS, pair[0].plan.steps)):
                 seeds.at(step)
