@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from surefoot.cli.flags import RunsDir, Switch
-from surefoot.cli.tables import number, print_json, print_table, share
+from surefoot.cli.tables import loss, number, print_json, print_table, share
 from surefoot.record.intervals import Difference
 from surefoot.record.number_scores import NumberScores
 from surefoot.record.scores import ClassScores
@@ -73,7 +73,7 @@ def _print_classes(scores: ClassScores) -> None:
         ("average precision", with_interval(scores.average_precision)),
         *_beside(scores),
         ("top-5", share(scores.top5)),
-        ("loss", f"{scores.loss:.4f}"),
+        ("loss", loss(scores.loss)),
         ("calibration error", f"{scores.calibration_error:.4f}"),
     ]
     print_table(("score", "value"), [row for row in rows if row[1] is not None], left=("score", "value"))

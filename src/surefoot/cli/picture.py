@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from surefoot.cli.tables import number, share
+from surefoot.cli.tables import loss, number, share
 from surefoot.record.progress import Progress
 from surefoot.record.run import Row
 
@@ -36,8 +36,8 @@ def cells(row: Row) -> dict[str, str]:
     """Return a row's values by column; a value that does not exist is a dash."""
     values = {
         "epoch": f"{row.epoch:.2f}", "step": f"{row.step}", "lr": f"{row.lr:.3g}",
-        "train loss": number(row.train_loss, ".4f"), "train acc": share(row.train_accuracy),
-        "val loss": number(row.val_loss, ".4f"), "val acc": share(row.val_accuracy),
+        "train loss": loss(row.train_loss), "train acc": share(row.train_accuracy),
+        "val loss": loss(row.val_loss), "val acc": share(row.val_accuracy),
         "|grad|": number(row.grad_norm, ".3g"), "|dW|/|W|": number(row.update_ratio, ".1e"),
         "ex/s": f"{row.examples_per_second:.0f}", "seconds": f"{row.seconds:.1f}",
     }  # fmt: skip

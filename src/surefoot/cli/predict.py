@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def predict(
     if form == "table":
         columns = _columns(classes, rows)
         left = [name for name in columns if name.startswith(("name", "label", "error"))]
-        print_table(columns, [_cells(row, columns, ".4g" if classes is None else ".4f") for row in rows], left=left)
+        digits = _digits(rows) if classes is None else ".4f"
+        print_table(columns, [_cells(row, columns, digits) for row in rows], left=left)
     else:
         terminal = out is None and sys.stdout.isatty()
         text = _json(folder, classes, rows) if form == "json" else _csv(classes, rows, terminal=terminal)
@@ -119,12 +121,26 @@ def _columns(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> lis
     return ["name", *columns, *(["error"] if any("error" in row for row in rows) else [])]
 
 
+def _digits(rows: list[dict[str, Any]]) -> str:
+    """Return a format for numbers that tells them apart: six digits of what varies among them.
+
+    >>> _digits([{"values": [1700000002.9]}, {"values": [1700000025.9]}])
+    '.13g'
+    """
+    columns = zip(*(row["values"] for row in rows if "values" in row), strict=True)
+    more = 0
+    for values in columns:
+        spread, largest = max(values) - min(values), max(map(abs, values))
+        more = max(more, math.floor(math.log10(largest / spread)) if 0 < spread < largest else 6 * (spread == 0))
+    return f".{min(6 + more, 17)}g"
+
+
 def _cells(row: dict[str, Any], columns: list[str], digits: str) -> list[str | None]:
-    """Return a row's cells; numbers in the format that `digits` says."""
+    """Return a row's cells; numbers in the format that `digits` says, with all their digits where it is empty."""
     if "error" in row:
         return [row["name"], *[None] * (len(columns) - 2), row["error"]]
     if "values" in row:
-        cells = [format(value, digits) for value in row["values"]]
+        cells = [format(value, digits) if digits else repr(value) for value in row["values"]]
     else:
         cells = [text for label, p in row["top"] for text in (label, format(p, digits))]
     return [row["name"], *cells, *([None] if columns[-1] == "error" else [])]
@@ -135,7 +151,7 @@ def _csv(classes: tuple[str, ...] | None, rows: list[dict[str, Any]], *, termina
     terminal they are without control characters.
     """
     columns = _columns(classes, rows)
-    lines = [columns, *(_cells(row, columns, ".7g") for row in rows)]
+    lines = [columns, *(_cells(row, columns, "" if classes is None else ".7g") for row in rows)]
     texts = [["" if cell is None else clean(cell) if terminal else cell for cell in line] for line in lines]
     return "".join(",".join(map(_quoted, line)) + "\n" for line in texts)
 

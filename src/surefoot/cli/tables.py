@@ -106,6 +106,26 @@ def number(value: float | None, form: str) -> str | None:
     return None if value is None or value != value else format(value, form)
 
 
+def loss(value: float | None) -> str | None:
+    """Return a loss with four decimals; where they would show nothing, or more than a column holds, with four digits.
+
+    Squared errors are in the square of the targets' unit, which may be anything.
+
+    >>> loss(0.07286), loss(1365503716.3), loss(4.3e-16)
+    ('0.0729', '1.366e+09', '4.3e-16')
+    """
+    return number(value, ".4f" if not value or 1e-3 <= abs(value) < 1e4 else ".4g")
+
+
+def counted(count: int, name: str) -> str:
+    """Return a count and the name of what is counted.
+
+    >>> counted(1, "thread"), counted(2, "thread")
+    ('1 thread', '2 threads')
+    """
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
 def share(value: float | None) -> str | None:
     """Return a share in percent.
 

@@ -22,7 +22,7 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
-from surefoot.cli.tables import CHOSEN_ON, clean, print_entries, print_json, said
+from surefoot.cli.tables import CHOSEN_ON, clean, counted, loss, print_entries, print_json, said
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
@@ -240,7 +240,7 @@ def _introduction(run: Run) -> str:
         f"recipe   {_of_rule(recipe, plan.batch_size)}, {recipe.schedule.kind} schedule\n"
         f"{_weights(run.task)}"
         f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
-        f"machine  {place.device}, {place.precision}, {place.threads} threads, seed {run.config.seed}"
+        f"machine  {place.device}, {place.precision}, {counted(place.threads, 'thread')}, seed {run.config.seed}"
     )
 
 
@@ -295,4 +295,4 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
 
 
 def _loss(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4f}"
+    return loss(value) or "not finite"

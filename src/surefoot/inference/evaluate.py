@@ -220,12 +220,15 @@ def _part_of_run(title: str, data: DataSet, part: str | None) -> tuple[str, Part
     Raises:
         DataError: it has no such part.
     """
-    if part is None and "test" not in data.parts and "validation" in data.parts:
-        return f"{title}, validation part (there is no test part; choices were made on it)", data.parts["validation"]
-    part = part or "test"
+    missing = "test" not in data.parts
+    part = part or ("validation" if missing and "validation" in data.parts else "test")
     if part not in data.parts:
         raise _no_part(title, part, data.parts)
-    return f"{title}, {part} part", data.parts[part]
+    remarks = {
+        "validation": f" ({'there is no test part; ' if missing else ''}choices may have been made on it)",
+        "train": " (the model learned from it)",
+    }
+    return f"{title}, {part} part{remarks.get(part, '')}", data.parts[part]
 
 
 def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:
