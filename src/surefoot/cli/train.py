@@ -205,11 +205,13 @@ def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
 def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects | None) -> int:
     from surefoot.curves.advice import read_stored
     from surefoot.record.stored import read_run
-    from surefoot.training.configure import Objects, make_task
-    from surefoot.training.open import agreed_config, check_identity
+    from surefoot.training.configure import Objects, data_of, make_task
+    from surefoot.training.open import agreed_config, check_data, check_identity
 
     config = agreed_config(config, folder)
-    if ":" in config.model:  # the code of a factory is the user's, and may be another now
+    if resumed is None and Path(config.data).expanduser().exists():  # the user's, and may be other data now
+        check_data(folder, data_of(config))
+    if ":" in config.model:  # so may be the code of a factory
         check_identity(folder, make_task(config, resumed or Objects(), folder if resumed is not None else None))
     summary = store.read_sealed(folder / store.RESULT)
     lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())

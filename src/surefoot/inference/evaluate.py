@@ -178,7 +178,7 @@ def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None
         return None
     folder, config = finished.folder, finished.config
     try:
-        config = located(config, folder)
+        config = located(config, folder, NAMED)
     except DataError:
         if source is None:
             raise

@@ -13,6 +13,7 @@ from surefoot.config import Config, LossName, Recipe, Schedule
 from surefoot.data.augment import listed
 from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
+from surefoot.data.named import NAMED
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
 from surefoot.record.stored import code_in, located
@@ -92,9 +93,24 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
     """
     if folder is not None:
         importable_from(code_in(folder))
-        config = located(config, folder) if objects.data is None else config
-    data = load(
-        config.data if objects.data is None else objects.data,
+        config = located(config, folder, NAMED) if objects.data is None else config
+    return task(
+        data_of(config, objects.data),
+        config.model if objects.model is None else objects.model,
+        loss=config.loss if objects.loss is None else objects.loss,
+        augment=config.augment if objects.augment is None else objects.augment,
+        class_weights=config.class_weights,
+        seed=config.seed,
+        device=config.device,
+        precision=config.precision,
+        threads=config.threads,
+    )
+
+
+def data_of(config: Config, source: Any = None) -> DataSet:
+    """Return the data of a configuration, or `source` read as it says."""
+    return load(
+        config.data if source is None else source,
         data_dir=config.data_dir,
         validation=config.validation,
         seed=config.seed,
@@ -104,17 +120,6 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         header=config.header,
         normalise=config.normalise,
         standardise_targets=config.standardise_targets,
-    )
-    return task(
-        data,
-        config.model if objects.model is None else objects.model,
-        loss=config.loss if objects.loss is None else objects.loss,
-        augment=config.augment if objects.augment is None else objects.augment,
-        class_weights=config.class_weights,
-        seed=config.seed,
-        device=config.device,
-        precision=config.precision,
-        threads=config.threads,
     )
 
 
