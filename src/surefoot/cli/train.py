@@ -269,6 +269,9 @@ def _of_rule(recipe: Recipe, batch_size: int) -> str:
 
 def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:
     """Show the result of a run that is done, and what its curves say."""
+    from surefoot.cli.show import next_steps
+    from surefoot.record.stored import read_run
+
     if as_json:
         print_json(summary if curves is None else summary | {"curves": curves.to_dict()})
         return
@@ -292,7 +295,10 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
     lines += [("curves", clean(text)) for text in said(curves)]
     lines.append(("weights", str(Path(summary["folder"]) / store.WEIGHTS)))
     here = reference(Path(summary["folder"]))
-    lines.append(("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE..."))
+    if summary["outcome"] == "finished":
+        lines.append(("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE..."))
+    else:  # nobody is sent to use weights that went wrong
+        lines += [("next", clean(text)) for text in next_steps(read_run(Path(summary["folder"])))]
     print_entries(lines, 11)
 
 
