@@ -14,7 +14,8 @@ refusal, a run that diverged, a prediction that fails or contradicts `evaluate`,
 by more than the 95 % interval of the paired difference.
 
 Results are lines in FOLDER, one for each set and method, by what was computed from: those of Surefoot by its
-source, so that after a change it alone runs again. A package that is not installed costs its own sets, and is named.
+source, so that after a change it alone runs again. Seconds are no benchmark: sets run side by side. A package that
+is not installed costs its own sets, and is named.
 """
 
 from __future__ import annotations
@@ -344,16 +345,22 @@ def _worked_by_name(name: str, methods: Sequence[str], work: Path, source: str, 
 
 
 def _write(out: Path, rows: Sequence[dict[str, Any]], source: str, lacking: Sequence[str]) -> None:
+    """Write the table, a line for each data set."""
     for row in rows:
         for found in row["methods"].values():
             found.pop("losses", None)
-    found = {
+            facts = found.pop("facts")
+            found |= {"recipe": facts["recipe"]} if facts.get("recipe") else {}
+            if not found["flags"]:
+                del found["said"]
+    about = {
         "what": "train and tune with all defaults beside scikit-learn's defaults, on the same split",
         "date": date.today().isoformat(), "seed": SEED, "test_share": TEST_SHARE, "source_sha256": source,
-        "machine": machine(), "not_installed": lacking, "summary": summary_of(rows), "sets": rows,
+        "machine": machine(), "not_installed": lacking, "summary": summary_of(rows),
     }  # fmt: skip
+    lines = ",\n  ".join(json.dumps(row) for row in rows)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n")
+    out.write_text(f'{json.dumps(about, indent=1)[:-2]},\n "sets": [\n  {lines}\n ]\n}}\n')
 
 
 if __name__ == "__main__":

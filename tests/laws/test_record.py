@@ -87,7 +87,7 @@ def test_a_tuned_run(tuned):
 
 def test_a_run_that_diverged_without_a_validation_part(trained):
     folder, beat = trained
-    more = {"recipe", "decisions", "cost", "unchecked"}
+    more = {"recipe", "decisions", "cost", "searched", "unchecked"}
     result = json.loads((folder / store.RESULT).read_text())
     assert result["outcome"] == "diverged"
     agrees(result, {name: types for name, types in fields("result.json").items() if name not in more})

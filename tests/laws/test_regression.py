@@ -6,6 +6,7 @@ bounds are above the largest of five seeds: 0.69 for diabetes, 0.36 for the sine
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_diabetes, make_friedman1
 
 import surefoot
@@ -53,4 +54,7 @@ def test_gradients_are_clipped_for_numbers_unless_it_is_said_otherwise(tmp_path)
         assert surefoot.train((x, y), target="numbers", **settings, **given).config.recipe.clip_norm == clip
     data = surefoot.load((x, y), target="numbers")
     assert surefoot.train(data, **settings).config.recipe.clip_norm == 1.0
-    assert surefoot.train((x, (y > 0).astype(int)), **settings).config.recipe.clip_norm is None
+    classes = surefoot.train((x, (y > 0).astype(int)), torch.nn.Linear(x.shape[1], 2), **settings)
+    assert classes.config.recipe.clip_norm is None
+    found = surefoot.train((x, y), torch.nn.Linear(x.shape[1], 1), **settings)  # by their look
+    assert (found.config.target, found.config.recipe.clip_norm) == ("numbers", 1.0)

@@ -41,7 +41,7 @@ def test_a_lazy_module_that_was_given_stays_lazy_and_its_run_is_loaded_again(tmp
     result = surefoot.train(images(), module, epochs=1, batch_size=20, runs_dir=tmp_path)
     assert nn.parameter.is_lazy(module[0].weight)
     found = load_trained(result.folder, lazy())
-    assert any(bits(result.model[0].weight) == bits(value) for value in found.model.parameters())
+    assert any(bits(result.model.net[0].weight) == bits(value) for value in found.model.parameters())
     work = task(images(), lazy)
     assert bits(reseeded(work, 1).template[0].weight) != bits(work.template[0].weight)
 

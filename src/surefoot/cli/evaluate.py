@@ -59,7 +59,7 @@ def _print_numbers(scores: NumberScores) -> None:
         ("R2", scores.r2, scores.r2_interval, ".4f"),
     ):
         between = "" if interval is None else f" (95 % interval {interval[0]:{digits}} to {interval[1]:{digits}})"
-        rows.append((name, number(value, digits) + between))
+        rows.append((name, f"{number(value, digits)}{between}"))
     print_table(("score", "value"), rows, left=("score", "value"))
 
 

@@ -60,13 +60,9 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def _built(name: str, shape: tuple[int, ...], outputs: int) -> dict[str, Any]:
-    import torch
-
-    from surefoot.models.build import build
+    from surefoot.models.build import parameter_count
 
     try:
-        with torch.device("meta"):  # shapes alone: no memory, no random numbers
-            model = build(name, shape, outputs)
+        return {"parameters": parameter_count(name, shape, outputs)}
     except ConfigError as error:
         return {"reason": str(error)}
-    return {"parameters": sum(parameter.numel() for parameter in model.parameters())}

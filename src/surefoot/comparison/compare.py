@@ -128,7 +128,7 @@ def compare(
     >>> found = compare("linear", "digits", rules=["gradient-descent", "mini-batch"], epochs=2, examples=300, seeds=2,
     ...                 slice_points=None, surfaces=False)
     >>> [rule.steps for rule in found.rules], found.rules[1].losses[0][-1] < found.initial_loss
-    ([2, 18], True)
+    ([2, 36], True)
     """
     comparing = Comparing(
         epochs=epochs, examples=examples, seeds=seeds, low=low, high=high, points_per_decade=points_per_decade,

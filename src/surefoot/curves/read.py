@@ -264,27 +264,27 @@ def by_heart(curve: Sequence[Row]) -> Sign | None:
 def improving(curve: Sequence[Row]) -> Sign | None:
     """A validation loss, or without one a training loss, that still falls at the end; and what more would gain."""
     held = [row for row in curve if row.val_loss is not None and math.isfinite(row.val_loss)]
-    own = held if len(held) >= LEAST_ROWS else list(curve)
-    what = "validation" if own is held else "training"
-    losses = np.array([row.val_loss if own is held else row.train_loss for row in own], dtype=float)
-    last = max(LEAST_ROWS // 2 + 1, len(own) // 3)
+    rows = held if len(held) >= LEAST_ROWS else list(curve)
+    what = "validation" if rows is held else "training"
+    losses = np.array([row.val_loss if rows is held else row.train_loss for row in rows], dtype=float)
+    last = max(LEAST_ROWS // 2 + 1, len(rows) // 3)
     slope, half = slope_of(losses[-last:])
     scale = losses[-1] if losses.min() > 0 else losses[0] - losses[-1]
     if not (-slope > half and -slope * last > _LITTLE * abs(scale)):
         return None
     fallen = -slope * (last - 1)
     words = f"the {what} loss still falls: by {fallen:.3g} over the last {last} rows, to {losses[-1]:.3g}"
-    if own[-1].lr < _HIGH * max(row.lr for row in own[-last:]):
+    if rows[-1].lr < _HIGH * max(row.lr for row in rows[-last:]):
         note = "the falling learning rate is part of that, so one run cannot tell what more epochs would gain"
-        return Sign(Finding(name="still-improving", verdict="pass", reason=f"{words}; {note}"), own[-last].step)
-    per_log, log_half = slope_of(losses[-last:], np.log([row.step for row in own[-last:]]))
+        return Sign(Finding(name="still-improving", verdict="pass", reason=f"{words}; {note}"), rows[-last].step)
+    per_log, log_half = slope_of(losses[-last:], np.log([row.step for row in rows[-last:]]))
     gain, spread = -per_log * math.log(_LONGER), log_half * math.log(_LONGER)
     return Sign(
         Finding(name="still-improving", verdict="suspect",
                 reason=f"{words}; {_LONGER - 1:.0%} more epochs would lower it by about {gain:.2g} "
                 f"[{gain - spread:.2g}, {gain + spread:.2g}]",
-                advice=f"train longer: --epochs {math.ceil(_LONGER * own[-1].epoch)} or more"),
-        own[-1].step,
+                advice=f"train longer: --epochs {math.ceil(_LONGER * rows[-1].epoch)} or more"),
+        rows[-1].step,
     )  # fmt: skip
 
 

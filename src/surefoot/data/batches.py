@@ -223,11 +223,20 @@ def number_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.asarray(mean).reshape(shape)), torch.from_numpy(std.reshape(shape))
 
 
+def loses_spread(mean: Any, std: Any) -> Any:
+    """Return where float32 is too narrow: the mean's rounding, |mean| * 2^-24, is above a thousandth of the deviation.
+
+    >>> loses_spread(1.7e9, 20.0), loses_spread(350_000.0, 100_000.0)
+    (True, False)
+    """
+    return abs(mean) * 2.0**-24 > _LEAST_SPREAD * std
+
+
 def number_type(*parts: np.ndarray) -> type[np.float32] | type[np.float64]:
     """Return the type in which numbers are kept until they are normalised: float32, unless it would lose a column.
 
-    A column is lost where the rounding of its mean, |mean| * 2^-24, is above a thousandth of its deviation: seconds
-    since 1970 of one day. What is float32 already, or narrower, cannot win by float64.
+    Seconds since 1970 of one day are lost, see `loses_spread`. What is float32 already, or narrower, cannot win by
+    float64.
 
     Args:
         parts: of one data set, [N, ...].
@@ -240,7 +249,7 @@ def number_type(*parts: np.ndarray) -> type[np.float32] | type[np.float64]:
             with np.errstate(all="ignore"):  # what is not finite is named by the check
                 mean, variance = _moments(x, _axes(x)[0])
                 std = np.sqrt(variance)
-                lost = (np.abs(mean) * 2.0**-24 > _LEAST_SPREAD * std) & (std > _SPECK * np.abs(mean))
+                lost = loses_spread(mean, std) & (std > _SPECK * np.abs(mean))
             if bool(lost.any()):
                 return np.float64
     return np.float32

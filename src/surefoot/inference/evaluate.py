@@ -16,7 +16,7 @@ from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns, unembedded
 from surefoot.data.dataset import DataSet, Part, RawPart, Source, column_order
-from surefoot.data.load import load, read
+from surefoot.data.load import read
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
@@ -27,6 +27,7 @@ from surefoot.record.number_scores import number_scores
 from surefoot.record.scores import Scores, by_example, class_scores
 from surefoot.record.stored import IN_MEMORY, located, read_config
 from surefoot.seeds import torch_stream
+from surefoot.training.configure import data_of
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.integers import Outside, looked_up
 from surefoot.training.machine import machine
@@ -189,16 +190,7 @@ def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None
     environment = folder / store.ENVIRONMENT
     fingerprint = store.read_sealed(environment).get("data_fingerprint") if environment.is_file() else None
     try:
-        data = load(
-            config.data,
-            data_dir=config.data_dir if data_dir is None else data_dir,
-            validation=config.validation,
-            seed=config.seed,
-            image_size=config.image_size,
-            label=config.label,
-            target=config.target,
-            header=config.header,
-        )
+        data = data_of(config, data_dir=data_dir)
     except (ConfigError, DataError):
         if source is None:
             raise

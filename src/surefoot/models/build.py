@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import nn
 
 from surefoot.errors import ConfigError, nearest
@@ -100,6 +101,21 @@ def build(
             f"model {name} returned {type(built).__name__}", "a factory returns an nn.Module", "return the module"
         )
     return usable(built, input_shape, seed)
+
+
+def parameter_count(name: str, input_shape: tuple[int, ...], outputs: int) -> int:
+    """Return the number of parameters of a shipped model, without memory for them.
+
+    Raises:
+        ConfigError: it cannot take this input.
+
+    >>> parameter_count("linear", (4,), 3)
+    15
+    """
+    _check_shape(name, input_shape)
+    with torch.device("meta"):  # shapes alone: no memory, no random numbers
+        model = SHIPPED[name].factory(input_shape=input_shape, outputs=outputs)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def factory_of(name: str) -> Factory:

@@ -63,7 +63,8 @@ def copied(model: nn.Module) -> nn.Module:
     """
     # An uninitialised buffer of a lazy layer cannot be copied by itself, though nothing is in it.
     lazy = [value for value in model.buffers() if nn.parameter.is_lazy(value)]
-    memo: dict[int, Any] = {id(b): nn.parameter.UninitializedBuffer(device=b.device, dtype=b.dtype) for b in lazy}
+    empty: Any = nn.parameter.UninitializedBuffer  # whose annotations lack these arguments
+    memo: dict[int, Any] = {id(buffer): empty(device=buffer.device, dtype=buffer.dtype) for buffer in lazy}
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:  # the model may be anyone's, and raise anything

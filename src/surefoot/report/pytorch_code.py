@@ -62,8 +62,8 @@ def pytorch_code(
         loss: a name of `LOSSES`, or that of a loss of the reader's.
         precision: "fp32" or "bf16".
 
-    >>> print(pytorch_code(Recipe(lr=0.1, weight_decay=0.0), 100, 50).splitlines()[-3].strip())
-    group["lr"] = lr
+    >>> print(pytorch_code(Recipe(lr=0.1, weight_decay=0.0), 100, 50).splitlines()[13])
+    optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
     """
     plateau = recipe.schedule.kind == "plateau"
     grouped = "parameters"

@@ -287,9 +287,10 @@ def examples_show(new: TrialResult, old: TrialResult, validation_examples: int) 
     """
     if not (new.finished and old.finished):
         return new.finished
-    if new.val_accuracy is None or old.val_accuracy is None:
+    shares = new.val_accuracy, old.val_accuracy
+    if shares[0] is None or shares[1] is None:
         return True  # a loss: seeds alone say
-    ours, theirs = (round((1 - each.val_accuracy) * validation_examples) for each in (new, old))
+    ours, theirs = round((1 - shares[0]) * validation_examples), round((1 - shares[1]) * validation_examples)
     return of_discordant(theirs, ours, validation_examples).is_better
 
 

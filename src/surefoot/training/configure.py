@@ -80,6 +80,31 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
     return from_dict(Config, merged({"data": data, "model": model}, shipped | {"recipe": recipe}, given))
 
 
+def data_of(config: Config, source: Any = None, data_dir: str | Path | None = None) -> DataSet:
+    """Return the data of a configuration.
+
+    Args:
+        config: all settings.
+        source: the data itself, in place of its name or path; None: as configured.
+        data_dir: of a named set, in place of the configured one; None: as configured.
+
+    Raises:
+        ConfigError, DataError: as `load`.
+    """
+    return load(
+        config.data if source is None else source,
+        data_dir=config.data_dir if data_dir is None else data_dir,
+        validation=config.validation,
+        seed=config.seed,
+        image_size=config.image_size,
+        label=config.label,
+        target=config.target,
+        header=config.header,
+        normalise=config.normalise,
+        standardise_targets=config.standardise_targets,
+    )
+
+
 def make_task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
     """Return the task of a configuration, with objects in place of its text.
 
@@ -94,8 +119,9 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
     if folder is not None:
         importable_from(code_in(folder))
         config = located(config, folder, NAMED) if objects.data is None else config
+    data = data_of(config, objects.data)
     return task(
-        data_of(config, objects.data),
+        data,
         config.model if objects.model is None else objects.model,
         loss=config.loss if objects.loss is None else objects.loss,
         augment=config.augment if objects.augment is None else objects.augment,
@@ -104,22 +130,6 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         device=config.device,
         precision=config.precision,
         threads=config.threads,
-    )
-
-
-def data_of(config: Config, source: Any = None) -> DataSet:
-    """Return the data of a configuration, or `source` read as it says."""
-    return load(
-        config.data if source is None else source,
-        data_dir=config.data_dir,
-        validation=config.validation,
-        seed=config.seed,
-        image_size=config.image_size,
-        label=config.label,
-        target=config.target,
-        header=config.header,
-        normalise=config.normalise,
-        standardise_targets=config.standardise_targets,
     )
 
 

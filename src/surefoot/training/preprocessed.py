@@ -9,10 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from surefoot.data.batches import loses_spread
 from surefoot.data.dataset import DataSet
-
-_LEAST_SPREAD = 1e-3
-"""As `data.batches.number_type` has it."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Preprocessed(nn.Module):
         mean, std = preprocessing.target_mean, preprocessing.target_std
         self.register_buffer("target_mean", None if mean is None else mean.double(), persistent=False)
         self.register_buffer("target_std", None if std is None else std.double(), persistent=False)
-        lost = mean is not None and std is not None and bool((mean.abs() * 2.0**-24 > _LEAST_SPREAD * std).any())
+        lost = mean is not None and std is not None and bool(loses_spread(mean, std).any())
         self._answer_type = torch.float64 if lost else torch.float32
 
     def forward(self, x: Tensor) -> Tensor:

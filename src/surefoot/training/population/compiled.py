@@ -32,8 +32,8 @@ class CompiledStep:
     def __init__(self, backend: str = "inductor") -> None:
         self.ready = False
         # The compiler counts what it has compiled of one code object, and refuses the ninth shape: each has its own.
-        own = FunctionType(_compute.__code__.replace(), _compute.__globals__)
-        self._compute: Any = torch.compile(own, dynamic=False, fullgraph=True, backend=backend)
+        fresh = FunctionType(_compute.__code__.replace(), _compute.__globals__)
+        self._compute: Any = torch.compile(fresh, dynamic=False, fullgraph=True, backend=backend)
 
     def __call__(self, stack: Stack, step: int, lr: Tensor) -> Found:
         pieces, _ = stack.batch(step)

@@ -98,12 +98,12 @@ class Engine:
     ) -> list[list[Row]]:
         processes = min(choice.way.processes, len(members))
         shares = [list(range(k, len(members), processes)) for k in range(processes)]
-        own = [with_one_thread(member) for member in members] if choice.way.processes > 1 else members
+        alone = [with_one_thread(member) for member in members] if choice.way.processes > 1 else members
         left = [0 if state.outcome is not None else max(0, last - state.step) for state in states]
         busy = [share for share in shares if any(left[i] for i in share)]
-        if choice.way.form == "compiled" and not self._compiled(choice, own, states, busy):
+        if choice.way.form == "compiled" and not self._compiled(choice, alone, states, busy):
             return self._advance(choice, members, states, last)
-        given = [([own[i] for i in share], [states[i] for i in share]) for share in busy]
+        given = [([alone[i] for i in share], [states[i] for i in share]) for share in busy]
         if len(busy) > 1 and (choice.work is None or forks_pay(choice.way, choice.work, choice.figures, sum(left))):
             found = advance_spread(given, last, partial(_here, choice))
         else:

@@ -115,8 +115,8 @@ def _work(pipe: Any, members: Sequence[Member], states: Sequence[State], until_s
         if "torch._dynamo" in sys.modules:
             torch.compiler.set_stance("fail_on_recompile")
         rows = advance(members, states, until_step)
-        found = [{"state": scalars_of(state), "rows": [dataclasses.asdict(row) for row in own]}
-                 for state, own in zip(states, rows, strict=True)]  # fmt: skip
+        found = [{"state": scalars_of(state), "rows": [dataclasses.asdict(row) for row in seen]}
+                 for state, seen in zip(states, rows, strict=True)]  # fmt: skip
         tensors: dict[str, Tensor] = {}
         for i, state in enumerate(states):
             tensors |= {f"w{i}/{name}": value for name, value in state.model.state_dict().items()}

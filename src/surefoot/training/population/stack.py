@@ -149,7 +149,9 @@ class Stack:
         if self.network.shared_batches:
             return pieces[0], shares
         each = zip(*pieces, strict=True)
-        return [(torch.stack([x for x, _ in own]), torch.stack([y for _, y in own])) for own in each], shares
+        return [
+            (torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])) for batches in each
+        ], shares
 
     def gradient(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return losses, correct predictions and the gradient of each weight that took part, [K, ...].

@@ -176,10 +176,12 @@ def refusal(members: Sequence[Member]) -> str | None:
                 for i, (member, state) in enumerate(zip(pair, alone, strict=True)):
                     seeds.at(step)
                     state.step, before = step, _places(state.model)
-                    loss, _, own = gradient(member.task, member.plan, state)
+                    loss, _, alone_grads = gradient(member.task, member.plan, state)
                     if _places(state.model) != before:
                         return "the model puts another tensor in place of a buffer, or keeps something beside them"
-                    used = {name: grad for name, grad in zip(stack.weights, own, strict=True) if grad is not None}
+                    used = {
+                        name: grad for name, grad in zip(stack.weights, alone_grads, strict=True) if grad is not None
+                    }
                     if used.keys() != grads.keys():
                         return "other weights take part in a stacked step than in a step alone"
                     pairs = [(torch.tensor([loss]), losses[i : i + 1].cpu())]
