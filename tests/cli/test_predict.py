@@ -1,5 +1,6 @@
 """`surefoot predict` gives a row for every input, as a table, CSV or JSON, and says by its code if one failed."""
 
+import contextlib
 import csv
 import io
 import json
@@ -112,6 +113,13 @@ def test_all_unreadable_is_still_a_table(runs, capsys):
     code, captured = answer(capsys, runs, "digits", "absent.png")
     assert code == 1
     assert captured.out.splitlines()[0].split() == ["name", "label", "probability", "error"]
+
+
+def test_a_stream_of_text_alone_gets_it_too(runs, pictures, capsys):
+    code, captured = answer(capsys, runs, "digits", pictures, "--csv")
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        assert run(["predict", "digits", str(pictures), "--csv", "--runs-dir", str(runs)]) == code == 0
+    assert stream.getvalue().splitlines() == captured.out.splitlines()
 
 
 def test_numbers_have_values(runs, capsys, tmp_path):

@@ -64,12 +64,13 @@ def predict(
         text = _json(folder, classes, rows) if form == "json" else _csv(classes, rows, terminal=terminal)
         # Bytes of a file's name that are no text come out as they went in, so that a program finds the file by it.
         content = text.encode("utf-8", errors="surrogateescape")
-        if terminal:
+        binary: Any = getattr(sys.stdout, "buffer", None)  # which a stream that a program put in its place may lack
+        if terminal or (out is None and binary is None):
             print(text, end="")
         elif out is None:
             sys.stdout.flush()
-            sys.stdout.buffer.write(content)
-            sys.stdout.buffer.flush()
+            binary.write(content)
+            binary.flush()
         else:
             store.write_bytes(out, content)
             print(f"wrote {clean(out)}", file=sys.stderr)
