@@ -84,6 +84,20 @@ def test_settings_come_from_a_file_and_reach_the_data(quick, capsys, tmp_path):
     assert json.loads(captured.out)[1]["evidence"]["classes"] is None
 
 
+def test_loss_and_what_is_done_to_the_numbers_reach_the_steps(quick, capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = "".join(f"{a},{b},{1e3 * (a - 2 * b)}\n" for a, b in rng.normal(size=(200, 2)))
+    (tmp_path / "line.csv").write_text(rows)
+    words = (tmp_path / "line.csv", "--model", "linear", "--target", "numbers", "--loss", "mae", "--json")
+    code, captured = answer(capsys, *words, "--no-standardise-targets", "--no-normalise")
+    assert code == 0, captured
+    assert 500 < json.loads(captured.out)[1]["value"]["loss"] < 5000, "absolute and not squared"
+    ((_, data, loss), _) = quick[0]
+    assert loss == "mae"
+    assert data.target_mean is None
+    assert not data.mean.any()
+
+
 def test_settings_without_an_effect_are_named_on_stderr_also_quietly(quick, capsys, tmp_path):
     (tmp_path / "job.toml").write_text('model = "mlp"\n[recipe]\nweight_decay = 1e-3\nmomentum = 0.8\n')
     words = ("digits", "--config", tmp_path / "job.toml", "--lr", "0.1", "--augment", "flip", "--schedule", "cosine")

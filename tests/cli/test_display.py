@@ -152,7 +152,7 @@ def test_a_search_without_a_terminal_says_its_decisions_and_how_far_it_is_not_at
     out, err = capsys.readouterr()
     assert out == ""
     assert [" ".join(line.split()) for line in err.splitlines()] == [
-        "5 of 10 steps: learning rates, 2 of 3 members alive", "step 3 learning-rate pass lr 0.1",
+        "5 of 10 steps: learning rates, 2 of 3 still training", "step 3 learning-rate pass lr 0.1",
     ]  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_a_loss_that_is_not_finite_is_a_dash_and_never_the_best():
 def test_a_search_shows_its_step_members_budget_and_time_left():
     shown = lines(TRIED, 60)
     assert shown[0].strip() == "step 4, coarse grid: 24 runs of 300 steps"
-    assert shown[1] == "members  18 of 24 alive"
+    assert shown[1] == "members  18 of 24 still training"
     assert shown[-1].strip() == "budget   0.84 of 2x spent, 1:12 left"
     in_time = replace(SEARCHING, budget="300s", spent=120.4, seconds_left=179.6)
     assert lines(SearchView(in_time), 60)[-1].strip() == "budget   120s of 300s spent, 3:00 left"

@@ -132,6 +132,20 @@ def test_numbers_have_values(runs, capsys, tmp_path):
     assert "'x'" in rows[2]["error"]
 
 
+def test_numbers_that_differ_late_are_told_apart(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(60, 1))
+    np.savez(tmp_path / "times.npz", x=x, y=1.7e9 + 20 * x[:, 0])
+    np.save(tmp_path / "new.npy", x[:5].astype(np.float32))
+    train(str(tmp_path / "times.npz"), "linear", target="numbers", epochs=20, batch_size=8, runs_dir=tmp_path, name="t")
+    expected = predict(tmp_path / "t", tmp_path / "new.npy").outputs[:, 0].tolist()
+    _, captured = answer(capsys, tmp_path, "t", tmp_path / "new.npy", "--csv")
+    assert [float(row["value"]) for row in csv.DictReader(io.StringIO(captured.out))] == expected
+    _, captured = answer(capsys, tmp_path, "t", tmp_path / "new.npy")
+    assert [float(line.split()[1]) for line in captured.out.splitlines()[1:]] == pytest.approx(
+        expected, rel=0, abs=1e-3
+    )
+
+
 def test_names_cannot_command_the_terminal_nor_stop_the_output(runs, pictures, capsys, monkeypatch):
     (pictures / "1.png").rename(pictures / "a\x1b[2Jb\nc.png")
     (pictures / "2.png").rename(str(pictures / "bad") + "\udcff.png")

@@ -152,6 +152,27 @@ def test_runs_are_listed_and_a_damaged_one_hides_no_other(tmp_path, capsys):
     assert [each["state"] for each in json.loads(text)] == ["finished", "damaged", "unfinished"]
 
 
+def test_a_regression_shows_its_losses_in_any_unit_and_is_sent_to_its_errors(tmp_path, capsys):
+    losses = {"val_accuracy": None, "test_accuracy": None, "val_loss": 1365503716.3, "test_loss": 4.3e-16}
+    folder = a_run(tmp_path, "houses", result=RESULT | losses)
+    row = dataclasses.replace(ROW, step=10, val_loss=1365503716.3, train_accuracy=None, val_accuracy=None)
+    (folder / store.METRICS).unlink()
+    append_rows(folder, [row])
+    (folder / store.CONFIG).write_text(to_toml(Config(target="numbers")))
+    _, text = shown(capsys, "houses", "--runs-dir", tmp_path)
+    assert text.count("1.366e+09") == 2
+    assert "4.3e-16" in text
+    assert "0.0000" not in text
+    assert "per class" not in text
+    _, text = shown(capsys, "--runs-dir", tmp_path)
+    assert "1.366e+09" in text
+
+
+def test_an_accuracy_of_nothing_is_shown_too(tmp_path, capsys):
+    a_run(tmp_path, "bad", result=RESULT | {"val_accuracy": 0.0})
+    assert "0.00%" in shown(capsys, "bad", "--runs-dir", tmp_path)[1]
+
+
 def test_no_runs_is_no_error(tmp_path, capsys):
     code, text = shown(capsys, "--runs-dir", tmp_path / "none")
     assert code == 0

@@ -58,6 +58,8 @@ def test_a_diverged_run_says_so_and_exits_with_1(tmp_path, capsys):
     words = [*SHORT[:-1], "1e30", "--name", "a", "--momentum", "0"]
     assert run(words) == 1
     out, err = capsys.readouterr()
+    assert "lower the learning rate: surefoot train --config" in out
+    assert "surefoot predict" not in out
     assert "outcome    diverged: " in out
     assert "no longer finite" in out
     assert "Traceback" not in err

@@ -54,6 +54,25 @@ def test_decisions_answer_cost_and_code_are_shown(tune, tmp_path):
     assert seen_again.out == seen.out
 
 
+def test_what_is_suspect_is_explained_and_a_decay_that_fits_the_data_is_said_to(tune, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4))
+    rows = "".join(",".join(f"{v:.4g}" for v in (*each, each[0] - each[1] ** 2)) + "\n" for each in x)
+    (tmp_path / "line.csv").write_text("a,b,c,d,y\n" + rows)
+    words = ("--target", "numbers", "--epochs", "3", "--budget", "2x", "--threads", "1", "--no-report")
+    code, seen = tune("line.csv", *words, "--name", "r")
+    assert code == 0
+    assert "weight decay fits the number of examples; " in seen.out
+    doubts = [
+        finding for made in json.loads((tmp_path / "runs" / "r" / "result.json").read_text())["decisions"]
+        if made["name"] != "curves" for finding in made["findings"] if finding["verdict"] != "pass"
+    ]  # fmt: skip
+    assert doubts
+    for finding in doubts:
+        assert finding["reason"] in seen.out
+    assert "0 of 4 members" not in seen.err
+
+
 def test_json_has_what_train_gives_and_recipe_decisions_and_cost(tune):
     code, seen = tune("digits", *QUICK, "--json", "--quiet", "--no-report")
     found = json.loads(seen.out)

@@ -78,6 +78,8 @@ def test_a_regression_below_the_mean_is_not_sound():
     assert found.score < 0
     (said,) = beside_baseline(found)
     assert (said.name, said.verdict) == ("no-better-than-constant", "suspect")
+    assert f"R2 is {found.score:.4f} on" in said.reason
+    assert "counted from the training mean" in said.reason  # that of `evaluate` counts from the mean of its examples
     assert "validation part (there is no test part; choices may have been made on it)" in said.reason
 
 

@@ -150,7 +150,7 @@ def test_a_run_without_a_test_part_is_scored_on_its_validation_part_and_that_is_
     table.write_text("\n".join(["a,b,label", *rows]))
     result = surefoot.train(table, "linear", epochs=2, batch_size=10, runs_dir=tmp_path)
     scores = surefoot.evaluate(result)
-    assert scores.of == f"{table}, validation part (there is no test part; choices were made on it)"
+    assert scores.of == f"{table}, validation part (there is no test part; choices may have been made on it)"
     assert scores.accuracy == result.summary["val_accuracy"]
     with pytest.raises(DataError, match="no test part"):
         surefoot.evaluate(result, part="test")

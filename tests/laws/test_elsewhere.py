@@ -1,5 +1,6 @@
 """A run is used, and goes on, from another folder than the one in which it was begun; and where its data was moved."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,6 +9,7 @@ from small import number_arrays
 
 import surefoot
 from surefoot.cli.app import run as command
+from surefoot.data.named import NAMED
 from surefoot.errors import DataError
 from surefoot.record.stored import code_in, located, made_in, read_config
 from surefoot.training.configure import resolve
@@ -69,6 +71,32 @@ def test_data_that_was_moved_is_named_with_both_places_and_pointed_to(begun, tmp
     assert command(["resume", "../here/runs/half", "--data", str(moved), "-q"]) == 0
 
 
+def test_data_that_is_gone_is_pointed_to_from_where_the_run_was_begun_too(begun, monkeypatch, capsys):
+    monkeypatch.chdir(begun)
+    (begun / "data" / "t.csv").unlink()
+    assert command(["evaluate", "done"]) == 1
+    said = capsys.readouterr().err
+    assert "is no longer at" in said
+    assert "Point to it with --data" in said
+    bare = dataclasses.replace(read_config(begun / "runs" / "done"), data="rows")
+    with pytest.raises(DataError, match="is no longer at"):
+        located(bare, begun / "runs" / "done", NAMED)
+    assert located(dataclasses.replace(bare, data="digits"), begun / "runs" / "done", NAMED).data == "digits"
+
+
+def test_a_finished_run_is_not_the_answer_for_data_that_changed(begun, monkeypatch, capsys):
+    monkeypatch.chdir(begun)
+    words = ["train", "data/t.csv", "--model", "linear", "--epochs", "1", "--name", "same", "-q", "--no-report"]
+    assert command(words) == 0
+    assert command(words) == 0
+    text = (begun / "data" / "t.csv").read_text()
+    (begun / "data" / "t.csv").write_text(text.replace(",a\n", ",b\n", 1))
+    assert command(words) == 2
+    assert "has changed since the run began" in capsys.readouterr().err
+    (begun / "data" / "t.csv").unlink()
+    assert command(words) == 0, "its result is shown without its data"
+
+
 def test_other_data_is_not_taken_for_the_runs_own(begun, tmp_path, capsys):
     other = tmp_path / "elsewhere" / "data"
     other.mkdir()
@@ -85,7 +113,7 @@ def test_what_moved_as_a_whole_is_found_from_where_it_is(begun, tmp_path, monkey
     monkeypatch.chdir(tmp_path / "there")
     folder = tmp_path / "there" / "runs" / "done"
     assert made_in(folder) is None
-    assert located(read_config(folder), folder).data == "data/t.csv"
+    assert located(read_config(folder), folder, NAMED).data == "data/t.csv"
     assert surefoot.evaluate("done").examples == 9
 
 

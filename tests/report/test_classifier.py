@@ -3,7 +3,7 @@
 import numpy as np
 
 from surefoot.record.scores import scored_classes
-from surefoot.report.classifier import MOST_CLASSES, classifier_figures, confused_pairs
+from surefoot.report.classifier import MOST_CLASSES, classifier_figures, confused_pairs, scored_part
 
 
 def scores(classes, targets, predicted):
@@ -36,6 +36,21 @@ def test_rows_of_the_confusion_are_true_classes():
     assert cells[("c0", "c1")] == 2
     assert cells[("c1", "c0")] == 0
     assert "c0 is taken for c1: 2 times" in figure.caption
+
+
+def test_a_page_names_the_part_that_was_scored_and_counts_once():
+    assert (scored_part({"of": "digits, test part"}), scored_part({})) == ("test", "test")
+    seen = scores(3, [0, 0, 0, 1], [0, 0, 1, 1]) | {"of": "a, b part, validation part (there is no test part; chosen)"}
+    assert scored_part(seen) == "validation"
+    caption = named(classifier_figures(seen))["confusion"].caption
+    assert "of the validation part. Most often, c0 is taken for c1: once." in caption
+
+
+def test_nothing_is_white_in_the_confusion_so_that_one_error_is_seen():
+    layers = named(classifier_figures(SEEN))["confusion"].chart.to_dict()["layer"]
+    white = next(each for each in layers if each["mark"].get("color") == "white")
+    assert "== 0" in str(white["transform"])
+    assert "> 0" in str(next(each for each in layers if "scheme" in str(each["encoding"].get("color")))["transform"])
 
 
 def test_the_worst_class_comes_first():

@@ -52,6 +52,15 @@ def test_the_simplest_answers_stand_beside_the_result_and_are_the_answer_without
     assert without[0].startswith("97.0% of the 100 examples of the validation part (there is no test part")
 
 
+def test_without_test_part_and_simple_answers_the_validation_part_is_the_answer():
+    nothing = {"test_accuracy": None, "test_loss": None, "baseline": None}
+    assert summary(contents(RESULT | nothing | {"val_accuracy": 0.5}))[0].startswith(
+        "50.00% are right on the validation"
+    )
+    numbers = summary(contents(RESULT | nothing | {"val_accuracy": None, "val_loss": 0.25}))
+    assert numbers[0].startswith("The loss is 0.25 on the validation part")
+
+
 def test_how_sure_it_is_names_what_did_not_pass():
     lines = summary(contents(decisions=(decision("wiring"), decision("refine", "suspect"))))
     assert "How sure: 1 of 2 steps passed; in doubt: refine (suspect)." in lines

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
-from surefoot.cli.probe import exit_code, print_decisions
+from surefoot.cli.probe import exit_code, print_decisions, print_doubts
 from surefoot.cli.tables import clean, print_json, say_notes
 from surefoot.config import Config
 from surefoot.errors import DataError
@@ -71,14 +71,14 @@ def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
     data = _data(config)
     say_notes(getattr(data, "notes", ()), quiet=quiet)
     say(f"step 0, wiring: {clean(config.model)} on {clean(config.data)}")
-    wiring = check_wiring(config.model, data, **place)
+    wiring = check_wiring(config.model, data, config.loss, **place)
     yield wiring
     say("step 1, initial loss")
-    initial = check_initial_loss(config.model, data, weight_decay=config.recipe.weight_decay, **place)
+    initial = check_initial_loss(config.model, data, config.loss, weight_decay=config.recipe.weight_decay, **place)
     yield initial
     if "fail" not in (wiring.verdict, initial.verdict):
         say("step 2, overfitting a small sample")
-        yield overfit_sample(config.model, data, **place)
+        yield overfit_sample(config.model, data, config.loss, **place)
 
 
 def _data(config: Config) -> Any:
@@ -95,11 +95,6 @@ def _data(config: Config) -> Any:
 
 def _show(decisions: list[Decision]) -> None:
     print_decisions(decisions)
-    for decision in decisions:
-        for finding in decision.findings:
-            if finding.verdict != "pass":
-                print(f"\n{decision.name}, {finding.name}: {finding.verdict}\n  {clean(finding.reason)}")
-                if finding.advice is not None:
-                    print(f"  do: {clean(finding.advice)}")
+    print_doubts(decisions)
     if exit_code(*decisions):
         print("\nMend what fails before you train; then check again.")

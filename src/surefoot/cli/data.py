@@ -119,7 +119,8 @@ def _print(path: str, inspection: Inspection) -> None:
     raw = inspection.raw
     if raw is not None and raw.parts:
         shape = "x".join(map(str, next(iter(raw.parts.values())).x.shape[1:]))
-        outputs = f"{len(inspection.classes)} classes" if inspection.classes is not None else "a regression"
+        count = len(inspection.classes or ())
+        outputs = f"{count:,} class{'' if count == 1 else 'es'}" if inspection.classes is not None else "a regression"
         told = _columns(inspection)
         holds = f"a table of {len(told)} columns" if told is not None else f"{raw.kind} of shape {shape}"
         print(f"{clean(path)}: {holds}, {outputs}")

@@ -147,8 +147,8 @@ class SearchDisplay(Display):
         """Show what is being measured and how far that is; without a terminal at most every ten seconds."""
         self.view.now = now
         self.draw()
-        if not self.live and time.monotonic() - self._said > _SAY_SECONDS:
+        if not self.live and now.doing and time.monotonic() - self._said > _SAY_SECONDS:
             self._said = time.monotonic()
-            alive = f", {now.alive} of {now.members} members alive" if now.members else ""
+            alive = f", {now.alive} of {now.members} still training" if now.alive else ""
             budget = f"; {budget_left(now)}" if now.budget is not None else ""
             self.say(f"{now.steps_done:>9,} of {now.steps_planned:,} steps: {now.doing}{alive}{budget}")

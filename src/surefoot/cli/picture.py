@@ -129,7 +129,7 @@ class SearchView:
         now = self.now
         yield hanging(now.doing or "starting")
         if now.members:
-            yield Text(f"members  {now.alive} of {now.members} alive")
+            yield Text(f"members  {now.alive} of {now.members} still training")
         yield _bar(now, [f"{now.steps_done:,} of {now.steps_planned:,} steps"], options.max_width)
         if now.budget is not None:
             yield hanging(f"budget   {budget_left(now)}")

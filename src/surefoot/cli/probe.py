@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from surefoot.cli.display import SearchDisplay
 from surefoot.cli.flags import typed_command
-from surefoot.cli.tables import print_table
+from surefoot.cli.tables import clean, print_table
 from surefoot.config import Config, Recipe
 from surefoot.errors import ConfigError
 from surefoot.record import store
@@ -111,6 +111,16 @@ def print_decisions(decisions: Sequence[Decision]) -> None:
     """Print a line for each decision."""
     rows = [(made.step, made.name, made.verdict, f"{made.seconds:.1f} s", made.reason) for made in decisions]
     print_table(("step", "name", "verdict", "took", "reason"), rows, left=("name", "verdict", "reason"))
+
+
+def print_doubts(decisions: Iterable[Decision]) -> None:
+    """Print what did not pass in the decisions, each with its reason and what to do."""
+    for decision in decisions:
+        for finding in decision.findings:
+            if finding.verdict != "pass":
+                print(f"\n{decision.name}, {finding.name}: {finding.verdict}\n  {clean(finding.reason)}")
+                if finding.advice is not None:
+                    print(f"  do: {clean(finding.advice)}")
 
 
 def print_findings(decision: Decision, notes: Iterable[str] = ()) -> None:

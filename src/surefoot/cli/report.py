@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from surefoot.cli.flags import RunsDir
-from surefoot.errors import ConfigError
+from surefoot.cli.flags import RunsDir, reference
+from surefoot.errors import ConfigError, SurefootError
 
 REPORT = "report.html"
 
@@ -49,7 +49,8 @@ def say_report(folder: Path, *, as_json: bool, quiet: bool) -> None:
             print("drawing report.html", file=sys.stderr)
         drawn = save_report([read_run_folder(folder)], folder / REPORT)
     except Exception as error:  # whatever it is: the run is done and on disk
-        print(f"no report: {type(error).__name__}: {error}. Try surefoot report {folder}", file=sys.stderr)
+        what = str(error) if isinstance(error, SurefootError) else f"{type(error).__name__}: {error}."
+        print(f"no report: {what} Try surefoot report {reference(folder)}", file=sys.stderr)
         return
     if not as_json:
         print(f"{'report':<11}{drawn}")

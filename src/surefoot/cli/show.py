@@ -19,7 +19,8 @@ from surefoot.record.intervals import wilson
 from surefoot.record.stored import Stored, changed_settings, read_run, run_folders
 
 COLUMNS = (
-    "run", "state", "data", "model", "lr", "seed", "epochs", "val_accuracy", "test_accuracy", "test_loss",
+    "run", "state", "data", "model", "lr", "seed", "epochs", "val_accuracy", "val_loss", "test_accuracy",
+    "test_loss",
 )  # fmt: skip
 _FINGERPRINT_LETTERS = 12
 """Letters of a SHA-256 that are shown: enough to tell two data sets apart. Chosen by hand."""
@@ -86,18 +87,19 @@ def runs(
 def next_steps(stored: Stored) -> list[str]:
     """Return what to do next, as commands or sentences."""
     name = reference(stored.folder)
+    scores = "errors with their intervals" if stored.config.target == "numbers" else "per class"
     if stored.state == "training":
         return [f"watch it: surefoot watch {name}"]
     lr = stored.config.recipe.lr / 10  # chosen by hand: a step so large that the next run is most likely stable
     if stored.from_python and stored.state == "unfinished":
         return [f"go on in Python: surefoot.train with the same arguments and name={stored.folder.name!r}"]
     if stored.from_python:
-        calls = [f"per class: surefoot.evaluate({str(stored.folder)!r}, ...)", f"lower the learning rate: lr={lr:g}"]
+        calls = [f"{scores}: surefoot.evaluate({str(stored.folder)!r}, ...)", f"lower the learning rate: lr={lr:g}"]
         return calls[:1] if stored.state == "finished" else calls[1:]
     if stored.state == "unfinished":
         return [f"go on: surefoot resume {name}"]
     if stored.state == "finished":
-        return [f"per class: surefoot evaluate {name}", f"use it: surefoot predict {name} FILE..."]
+        return [f"{scores}: surefoot evaluate {name}", f"use it: surefoot predict {name} FILE..."]
     again = ["surefoot", "train", "--config", str(stored.folder / store.CONFIG), "--lr", f"{lr:g}"]
     return [f"lower the learning rate: {shlex.join([*again, '--name', f'{stored.folder.name}-lr{lr:g}'])}"]
 
@@ -165,9 +167,10 @@ def _result(result: dict[str, Any]) -> list[tuple[str, str]]:
             ("test accuracy", f"{accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, {examples:,} examples)")
         )
     chosen_on = CHOSEN_ON if "decisions" in result else ""
+    of_validation = share(result.get("val_accuracy"))
     entries += [
         ("test loss", loss_text(result.get("test_loss"))),
-        ("validation accuracy", f"{share(result['val_accuracy'])}{chosen_on}" if result.get("val_accuracy") else None),
+        ("validation accuracy", f"{of_validation}{chosen_on}" if of_validation is not None else None),
         ("validation loss", loss_text(result.get("val_loss"))),
         ("training time", number(result.get("train_seconds"), ".1f")),
         ("epochs", number(result.get("epochs"), "g")),
@@ -196,8 +199,8 @@ def _listed(folder: Path) -> dict[str, Any]:
     config = stored.config
     values = (
         folder.name, stored.state, config.data, config.model, config.recipe.lr, config.seed,
-        last.epoch if last else 0.0, last.val_accuracy if last else None, result.get("test_accuracy"),
-        result.get("test_loss"),
+        last.epoch if last else 0.0, last.val_accuracy if last else None, last.val_loss if last else None,
+        result.get("test_accuracy"), result.get("test_loss"),
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
 
@@ -209,9 +212,8 @@ def _print_list(listed: list[dict[str, Any]], runs_dir: Path) -> None:
     columns = [name.replace("_accuracy", " acc").replace("_", " ") for name in COLUMNS]
     forms = {"lr": "g", "epochs": ".4g", "val_accuracy": ".2%", "test_accuracy": ".2%"}
     rows = [
-        [number(run.get(name), forms[name]) if name in forms else run.get(name) for name in COLUMNS[:-1]]
-        + [loss_text(run.get(COLUMNS[-1]))]
-        for run in listed
+        [number(run.get(name), forms[name]) if name in forms else run.get(name) for name in COLUMNS]
+        for run in ({**run, **{name: loss_text(run.get(name)) for name in ("val_loss", "test_loss")}} for run in listed)
     ]
     print_table(columns, rows, left=columns[:4])
     for run in listed:

@@ -132,6 +132,15 @@ def spread_digits(values: Sequence[float]) -> int:
     return min(17, 4 + max(0, math.ceil(math.log10(max(map(abs, finite)) / spread))))
 
 
+def counted(count: int, name: str) -> str:
+    """Return a count and the name of what is counted.
+
+    >>> counted(1, "thread"), counted(2, "thread")
+    ('1 thread', '2 threads')
+    """
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
 def share(value: float | None) -> str | None:
     """Return a share in percent.
 

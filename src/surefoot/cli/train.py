@@ -22,7 +22,7 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
-from surefoot.cli.tables import CHOSEN_ON, clean, loss_text, print_entries, print_json, said
+from surefoot.cli.tables import CHOSEN_ON, clean, counted, loss_text, print_entries, print_json, said
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
@@ -205,11 +205,13 @@ def _noise_log(run: Run, display: TrainingDisplay) -> NoiseLog:
 def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects | None) -> int:
     from surefoot.curves.advice import read_stored
     from surefoot.record.stored import read_run
-    from surefoot.training.configure import Objects, make_task
-    from surefoot.training.open import agreed_config, check_identity
+    from surefoot.training.configure import Objects, data_of, make_task
+    from surefoot.training.open import agreed_config, check_data, check_identity
 
     config = agreed_config(config, folder)
-    if ":" in config.model:  # the code of a factory is the user's, and may be another now
+    if resumed is None and Path(config.data).expanduser().exists():  # the user's, and may be other data now
+        check_data(folder, data_of(config))
+    if ":" in config.model:  # so may be the code of a factory
         check_identity(folder, make_task(config, resumed or Objects(), folder if resumed is not None else None))
     summary = store.read_sealed(folder / store.RESULT)
     lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())
@@ -240,7 +242,7 @@ def _introduction(run: Run) -> str:
         f"recipe   {_of_rule(recipe, plan.batch_size)}, {recipe.schedule.kind} schedule\n"
         f"{_weights(run.task)}"
         f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
-        f"machine  {place.device}, {place.precision}, {place.threads} threads, seed {run.config.seed}"
+        f"machine  {place.device}, {place.precision}, {counted(place.threads, 'thread')}, seed {run.config.seed}"
     )
 
 
@@ -267,6 +269,9 @@ def _of_rule(recipe: Recipe, batch_size: int) -> str:
 
 def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_json: bool) -> None:
     """Show the result of a run that is done, and what its curves say."""
+    from surefoot.cli.show import next_steps
+    from surefoot.record.stored import read_run
+
     if as_json:
         print_json(summary if curves is None else summary | {"curves": curves.to_dict()})
         return
@@ -290,7 +295,10 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
     lines += [("curves", clean(text)) for text in said(curves)]
     lines.append(("weights", str(Path(summary["folder"]) / store.WEIGHTS)))
     here = reference(Path(summary["folder"]))
-    lines.append(("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE..."))
+    if summary["outcome"] == "finished":
+        lines.append(("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE..."))
+    else:  # nobody is sent to use weights that went wrong
+        lines += [("next", clean(text)) for text in next_steps(read_run(Path(summary["folder"])))]
     print_entries(lines, 11)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from surefoot.cli.app import StopSignals
 from surefoot.cli.display import SearchDisplay
 from surefoot.cli.flags import Data, Quiet, RunsDir, Switch, reference, typed_command, with_settings
-from surefoot.cli.probe import FAILED, print_decisions
+from surefoot.cli.probe import FAILED, print_decisions, print_doubts
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, print_json
 from surefoot.cli.train import Output, follow, print_result
@@ -149,6 +149,7 @@ def _show(summary: dict[str, Any], config: Config) -> None:
     recipe, cost = summary["recipe"], summary["cost"]
     decisions = [Decision.from_dict(made) for made in summary["decisions"]]
     print_decisions(decisions)
+    print_doubts(made for made in decisions if made.name != "curves")  # its own are below, with the result
     length = f"{recipe['epochs']:g} epochs" if "epochs" in recipe else f"{recipe['steps']:,} steps"
     chosen = from_dict(Recipe, recipe)
     print(
@@ -157,9 +158,9 @@ def _show(summary: dict[str, Any], config: Config) -> None:
         f"schedule, {length}"
     )
     searched = summary.get("searched", [])
-    asked = config.recipe.weight_decay
-    moved = "weight_decay" not in searched and asked != "auto" and chosen.weight_decay != asked
-    follows = "weight decay follows the rate; " if moved else ""
+    moved = "weight_decay" not in searched and chosen.weight_decay != config.recipe.weight_decay
+    how = "fits the number of examples" if config.recipe.weight_decay == "auto" else "follows the rate"
+    follows = f"weight decay {how}; " if moved else ""
     print(f"Searched: {', '.join(searched) or 'nothing'}; {follows}all else is as given, or a default")
     print(
         f"Cost of the search: {cost['trainings']:.2f} final trainings, {cost['search_seconds']:.0f} s "

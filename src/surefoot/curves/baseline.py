@@ -84,7 +84,7 @@ def _achieved(found: Baseline) -> str:
         return f"{found.score:.1%} of {where} are right"
     if found.measure != "R2":
         return f"{found.measure} is {found.score:.1%} on {where}"
-    return f"R2 is {found.score:.3g} on {where}"
+    return f"R2 is {_r2(found.score)} on {where}, counted from the training mean"
 
 
 def _gets(found: Baseline, simple: Simple) -> str:
@@ -92,7 +92,12 @@ def _gets(found: Baseline, simple: Simple) -> str:
 
 
 def _score(found: Baseline, score: float) -> str:
-    return f"{score:.1%}" if found.measure != "R2" else f"R2 {score:.3g}"
+    return f"{score:.1%}" if found.measure != "R2" else f"R2 {_r2(score)}"
+
+
+def _r2(value: float) -> str:
+    """Return an R2 with four decimals, as `evaluate` shows it; one that is far below 0 with three digits."""
+    return f"{value:.4f}" if value > -10 else f"{value:.3g}"
 
 
 def _gained(found: Baseline, simple: Simple) -> str:

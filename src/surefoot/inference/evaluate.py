@@ -182,7 +182,7 @@ def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None
         return None
     folder, config = finished.folder, finished.config
     try:
-        config = located(config, folder)
+        config = located(config, folder, NAMED)
     except DataError:
         if source is None:
             raise
@@ -217,12 +217,11 @@ def _part_of_run(title: str, data: DataSet, part: str) -> tuple[str, Part]:
     """
     if part not in data.parts:
         raise _no_part(title, part, data.parts)
-    why = ""
-    if part == "validation" and "test" not in data.parts:
-        why = " (there is no test part; choices were made on it)"
-    elif part == "train":
-        why = " (what it learned from)" if len(data.parts) > 1 else " (there is no other; it has learned from it)"
-    return f"{title}, {part} part{why}", data.parts[part]
+    remarks = {
+        "validation": f" ({'there is no test part; ' if 'test' not in data.parts else ''}choices may have been made on it)",
+        "train": f" ({'the model' if len(data.parts) > 1 else 'there is no other; the model'} learned from it)",
+    }
+    return f"{title}, {part} part{remarks.get(part, '')}", data.parts[part]
 
 
 def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | None, part: str) -> tuple[str, Part]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -159,28 +160,35 @@ def made_in(folder: Path) -> Path | None:
     return Path(directory) if isinstance(directory, str) and Path(directory).is_dir() else None
 
 
-def located(config: Config, folder: Path) -> Config:
+def located(config: Config, folder: Path, named: Collection[str]) -> Config:
     """Return the settings of a run with the places of its data as they are reached from here.
 
     A relative path is that from the folder in which the run was begun, and where nothing is there from this one. For a
     run that was moved or copied it is the other way round: its data may have come along.
 
+    Args:
+        config: the settings.
+        folder: of the run.
+        named: the named data sets, which lie in no place.
+
     Raises:
         DataError: the data is in neither place.
     """
     directory, found = made_in(folder), dict[str, str]()
-    if directory is None or directory == Path.cwd():
+    if directory is None:
         return config
     for name in ("data", "data_dir"):
         path = getattr(config, name)
         if path is None or path == IN_MEMORY or Path(path).expanduser().is_absolute():
             continue
         there, came_along = directory / path, code_in(folder) is None and Path(path).exists()
-        if there.exists() and not came_along:
+        if directory != Path.cwd() and there.exists() and not came_along:
             found[name] = str(there)
-        elif not Path(path).exists() and len(Path(path).parts) + len(Path(path).suffix) > 1:  # else a named set
+        elif not Path(path).exists() and path not in named:
             raise DataError(
-                f"the {name} of {folder} is neither at {there} nor at {Path.cwd() / path}",
+                f"the {name} of {folder} is neither at {there} nor at {Path.cwd() / path}"
+                if directory != Path.cwd()
+                else f"the {name} of {folder} is no longer at {there}",
                 "a run goes on with its own data, wherever that lies now",
                 "point to it with --data",
             )

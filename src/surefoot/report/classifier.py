@@ -1,7 +1,8 @@
-"""What a trained classifier does on the test part: who is taken for whom, per class, and how honest it is."""
+"""What a trained model does on the part that was scored: who is taken for whom, per class, and how honest it is."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,12 +18,22 @@ _NUMBERED = 20
 
 
 def classifier_figures(scores: Mapping[str, Any]) -> list[Figure]:
-    """Return the pictures of a model on the test part; see `record.scores` for what `scores` holds."""
+    """Return the pictures of a model on the part that it was scored on; see `record.scores` for what `scores` holds."""
     if scores["kind"] == "numbers":
         return [_regression(scores)]
     names = labelled([each["name"] for each in scores["per_class"]])
     whole = [_confusion(scores, names)] if len(names) <= MOST_CLASSES else []
     return [*whole, _per_class(scores, names), _calibration(scores)]
+
+
+def scored_part(scores: Mapping[str, Any]) -> str:
+    """Return which part was scored: "validation" where there was no test part.
+
+    >>> scored_part({"of": "houses.csv, validation part (there is no test part; choices may have been made on it)"})
+    'validation'
+    """
+    found = re.search(r", (\w+) part(?: \(there is no test part[^()]*\))?$", str(scores.get("of", "")))
+    return found.group(1) if found else "test"
 
 
 def labelled(names: Sequence[str]) -> list[str]:
@@ -66,17 +77,21 @@ def _confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
         tooltip=["true:N", "predicted:N", "examples:Q", alt.Tooltip("share:Q", format=".1%")],
     )
     color = alt.Color("share:Q", title="share of class", scale=alt.Scale(scheme="blues", domain=[0, 1]))
-    layers: list[Any] = [base.mark_rect().encode(color=color)]
+    filled = base.transform_filter("datum.examples > 0")  # nothing is no shade of blue: a single error is seen
+    empty = base.transform_filter("datum.examples == 0").mark_rect(color="white", stroke="#eeeeee")
+    layers: list[Any] = [empty, filled.mark_rect().encode(color=color)]
     if len(names) <= _NUMBERED:
         dark = alt.condition("datum.share > 0.5", alt.value("white"), alt.value("#222222"))
-        layers.append(
-            base.transform_filter("datum.examples > 0").mark_text(fontSize=11).encode(text="examples:Q", color=dark)
-        )
+        layers.append(filled.mark_text(fontSize=11).encode(text="examples:Q", color=dark))
     worst = confused_pairs(scores, 1)
-    said = f" Most often, {worst[0][0]} is taken for {worst[0][1]}: {worst[0][2]} times." if worst else ""
+    said = ""
+    if worst:
+        true, taken, count, _ = worst[0]
+        said = f" Most often, {true} is taken for {taken}: {'once' if count == 1 else f'{count:,} times'}."
     return Figure(
         name="confusion", title="Who is taken for whom",
-        caption=f"Rows are true classes, columns predictions, cells numbers of examples of the test part.{said}",
+        caption="Rows are true classes, columns predictions, cells numbers of examples of the "
+        f"{scored_part(scores)} part.{said}",
         chart=styled(alt.layer(*layers).properties(width=side, height=side)),
     )  # fmt: skip
 
@@ -135,7 +150,7 @@ def _regression(scores: Mapping[str, Any]) -> Figure:
     ).properties(width=440, height=380)
     return Figure(
         name="predicted", title="Predicted against true", chart=styled(chart),
-        caption=f"On the dashed line a prediction is right. Mean absolute error {scores['mae']:.4g}.",
+        caption=f"On the dashed line a prediction is right. Mean absolute error {scores['mae']:.5g}.",
     )  # fmt: skip
 
 

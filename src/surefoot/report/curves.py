@@ -39,8 +39,9 @@ def run_figure(folder: RunFolder, pins: Sequence[Mapping[str, Any]] = ()) -> Fig
     x = alt.X("epoch:Q", title=None, scale=alt.Scale(domain=[0, last.epoch], nice=False), axis=_EPOCHS)
     named = x.title("epoch")
     placed = [{**pin, "epoch": pin["step"] / per_epoch} for pin in sorted(pins, key=lambda pin: pin["step"])]
+    measured = any(row.train_accuracy is not None for row in rows)
     panels = [_loss_panel(folder, rows, x, placed)]
-    if any(row.train_accuracy is not None for row in rows):
+    if measured:
         panels.append(_accuracy_panel(rows, x, placed))
     under = x if folder.noise else named  # the last panel says what the axis of all is
     panels += [
@@ -52,9 +53,10 @@ def run_figure(folder: RunFolder, pins: Sequence[Mapping[str, Any]] = ()) -> Fig
         panels.append(_noise_panel(folder, named, per_epoch))
     chart = alt.vconcat(*panels, spacing=12).resolve_scale(color="independent", x="shared")
     pinned = "; ".join(f"{pin['finding']} at epoch {pin['epoch']:.3g}, step {pin['step']:,}" for pin in placed)
+    band = "; the band lies between training and validation accuracy" if measured else ""
     caption = (
-        f"Points are mini-batch losses, the black line their moving average over {_SMOOTHED:.0%} of the run; the band "
-        "lies between training and validation accuracy. About 0.001 is a healthy ratio of update to weight. "
+        f"Points are mini-batch losses, the black line their moving average over {_SMOOTHED:.0%} of the run{band}. "
+        "About 0.001 is a healthy ratio of update to weight. "
         f"Last row: epoch {last.epoch:.4g}, training loss {last.train_loss:.4g}"
         + (f", validation loss {last.val_loss:.4g}." if last.val_loss else ".")
         + (f" Dashed lines mark findings: {pinned}." if pinned else "")

@@ -227,7 +227,8 @@ def _places(sections: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
         ids = ["answer", *(section["id"] for section in sections[1:])]
         return [("all", "All runs"), *zip(ids, (section["name"] for section in sections), strict=True)]
     section = sections[0]
-    names = {"steps": "The steps", "curves": "The curves", "classifier": "On the test part", "compared": "The rules",
+    scored = f"On the {section.get('scored', 'test')} part"
+    names = {"steps": "The steps", "curves": "The curves", "classifier": scored, "compared": "The rules",
              "about": "Environment"}  # fmt: skip
     inside = [(f"{section['id']}-{key}", name) for key, name in names.items() if section.get(key)]
     return [("answer", "The answer"), *inside, ("record", "The record")]

@@ -12,7 +12,7 @@ from surefoot.record.comparison import Comparison
 from surefoot.record.decision import Decision, Finding
 from surefoot.record.intervals import is_less, wilson
 from surefoot.record.stored import changed_settings
-from surefoot.report.classifier import classifier_figures, confused_pairs, labelled
+from surefoot.report.classifier import classifier_figures, confused_pairs, labelled, scored_part
 from surefoot.report.compare import comparison_figures
 from surefoot.report.curves import run_figure
 from surefoot.report.layers import layers_figure
@@ -136,12 +136,12 @@ def summary(folder: RunFolder) -> list[str]:
         )
     elif result.get("test_loss") is not None:
         lines.append(f"The loss on the test part is {result['test_loss']:.4g}.")
-    lines += _beside(result)
+    lines += _beside(result) or ([] if lines else _on_validation(result))
     lines += [
         f"{stored.config.model} on {stored.config.data}, {result.get('outcome')}: {result.get('reason')}.",
         f"Training took {result.get('train_seconds') or 0:.1f} s for {result.get('epochs') or 0:.4g} epochs, "
-        f"{result.get('steps') or 0:,} steps. One run with one seed: the interval speaks of the test examples, not of "
-        "other seeds.",
+        f"{result.get('steps') or 0:,} steps. One run with one seed: intervals speak of the examples that were scored, "
+        "not of other seeds.",
     ]
     if any(decision.name != "curves" for decision in decisions):  # of a training alone, the curves come further down
         doubted = [f"{made.name} ({made.verdict})" for made in decisions if made.verdict != "pass"]
@@ -151,6 +151,15 @@ def summary(folder: RunFolder) -> list[str]:
     if isinstance(cost, Mapping) and cost.get("trainings") is not None:
         lines.append(f"The search before it cost {cost['trainings']:.2f} final trainings, budget {cost.get('budget')}.")
     return lines
+
+
+def _on_validation(result: Mapping[str, Any]) -> list[str]:
+    """Return the answer where there is neither a test part nor a comparison with simple answers."""
+    accuracy, loss = result.get("val_accuracy"), result.get("val_loss")
+    if accuracy is None and loss is None:
+        return []
+    score = f"The loss is {loss:.4g}" if accuracy is None else f"{accuracy:.2%} are right"
+    return [f"{score} on the validation part (there is no test part; choices may have been made on it)."]
 
 
 def _beside(result: Mapping[str, Any]) -> list[str]:
@@ -291,11 +300,12 @@ def _left_out(folder: RunFolder) -> list[tuple[int, str, str, str, str]]:
 def _classifier(scores: Mapping[str, Any]) -> dict[str, Any]:
     figures = classifier_figures(scores)
     if scores["kind"] == "numbers":
-        return {"classifier": figures}
+        return {"classifier": figures, "scored": scored_part(scores)}
     names = labelled([each["name"] for each in scores["per_class"]])
     columns = ("precision", "recall", "f1", "support", "predicted")
     return {
         "classifier": figures,
+        "scored": scored_part(scores),
         "pairs": [(a, b, n, f"{share:.1%}") for a, b, n, share in confused_pairs(scores)],
         "classes": [
             (name, *(rounded(each[column]) for column in columns))

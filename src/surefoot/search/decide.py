@@ -151,7 +151,7 @@ def refined(
         ),
         Finding(
             name="inside-the-grid", verdict="suspect" if now.at_border else "pass",
-            reason=f"the chosen rate {'is the last' if now.at_border else 'lies inside those'} that were tried",
+            reason=f"the chosen rate {'is at the end of' if now.at_border else 'lies inside'} those that were tried",
             advice="widen the bracket: give --low or --high to surefoot find-lr, then fix the rate with --lr"
             if now.at_border else None,
         ),

@@ -13,6 +13,7 @@ from surefoot.config import Config, LossName, Recipe, Schedule
 from surefoot.data.augment import listed
 from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
+from surefoot.data.named import NAMED
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
 from surefoot.record.stored import code_in, located
@@ -117,7 +118,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
     """
     if folder is not None:
         importable_from(code_in(folder))
-        config = located(config, folder) if objects.data is None else config
+        config = located(config, folder, NAMED) if objects.data is None else config
     data = data_of(config, objects.data)
     return task(
         data,

@@ -170,7 +170,7 @@ def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequenc
     """
     outputs = torch.cat([each for each, _ in pairs]).numpy()
     targets = torch.cat([each for _, each in pairs]).numpy()
-    chosen_on = " (there is no test part; choices were made on it)" if name == "validation" else ""
+    chosen_on = " (there is no test part; choices may have been made on it)" if name == "validation" else ""
     of, classes = f"{task.data.name}, {name} part{chosen_on}", task.data.classes
     try:
         if task.classifies and classes is not None and outputs.shape == (len(targets), len(classes)):

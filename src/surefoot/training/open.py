@@ -23,6 +23,7 @@ import numpy as np
 from torch import nn
 
 from surefoot.config import Config, LossName, __version__
+from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.optim.plan import USUAL_BATCH, plan, said_of_batch
@@ -266,6 +267,16 @@ def _abandoned(folder: Path) -> bool:
     return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
+def check_data(folder: Path, data: DataSet) -> None:
+    """Raise ConfigError where `data` is not that of the run in `folder`."""
+    if store.read_sealed(folder / store.ENVIRONMENT).get("data_fingerprint") != data.fingerprint:
+        raise ConfigError(
+            f"the data of {folder} has changed since the run began",
+            "a run keeps its data from beginning to end",
+            "restore the data, or choose another name",
+        )
+
+
 def check_identity(folder: Path, work: Task) -> list[str]:
     """Return what is to be said of a run that is opened again.
 
@@ -275,13 +286,8 @@ def check_identity(folder: Path, work: Task) -> list[str]:
         ConfigError: its data, its model's code, its loss or its augmentation is another now; or its initial weights
             are, and it is finished.
     """
+    check_data(folder, work.data)
     environment = store.read_sealed(folder / store.ENVIRONMENT)
-    if environment.get("data_fingerprint") != work.data.fingerprint:
-        raise ConfigError(
-            f"the data of {folder} has changed since the run began",
-            "a run keeps its data from beginning to end",
-            "restore the data, or choose another name",
-        )
     here, finished = identity(work), (folder / store.RESULT).is_file()
     changed = differing(environment.get("identity", here), here)
     if not finished and not any((folder / store.CHECKPOINTS).glob("step-*")):

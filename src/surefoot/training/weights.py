@@ -114,7 +114,7 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
         raise CheckpointError(
             f"{folder} has no finished weights",
             "a run has them when its training has ended",
-            f"go on with surefoot resume {folder.name}",
+            f"go on with surefoot resume {folder}",
         )
     information = store.read_sealed(folder / store.MODEL)
     try:

@@ -77,6 +77,13 @@ def test_a_regression_is_learned_by_its_loss():
     assert verdicts(facts(half, enough=0.01, **regression)) == {"statistics": "fail"}
 
 
+def test_a_regression_that_comes_near_is_no_failure():
+    regression = {"outputs": 1, "best_accuracy": None, "target_variance": 1.0, "initial_loss": 1.0, "enough": 0.01}
+    for end, expected in ((0.011, {"nearly": "suspect"}), (0.2, {"plateau": "fail"})):
+        rests = record([0.5] + [end] * 39, [None] * 40)
+        assert verdicts(facts(rests, rests, **regression)) == expected
+
+
 def test_the_quickest_rate_is_chosen_and_the_lowest_of_equals():
     slow, quick = record([1.0, 0.5, 0.1], [0.5, 0.9, 1.0]), record([1.0, 0.1], [0.5, 1.0])
     assert facts(slow, quick, quick).passed[0] == pytest.approx(0.1)

@@ -18,6 +18,8 @@ STILL_FALLING = 0.9
 """A loss that fell to less than this share over the last quarter of its run has not come to rest. Chosen by hand."""
 LEARNED_VARIANCE = 0.01
 """A regression is learned when its squared error is under this share of the targets' variance: R2 above 0.99."""
+NEARLY = 0.1
+"""Under this share a regression learns, though not to the end: R2 above 0.9. Chosen by hand."""
 WRONG_STATISTICS = 0.9
 """Under this accuracy in evaluation mode, at 100 % in training mode, the model cannot be used. Chosen by hand."""
 LIMITS = (1e-6, 1e2)
@@ -257,6 +259,9 @@ def _plateau(facts: Facts) -> Finding:
     if _still_falling(record):
         reason = f"{ends} in {_steps(record)} steps, and was still falling"
         return suspect("still-falling", reason, f"give more time: max_steps = {4 * _steps(record)}")
+    if facts.enough is not None and _last_loss(record) <= NEARLY / LEARNED_VARIANCE * facts.enough:
+        advice = "go on if the result is good enough; a wider model, or a longer run, learns more by heart"
+        return suspect("nearly", f"{ends} and stays there, which is near the {facts.enough:.4g} of R2 0.99", advice)
     if sample.contradictions or sample.probabilities:
         return fails("plateau", f"{ends} and stays there", "the cause was found: see the finding before this one")
     if sample.examples * sample.outputs > sample.parameters:
