@@ -11,21 +11,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "surefoot"
 BUDGETS = {
-    "cli": 3063,
-    "comparison": 1541,
-    "curves": 614,
-    "data": 5239,
-    "house": 1037,
-    "inference": 895,
+    "cli": 3123,
+    "comparison": 1543,
+    "curves": 619,
+    "data": 5284,
+    "house": 1096,
+    "inference": 893,
     "integrations": 80,
-    "models": 560,
+    "models": 580,
     "optim": 2095,
-    "record": 2786,
-    "report": 2616,
+    "record": 2796,
+    "report": 2655,
     "rules": 372,
-    "search": 2728,
-    "steps": 5219,
-    "training": 4564,
+    "search": 2732,
+    "steps": 5274,
+    "training": 4657,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
 SLACK = 40
