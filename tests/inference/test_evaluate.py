@@ -164,6 +164,14 @@ def test_a_run_with_a_training_part_alone_is_scored_on_it_and_that_is_said(tmp_p
     table.write_text("\n".join(["a,b,label", *rows]))
     result = surefoot.train(table, "linear", epochs=2, batch_size=10, validation=0, runs_dir=tmp_path)
     scores = surefoot.evaluate(result)
-    assert (scores.of, scores.examples) == (f"{table}, train part (there is no other; it has learned from it)", 60)
+    assert (scores.of, scores.examples) == (f"{table}, train part (there is no other; the model learned from it)", 60)
     with pytest.raises(DataError, match="no validation part"):
         surefoot.evaluate(result, part="validation")
+
+
+def test_a_run_that_diverged_says_so_with_every_answer(tmp_path):
+    result = surefoot.train("digits", "linear", epochs=2, lr=1e30, momentum=0, runs_dir=tmp_path)
+    assert "the run diverged: the loss was no longer finite" in surefoot.evaluate(result).of
+    answers = surefoot.predict(result, surefoot.load("digits").test.x[:600])
+    assert [note for note in answers.notes if "diverged" in note] == list(answers.notes)
+    assert len(answers.notes) == 1

@@ -19,7 +19,7 @@ from surefoot.data.dataset import DataSet, Part, RawPart, Source, column_order
 from surefoot.data.load import read
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
-from surefoot.errors import ConfigError, DataError, nearest
+from surefoot.errors import CheckpointError, ConfigError, DataError, nearest
 from surefoot.inference.inputs import as_channels, as_pixels
 from surefoot.record import store
 from surefoot.record.baseline import Baseline, class_baseline
@@ -46,6 +46,15 @@ class FinishedRun:
     config: Config
     trained: Trained
     task: Task
+
+    @property
+    def doubt(self) -> str | None:
+        """What is to be said of the weights: that the run diverged, or that what it came to cannot be read."""
+        try:
+            result = store.read_sealed(self.folder / store.RESULT) if (self.folder / store.RESULT).is_file() else {}
+        except CheckpointError as error:
+            return str(error)
+        return f"the run diverged: {result.get('reason')}" if result.get("outcome") == "diverged" else None
 
     def outputs(self, part: Part) -> tuple[Tensor, Tensor]:
         """Return logits [N, C] or numbers [N, ...] in the targets' unit, and the targets, of a part, on the CPU."""
@@ -154,6 +163,7 @@ def evaluate(
     except Outside as outside:
         holds = (chosen.x == outside.value).reshape(len(chosen), -1).any(1).nonzero()
         raise outside.error(chosen.name_of(int(holds[0])) if len(holds) else title) from None
+    title = title if (doubt := finished.doubt) is None else f"{title}; {doubt}"
     if finished.trained.classes is None:
         return number_scores(outputs.numpy(), targets.numpy(), title)
     scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
@@ -217,8 +227,9 @@ def _part_of_run(title: str, data: DataSet, part: str) -> tuple[str, Part]:
     """
     if part not in data.parts:
         raise _no_part(title, part, data.parts)
+    missing = "" if "test" in data.parts else "there is no test part; "
     remarks = {
-        "validation": f" ({'there is no test part; ' if 'test' not in data.parts else ''}choices may have been made on it)",
+        "validation": f" ({missing}choices may have been made on it)",
         "train": f" ({'the model' if len(data.parts) > 1 else 'there is no other; the model'} learned from it)",
     }
     return f"{title}, {part} part{remarks.get(part, '')}", data.parts[part]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +148,11 @@ def predict_batches(
     expected = Expected(
         trained.kind, trained.input_shape, config.label, config.header, trained.columns, dtype, trained.pixels
     )  # fmt: skip
+    notes = () if finished.doubt is None else (finished.doubt,)
     for batch in batches(inputs, expected):
-        yield _predicted(finished, batch)
+        found = _predicted(finished, batch)
+        yield replace(found, notes=(*notes, *found.notes))
+        notes = ()
 
 
 def _predicted(finished: FinishedRun, batch: Inputs) -> Predictions:
