@@ -19,7 +19,7 @@ def test_an_unfinished_run_says_how_to_finish_it(tmp_path):
     with open_run(config, name="cut", runs_dir=tmp_path) as run:
         run.advance(3)
         run.save()
-    with pytest.raises(CheckpointError, match="surefoot resume .*cut"):
+    with pytest.raises(CheckpointError, match=r"surefoot resume .*cut"):
         evaluate("cut", runs_dir=tmp_path)
 
 
