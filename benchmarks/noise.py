@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from per_sample import ExactNoise, exact_noise
 from torch import nn
 
 import surefoot
@@ -38,6 +38,9 @@ from surefoot.settings import from_dict
 from surefoot.steps.batch_size.along_run import SHARE, NoiseLog
 from surefoot.steps.batch_size.noise import noise_of
 from surefoot.training.loop import advance, start
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))  # the slow twin is the tests'
+from per_sample import ExactNoise, exact_noise
 
 DRAWS = 40
 QUANTITIES = ("second_moment", "grad_norm_sq", "trace", "noise_scale")
