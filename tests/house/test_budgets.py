@@ -16,7 +16,7 @@ BUDGETS = {
     "curves": 619,
     "data": 5284,
     "house": 1096,
-    "inference": 907,
+    "inference": 910,
     "integrations": 80,
     "models": 580,
     "optim": 2095,

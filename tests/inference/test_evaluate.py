@@ -175,3 +175,10 @@ def test_a_run_that_diverged_says_so_with_every_answer(tmp_path):
     answers = surefoot.predict(result, surefoot.load("digits").test.x[:600])
     assert [note for note in answers.notes if "diverged" in note] == list(answers.notes)
     assert len(answers.notes) == 1
+
+
+def test_a_run_whose_result_is_gone_says_so_with_every_answer(tmp_path):
+    result = surefoot.train("digits", "linear", epochs=1, runs_dir=tmp_path)
+    (result.folder / "result.json").unlink()
+    assert "result.json is gone" in surefoot.evaluate(result).of
+    assert "result.json is gone" in surefoot.predict(result, surefoot.load("digits").test.x[:3]).notes[0]

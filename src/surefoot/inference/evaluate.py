@@ -50,8 +50,11 @@ class FinishedRun:
     @property
     def doubt(self) -> str | None:
         """What is to be said of the weights: that the run diverged, or that what it came to cannot be read."""
+        path = self.folder / store.RESULT
+        if not path.is_file():
+            return f"{path} is gone: what the run came to is not known"
         try:
-            result = store.read_sealed(self.folder / store.RESULT) if (self.folder / store.RESULT).is_file() else {}
+            result = store.read_sealed(path)
         except CheckpointError as error:
             return str(error)
         return f"the run diverged: {result.get('reason')}" if result.get("outcome") == "diverged" else None
