@@ -17,6 +17,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,7 @@ def intervals() -> Iterator[Case]:
         for kind in ("normal", "heavy"):
             yield f"R2 over the training mean, {kind} errors, {n} examples", lambda draw, n=n, k=kind: _r2(draw, n, k)
             for name in ("rmse", "mae", "r2"):
-                case = lambda draw, n=n, k=kind, name=name: _number(draw, n, k, name)  # noqa: E731
-                yield f"{name}, {kind} errors, {n} examples", case
+                yield f"{name}, {kind} errors, {n} examples", partial(_number, n=n, kind=kind, name=name)
     for n in (2, 3, 5, 30):
         yield f"mean of {n} seeds", lambda draw, n=n: holds(of_mean(draw.normal(size=n)), 0.0)
     for n, phi in ((4, 0.0), (10, 0.0), (10, 0.5), (30, 0.5)):
@@ -87,8 +87,7 @@ def findings() -> Iterator[Case]:
         for noise, phi in ((0.05, 0.0), (0.2, 0.0), (0.2, 0.5)):
             for name in ("still-improving", "overfitting", "rate-too-low"):
                 where = f"{rows} flat rows, noise {noise:.0%}, neighbours alike by {phi}"
-                case = lambda draw, r=rows, s=noise, p=phi, name=name: name in _curve(draw, r, s, p)  # noqa: E731
-                yield f"{name}: {where}", case
+                yield f"{name}: {where}", partial(_found, name=name, rows=rows, noise=noise, phi=phi)
     for n in (144, 5000):
         yield f"another schedule is better: four that are equal, {n} examples", lambda draw, n=n: _schedules(draw, n)
     for seeds in (3, 5):
@@ -176,6 +175,10 @@ def _alike_neighbours(draw: Draw, n: int, phi: float) -> np.ndarray:
 def _slope(draw: Draw, n: int, phi: float) -> bool:
     slope, half = slope_of(0.3 * np.arange(n) + _alike_neighbours(draw, n, phi))
     return abs(slope - 0.3) <= half
+
+
+def _found(draw: Draw, name: str, rows: int, noise: float, phi: float) -> bool:
+    return name in _curve(draw, rows, noise, phi)
 
 
 def _curve(draw: Draw, rows: int, noise: float, phi: float) -> set[str]:

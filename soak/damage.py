@@ -36,6 +36,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ def run(words: list[str], folder: Path) -> Answer:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             code: int | str = command(words)
-    except BaseException:
+    except BaseException:  # whatever a command lets through, SystemExit too, is what is looked for
         return Answer("TRACEBACK", out.getvalue(), traceback.format_exc())
     return Answer(code, out.getvalue(), err.getvalue(), left(folder / "run", words[0]))
 
@@ -349,7 +350,8 @@ def trial(subject: Subject, sound: dict[str, Answer], name: str, seed: str, only
             found = run(subject.commands[what], subject.folder)
             answers[what] = judge(sound[what], found, name, subject, subject.commands[what])
             if answers[what] in ("SILENT", "TRACEBACK"):
-                answers[f"{what}: seen"] = f"{found.code}: {found.err[-1500:] or found.out[-300:]}"
+                words = f"{found.code}: {found.err[-1500:] or found.out[-300:]}"
+                answers[f"{what}: seen"] = words.replace(str(subject.folder.parents[1]), "FOLDER")
     return {"kind": kind, "answers": answers}
 
 
@@ -404,7 +406,7 @@ def _all(home: Path, options: argparse.Namespace, began: float) -> tuple[Seen, l
             _put(whole, subject.folder)
             sound[what] = run(words, subject.folder)
             assert sound[what].code != "TRACEBACK", sound[what].err
-        back = lambda whole=whole, subject=subject: _put(whole, subject.folder)  # noqa: E731
+        back = partial(_put, whole, subject.folder)
         wanted += [(subject, sound, name, back) for name in files_of(whole / "run")
                    if options.only in f"{subject.name}/{name}"]  # fmt: skip
     seen: Seen = collections.defaultdict(collections.Counter)

@@ -76,7 +76,7 @@ def torch_stream(seed: int, stream: str, *counters: int) -> Iterator[None]:
 
 
 class StepSeeds:
-    """A context in which torch's default generators can be set to the address (seed, stream, step) at each step.
+    """A context in which default generators can be set to the address (seed, stream, step) at each step or example.
 
     The states from before come back at the end. Dropout in step t is so a function of (seed, t) alone. Generators
     of cards are set where CUDA was initialised before the context; those of NumPy and Python if `every`, which takes
@@ -112,52 +112,26 @@ class StepSeeds:
         torch.default_generator.manual_seed(value)  # put back as it was by __exit__
         if self._cuda:
             torch.cuda.manual_seed_all(value)
-        if self.every:
+        if self.every:  # these too come back at the end: the user's code knows no other generators
             np.random.seed(value & 0xFFFFFFFF)
             random.seed(value)
 
 
-class EveryGenerator:
-    """A context in which the default generators of torch (on the CPU), NumPy and Python can be set to an address.
+def generator_states() -> tuple[Any, ...]:
+    """Return where torch's (on the CPU), NumPy's and Python's default generators stand: equal if none was drawn from.
 
-    For a user's code that draws from them as it likes. The states from before come back at the end.
-
-    >>> before = random.getstate()
-    >>> with EveryGenerator(0, "dataset") as generators:
-    ...     generators.at(3, 7)
+    >>> before = generator_states()
+    >>> with StepSeeds(0, "dataset", every=True) as seeds:
+    ...     seeds.at(3, 7)
     ...     a = random.random(), np.random.rand(), float(torch.rand(()))
-    ...     generators.at(3, 7)
+    ...     seeds.at(3, 7)
     ...     b = random.random(), np.random.rand(), float(torch.rand(()))
-    >>> a == b, random.getstate() == before
+    >>> a == b, generator_states() == before
     (True, True)
     """
-
-    def __init__(self, seed: int, stream: str) -> None:
-        self.seed, self.stream = seed, stream
-
-    def __enter__(self) -> Self:
-        self._before = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        of_torch, of_numpy, of_python = self._before
-        torch.set_rng_state(of_torch)
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
-
-    def at(self, *counters: int) -> None:
-        """Set the generators to the address of these counters."""
-        value = torch_seed(self.seed, self.stream, *counters)
-        torch.default_generator.manual_seed(value)
-        np.random.seed(value & 0xFFFFFFFF)
-        random.seed(value)
-
-    @staticmethod
-    def states() -> tuple[Any, ...]:
-        """Return where the generators stand: equal if and only if none of them was drawn from in between."""
-        of_numpy: Any = np.random.get_state()
-        return (
-            torch.get_rng_state().numpy().tobytes(),
-            *(each.tobytes() if isinstance(each, np.ndarray) else each for each in of_numpy),
-            random.getstate(),
-        )
+    of_numpy: Any = np.random.get_state()
+    return (
+        torch.get_rng_state().numpy().tobytes(),
+        *(each.tobytes() if isinstance(each, np.ndarray) else each for each in of_numpy),
+        random.getstate(),
+    )

@@ -98,7 +98,7 @@ def test_weights_without_values_and_what_cannot_be_copied_are_refused():
     with pytest.raises(ConfigError, match="cannot be copied"):
         task(images(), lambda: old)
     held = plain()
-    held.log = open("/dev/null")  # noqa: SIM115
+    held.log = open("/dev/null")  # noqa: SIM115  # it is closed below
     with held.log, pytest.raises(ConfigError, match=r"cannot be copied.*open files"):
         copied(held)
 

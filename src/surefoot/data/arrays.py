@@ -110,7 +110,7 @@ def kind_of(source: Any) -> Literal["images", "numbers"]:
         x = _array(first[0], "x", Problems("arrays"))
         return "numbers" if x is None else _kind(x)
     try:
-        with seeds.EveryGenerator(0, "read-dataset"):
+        with seeds.StepSeeds(0, "read-dataset", every=True):
             return _kind(value_array(first[0][0])[None])
     except Exception:  # the user's code: reading all of it will name the example
         return "images"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -163,7 +164,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _raw_mode(image: Image.Image) -> str:
     """Return how pixels lie in the file, such as RGB;16B, in Pillow's words; "" where it does not say."""
-    arguments = image.tile[0].args if getattr(image, "tile", None) else ""  # type: ignore[attr-defined]
+    tile: Any = getattr(image, "tile", None)  # which images of files alone have
+    arguments = tile[0].args if tile else ""
     first, *others = arguments if isinstance(arguments, tuple) and arguments else (arguments,)
     wide = image.format == "PPM" and first == "RGB" and others and int(others[0]) > 255
     return f"{first};16" if wide else str(first)

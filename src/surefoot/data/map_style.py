@@ -65,7 +65,7 @@ class Reader:
             DataError: an example cannot be read, or has another shape, type or label than at first.
         """
         xs, ys = [], []
-        with seeds.EveryGenerator(seed, "dataset") as generators:
+        with seeds.StepSeeds(seed, "dataset", every=True) as generators:
             for at in (rows if self.index is None else self.index[rows]).tolist():
                 generators.at(epoch, at)
                 try:
@@ -146,9 +146,9 @@ def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[np.nda
     xs: list[np.ndarray] = []
     ys: list[np.ndarray] = []
     faults, others, random = 0, list[str](), False
-    with seeds.EveryGenerator(0, "read-dataset") as generators:
+    with seeds.StepSeeds(0, "read-dataset", every=True) as generators:
         generators.at()
-        states = generators.states()
+        states = seeds.generator_states()
         for i in range(len(dataset)):
             try:
                 x, y = example_of(dataset, i)
@@ -168,7 +168,7 @@ def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[np.nda
             xs.append(x)
             ys.append(y)
             if i % _LOOKED_EXAMPLES == _LOOKED_EXAMPLES - 1 or i == len(dataset) - 1:
-                random, states = random or generators.states() != states, generators.states()
+                random, states = random or seeds.generator_states() != states, seeds.generator_states()
     if others:
         where, what = others[0].split(": ", 1)
         more = f" (and {len(others) - 1} more are unlike it)" if others[1:] else ""
@@ -190,7 +190,7 @@ def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[np.nda
 
 def _repeatable(dataset: Any) -> bool:
     """Return whether the first examples, read twice at one address, are the same."""
-    with seeds.EveryGenerator(0, "read-twice") as generators:
+    with seeds.StepSeeds(0, "read-twice", every=True) as generators:
         for at in range(min(_READ_TWICE, len(dataset))):
             pair = []
             for _ in range(2):

@@ -20,7 +20,7 @@ from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
-from surefoot.seeds import EveryGenerator, torch_stream
+from surefoot.seeds import generator_states, torch_stream
 from surefoot.switches import usual_switches
 from surefoot.training.integers import with_integers_for
 from surefoot.training.losses import SHIPPED, Loss, balanced_weights, check_loss, with_targets_for
@@ -324,10 +324,10 @@ def _tried(task: Task) -> Task:
             f"a loss of shape {tuple(loss.shape)}", "a loss is a scalar or one number per example", "reduce it"
         )
     with torch_stream(task.seed, "tried"):
-        _, *before = EveryGenerator.states()
+        _, *before = generator_states()
         model = task.fresh_model()
         check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
-        _, *after = EveryGenerator.states()
+        _, *after = generator_states()
     return dataclasses.replace(task, draws=after != before)
 
 
