@@ -43,3 +43,20 @@ def test_targets_that_float32_cannot_tell_apart_need_a_shipped_loss():
         task(data, "linear", loss=nn.L1Loss())
     _, targets = fetch(task(data, "linear").data, data.train, np.arange(len(data.train)))
     assert float(targets.std(correction=0)) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("mse", lambda error: error**2),
+        ("mae", np.abs),
+        ("huber", lambda error: np.where(np.abs(error) < 1, 0.5 * error**2, np.abs(error) - 0.5)),
+    ],
+)
+def test_a_loss_by_name_is_the_one_of_that_name(name, formula):
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(60, 2)), 1e5 + 3e4 * draw.normal(size=60)
+    work = surefoot.task(surefoot.load((x, y), target="numbers", validation=0), "linear", loss=name)
+    outputs, targets = torch.from_numpy(3 * draw.normal(size=(2, 40))).float()
+    error = (outputs - targets).double().numpy()
+    assert float(work.objective(outputs[:, None], targets)) == pytest.approx(formula(error).mean(), rel=1e-5)
