@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -59,6 +59,16 @@ class FinishedRun:
             return str(error)
         return f"the run diverged: {result.get('reason')}" if result.get("outcome") == "diverged" else None
 
+    def of_weights(self, asked: Which | None) -> str | None:
+        """What is to be said of weights that were asked for by name: of which step they are; None where none were."""
+        if asked is None:
+            return None
+        about = self.trained.information
+        step = (
+            about.get("step") if asked == about.get("weights", "last") else (about.get("beside") or about).get("step")
+        )
+        return f"the {asked} weights" + (f", of step {step:,}" if step is not None else "")
+
     def outputs(self, part: Part) -> tuple[Tensor, Tensor]:
         """Return logits [N, C] or numbers [N, ...] in the targets' unit, and the targets, of a part, on the CPU."""
         model, place = self.task.template, self.task.machine
@@ -70,19 +80,27 @@ class FinishedRun:
         return Preprocessed(nn.Identity(), self.trained.preprocessing).answers(outputs), part.y
 
 
+Which = Literal["best", "last"]
+
+
 def finished_run(
-    run: str | Path | Result, runs_dir: str | Path, model: nn.Module | None, device: str | None
+    run: str | Path | Result,
+    runs_dir: str | Path,
+    model: nn.Module | None,
+    device: str | None,
+    weights: Which | None = None,
 ) -> FinishedRun:
     """Return a run's finished weights on its device, or on the CPU where this machine lacks that one.
 
     Raises:
+        ConfigError: it has no such weights.
         CheckpointError: the run does not exist, is unfinished or damaged.
     """
     if isinstance(run, Result):
         run, model = run.folder, run.model if model is None else model
     folder = store.run_folder(run, runs_dir)
     config = read_config(folder)
-    trained = load_trained(folder, model)
+    trained = load_trained(folder, model, weights=weights)
     if device is None:
         device = config.device if torch.cuda.is_available() else "cpu"
     place = machine(device, config.precision, config.threads, trained.model.net, trained.input_shape)
@@ -117,6 +135,7 @@ def evaluate(
     runs_dir: str | Path = "runs",
     model: nn.Module | None = None,
     device: str | None = None,
+    weights: Which | None = None,
 ) -> Scores:
     """Return the scores of a finished run on a part of its own data, or on other labelled data.
 
@@ -131,9 +150,10 @@ def evaluate(
         runs_dir: where runs lie.
         model: the architecture, for a run whose model was given as an object; it is copied.
         device: as in `Config`; None for the run's, or the CPU where this machine lacks that.
+        weights: "best" by the validation part, or "last"; None for those of which the run's result speaks.
 
     Raises:
-        ConfigError: no such part; or the run's data was given as an object, and is not given here.
+        ConfigError: no such part or weights; or the run's data was given as an object, and is not given here.
         DataError: the data cannot be used, has changed, or has a class that the run does not know.
         CheckpointError: the run does not exist, is unfinished or damaged.
 
@@ -146,7 +166,7 @@ def evaluate(
     """
     if part is not None and part not in PARTS:
         raise ConfigError(f"part = {part!r}", f"part must be one of {', '.join(PARTS)}", "leave it out for test")
-    finished = finished_run(run, runs_dir, model, device)
+    finished = finished_run(run, runs_dir, model, device, weights)
     if data is None and finished.config.data == IN_MEMORY:
         raise ConfigError(
             f"{finished.folder} was trained on data given in Python",
@@ -166,7 +186,7 @@ def evaluate(
     except Outside as outside:
         holds = (chosen.x == outside.value).reshape(len(chosen), -1).any(1).nonzero()
         raise outside.error(chosen.name_of(int(holds[0])) if len(holds) else title) from None
-    title = title if (doubt := finished.doubt) is None else f"{title}; {doubt}"
+    title = "; ".join(each for each in (title, finished.of_weights(weights), finished.doubt) if each is not None)
     if finished.trained.classes is None:
         return number_scores(outputs.numpy(), targets.numpy(), title)
     scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)

@@ -109,7 +109,11 @@ def tune(
         "loss": None if callable(loss) else loss,
     }
     given = {**settings, **(fixed or {})}
-    start, terms = asked_for(words, given, config, budget, force=force, source=data, standard_loss=not callable(loss))
+    if isinstance(start_from := given.get("from_run"), Path | Result):
+        given["from_run"] = str(start_from.folder if isinstance(start_from, Result) else start_from)
+    start, terms = asked_for(
+        words, given, config, budget, force=force, source=data, standard_loss=not callable(loss), runs_dir=runs_dir
+    )
     place = runs_dir if final else None
     with open_search(start, terms, name=name, runs_dir=place, objects=objects, engine=engine) as search:
         while not search.done:
@@ -135,6 +139,7 @@ def asked_for(
     force: bool,
     source: Any = None,
     standard_loss: bool = True,
+    runs_dir: str | Path = "runs",
 ) -> tuple[Config, Terms]:
     """Return the configuration to start from, and the terms: what was given by name stays as it was given.
 
@@ -144,14 +149,14 @@ def asked_for(
         file: a TOML file of settings to start from: they may be changed by a search of them, and stay otherwise.
         budget: as in `tune`.
         force: as in `tune`.
-        source, standard_loss: as in `training.configure.resolve`.
+        source, standard_loss, runs_dir: as in `training.configure.resolve`.
 
     Raises:
         ConfigError: an unknown name or a bad value.
     """
     in_file = read_toml(file) if file else {}
     given = merged(in_file, nested({**words, **settings}))
-    start = resolve(given, source, standard_loss=standard_loss)
+    start = resolve(given, source, standard_loss=standard_loss, runs_dir=runs_dir)
     fields = flat_settings()
     fixed = frozenset(
         name for name, value in settings.items() if value is not None and fields[name].path[0] == "recipe"
