@@ -72,6 +72,11 @@ def find_lr(
         weight_decay=weight_decay_of(recipe, task.data.examples),
     )  # fmt: skip
     decision = measured(searching(task, recipe, search), quiet=quiet)
+    if decision.value is None and chosen.from_run is not None:
+        advice = (
+            "these weights may have learned all that this data holds: train on, or start from an earlier checkpoint"
+        )
+        decision = dataclasses.replace(decision, advice=advice)
     if plot is not None:
         from surefoot.report.lr_range import lr_range_chart
 

@@ -23,6 +23,7 @@ from surefoot.training.configure import Objects, augment_names, augment_object, 
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
+from surefoot.training.start_from import found_place
 
 DEFAULT_BUDGET = "2x"
 """Two final trainings' worth of search: see `search.budget`."""
@@ -109,8 +110,8 @@ def tune(
         "loss": None if callable(loss) else loss,
     }
     given = {**settings, **(fixed or {})}
-    if isinstance(start_from := given.get("from_run"), Path | Result):
-        given["from_run"] = str(start_from.folder if isinstance(start_from, Result) else start_from)
+    if (start_from := given.get("from_run")) is not None:  # a Result too
+        given["from_run"] = str(found_place(start_from, runs_dir))
     start, terms = asked_for(
         words, given, config, budget, force=force, source=data, standard_loss=not callable(loss), runs_dir=runs_dir
     )

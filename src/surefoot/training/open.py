@@ -107,7 +107,7 @@ def train(
     }
     file = read_toml(config) if config else {}
     if (start_from := settings.get("from_run")) is not None:  # a Result too
-        settings["from_run"] = str(start_from.folder if isinstance(start_from, Result) else start_from)
+        settings["from_run"] = str(found_place(start_from, runs_dir))
     given = merged(file, nested(words | settings))
     chosen = resolve(given, data, standard_loss=not callable(loss), runs_dir=runs_dir)
     objects = Objects(

@@ -81,17 +81,21 @@ class Origin:
         )
 
 
-def found_place(place: str, runs_dir: str | Path) -> Path:
-    """Return the folder of a run, or the file of weights, that `from_run` names.
+def found_place(place: Any, runs_dir: str | Path) -> Path:
+    """Return the folder of a run, or the file of weights, that `from_run` names: also the run of a `Result`.
 
     Raises:
         ConfigError: it is neither.
     """
+    place = getattr(place, "folder", place)
+    if not isinstance(place, str | Path):
+        allowed = "it is a run, its name or folder, or a .safetensors file"
+        raise ConfigError(f"from_run = {place!r}", allowed, "give one of these")
     path = Path(place).expanduser()
     if path.is_file():
         if path.suffix != ".safetensors":
             raise ConfigError(
-                f"from_run = {place!r}",
+                f"from_run = {str(path)!r}",
                 "weights are read from a run, or from a .safetensors file; pickles are never loaded",
                 "save them with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')",
             )
@@ -99,8 +103,8 @@ def found_place(place: str, runs_dir: str | Path) -> Path:
     try:
         return store.run_folder(path, runs_dir)
     except CheckpointError as error:
-        raise ConfigError(f"from_run = {place!r}", f"it is a run or a .safetensors file: {error.allowed}", error.do) \
-            from None  # fmt: skip
+        allowed = f"it is a run or a .safetensors file: {error.allowed}"
+        raise ConfigError(f"from_run = {str(path)!r}", allowed, error.do) from None
 
 
 def settings_of(place: Path, data: str | None) -> dict[str, Any]:
