@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
-from surefoot.errors import DataError
+from surefoot.errors import DataError, is_out_of_memory
 from surefoot.record import store
 from surefoot.record.scores import SCORES, scored_classes, scored_numbers
 from surefoot.training.state import named_tensors
@@ -66,13 +66,23 @@ def outputs_of(
     Between two batches the model is in its own mode, and gradients are on or off as the caller has them.
     """
     used = {name: weights[name] for name in named_tensors(model)}
-    for first in range(0, len(part.y), _BATCH_EXAMPLES):
-        rows = np.arange(first, min(first + _BATCH_EXAMPLES, len(part.y)))
-        x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
-        with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
-            # Tied weights come under both of their names, with one value.
-            outputs = functional_call(model, used, (x,), tie_weights=False).float()
+    first, size = 0, _BATCH_EXAMPLES
+    while first < len(part.y):
+        rows = np.arange(first, min(first + size, len(part.y)))
+        try:
+            x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
+            with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
+                # Tied weights come under both of their names, with one value.
+                outputs = functional_call(model, used, (x,), tie_weights=False).float()
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
+                raise
+            outputs = y = None
+        if outputs is None or y is None:  # a mean over examples is the same in smaller pieces
+            size = len(rows) // 2
+            continue
         yield outputs, y
+        first += len(rows)
 
 
 def evaluate_part(
