@@ -23,6 +23,7 @@ from surefoot.seeds import torch_stream
 from surefoot.switches import usual_switches
 from surefoot.training import checkpoint
 from surefoot.training.baseline import baseline_of
+from surefoot.training.call import called
 from surefoot.training.evaluate import (
     Evaluation,
     ends_in_probabilities,
@@ -181,7 +182,7 @@ class Run:
         summary = store.write_sealed(self.folder / store.RESULT, summary)
         ProgressFile(self.folder).remove()
         record = Record(rows=tuple(self.rows), outcome=outcome)
-        whole = Preprocessed(kept.model, about).to(self.task.machine.device).eval()
+        whole = Preprocessed(kept.model, about, self.task.forward or called).to(self.task.machine.device).eval()
         return Result(summary, record, self.config, whole, self.folder, tuple(self.notes))
 
     def _final_weights(self, kept: State) -> tuple[tuple[str, Snapshot], tuple[str, Snapshot] | None]:

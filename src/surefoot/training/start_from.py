@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from surefoot.data import tree
 from surefoot.data.column import listed
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet
@@ -227,26 +228,32 @@ def started_from(task: Task, origin: Origin, data: str | None = None) -> Task:
 def _with_preprocessing(data: DataSet, about: Preprocessing, name: str) -> tuple[DataSet, list[str]]:
     """Return the data normalised as the weights learned it, and what is to be said of the difference."""
     here = Preprocessing.of(data)
-    if about.input != here.input or about.mean.shape != here.mean.shape:
-        there = f"{about.input} with statistics of shape {tuple(about.mean.shape)}"
+    ours, theirs = _leaves(here), _leaves(about)
+    if [(leaf.input, leaf.mean.shape) for leaf in ours] != [(leaf.input, leaf.mean.shape) for leaf in theirs]:
+        there = " and ".join(f"{leaf.input} with statistics of shape {tuple(leaf.mean.shape)}" for leaf in theirs)
         raise ConfigError(
-            f"{name}, whose weights learned from {there}, with {here.input} of shape {tuple(data.input_shape)}",
+            f"{name}, whose weights learned from {there}, with {' and '.join(leaf.input for leaf in ours)} of shape "
+            f"{data.input_shape}",
             "weights go on with inputs like those that they learned from",
             "give such data, or train without from_run",
         )
-    learned = bool((about.mean != 0).any()) or bool((about.std != 1).any())
-    if learned and not bool((here.mean != 0).any()) and not bool((here.std != 1).any()):
+    if any(map(_normalises, theirs)) and not any(map(_normalises, ours)):
         raise ConfigError(
             f"normalise = false with {name}, whose weights learned from normalised inputs",
             "weights go on with inputs like those that they learned from",
             "leave normalise out",
         )
     said = []
-    if not (torch.equal(about.mean, here.mean) and torch.equal(about.std, here.std)):
+    if any(not torch.equal(a.mean, b.mean) or not torch.equal(a.std, b.std) for a, b in zip(ours, theirs, strict=True)):
         said.append(f"inputs are normalised by the mean and deviation of the data that {name} learned from, and not by "
                     "this data's own, so that its weights mean the same")  # fmt: skip
-    mean, std = (value.to(here_of.dtype).reshape(here_of.shape).to(here_of.device) for value, here_of in
-                 ((about.mean, data.mean), (about.std, data.std)))  # fmt: skip
+    learned = about if about.leaves is None else about.leaves
+
+    def like(value: Tensor | None, then: Tensor) -> Tensor | None:
+        return None if value is None else then.to(value.dtype).reshape(value.shape).to(value.device)
+
+    mean = tree.map_leaves(lambda _, value, leaf: like(value, leaf.mean), data.train.x, data.mean, learned)
+    std = tree.map_leaves(lambda _, value, leaf: like(value, leaf.std), data.train.x, data.std, learned)
     changes: dict[str, Any] = {"mean": mean, "std": std}
     if about.target_mean is not None and data.target_mean is not None and about.target_std is not None:
         if not torch.equal(about.target_mean, data.target_mean.double().cpu()):
@@ -255,6 +262,15 @@ def _with_preprocessing(data: DataSet, about: Preprocessing, name: str) -> tuple
     elif (about.target_mean is None) != (data.target_mean is None) and data.classes is None:
         said.append(f"{name} gives its answers in another unit than this loss: the last layer has that to learn first")
     return dataclasses.replace(data, **changes), said
+
+
+def _leaves(about: Preprocessing) -> list[Preprocessing]:
+    """Return what is done to each tensor of the inputs."""
+    return [about] if about.leaves is None else tree.leaves(about.leaves)
+
+
+def _normalises(about: Preprocessing) -> bool:
+    return bool((about.mean != 0).any()) or bool((about.std != 1).any())
 
 
 def _check_targets(task: Task, origin: Origin) -> None:
