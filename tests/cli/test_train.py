@@ -317,7 +317,7 @@ def test_best_weights_early_stopping_and_starting_from_a_run_on_the_command_line
     out, err = capsys.readouterr()
     assert "stopped early at step" in out
     assert "on the part by which these weights were chosen" in out
-    assert "the best by val_accuracy" in out
+    assert "the best by accuracy" in out
     assert "last.safetensors, of the last step" in out
     assert run(["show", "a"]) == 0
     assert "best, of step" in capsys.readouterr().out
@@ -325,7 +325,7 @@ def test_best_weights_early_stopping_and_starting_from_a_run_on_the_command_line
     out, err = capsys.readouterr()
     assert "note: training starts from the best weights of runs/a" in err
     settings = (tmp_path / "runs" / "b" / "config.toml").read_text()
-    for line in ('from_run = "runs/a"', 'model = "mlp"', "lr = 0.01", 'choose_by = "val_accuracy"'):
+    for line in ('from_run = "runs/a"', 'model = "mlp"', "lr = 0.01", 'choose_by = "accuracy"'):
         assert line in settings
     assert run(["show", "b"]) == 0
     assert "started from" in capsys.readouterr().out

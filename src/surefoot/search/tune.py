@@ -61,6 +61,7 @@ def tune(
     augment: Any = None,
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
+    metrics: Any = None,
     config: str | Path | None = None,
     force: bool = False,
     final: bool = True,
@@ -83,7 +84,7 @@ def tune(
         fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
         loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
-        forward, loss_fn: as in `surefoot.train`.
+        forward, loss_fn, metrics: as in `surefoot.train`.
         config: a TOML file of settings to start from, under the ones given here: they stay where they are not searched.
         force: go on after a step that fails.
         final: also do the final training, in a run's folder. Without it nothing is written.
@@ -100,7 +101,7 @@ def tune(
     >>> 0.001 < found.recipe.lr < 10, found.cost["trainings"] <= 2
     (True, True)
     """
-    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn)
+    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn, metrics=metrics)
     given = {**settings, **(fixed or {})}
     if (start_from := given.get("from_run")) is not None:  # a Result too
         given["from_run"] = str(found_place(start_from, runs_dir))

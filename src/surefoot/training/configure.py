@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from surefoot.data.named import NAMED
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
+from surefoot.record.measures import ACCURACY, LOSS, RISES, metric_name
 from surefoot.record.stored import IN_MEMORY, code_in, located
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
+from surefoot.training.metrics import USUAL, Metric, asked_metrics
 from surefoot.training.start_from import Origin, found_place, read_origin, settings_of, started_from
 from surefoot.training.task import Task, task
 
@@ -41,6 +44,7 @@ class Objects:
     origin: Origin | None = None
     forward: Forward | None = None
     loss_fn: LossFn | None = None
+    metrics: Mapping[str, Metric | None] | None = None
 
     @property
     def standard_loss(self) -> bool:
@@ -67,14 +71,15 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
 
     Args:
         data, model, augment: as `train` takes them.
-        others: `loss`, `forward`, `loss_fn`, as it takes them.
+        others: `loss`, `forward`, `loss_fn`, `metrics`, as it takes them.
     """
-    loss = others.pop("loss", None)
+    loss, metrics = others.pop("loss", None), asked_metrics(others.pop("metrics", None))
     objects = Objects(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
         loss=loss if callable(loss) else None,
         augment=augment_object(augment),
+        metrics=metrics if any(each is not None for each in (metrics or {}).values()) else None,
         **others,
     )
     words = {  # an object is named before settings are looked up, or it would get those shipped for other data
@@ -82,6 +87,7 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": augment_names(augment),
         "loss": None if callable(loss) else loss,
+        "metrics": None if metrics is None else list(metrics),
     }
     return objects, words
 
@@ -194,6 +200,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         class_weights=config.class_weights,
         forward=objects.forward,
         loss_fn=objects.loss_fn,
+        metrics=_wanted_metrics(config, objects, data),
         seed=config.seed,
         device=config.device,
         precision=config.precision,
@@ -203,6 +210,16 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
     if origin is None and config.from_run is not None:
         origin = read_origin(found_place(config.from_run, "runs"))
     return work if origin is None else started_from(work, origin, config.data)
+
+
+def _wanted_metrics(config: Config, objects: Objects, data: DataSet) -> dict[str, Metric | None] | None:
+    """Return the metrics that were asked for, and the one that chooses among them; None for the usual ones."""
+    asked = asked_metrics(config.metrics if objects.metrics is None else objects.metrics)
+    name = None if config.choose_by is None else metric_name(config.choose_by)
+    if name is None or name not in RISES or name in (LOSS, ACCURACY) or name in (asked or {}):
+        return asked
+    usual = [each for each in (USUAL.get(data.target),) if each is not None]
+    return {**(dict.fromkeys(usual) if asked is None else asked), name: None}
 
 
 def recipe_for(config: Config, data: DataSet) -> Recipe:

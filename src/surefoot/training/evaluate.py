@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from surefoot.errors import DataError, is_out_of_memory
 from surefoot.record import store
 from surefoot.record.scores import SCORES, scored_classes, scored_numbers
 from surefoot.training.call import in_fp32
+from surefoot.training.metrics import Meter
+from surefoot.training.outputs import are_answers
 from surefoot.training.state import named_tensors
 from surefoot.training.task import Task
 
@@ -37,18 +39,19 @@ _ROUNDING = 2e-2
 """How far the sum of a softmax may be from 1: bfloat16 is off by up to 0.4 %, and the exponential of
 its -7 by 1.6 %. Chosen by hand."""
 _JUDGED = 100
-"""Training examples by which a model is seen to end in a softmax, and a loss to be of answers. Chosen by hand."""
-_MOVED = 0.1
-"""Of a deviation, by which targets are moved to see whether a loss is least at them. Chosen by hand."""
+"""Training examples by which a model is seen to end in a softmax. Chosen by hand."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss, in the targets' unit, and share of right answers over a part; None where none is right or wrong."""
+    """Mean loss, in the targets' unit, share of right answers over a part, None where none is right or wrong, and the
+    task's metrics by name.
+    """
 
     loss: float
     accuracy: float | None
     examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @contextmanager
@@ -98,8 +101,10 @@ def evaluate_part(
     weights: Mapping[str, Tensor],
     part: Part,
     keep: list[tuple[Tensor, Tensor]] | None = None,
+    *,
+    metrics: bool = False,
 ) -> Evaluation:
-    """Return mean loss and accuracy of `weights` in `model` over a part.
+    """Return mean loss and accuracy of `weights` in `model` over a part, and the task's metrics if these are wanted.
 
     Label smoothing is left out, so that the loss means the same under every recipe. Outputs and targets of every batch
     are added to `keep`, on the CPU, where that is a list.
@@ -111,6 +116,7 @@ def evaluate_part(
     2.3026
     """
     loss, correct, counted, examples = 0.0, 0.0, 0.0, 0
+    meter = Meter(task) if metrics and task.metrics.every else None
     for outputs, targets in outputs_of(task, model, weights, part):
         here = len(tree.leaves(targets)[0])
         mean, count = task.counted(outputs, targets)
@@ -119,9 +125,13 @@ def evaluate_part(
         counted += count
         correct += float(task.right(outputs, targets)) if task.counts_right else 0.0
         examples += here
+        if meter is not None:
+            meter.update(outputs, targets)
         if keep is not None:
             keep.append((outputs.cpu(), targets.cpu()))
-    return Evaluation(loss / (counted or 1), correct / examples if task.counts_right else None, examples)
+    accuracy = correct / examples if task.counts_right else None
+    found = {} if meter is None else meter.compute(accuracy)
+    return Evaluation(loss / (counted or 1), accuracy, examples, found)
 
 
 def are_probabilities(outputs: Tensor) -> bool:
@@ -155,29 +165,6 @@ def may_be_scored(task: Task) -> bool:
     _, part = judged_part(task)
     few = part is not None and len(part) * task.data.outputs <= _MOST_VALUES
     return few and task.data.target in ("classes", "numbers") and task.loss_fn is None and are_answers(task)
-
-
-def are_answers(task: Task) -> bool:
-    """Return whether outputs are meant to equal the targets, or are of classes.
-
-    Those that a loss of the user's for numbers takes may be logits, or the logarithm of a rate: then it is not least
-    where they equal the targets, but lower with all of them moved or stretched by a tenth.
-
-    >>> import surefoot
-    >>> data = surefoot.load((torch.randn(30, 2), torch.arange(30.0) / 7), target="numbers")
-    >>> [are_answers(surefoot.task(data, "linear", loss=loss)) for loss in (nn.L1Loss(), nn.PoissonNLLLoss())]
-    [True, False]
-    """
-    if not task.custom_loss or task.classifies:
-        return True
-    y = task.data.train.y[:_JUDGED].float()
-    tenth = _MOVED * y.std(correction=0)
-    try:
-        moved = (y, y + tenth, y - tenth, y * (1 + _MOVED), y * (1 - _MOVED))
-        at, *others = (float(task.objective(each, y)) for each in moved)
-    except Exception:  # a loss may be anyone's, and of other outputs than targets
-        return False
-    return all(at <= other + 1e-6 * abs(other) for other in others)
 
 
 def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ from surefoot.training.losses import (
     with_targets_for,
 )
 from surefoot.training.machine import Machine, machine, takes_channels_last
+from surefoot.training.metrics import Metric, MetricSet, asked_metrics, metrics_of, tried_metrics
 from surefoot.training.outputs import answers_fit, check_gradient, described, outputs_of_trial
 from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
@@ -73,6 +74,7 @@ class Task:
         forward: how the model is called, or None for `training.call.called`.
         loss_fn: the user's loss of model and batch, in place of outputs and loss, or None.
         counts_right: whether outputs are answers of which a share is right: accuracy means something.
+        metrics: that rows have of the validation part.
     """
 
     data: DataSet
@@ -90,6 +92,7 @@ class Task:
     forward: Forward | None = None
     loss_fn: LossFn | None = None
     counts_right: bool = False
+    metrics: MetricSet = MetricSet()
 
     @property
     def custom_loss(self) -> bool:
@@ -221,6 +224,7 @@ def task(
     class_weights: Literal["balanced"] | None = None,
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
+    metrics: str | Metric | Sequence[str | Metric] | Mapping[str, Metric | str | None] | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -239,6 +243,8 @@ def task(
         forward: (model, inputs) -> outputs; None calls the model by the form of its inputs, see `training.call.called`.
         loss_fn: (model, batch) -> a loss as above, in place of `forward` and `loss`; a batch is (x, y), or the mapping
             that an example was.
+        metrics: that rows have of the validation part: names as in `Config`, functions (outputs, targets) -> a number,
+            or a mapping of names to these, see `training.metrics.Metric`; None is what is usual for the targets.
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
@@ -250,7 +256,7 @@ def task(
     >>> task(digits, "linear").classifies
     True
     """
-    model = model.net if isinstance(model, Preprocessed) else model
+    model, asked = model.net if isinstance(model, Preprocessed) else model, asked_metrics(metrics)
     if isinstance(loss, type):
         raise ConfigError(
             f"loss = {loss.__name__}, a class", "a loss is a function (outputs, targets)", f"pass {loss.__name__}()"
@@ -289,7 +295,7 @@ def task(
         built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
-    return _tried(built)
+    return _tried(built, asked)
 
 
 def remarks(task: Task) -> list[str]:
@@ -399,8 +405,9 @@ def _name(loss: Any) -> str:
     return getattr(loss, "__name__", type(loss).__name__)
 
 
-def _tried(task: Task) -> Task:
-    """Return the task, its loss told whether it needs outputs in the targets' shape, and what draws looked for.
+def _tried(task: Task, asked: Mapping[str, Metric | None] | None) -> Task:
+    """Return the task, its loss told whether it needs outputs in the targets' shape, what draws looked for, with its
+    metrics.
 
     Raises:
         ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
@@ -427,6 +434,8 @@ def _tried(task: Task) -> Task:
                 else "loss_fn(model, batch) returns a scalar, [batch] or (sum, count)",
                 "check its arguments' shapes and types",
             ) from error
+        task = dataclasses.replace(task, metrics=metrics_of(task, asked, outputs, y))
+        tried_metrics(task, outputs, y)
     with torch_stream(task.seed, "tried"):
         _, *before = generator_states()
         model = task.fresh_model()
