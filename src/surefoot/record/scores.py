@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -65,11 +65,18 @@ def run_section(folder: RunFolder, number: int) -> dict[str, Any]:
         section["code"] = program_of(stored.config, stored.config.recipe, per_epoch, own_loss=own_loss)
     curves = run_figure(folder, pins_of(folder.decisions))
     shown = thinned(stored.rows, _MOST_LINES)
+    metrics = list(shown[-1].metrics) if shown else []
     return section | {
         "recipe": _recipe(folder),
         "curves": [figure for figure in (curves, layers_figure(folder.shown_rows)) if figure is not None],
-        "row_columns": [name.replace("_", " ") for name in _ROW_COLUMNS],
-        "rows": [[rounded(getattr(row, name)) for name in _ROW_COLUMNS] for row in shown],
+        "row_columns": [name.replace("_", " ") for name in (*_ROW_COLUMNS, *metrics)],
+        "rows": [
+            [
+                *(rounded(getattr(row, name)) for name in _ROW_COLUMNS),
+                *(rounded(row.metrics.get(name)) for name in metrics),
+            ]
+            for row in shown
+        ],
         "rows_note": f"{len(shown)} of {len(stored.rows):,}" if len(shown) < len(stored.rows) else "",
         "about": _about(stored.environment),
         "unchecked": [str(text) for text in folder.result.get("unchecked") or []] or unchecked(folder),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -92,7 +92,7 @@ class Task:
     forward: Forward | None = None
     loss_fn: LossFn | None = None
     counts_right: bool = False
-    metrics: MetricSet = MetricSet()
+    metrics: MetricSet = field(default_factory=MetricSet)
 
     @property
     def custom_loss(self) -> bool:
