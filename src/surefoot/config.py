@@ -364,7 +364,9 @@ class Config(_Checked):
         "whether mse, mae and huber learn targets with mean 0 and deviation 1; answers are in their own unit",
     )
     class_weights: Literal["balanced"] | None = _setting(
-        None, "balanced: an example of class c counts N / (C n_c) in the training loss, so that all classes weigh alike"
+        None,
+        "balanced: an example, pixel or token of class c counts N / (C n_c) in the training loss, so that all classes "
+        "weigh alike; of labels a yes and a no do",
     )
     metrics: tuple[str, ...] | None = _setting(
         None,

@@ -15,6 +15,7 @@ from surefoot.optim.schedules import PLATEAU_THRESHOLD
 from surefoot.rules.rule import OF_OPTIMIZER
 
 CROSS_ENTROPY, BCE_OF_CLASSES = "cross-entropy", "bce of two classes"
+OF_TOKENS = "cross-entropy of tokens"
 WEIGHTED = "cross-entropy of weighted classes"
 _SHAPED = "outputs.float().reshape({y}.shape), {y}"
 LOSSES = {
@@ -23,6 +24,7 @@ LOSSES = {
     "mae": ("torch.nn.L1Loss()", _SHAPED),
     "huber": ("torch.nn.HuberLoss()", _SHAPED),
     "bce": ("torch.nn.BCEWithLogitsLoss()", _SHAPED),
+    OF_TOKENS: ("torch.nn.CrossEntropyLoss()", "outputs.float().flatten(0, 1), {y}.flatten()"),
     WEIGHTED: ('torch.nn.CrossEntropyLoss(reduction="none")', "outputs.float(), {y}"),
     BCE_OF_CLASSES: ("torch.nn.BCEWithLogitsLoss()", "outputs.float()[:, 1] - outputs.float()[:, 0], {y}.float()"),
 }
@@ -41,11 +43,12 @@ def program_of(config: Config, recipe: Recipe, steps_per_epoch: int, *, own_loss
     """
     epochs = default_epochs(steps_per_epoch) if recipe.epochs is None else recipe.epochs
     steps = recipe.steps or max(1, round(epochs * steps_per_epoch))
-    loss: str = config.loss or ("mse" if config.target == "numbers" else CROSS_ENTROPY)
+    usual = {"numbers": "mse", "multilabel": "bce", "tokens": OF_TOKENS}
+    loss: str = config.loss or usual.get(config.target, CROSS_ENTROPY)
     if loss == "bce" and config.target == "classes":
         loss = BCE_OF_CLASSES
     if config.class_weights is not None:
-        loss = WEIGHTED
+        loss = WEIGHTED if config.target == "classes" else "your own"
     code = pytorch_code(
         recipe, steps, steps_per_epoch, loss="your own" if own_loss else loss, precision=config.precision
     )

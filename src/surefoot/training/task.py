@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from surefoot.config import LossName
-from surefoot.data.augment import Augment, listed, parse
+from surefoot.data.augment import Augment, Call, listed, parse
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.columns import unembedded
 from surefoot.data.dataset import IGNORED, DataSet, TargetKind
@@ -32,6 +32,7 @@ from surefoot.training.losses import (
     check_loss,
     dense_cross_entropy,
     reduced,
+    weighted_bce,
     with_targets_for,
 )
 from surefoot.training.machine import Machine, machine, takes_channels_last
@@ -67,7 +68,8 @@ class Task:
         seed: of the order of examples, augmentation and dropout.
         machine: where it runs.
         model: what the template was built from, a module excepted: see `reseeded`.
-        class_weights: what an example of each class counts in the training loss, [C]; None is 1.
+        class_weights: what an example of each class counts in the training loss, [C], or of each label a no and a yes,
+            [2, L]; None is 1.
         reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
         draws: whether model or loss draw from NumPy's or Python's generators, which are then set at each step.
         trained: whether the template's weights were learned before, so that no seed makes them anew.
@@ -189,6 +191,11 @@ class Task:
         """
         if self.class_weights is None:
             return self.counted(outputs, targets, label_smoothing)
+        if self.data.target in _CLASSES_AT:
+            at = _CLASSES_AT[self.data.target]
+            return dense_cross_entropy(outputs, targets, at, label_smoothing, self.class_weights)
+        if self.data.target == "multilabel":
+            return weighted_bce(outputs.float().reshape(targets.shape), targets, self.class_weights), None
         each = F.cross_entropy(outputs.float(), targets, label_smoothing=label_smoothing, reduction="none")
         return (each * self.class_weights[targets]).mean(), None
 
@@ -336,12 +343,25 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
     moves = augment if isinstance(augment, Augment) else parse(listed(augment))
-    if moves.operations and (data.kind == "tree" or data.target == "segmentation"):
+    draw = "draw in the Dataset's __getitem__: it is read anew in each epoch"
+    if moves.operations and data.kind == "tree":
         raise ConfigError(
-            "augment with " + ("inputs of several tensors" if data.kind == "tree" else "masks as targets"),
-            "an augmentation changes one tensor of inputs, and leaves targets as they are",
-            "draw in the Dataset's __getitem__: it is read anew in each epoch",
-        )
+            "augment with inputs of several tensors", "an augmentation changes one tensor of inputs, and leaves others",
+            draw,
+        )  # fmt: skip
+    if moves.operations and data.target == "segmentation":
+        if any(isinstance(each, Call) for each in moves.operations):
+            raise ConfigError(
+                "augment with a function of your own, and masks as targets",
+                "it would move the pixels of images and leave their masks; flip, crop and cutout move both", draw,
+            )  # fmt: skip
+        shape = tuple(data.train.y.shape[1:])
+        if shape != tuple(data.input_shape[-2:]):
+            raise ConfigError(
+                f"augment with images of {'x'.join(map(str, data.input_shape[-2:]))} and masks of "
+                f"{'x'.join(map(str, shape))}",
+                "masks move with the pixels of their images, so they need the same size", draw,
+            )  # fmt: skip
     if data.kind != "tree":
         moves.check(data.kind, data.input_shape)
     moves = dataclasses.replace(moves, reader=data.train.reader)
