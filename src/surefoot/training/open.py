@@ -24,14 +24,14 @@ from torch import nn
 
 from surefoot.config import Config, LossName, __version__
 from surefoot.data.dataset import DataSet
-from surefoot.errors import ConfigError
+from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import Factory
 from surefoot.optim.plan import USUAL_BATCH, plan, said_of_batch
 from surefoot.record import store
-from surefoot.record.lock import locked
+from surefoot.record.lock import is_held, locked
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
-from surefoot.record.stored import made_in, read_config
+from surefoot.record.stored import IN_MEMORY, made_in, read_config, run_folders
 from surefoot.settings import (
     differences,
     merged,
@@ -170,6 +170,7 @@ def open_run(
         if begun:
             told += check_identity(folder, work)
         else:
+            told += _unfinished_alike(folder, config, work) if name is None else []
             if origin is not None:
                 origin.write(folder)
             _identify(folder, config, work, command, fitted=fitted, origin=origin)
@@ -192,6 +193,21 @@ def _origin(config: Config, begun: Path | None, runs_dir: str | Path) -> Origin 
     if config.from_run is None:
         return None
     return read_origin(found_place(config.from_run, runs_dir)) if begun is None else Origin.of_run(begun)
+
+
+def _unfinished_alike(folder: Path, config: Config, work: Task) -> list[str]:
+    """Return which run beside a new one has the same settings and data and was stopped: perhaps it was meant."""
+    if IN_MEMORY in (config.data, config.model):
+        return []
+    for other in reversed(run_folders(folder.parent)):
+        if not (other / store.RESULT).is_file() and (other / store.ENVIRONMENT).is_file() and not is_held(other):
+            with contextlib.suppress(CheckpointError):
+                begun = store.read_sealed(other / store.ENVIRONMENT)
+                if (begun.get("settings"), begun.get("data_fingerprint")) == (to_dict(config), work.data.fingerprint):
+                    return [
+                        f"{other} has the same settings and is not finished: surefoot resume {other} goes on with it"
+                    ]
+    return []
 
 
 def check_choice(config: Config, work: Task) -> None:
