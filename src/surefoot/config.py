@@ -37,11 +37,9 @@ DEFAULT_CHOICE = "val_loss"
 """It moves where an accuracy stands still, and every task has it; Keras and Transformers have it as their default."""
 
 
-def _setting(
-    default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None, aliases: tuple[str, ...] = ()
-) -> Any:
-    """A field with its documentation and its range; `ok` judges values that are not None; `aliases` are other flags."""
-    return field(default=default, metadata={"help": help, "range": range, "ok": ok, "aliases": aliases})
+def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None, **more: Any) -> Any:
+    """A field with its documentation and its range; `ok` judges values that are not None, `aliases` are other flags."""
+    return field(default=default, metadata={"help": help, "range": range, "ok": ok, **more})
 
 
 def _positive(value: float) -> bool:
