@@ -12,6 +12,7 @@ from small import bare, bits, image_arrays, number_arrays
 import surefoot
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError, ConfigError
+from surefoot.record import store
 from surefoot.training.configure import Objects, resolve
 from surefoot.training.open import open_run, train
 from surefoot.training.start_from import Origin, found_place, read_origin, settings_of
@@ -189,6 +190,43 @@ def test_weights_of_a_file_have_no_preprocessing_and_that_is_said(first, tmp_pat
     result = train(of(), "mlp", from_run=path, runs_dir=tmp_path, name="b", **SHORT)
     assert any("does not say how inputs were normalised" in note for note in result.notes)
     assert result.summary["started_from"]["from"] == str(path)
+
+
+@pytest.mark.parametrize("name", ["start.safetensors", "checkpoints/step-00000012/model.safetensors"])
+def test_another_file_in_a_run_is_a_file(name, first, tmp_path):
+    second = train(of(), "mlp", from_run=first, runs_dir=tmp_path, name="second", **SHORT)
+    origin = read_origin(second.folder / name)
+    assert (origin.source["weights"], origin.about) == (None, None)
+    assert settings_of(second.folder / name, None) == {}
+
+
+def test_settings_that_lie_beside_a_file_of_weights_are_not_those_of_a_run(first, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(first.folder / "model.safetensors", "weights.safetensors")
+    (tmp_path / "config.toml").write_text("seed = 7\n")
+    result = train(of(), "mlp", from_run="weights.safetensors", **SHORT)
+    assert result.config.seed == 0
+
+
+def test_the_data_of_a_run_is_found_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    (tmp_path / "there" / "a.csv").write_text(TABLE)
+    train("a.csv", target="classes", epochs=1, name="first")
+    monkeypatch.chdir(tmp_path / "here")
+    result = train(from_run="../there/runs/first", epochs=1)
+    assert result.summary["started_from"]["data_fingerprint"] is not None
+    assert not any("other parts" in note for note in result.notes)
+
+
+def test_a_run_of_an_older_version_says_how_its_inputs_were_normalised(first, tmp_path):
+    path = first.folder / "model.json"
+    about = store.read_sealed(path)
+    older = {name: each for name, each in about.items() if name not in ("preprocessing", "weights", "step", "beside")}
+    store.write_sealed(path, older)
+    origin = read_origin(first.folder)
+    assert torch.equal(origin.about.mean.flatten().float(), surefoot.load(of()).mean)
 
 
 def test_another_split_of_the_same_data_is_a_leak_and_that_is_said(tmp_path, monkeypatch):
