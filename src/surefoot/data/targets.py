@@ -23,8 +23,8 @@ _AT_ONCE = 2**22
 _MOST_CLASSES = 128
 """More different values than these in what might be masks are levels of grey. Chosen by hand."""
 _VOID = 255
-"""What masks of 8 bits have where nothing is to be learned, by the convention of PASCAL VOC (Everingham et al. 2010) and
-Cityscapes (Cordts et al. 2016); where it is the only value but 0, it is white, the second class."""
+"""What masks of 8 bits have where nothing is to be learned, by the convention of PASCAL VOC (Everingham et al. 2010)
+and Cityscapes (Cordts et al. 2016); where it is the only value but 0, it is white, the second class."""
 
 
 def label_name(example: Mapping[str, Any]) -> str | None:
