@@ -84,7 +84,7 @@ def test_where_nothing_counts_the_loss_and_its_gradient_are_zero():
     outputs = torch.randn(2, 3, 4).requires_grad_()
     loss, count = dense_cross_entropy(outputs, torch.full((2, 3), IGNORED), -1)
     loss.backward()
-    assert (float(loss), int(count), float(outputs.grad.abs().max())) == (0.0, 0, 0.0)
+    assert (loss.item(), int(count), float(outputs.grad.abs().max())) == (0.0, 0, 0.0)
 
 
 @pytest.mark.parametrize(
