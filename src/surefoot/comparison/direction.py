@@ -25,6 +25,7 @@ from surefoot.optim.plan import batch_size_of
 from surefoot.optim.update import clip_, global_norm
 from surefoot.record.comparison import Averaging, DirectionNoise
 from surefoot.record.progress import Progress, finished
+from surefoot.rules.groups import Factors
 from surefoot.seeds import StepSeeds
 from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import start
@@ -162,7 +163,7 @@ def steps_of(recipe: Recipe, gradients: Tensor) -> Tensor:
         grads = [g.clone()]
         if recipe.clip_norm is not None:
             clip_(grads, global_norm(grads), recipe.clip_norm)
-        slots = update_(bare, w, grads, slots, 1.0, [True])
+        slots = update_(bare, w, grads, slots, 1.0, [Factors()])
         steps.append(-w[0].clone())
         w[0].zero_()
     gain = (1 - recipe.dampening) / (1 - recipe.momentum) if recipe.momentum > 0 else 1.0

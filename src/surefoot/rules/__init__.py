@@ -21,7 +21,7 @@ def update_rules() -> dict[str, UpdateRule]:
     >>> list(update_rules())
     ['sgd', 'adam', 'adamw', 'rmsprop']
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "rule")
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("rule", "groups"))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in sorted(names, key="sgd".__ne__)]
     return {rule.name: rule for module in modules for rule in module.RULES}
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, ENVIRONMENT, flush_folder, read_sealed
+from surefoot.rules.groups import Group
 from surefoot.training.state import State, Tally, named_tensors, packed_extra_state, restore_extra_state, trainable
 from surefoot.training.task import Task
 
@@ -73,7 +74,7 @@ def save(run_folder: Path, task: Task, state: State) -> Path:
     return final
 
 
-def load_newest(run_folder: Path, task: Task) -> tuple[State | None, list[str]]:
+def load_newest(run_folder: Path, task: Task, groups: tuple[Group, ...] = ()) -> tuple[State | None, list[str]]:
     """Return the state of the newest checkpoint that verifies, and a sentence for each that does not.
 
     The state is None where the run has no checkpoint yet.
@@ -89,7 +90,7 @@ def load_newest(run_folder: Path, task: Task) -> tuple[State | None, list[str]]:
         if damage is None:
             notes = [f"{each}; {folder.name}, before it, is used" for each in damaged]
             scalars = json.loads((folder / _STATE).read_bytes())
-            return _load(folder, scalars, task), notes + _changed(scalars, task)
+            return _load(folder, scalars, task, groups), notes + _changed(scalars, task)
         damaged.append(f"{folder.name} is damaged ({damage})")
     if damaged:
         raise CheckpointError(
@@ -255,7 +256,7 @@ def _like(weight: Tensor, saved: Tensor) -> Tensor:
     return torch.empty_like(saved, device=weight.device)
 
 
-def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
+def _load(folder: Path, scalars: dict[str, Any], task: Task, groups: tuple[Group, ...]) -> State:
     if scalars.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{folder}: schema {scalars.get('schema')}",
@@ -275,7 +276,7 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
             "a run keeps its settings from beginning to end",
             f"restore {ENVIRONMENT} from a copy, or train again under another name",
         )
-    model = task.fresh_model()
+    model = task.fresh_model(groups)
     state = State(0, model, {}, None, Tally(), [], 0.0, None)
     restore(state, scalars, read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS), str(folder))
     return state

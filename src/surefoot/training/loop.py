@@ -59,7 +59,7 @@ def start(task: Task, plan: Plan) -> State:
         _check_pieces(task, plan)
     if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
         _try_one_example(task, plan)
-    model = task.fresh_model()
+    model = task.fresh_model(plan.recipe.groups)
     state = State(step=0, model=model, slots={}, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None)
     if plan.recipe.ema_decay is not None:
         averaged = {name: value for name, value in named_tensors(model).items() if value.is_floating_point()}

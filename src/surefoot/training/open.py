@@ -51,6 +51,7 @@ from surefoot.training.configure import (
     resolve,
     settled,
 )
+from surefoot.training.groups import check_lengths
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.losses import Loss
@@ -163,12 +164,13 @@ def open_run(
         told, fitted = said_of_batch(config.recipe, work.data.examples), left_to_data(config)
         config = settled(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
+        check_lengths(plan_)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
         if begun:
             told += check_identity(folder, work)
         else:
             _identify(folder, config, work, command, fitted=fitted)
-        state, notes = checkpoint.load_newest(folder, work)
+        state, notes = checkpoint.load_newest(folder, work, plan_.recipe.groups)
         notes = [*work.data.notes, *notes, *told, *remarks(work)]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))

@@ -20,8 +20,10 @@ from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
+from surefoot.rules.groups import Group
 from surefoot.seeds import generator_states, torch_stream
 from surefoot.switches import usual_switches
+from surefoot.training.groups import freeze_
 from surefoot.training.integers import with_integers_for
 from surefoot.training.losses import SHIPPED, Loss, balanced_weights, check_loss, with_targets_for
 from surefoot.training.machine import Machine, machine, takes_channels_last
@@ -90,9 +92,12 @@ class Task:
         """Whether targets are classes, so that accuracy means something."""
         return self.data.classes is not None
 
-    def fresh_model(self) -> nn.Module:
-        """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
-        return training_modes_(copied(self.template))
+    def fresh_model(self, groups: tuple[Group, ...] = ()) -> nn.Module:
+        """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`.
+
+        What `groups` freeze is frozen in it, see `training.groups.freeze_`, which says what errors there are.
+        """
+        return freeze_(training_modes_(copied(self.template)), groups)
 
     def objective(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean loss of a batch in fp32, as a scalar tensor, whose gradient is followed.
