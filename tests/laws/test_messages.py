@@ -250,7 +250,7 @@ CASES: dict[str, list[Case]] = {
         Case("a length where each run is short", "find-lr --epochs 3", "--epochs"),
         Case("a schedule where rates are constant", "find-lr --schedule cosine", "--schedule"),
         Case("noise of a run of no length", "noise --probe-steps 5", "probe_steps"),
-        Case("too few groups for an interval", "noise --groups 4", "groups"),
+        Case("too few micro-batches for an interval", "noise --micro-batches 4", "micro_batches"),
         Case("a rule with a typo", "compare --rule momentm", "momentm"),
         Case("a rule with a setting that it is not", "compare --rule 'sgd batch_size=4'", "batch_size"),
         Case("two rules of one name", "compare --rule sgd --rule sgd", "sgd"),

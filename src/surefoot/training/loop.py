@@ -22,6 +22,7 @@ from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
 from surefoot.switches import usual_switches
 from surefoot.training.evaluate import evaluate_part
+from surefoot.training.groups import asleep, sleeping
 from surefoot.training.state import State, Tally, averaging_decay, named_tensors
 from surefoot.training.step import Seen, step
 from surefoot.training.task import Task, check_label_smoothing
@@ -40,8 +41,8 @@ def start(task: Task, plan: Plan) -> State:
     Raises:
         ConfigError: the plan's schedule reads a validation loss and the data has no validation part; the model cannot
             train on a single example, and the plan has pieces of a batch that are one; the plan smooths labels, and
-            the loss is not the built-in cross-entropy; a batch is computed in pieces, and the loss of the whole is
-            not the mean of theirs.
+            the loss is not the built-in cross-entropy; its groups do not fit the model; a batch is computed in pieces,
+            and the loss of the whole is not the mean of theirs.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -57,6 +58,8 @@ def start(task: Task, plan: Plan) -> State:
         )
     if task.loss is not None and plan.batch_size > plan.recipe.micro_batch_size:
         _check_pieces(task, plan)
+    if any(group.frozen_epochs for group in plan.recipe.groups):
+        _try_groups(task, plan)
     if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
         _try_one_example(task, plan)
     model = task.fresh_model(plan.recipe.groups)
@@ -217,6 +220,20 @@ def _try_one_example(task: Task, plan: Plan) -> None:
             "batch norm in training needs more than one value per channel, and some pieces of a batch are one example",
             "use a batch_size of at least 2, or a model without batch norm",
         ) from error
+
+
+def _try_groups(task: Task, plan: Plan) -> None:
+    """Raise ConfigError where nothing that the outputs depend on is trained at the beginning."""
+    rows = np.arange(min(2, len(task.data.train)))
+    x, _ = fetch(task.data, task.data.train, rows, augment=None, seed=task.seed, epoch=0)
+    model = task.fresh_model(plan.recipe.groups).eval()
+    with torch.random.fork_rng(devices=[]), sleeping(model, asleep(model, plan, 0)), task.machine.autocast():
+        if not model(x).requires_grad:
+            raise ConfigError(
+                "groups that freeze all parameters that the outputs depend on",
+                "something must be trained from the beginning",
+                "leave some out, as the head of the model with NAME=trained after the others",
+            )
 
 
 def _check_pieces(task: Task, plan: Plan) -> None:
