@@ -99,10 +99,15 @@ def directions_of(
     return Directions(noises, gradients, full)
 
 
+def _linear(recipe: Recipe) -> bool:
+    """Return whether steps are the same linear function of the gradients for all parameters."""
+    return recipe.rule == "sgd" and not recipe.groups
+
+
 def averaging_of(rules: Sequence[Rule], recipes: Sequence[Recipe], directions: Directions) -> Averaging | None:
     """Return what the first rule with momentum and mini-batches makes of its gradients; None where there is none."""
     for rule, recipe in zip(rules, recipes, strict=True):
-        if recipe.rule != "sgd" or recipe.groups or not recipe.momentum or isinstance(recipe.batch_size, str):
+        if not _linear(recipe) or not recipe.momentum or isinstance(recipe.batch_size, str):
             continue
         gradients, skipped = directions.gradients.get(recipe.batch_size), settling_steps(recipe)
         if gradients is None or len(gradients) < skipped + LEAST_SAMPLES:
