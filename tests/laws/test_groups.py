@@ -91,7 +91,7 @@ def torch_run(work, plan, groups):
         epoch, rows = batch_indices(plan.examples, plan.batch_size, work.seed, step)
         x, y = fetch(work.data, work.data.train, rows, seed=work.seed, epoch=epoch)
         optimizer.zero_grad()
-        work.training_loss(model(x), y).backward()
+        work.training_loss(model(x), y)[0].backward()
         for group, (_, of_rate, _) in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = float(plan.lr[step]) * of_rate
         optimizer.step()
