@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from surefoot.config import Recipe
+from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.rules.rule import OF_OPTIMIZER, Program
 
 Lines = list[str]
@@ -95,6 +96,14 @@ def grouped_update(recipe: Recipe) -> Program:
     """
     values, decay = recipe.rule_values, recipe.decay
     before, update = recipe.update_rule.program(values, "grouped")
+    if recipe.rule == OF_CALLER:
+        return [*_buckets("lr", "weight_decay"),
+                'grouped = [{"params": each} for each in buckets.values()]',
+                *before,
+                "for group, (of_lr, of_decay) in zip(optimizer.param_groups, buckets):",
+                '    group["share"] *= of_lr',
+                '    group["weight_decay"] = group.get("weight_decay", 0.0) * of_decay',
+                ], update  # fmt: skip
     if update[0] == OF_OPTIMIZER:
         return [*_buckets("lr", "weight_decay"),
                 'grouped = [{"params": each, "factor": of_lr, "weight_decay": ' + f"{decay!r} * of_decay}}",

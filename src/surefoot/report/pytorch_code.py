@@ -13,6 +13,7 @@ from surefoot.optim.code import rate_lines
 from surefoot.optim.plan import default_epochs, plateau_numbers
 from surefoot.optim.schedules import PLATEAU_THRESHOLD
 from surefoot.report.group_code import group_lines, grouped_update
+from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.rules.rule import OF_OPTIMIZER
 
 CROSS_ENTROPY, BCE_OF_CLASSES = "cross-entropy", "bce of two classes"
@@ -74,7 +75,7 @@ def pytorch_code(
     grouped = "parameters"
     if recipe.decay > 0 and recipe.decay_on == "weights":
         grouped = '[{"params": decaying}, {"params": others, "weight_decay": 0.0}]'
-    if recipe.groups:
+    if recipe.groups or (recipe.rule == OF_CALLER and recipe.decay_on == "weights"):
         named, at_step = group_lines(recipe, steps, steps_per_epoch)
         before, update = grouped_update(recipe)
     else:
@@ -129,6 +130,8 @@ def _head(recipe: Recipe, steps: int, loss: str, precision: str) -> list[str]:
         brought.append(("loss_of", f"(outputs, y) -> the mean loss, or one for each example: {loss}"))
     if loss == WEIGHTED:
         brought.append(("weight_of", "[C]: N / (C n) of a class with n of the N training examples, 0 where n is 0"))
+    if recipe.rule == OF_CALLER:
+        brought.append(("make_optimizer", "(parameters, or their groups) -> the optimizer"))
     if recipe.schedule.kind == "plateau":
         brought.append(("validation", "a list of x and y: held out, its loss lowers the rate"))
     lines = ["# You bring"] + [f"#   {name:<10} {text}" for name, text in brought]

@@ -84,7 +84,8 @@ class Space:
         weight_decay = self.base.weight_decay
         if decay is not None:
             weight_decay = float(f"{decay / (lr / rule.per_shrink(values) * self.steps):.3g}")
-        return dataclasses.replace(self.base, lr=lr, weight_decay=weight_decay, epochs=None, steps=steps, **changes)
+        changes = {"lr": lr, "weight_decay": weight_decay, **changes}
+        return dataclasses.replace(self.base, epochs=None, steps=steps, **changes)
 
     @property
     def rates(self) -> list[float]:

@@ -21,6 +21,7 @@ from surefoot.switches import usual_switches
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.configure import resolve, separated
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
 
@@ -60,6 +61,7 @@ def tune(
     augment: Any = None,
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
+    optimizer: OptimizerFactory | None = None,
     config: str | Path | None = None,
     force: bool = False,
     final: bool = True,
@@ -82,7 +84,7 @@ def tune(
         fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
         loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
-        forward, loss_fn: as in `surefoot.train`.
+        forward, loss_fn, optimizer: as in `surefoot.train`. Of an optimizer the rate is searched.
         config: a TOML file of settings to start from, under the ones given here: they stay where they are not searched.
         force: go on after a step that fails.
         final: also do the final training, in a run's folder. Without it nothing is written.
@@ -99,7 +101,7 @@ def tune(
     >>> 0.001 < found.recipe.lr < 10, found.cost["trainings"] <= 2
     (True, True)
     """
-    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn)
+    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn, optimizer=optimizer)
     given = {**settings, **(fixed or {})}
     start, terms = asked_for(
         words, given, config, budget, force=force, source=data, standard_loss=objects.standard_loss

@@ -28,10 +28,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from surefoot.config import Recipe
 from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, ENVIRONMENT, flush_folder, read_sealed
-from surefoot.rules.groups import Group
+from surefoot.training.optimizer import optimizer_for, restore_, state_of
 from surefoot.training.state import State, Tally, named_tensors, packed_extra_state, restore_extra_state, trainable
 from surefoot.training.task import Task
 
@@ -74,10 +75,11 @@ def save(run_folder: Path, task: Task, state: State) -> Path:
     return final
 
 
-def load_newest(run_folder: Path, task: Task, groups: tuple[Group, ...] = ()) -> tuple[State | None, list[str]]:
+def load_newest(run_folder: Path, task: Task, recipe: Recipe | None = None) -> tuple[State | None, list[str]]:
     """Return the state of the newest checkpoint that verifies, and a sentence for each that does not.
 
-    The state is None where the run has no checkpoint yet.
+    The state is None where the run has no checkpoint yet. Of the recipe only the groups are needed, and where the task
+    has an optimizer: None is one without groups.
 
     Where it was written by another version of PyTorch or another machine, a sentence says what may differ.
 
@@ -90,7 +92,7 @@ def load_newest(run_folder: Path, task: Task, groups: tuple[Group, ...] = ()) ->
         if damage is None:
             notes = [f"{each}; {folder.name}, before it, is used" for each in damaged]
             scalars = json.loads((folder / _STATE).read_bytes())
-            return _load(folder, scalars, task, groups), notes + _changed(scalars, task)
+            return _load(folder, scalars, task, recipe or Recipe()), notes + _changed(scalars, task)
         damaged.append(f"{folder.name} is damaged ({damage})")
     if damaged:
         raise CheckpointError(
@@ -184,6 +186,8 @@ def _changed(scalars: dict[str, Any], task: Task) -> list[str]:
 def tensors_beside_model(state: State) -> dict[str, Tensor]:
     """Return the rule's state, the average, and buffers that the model's state_dict leaves out, by name."""
     tensors: dict[str, Tensor] = {}
+    if state.optimizer is not None:
+        tensors |= state_of(state.optimizer)[1]
     for name, each in state.slots.items():
         tensors |= {f"{name}/{i}": value for i, value in enumerate(each)}
     if state.average is not None:
@@ -207,6 +211,7 @@ def scalars_of(state: State) -> dict[str, Any]:
     return {
         "step": state.step,
         "slots": list(state.slots),
+        **({} if state.optimizer is None else {"optimizer": state_of(state.optimizer)[0]}),
         "has_average": state.average is not None,
         "tally": dataclasses.asdict(state.tally),
         "val_losses": state.val_losses,
@@ -239,6 +244,8 @@ def restore(
             name: value.clone() for name, value in named_tensors(model).items() if value.is_floating_point()
         }
     restore_extra_state(model, scalars.get("extra_state", {}), others)
+    if state.optimizer is not None:
+        restore_(state.optimizer, scalars["optimizer"], others, next(model.parameters()).device)
     _fill(tensors_beside_model(state), others, where)
 
 
@@ -256,7 +263,7 @@ def _like(weight: Tensor, saved: Tensor) -> Tensor:
     return torch.empty_like(saved, device=weight.device)
 
 
-def _load(folder: Path, scalars: dict[str, Any], task: Task, groups: tuple[Group, ...]) -> State:
+def _load(folder: Path, scalars: dict[str, Any], task: Task, recipe: Recipe) -> State:
     if scalars.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{folder}: schema {scalars.get('schema')}",
@@ -276,8 +283,10 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task, groups: tuple[Group
             "a run keeps its settings from beginning to end",
             f"restore {ENVIRONMENT} from a copy, or train again under another name",
         )
-    model = task.fresh_model(groups)
+    model = task.fresh_model(recipe.groups)
     state = State(0, model, {}, None, Tally(), [], 0.0, None)
+    if task.optimizer is not None:
+        state.optimizer = optimizer_for(task.optimizer, recipe, model)
     restore(state, scalars, read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS), str(folder))
     return state
 

@@ -17,9 +17,11 @@ from surefoot.data.named import NAMED
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
 from surefoot.record.stored import IN_MEMORY, code_in, located
+from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory, own_rate
 from surefoot.training.task import Task, task
 
 CLIP_OF_NUMBERS = 1.0
@@ -38,6 +40,7 @@ class Objects:
     augment: Any = None
     forward: Forward | None = None
     loss_fn: LossFn | None = None
+    optimizer: OptimizerFactory | None = None
 
     @property
     def standard_loss(self) -> bool:
@@ -64,7 +67,7 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
 
     Args:
         data, model, augment: as `train` takes them.
-        others: `loss`, `forward`, `loss_fn`, as it takes them.
+        others: `loss`, `forward`, `loss_fn`, `optimizer`, as it takes them.
     """
     loss = others.pop("loss", None)
     objects = Objects(
@@ -74,12 +77,15 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
         augment=augment_object(augment),
         **others,
     )
-    words = {  # an object is named before settings are looked up, or it would get those shipped for other data
+    # An object is named before settings are looked up, or it would get those shipped for other data.
+    words: dict[str, Any] = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": augment_names(augment),
         "loss": None if callable(loss) else loss,
     }
+    if objects.optimizer is not None:
+        words |= {"rule": OF_CALLER, "lr": own_rate(objects.optimizer)}
     return objects, words
 
 
@@ -160,6 +166,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         class_weights=config.class_weights,
         forward=objects.forward,
         loss_fn=objects.loss_fn,
+        optimizer=objects.optimizer,
         seed=config.seed,
         device=config.device,
         precision=config.precision,

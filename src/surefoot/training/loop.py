@@ -24,6 +24,7 @@ from surefoot.seeds import StepSeeds
 from surefoot.switches import usual_switches
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.groups import asleep, sleeping
+from surefoot.training.optimizer import check_rule, optimizer_for
 from surefoot.training.state import State, Tally, averaging_decay, named_tensors, trainable
 from surefoot.training.step import Seen, step
 from surefoot.training.task import Task, check_label_smoothing
@@ -44,8 +45,8 @@ def start(task: Task, plan: Plan) -> State:
     Raises:
         ConfigError: the plan's schedule reads a validation loss and the data has no validation part; the model cannot
             train on a single example, and the plan has pieces of a batch that are one; the plan smooths labels, and
-            the loss is not the built-in cross-entropy; its groups do not fit the model; a batch is computed in pieces,
-            and the loss of the whole is not the mean of theirs.
+            the loss is not the built-in cross-entropy; its groups do not fit the model, or its rule not the task's
+            optimizer; a batch is computed in pieces, and the loss of the whole is not the mean of theirs.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -53,6 +54,7 @@ def start(task: Task, plan: Plan) -> State:
     0
     """
     check_label_smoothing(task, plan.recipe.label_smoothing)
+    check_rule(task.optimizer, plan.recipe)
     if plan.recipe.schedule.kind == "plateau" and task.data.validation is None:
         raise ConfigError(
             "schedule plateau without validation data",
@@ -67,6 +69,8 @@ def start(task: Task, plan: Plan) -> State:
         _try_one_example(task, plan)
     model = task.fresh_model(plan.recipe.groups)
     state = State(step=0, model=model, slots={}, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None)
+    if task.optimizer is not None:
+        state.optimizer = optimizer_for(task.optimizer, plan.recipe, model)
     if plan.recipe.ema_decay is not None:
         averaged = {name: value for name, value in named_tensors(model).items() if value.is_floating_point()}
         state.average = {name: value.clone() for name, value in averaged.items()}

@@ -55,6 +55,7 @@ from surefoot.training.groups import check_lengths
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory, check_rule
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Task, remarks
 
@@ -71,6 +72,7 @@ def train(
     augment: Any = None,
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
+    optimizer: OptimizerFactory | None = None,
     config: str | Path | None = None,
     name: str | None = None,
     runs_dir: str | Path = "runs",
@@ -89,6 +91,9 @@ def train(
             `training.call.called`.
         loss_fn: (model, batch) -> a loss, in place of `forward` and `loss`; a batch is (x, y), or the mapping that an
             example was.
+        optimizer: in place of an update rule, a function of parameters that makes a `torch.optim.Optimizer`, or such a
+            class. Its own rate is the peak, which the schedule multiplies; with several parameter groups `lr` is that
+            of the first, and the others keep their ratio to it.
         config: a TOML file of settings, under the ones given here.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
         runs_dir: where runs lie.
@@ -103,7 +108,7 @@ def train(
     >>> result.record.outcome.kind, result.summary["test_accuracy"] > 0.8
     ('finished', True)
     """
-    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn)
+    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn, optimizer=optimizer)
     file = read_toml(config) if config else {}
     chosen = resolve(merged(file, nested(words | settings)), data, standard_loss=objects.standard_loss)
     with open_run(chosen, name=name, runs_dir=runs_dir, objects=objects) as run:
@@ -156,6 +161,7 @@ def open_run(
         if begun:
             config = agreed_config(config, folder)
         work = make_task(config, objects or Objects(), folder if resumed else None)
+        check_rule(work.optimizer, config.recipe)
         told, fitted = said_of_batch(config.recipe, work.data.examples), left_to_data(config)
         config = settled(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
@@ -165,7 +171,7 @@ def open_run(
             told += check_identity(folder, work)
         else:
             _identify(folder, config, work, command, fitted=fitted)
-        state, notes = checkpoint.load_newest(folder, work, plan_.recipe.groups)
+        state, notes = checkpoint.load_newest(folder, work, plan_.recipe)
         notes = [*work.data.notes, *notes, *told, *remarks(work)]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))

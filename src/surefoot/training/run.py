@@ -133,7 +133,7 @@ class Run:
         outcome = self.state.outcome
         kept = self.state
         if outcome.kind == "diverged":
-            earlier, notes = checkpoint.load_newest(self.folder, self.task, self.plan.recipe.groups)
+            earlier, notes = checkpoint.load_newest(self.folder, self.task, self.plan.recipe)
             self.notes += notes
             kept = earlier or start(self.task, self.plan)
         name, part = judged_part(self.task)

@@ -15,6 +15,7 @@ from surefoot.optim.kernels import new_slots, update_
 from surefoot.optim.plan import Plan
 from surefoot.optim.update import clip_, global_norm
 from surefoot.training.groups import asleep, factors_of, sleeping, thaws
+from surefoot.training.optimizer import stepped
 from surefoot.training.state import State, trainable
 from surefoot.training.task import Task
 
@@ -86,6 +87,10 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
 def _move(plan: Plan, state: State, grads: Mapping[int, Tensor], lr: float) -> None:
     """Update by the recipe's rule the parameters that have a gradient, by their places in the order of the slots."""
     recipe, model = plan.recipe, state.model
+    if state.optimizer is not None:
+        named = list(trainable(model).values())
+        stepped(state.optimizer, {named[i]: grad for i, grad in grads.items()}, lr)
+        return
     parameters = [parameter.data for parameter in trainable(model).values()]
     factors = list(factors_of(model, recipe).values())
     began = list(thaws(model, plan).values())

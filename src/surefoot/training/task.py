@@ -37,6 +37,7 @@ from surefoot.training.losses import (
     with_targets_for,
 )
 from surefoot.training.machine import Machine, machine, takes_channels_last
+from surefoot.training.optimizer import OptimizerFactory, try_optimizer
 from surefoot.training.outputs import answers_fit, check_gradient, described, outputs_of_trial
 from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
@@ -73,6 +74,7 @@ class Task:
         draws: whether model or loss draw from NumPy's or Python's generators, which are then set at each step.
         forward: how the model is called, or None for `training.call.called`.
         loss_fn: the user's loss of model and batch, in place of outputs and loss, or None.
+        optimizer: makes the optimizer that moves the weights in place of a rule; None follows the recipe's rule.
         counts_right: whether outputs are answers of which a share is right: accuracy means something.
     """
 
@@ -89,6 +91,7 @@ class Task:
     class_weights: Tensor | None = None
     forward: Forward | None = None
     loss_fn: LossFn | None = None
+    optimizer: OptimizerFactory | None = None
     counts_right: bool = False
 
     @property
@@ -224,6 +227,7 @@ def task(
     class_weights: Literal["balanced"] | None = None,
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
+    optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -242,11 +246,12 @@ def task(
         forward: (model, inputs) -> outputs; None calls the model by the form of its inputs, see `training.call.called`.
         loss_fn: (model, batch) -> a loss as above, in place of `forward` and `loss`; a batch is (x, y), or the mapping
             that an example was.
+        optimizer: as in `surefoot.train`; plans for it are of Recipe(rule="optimizer", lr=its rate).
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
     Raises:
-        ConfigError: model, loss, augmentation or device cannot be used with this data.
+        ConfigError: model, loss, augmentation, optimizer or device cannot be used with this data.
 
     >>> import surefoot
     >>> digits = surefoot.load("digits")
@@ -286,7 +291,7 @@ def task(
     own = loss if callable(loss) else None
     built = Task(
         placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name, forward=forward,
-        loss_fn=loss_fn,
+        loss_fn=loss_fn, optimizer=optimizer,
     )  # fmt: skip
     if class_weights is not None:
         built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
@@ -434,6 +439,8 @@ def _tried(task: Task) -> Task:
         _, *before = generator_states()
         model = task.fresh_model()
         check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
+        if task.optimizer is not None:
+            try_optimizer(task.optimizer, model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
         _, *after = generator_states()
     return dataclasses.replace(task, draws=after != before)
 

@@ -47,7 +47,7 @@ def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
         kind = (
             id(task.data.train.x), id(task.data.train.y), id(task.loss), task.loss_name, id(task.class_weights),
             id(task.forward), id(task.loss_fn),
-            id(task.augment), task.machine, id(task.data.target_std),
+            id(task.augment), id(task.optimizer), task.machine, id(task.data.target_std),
             _structure(task), task.seed if task.draws or _draws(task) else None,
             i if has_extra_state(task.template) else None,
             plan.examples, plan.steps, plan.row_steps, plan.batch_size,

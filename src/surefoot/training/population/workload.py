@@ -169,6 +169,8 @@ def refusal(members: Sequence[Member]) -> str | None:
     the answer is a function of the members, whatever has been trained. It costs about ten steps of one member. What a
     model keeps beside its buffers is nobody's state: a stack has one such thing for all its members.
     """
+    if members[0].task.optimizer is not None:
+        return "the optimizer is one of the caller's, for the weights of one model"
     other = next((member for member in members if member.task.seed != members[0].task.seed), members[-1])
     pair = [members[0], other]
     alone, stacked = ([start(member.task, member.plan) for member in pair] for _ in range(2))
