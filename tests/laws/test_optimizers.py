@@ -1,5 +1,5 @@
-"""The law: an optimizer of the caller's moves the weights as in a loop of one's own, at the rates of the schedule; a run
-with it resumes bit for bit, and is a member of a population.
+"""The law: an optimizer of the caller's moves the weights as in a loop of one's own, at the rates of the schedule; a
+run with it resumes bit for bit, and is a member of a population.
 """
 
 import functools
@@ -121,6 +121,16 @@ def test_it_resumes_bit_for_bit(name, tmp_path):
         assert everything(resumed) == everything(state)
         ended, _ = advance(work, plan, resumed, plan.steps)
         assert everything(ended) == everything(whole)
+
+
+def test_without_its_state_it_goes_on_otherwise():
+    work = work_of(OPTIMIZERS["NAdam"])
+    plan = plan_of(work)
+    state, _ = advance(work, plan, start(work, plan), 4)
+    forgetful = state.clone()
+    forgetful.optimizer.state.clear()
+    whole, other = (advance(work, plan, each, plan.steps)[0] for each in (state, forgetful))
+    assert everything(whole) != everything(other)
 
 
 def test_a_clone_goes_its_own_way():
