@@ -18,9 +18,11 @@ from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
 from surefoot.record.stored import IN_MEMORY, code_in, located
+from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory, own_rate
 from surefoot.training.start_from import Origin, found_place, read_origin, settings_of, started_from
 from surefoot.training.task import Task, task
 
@@ -41,6 +43,7 @@ class Objects:
     origin: Origin | None = None
     forward: Forward | None = None
     loss_fn: LossFn | None = None
+    optimizer: OptimizerFactory | None = None
 
     @property
     def standard_loss(self) -> bool:
@@ -67,7 +70,7 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
 
     Args:
         data, model, augment: as `train` takes them.
-        others: `loss`, `forward`, `loss_fn`, as it takes them.
+        others: `loss`, `forward`, `loss_fn`, `optimizer`, as it takes them.
     """
     loss = others.pop("loss", None)
     objects = Objects(
@@ -77,12 +80,15 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
         augment=augment_object(augment),
         **others,
     )
-    words = {  # an object is named before settings are looked up, or it would get those shipped for other data
+    # An object is named before settings are looked up, or it would get those shipped for other data.
+    words: dict[str, Any] = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": augment_names(augment),
         "loss": None if callable(loss) else loss,
     }
+    if objects.optimizer is not None:
+        words |= {"rule": OF_CALLER, "lr": own_rate(objects.optimizer)}
     return objects, words
 
 
@@ -194,6 +200,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         class_weights=config.class_weights,
         forward=objects.forward,
         loss_fn=objects.loss_fn,
+        optimizer=objects.optimizer,
         seed=config.seed,
         device=config.device,
         precision=config.precision,
