@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from surefoot.errors import ConfigError, type_error
 from surefoot.rules import update_rule, update_rules
+from surefoot.rules.groups import Group, groups_of
 from surefoot.rules.rule import UpdateRule
 
 __version__ = "0.1.0"
@@ -35,11 +36,11 @@ DEFAULT_CHOICE = "loss"
 """It moves where an accuracy stands still, and every task has it; Keras and Transformers have it as their default."""
 
 
-def _setting(
-    default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None, aliases: tuple[str, ...] = ()
-) -> Any:
-    """A field with its documentation and its range; `ok` judges values that are not None; `aliases` are other flags."""
-    return field(default=default, metadata={"help": help, "range": range, "ok": ok, "aliases": aliases})
+def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None, **more: Any) -> Any:
+    """A field with its documentation and its range; `ok` judges values that are not None, `aliases` are other flags,
+    `typed` is a flag's type.
+    """
+    return field(default=default, metadata={"help": help, "range": range, "ok": ok, **more})
 
 
 def _positive(value: float) -> bool:
@@ -218,9 +219,7 @@ class Recipe(_Checked):
     rule: str = _setting("sgd", f"update rule: {', '.join(update_rules())}")
     lr: float = _setting(None, f"peak learning rate ({_left_out('lr')})", **_ABOVE_0)
     epochs: float | None = _setting(
-        None,
-        "length of the run in passes over the training part (10 if left out, and more where these are few updates)",
-        **_ABOVE_0,
+        None, "passes over the training part (10 if left out, and more where these are few updates)", **_ABOVE_0
     )
     steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
     batch_size: int | Literal["full", "auto"] = _setting(
@@ -247,10 +246,7 @@ class Recipe(_Checked):
         None, f"decay of the mean gradient ({_left_out('beta1')})", range="in [0, 1)", ok=_fraction
     )
     beta2: float | None = _setting(
-        None,
-        f"decay of the mean squared gradient ({_left_out('beta2')})",
-        range="in [0, 1)",
-        ok=_fraction,
+        None, f"decay of the mean squared gradient ({_left_out('beta2')})", range="in [0, 1)", ok=_fraction
     )
     alpha: float | None = _setting(
         None, f"decay of the mean squared gradient ({_left_out('alpha')})", range="in [0, 1)", ok=_fraction
@@ -267,6 +263,12 @@ class Recipe(_Checked):
     )
     decay_on: Literal["all", "weights"] = _setting(
         "all", "all: every parameter decays; weights: biases and norms (parameters of under two dimensions) do not"
+    )
+    groups: tuple[Group, ...] = _setting(
+        (),
+        "multipliers of lr and weight_decay by name of a parameter or module, and what is frozen, as head.lr=10 "
+        "*norm*.weight_decay=0 stem=frozen body.frozen_epochs=2; of two patterns that match the later one counts",
+        typed=tuple[str, ...],
     )
     clip_norm: float | None = _setting(None, "gradients longer than this are scaled down to it", **_ABOVE_0)
     label_smoothing: float = _setting(0.0, "label smoothing of the cross-entropy", range="in [0, 1)", ok=_fraction)
@@ -291,6 +293,7 @@ class Recipe(_Checked):
                     f"{name} = {value!r} with rule {rule.name}", f"{name} belongs to {readers}",
                     f"leave {name} out, or choose that rule",
                 )  # fmt: skip
+        object.__setattr__(self, "groups", groups_of(self.groups))
         super().__post_init__()
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(

@@ -299,6 +299,27 @@ def test_resume_without_a_name_goes_on_with_the_newest_that_is_not_finished(tmp_
     assert "no unfinished run under runs" in capsys.readouterr().err
 
 
+def test_a_run_that_was_stopped_is_named_where_the_same_is_begun_anew(tmp_path, capsys):
+    import surefoot
+    from surefoot.training.configure import resolve
+
+    given = {"data": "digits", "model": "linear", "recipe": {"epochs": 2.0, "lr": 0.1}}
+    with surefoot.open_run(resolve(given), name="stopped") as made:
+        made.advance(3)
+        made.save()
+        assert run([*SHORT, "--no-report"]) == 0
+        assert "is not finished" not in capsys.readouterr().err, "somebody works on it"
+    assert run([*SHORT, "--no-report"]) == 0
+    err = capsys.readouterr().err
+    assert "note: runs/stopped has the same settings and is not finished: surefoot resume runs/stopped goes on" in err
+    for other in (["--seed", "1"], ["--name", "b"]):
+        assert run([*SHORT, "--no-report", *other]) == 0
+        assert "is not finished" not in capsys.readouterr().err
+    assert run(["resume", "stopped", "-q"]) == 0
+    assert run([*SHORT, "--no-report"]) == 0
+    assert "is not finished" not in capsys.readouterr().err
+
+
 def test_best_weights_early_stopping_and_starting_from_a_run_on_the_command_line(tmp_path, capsys):
     first = [
         "train",

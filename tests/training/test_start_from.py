@@ -12,7 +12,8 @@ from small import bare, bits, image_arrays, number_arrays
 import surefoot
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError, ConfigError
-from surefoot.training.configure import resolve
+from surefoot.record import store
+from surefoot.training.configure import Objects, resolve
 from surefoot.training.open import open_run, train
 from surefoot.training.start_from import Origin, found_place, read_origin, settings_of
 from surefoot.training.weights import load_trained
@@ -35,9 +36,7 @@ def opened(tmp_path, name="second", data=None, **given):
     recipe = {"epochs": 2, "batch_size": 10} | given.pop("recipe", {})
     settings = {"data": "in-memory", "model": "mlp", "precision": "fp32", "from_run": "first", "recipe": recipe} | given
     config = resolve(settings, data or of(), runs_dir=tmp_path)
-    return open_run(
-        config, name=name, runs_dir=tmp_path, objects=surefoot.training.configure.Objects(data=data or of())
-    )
+    return open_run(config, name=name, runs_dir=tmp_path, objects=Objects(data=data or of()))
 
 
 def to_the_end(run, steps=None):
@@ -97,7 +96,7 @@ def test_killed_and_resumed_it_ends_the_same_though_the_other_run_has_gone(steps
 
 
 def objects():
-    return surefoot.training.configure.Objects(data=of())
+    return Objects(data=of())
 
 
 def test_the_weights_that_a_run_started_from_are_held_to_their_hash(first, tmp_path):
@@ -191,6 +190,43 @@ def test_weights_of_a_file_have_no_preprocessing_and_that_is_said(first, tmp_pat
     result = train(of(), "mlp", from_run=path, runs_dir=tmp_path, name="b", **SHORT)
     assert any("does not say how inputs were normalised" in note for note in result.notes)
     assert result.summary["started_from"]["from"] == str(path)
+
+
+@pytest.mark.parametrize("name", ["start.safetensors", "checkpoints/step-00000012/model.safetensors"])
+def test_another_file_in_a_run_is_a_file(name, first, tmp_path):
+    second = train(of(), "mlp", from_run=first, runs_dir=tmp_path, name="second", **SHORT)
+    origin = read_origin(second.folder / name)
+    assert (origin.source["weights"], origin.about) == (None, None)
+    assert settings_of(second.folder / name, None) == {}
+
+
+def test_settings_that_lie_beside_a_file_of_weights_are_not_those_of_a_run(first, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(first.folder / "model.safetensors", "weights.safetensors")
+    (tmp_path / "config.toml").write_text("seed = 7\n")
+    result = train(of(), "mlp", from_run="weights.safetensors", **SHORT)
+    assert result.config.seed == 0
+
+
+def test_the_data_of_a_run_is_found_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    (tmp_path / "there" / "a.csv").write_text(TABLE)
+    train("a.csv", target="classes", epochs=1, name="first")
+    monkeypatch.chdir(tmp_path / "here")
+    result = train(from_run="../there/runs/first", epochs=1)
+    assert result.summary["started_from"]["data_fingerprint"] is not None
+    assert not any("other parts" in note for note in result.notes)
+
+
+def test_a_run_of_an_older_version_says_how_its_inputs_were_normalised(first, tmp_path):
+    path = first.folder / "model.json"
+    about = store.read_sealed(path)
+    older = {name: each for name, each in about.items() if name not in ("preprocessing", "weights", "step", "beside")}
+    store.write_sealed(path, older)
+    origin = read_origin(first.folder)
+    assert torch.equal(origin.about.mean.flatten().float(), surefoot.load(of()).mean)
 
 
 def test_another_split_of_the_same_data_is_a_leak_and_that_is_said(tmp_path, monkeypatch):
@@ -325,3 +361,84 @@ def test_tune_starts_every_trial_and_the_final_training_from_the_weights(first, 
                           force=True, name="tuned", early_stopping_epochs=5)  # fmt: skip
     assert tuned.result is not None
     assert tuned.result.summary["started_from"]["from"] == str(first.folder)
+
+
+class TwoInputs(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = torch.nn.Linear(4, 8), torch.nn.Embedding(5, 8), torch.nn.Linear(8, 3)
+
+    def forward(self, a, b):
+        return self.head(self.a(a).relu() + self.b(b).mean(1))
+
+
+class Tokens(torch.nn.Module):
+    """A language model that has memory for so many sequences alone."""
+
+    most = 100
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = torch.nn.Embedding(7, 8), torch.nn.Linear(8, 7)
+
+    def forward(self, input_ids):
+        if self.training and torch.is_grad_enabled() and len(input_ids) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.head(self.embed(input_ids))
+
+
+def two_inputs(seed=0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(shift, 1, (60, 4)).astype(np.float32), rng.integers(0, 5, (60, 3))
+    return (a, b), (a[:, 0] > shift).astype(int) + (b[:, 0] > 2)
+
+
+def tokens(seed=0):
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, 7, (60, 6))
+    y = np.roll(ids, -1, 1)
+    y[rng.random(y.shape) < 0.4] = -100
+    return {"input_ids": ids}, y
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "other"),
+    [(TwoInputs, two_inputs(), two_inputs(1, shift=2.0)), (Tokens, tokens(), tokens(1))],
+)
+def test_weights_of_a_model_with_several_inputs_go_on_and_are_resumed(model, data, other, tmp_path):
+    how = {"epochs": 3, "batch_size": 10, "precision": "fp32", "early_stopping_epochs": 2, "choose_by": "val_accuracy"}
+    first = train(data, model, name="first", runs_dir=tmp_path, **how)
+    plain = train(other, model, name="plain", from_run="first", runs_dir=tmp_path, **how)
+    about, then = load_trained(plain.folder, model()).preprocessing, load_trained(first.folder, model()).preprocessing
+    assert about.to_dict() == then.to_dict(), "inputs mean the same"
+    assert plain.summary["best"]["metric"] == "val_accuracy"
+    config = plain.config
+    with open_run(config, name="cut", runs_dir=tmp_path, objects=Objects(data=other, model=model)) as run:
+        run.advance(4)
+        run.save()
+    shutil.rmtree(first.folder)
+    resumed = to_the_end(open_run(config, name="cut", runs_dir=tmp_path, objects=Objects(data=other, model=model)), 1)
+    assert bare(plain.record.rows) == bare(resumed.record.rows)
+    assert (plain.folder / "model.safetensors").read_bytes() == (resumed.folder / "model.safetensors").read_bytes()
+
+
+def test_pieces_that_fit_add_up_where_they_count_differently_many_tokens(tmp_path, monkeypatch):
+    how = {"epochs": 2, "batch_size": 20, "precision": "fp32", "schedule": "constant", "runs_dir": tmp_path}
+    whole = train(tokens(), Tokens, name="whole", **how)
+    monkeypatch.setattr(Tokens, "most", 3)
+    pieces = train(tokens(), Tokens, name="pieces", **how)
+    assert pieces.summary["micro_batch_size"] == 2
+    for name, value in net_of(whole).items():
+        assert torch.allclose(value, net_of(pieces)[name], atol=1e-6), "the gradient is that of the whole batch"
+
+
+def test_several_inputs_of_another_kind_are_refused(tmp_path):
+    train(two_inputs(), TwoInputs, name="first", runs_dir=tmp_path, **SHORT)
+    (a, b), y = two_inputs()
+    with pytest.raises(ConfigError, match="weights learned from numbers"):
+        train(((a, b.astype(np.float32)), y), TwoInputsOfNumbers, from_run="first", runs_dir=tmp_path, **SHORT)
+
+
+class TwoInputsOfNumbers(TwoInputs):
+    def forward(self, a, b):
+        return super().forward(a, b.long().clamp(0, 4))

@@ -30,6 +30,7 @@ COMMON: dict[str, Any] = {"batch_size": "auto", "momentum": 0.9, "weight_decay":
 """What rules share unless told otherwise. No weight decay, so that all go down the same surface; a constant rate, of
 which theory speaks. 32, which auto is here, and 0.9 are usual values, chosen by hand."""
 _LENGTHS = ("epochs", "steps")
+_LISTS = ("milestones_epochs", "groups")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
     of_rule = _named()[name]
     label = words.pop("label", " ".join([name, *(f"{key}={value}" for key, value in words.items())]))
     typed = {  # as the number, numbers or word that each is; `Recipe` then checks it against its type
-        key: [_number(word) for word in value.split(",") if word] if key == "milestones_epochs" else _number(value)
+        key: [_number(word) for word in value.split(",") if word] if key in _LISTS else _number(value)
         for key, value in words.items()
     }
     if "preset" in typed and "schedule" not in typed:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from surefoot.data.dataset import Part, Source
-from surefoot.inference.evaluate import FinishedRun, Which, finished_run
+from surefoot.inference.finished import FinishedRun, Which, finished_run
 from surefoot.inference.inputs import Expected, Inputs, batches
 from surefoot.record.scores import log_softmax
 from surefoot.switches import usual_switches

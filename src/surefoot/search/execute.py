@@ -234,7 +234,7 @@ class _Run:
         """Return the state that was saved last, or else that before the first step."""
         task, state = self.member.task, None
         if self.folder is not None and self.folder.is_dir():
-            state, _ = checkpoint.load_newest(self.folder, task)
+            state, _ = checkpoint.load_newest(self.folder, task, self.trial.recipe)
         return state or start(task, self.member.plan)
 
     def save(self, state: State) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from surefoot.config import Recipe
 from surefoot.record.trial import Trial
+from surefoot.rules.groups import shortened
 from surefoot.search.response import coordinates
 from surefoot.settings import shrunk
 
@@ -83,7 +84,8 @@ class Space:
         weight_decay = self.base.weight_decay
         if decay is not None:
             weight_decay = float(f"{decay / (lr / rule.per_shrink(values) * self.steps):.3g}")
-        return dataclasses.replace(self.base, lr=lr, weight_decay=weight_decay, epochs=None, steps=steps, **changes)
+        changes = {"lr": lr, "weight_decay": weight_decay, **changes}
+        return dataclasses.replace(self.base, epochs=None, steps=steps, **changes)
 
     @property
     def rates(self) -> list[float]:
@@ -199,10 +201,10 @@ def trial_of(stage: str, base: Recipe, recipe: Recipe, seed: int, share: float) 
 
     Args:
         stage: that asks for it.
-        base: has the final run's schedule.
+        base: has the final run's schedule and groups.
         recipe: with the trial's length in steps.
         seed: number of the repetition.
         share: the trial's length as a share of the final run's.
     """
-    schedule = shrunk(base.schedule, share)
-    return Trial(stage=stage, recipe=dataclasses.replace(recipe, schedule=schedule), seed=seed, share=share)
+    lengths = {"schedule": shrunk(base.schedule, share), "groups": shortened(base.groups, share)}
+    return Trial(stage=stage, recipe=dataclasses.replace(recipe, **lengths), seed=seed, share=share)

@@ -20,10 +20,12 @@ from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
 from surefoot.record.measures import ACCURACY, LOSS, RISES, metric_name
 from surefoot.record.stored import IN_MEMORY, code_in, located
+from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
 from surefoot.training.metrics import USUAL, Metric, asked_metrics
+from surefoot.training.optimizer import OptimizerFactory, own_rate
 from surefoot.training.start_from import Origin, found_place, read_origin, settings_of, started_from
 from surefoot.training.task import Task, task
 
@@ -45,6 +47,7 @@ class Objects:
     forward: Forward | None = None
     loss_fn: LossFn | None = None
     metrics: Mapping[str, Metric | None] | None = None
+    optimizer: OptimizerFactory | None = None
 
     @property
     def standard_loss(self) -> bool:
@@ -71,7 +74,7 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
 
     Args:
         data, model, augment: as `train` takes them.
-        others: `loss`, `forward`, `loss_fn`, `metrics`, as it takes them.
+        others: `loss`, `forward`, `loss_fn`, `metrics`, `optimizer`, as it takes them.
     """
     loss, metrics = others.pop("loss", None), asked_metrics(others.pop("metrics", None))
     objects = Objects(
@@ -82,13 +85,16 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
         metrics=metrics if any(each is not None for each in (metrics or {}).values()) else None,
         **others,
     )
-    words = {  # an object is named before settings are looked up, or it would get those shipped for other data
+    # An object is named before settings are looked up, or it would get those shipped for other data.
+    words: dict[str, Any] = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": augment_names(augment),
         "loss": None if callable(loss) else loss,
         "metrics": None if metrics is None else list(metrics),
     }
+    if objects.optimizer is not None:
+        words |= {"rule": OF_CALLER, "lr": own_rate(objects.optimizer)}
     return objects, words
 
 
@@ -201,6 +207,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         forward=objects.forward,
         loss_fn=objects.loss_fn,
         metrics=_wanted_metrics(config, objects, data),
+        optimizer=objects.optimizer,
         seed=config.seed,
         device=config.device,
         precision=config.precision,

@@ -24,15 +24,15 @@ from torch import nn
 
 from surefoot.config import Config, LossName, __version__
 from surefoot.data.dataset import DataSet
-from surefoot.errors import ConfigError, nearest
+from surefoot.errors import CheckpointError, ConfigError, nearest
 from surefoot.models.build import Factory
 from surefoot.optim.plan import USUAL_BATCH, plan, said_of_batch
 from surefoot.record import store
-from surefoot.record.lock import locked
+from surefoot.record.lock import is_held, locked
 from surefoot.record.measures import ACCURACY, LOSS, metric_name, rises
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
-from surefoot.record.stored import made_in, read_config
+from surefoot.record.stored import IN_MEMORY, made_in, read_config, run_folders
 from surefoot.settings import (
     differences,
     merged,
@@ -52,10 +52,12 @@ from surefoot.training.configure import (
     separated,
     settled,
 )
+from surefoot.training.groups import check_lengths
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.losses import Loss
 from surefoot.training.metrics import OF
+from surefoot.training.optimizer import OptimizerFactory, check_rule
 from surefoot.training.run import Result, Run
 from surefoot.training.start_from import Origin, found_place, read_origin
 from surefoot.training.task import Task, remarks
@@ -75,6 +77,7 @@ def train(
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
     metrics: Any = None,
+    optimizer: OptimizerFactory | None = None,
     config: str | Path | None = None,
     name: str | None = None,
     runs_dir: str | Path = "runs",
@@ -94,6 +97,9 @@ def train(
         loss_fn: (model, batch) -> a loss, in place of `forward` and `loss`; a batch is (x, y), or the mapping that an
             example was.
         metrics: that rows have of the validation part, as `surefoot.task` takes them: ["f1"], {"mine": function}.
+        optimizer: in place of an update rule, a function of parameters that makes a `torch.optim.Optimizer`, or such a
+            class. Its own rate is the peak, which the schedule multiplies; with several parameter groups `lr` is that
+            of the first, and the others keep their ratio to it.
         config: a TOML file of settings, under the ones given here.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
         runs_dir: where runs lie.
@@ -109,7 +115,8 @@ def train(
     >>> result.record.outcome.kind, result.summary["test_accuracy"] > 0.8
     ('finished', True)
     """
-    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn, metrics=metrics)
+    functions = {"forward": forward, "loss_fn": loss_fn, "metrics": metrics, "optimizer": optimizer}
+    objects, words = separated(data, model, augment, loss=loss, **functions)
     file = read_toml(config) if config else {}
     if (start_from := settings.get("from_run")) is not None:  # a Result too
         settings["from_run"] = str(found_place(start_from, runs_dir))
@@ -167,17 +174,20 @@ def open_run(
         objects, origin = objects or Objects(), _origin(config, folder if begun else None, runs_dir)
         work = make_task(config, dataclasses.replace(objects, origin=origin), folder if resumed else None)
         check_choice(config, work)
+        check_rule(work.optimizer, config.recipe)
         told, fitted = said_of_batch(config.recipe, work.data.examples), left_to_data(config)
         config = settled(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
+        check_lengths(plan_)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
         if begun:
             told += check_identity(folder, work)
         else:
+            told += _unfinished_alike(folder, config, work) if name is None else []
             if origin is not None:
                 origin.write(folder)
             _identify(folder, config, work, command, fitted=fitted, origin=origin)
-        state, notes = checkpoint.load_newest(folder, work)
+        state, notes = checkpoint.load_newest(folder, work, plan_.recipe)
         notes = [*work.data.notes, *notes, *told, *remarks(work), *_said_of_stopping(config)]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))
@@ -196,6 +206,21 @@ def _origin(config: Config, begun: Path | None, runs_dir: str | Path) -> Origin 
     if config.from_run is None:
         return None
     return read_origin(found_place(config.from_run, runs_dir)) if begun is None else Origin.of_run(begun)
+
+
+def _unfinished_alike(folder: Path, config: Config, work: Task) -> list[str]:
+    """Return which run beside a new one has the same settings and data and was stopped: perhaps it was meant."""
+    if IN_MEMORY in (config.data, config.model):
+        return []
+    for other in reversed(run_folders(folder.parent)):
+        if not (other / store.RESULT).is_file() and (other / store.ENVIRONMENT).is_file() and not is_held(other):
+            with contextlib.suppress(CheckpointError):
+                begun = store.read_sealed(other / store.ENVIRONMENT)
+                if (begun.get("settings"), begun.get("data_fingerprint")) == (to_dict(config), work.data.fingerprint):
+                    return [
+                        f"{other} has the same settings and is not finished: surefoot resume {other} goes on with it"
+                    ]
+    return []
 
 
 def check_choice(config: Config, work: Task) -> None:

@@ -19,18 +19,21 @@ from surefoot.data import tree
 from surefoot.data.column import listed
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet
+from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.usable import copied
 from surefoot.record import store
-from surefoot.record.stored import IN_MEMORY, read_config
+from surefoot.record.stored import IN_MEMORY, located, read_config
 from surefoot.settings import to_dict
 from surefoot.training.checkpoint import newest_tensors, read_tensors, tensor_bytes
 from surefoot.training.preprocessed import Preprocessing
 from surefoot.training.state import Snapshot, named_tensors
 from surefoot.training.task import Task
+from surefoot.training.weights import preprocessing_of
 
 _OF_THE_MACHINE = ("device", "precision", "threads", "from_run")
+_FINISHED = (store.WEIGHTS, "best.safetensors", "last.safetensors")
 _MOST_NAMES = 3
 
 
@@ -72,14 +75,10 @@ class Origin:
             CheckpointError: it is gone or damaged.
         """
         about = store.read_sealed(folder / store.START_ABOUT)
-        source, preprocessing, classes = about["source"], about["preprocessing"], about["classes"]
-        return cls(
-            Snapshot(source["step"] or 0, read_tensors(folder / store.START, source["sha256"]), about["extra_state"]),
-            None if preprocessing is None else Preprocessing.from_dict(preprocessing),
-            None if classes is None else tuple(classes),
-            None if about["columns"] is None else Columns.from_dict(about["columns"]),
-            source,
-        )
+        source, learned = about["source"], about["preprocessing"]
+        tensors = read_tensors(folder / store.START, source["sha256"])
+        snapshot = Snapshot(source["step"] or 0, tensors, about["extra_state"])
+        return _with_about(snapshot, about, source, None if learned is None else Preprocessing.from_dict(learned))
 
 
 def found_place(place: Any, runs_dir: str | Path) -> Path:
@@ -118,10 +117,11 @@ def settings_of(place: Path, data: str | None) -> dict[str, Any]:
         place: from `found_place`.
         data: name or path of the data that is given; None for the run's.
     """
-    folder = place if place.is_dir() else place.parent
-    if not (folder / store.CONFIG).is_file():
+    folder = _run_of(place)
+    if folder is None:
         return {}
-    values = to_dict(read_config(folder))
+    config = read_config(folder)
+    values = to_dict(located(config, folder, NAMED) if data is None else config)
     other = data is not None and data != values["data"]
     tables, folders = (is_table(Path(data)), Path(data).expanduser().is_dir()) if data is not None else (False, False)
     leave = [*_OF_THE_MACHINE, *(("data_dir",) if other else ())]
@@ -130,6 +130,14 @@ def settings_of(place: Path, data: str | None) -> dict[str, Any]:
     fitted = store.begun_with(folder).get("fitted", ())
     values["recipe"] |= {name: "auto" for name in ("batch_size", "weight_decay") if name in fitted}
     return {name: value for name, value in values.items() if name not in leave and value != IN_MEMORY}
+
+
+def _run_of(place: Path) -> Path | None:
+    """Return the run whose weights these are: a folder, or that of a file of finished weights; None of another file."""
+    if place.is_dir():
+        return place
+    finished = place.name in _FINISHED and (place.parent / store.MODEL).is_file()
+    return place.parent if finished else None
 
 
 def read_origin(place: Path) -> Origin:
@@ -142,8 +150,8 @@ def read_origin(place: Path) -> Origin:
     Raises:
         CheckpointError: the run has no checkpoint yet, or a file is damaged.
     """
-    folder = place if place.is_dir() else place.parent
-    if place.is_file() and not (folder / store.MODEL).is_file():
+    folder = _run_of(place)
+    if folder is None:
         tensors = read_tensors(place)
         source = _source(str(place), None, None, {}, tensors)
         return Origin(Snapshot(0, tensors, {}), None, None, None, source)
@@ -152,7 +160,8 @@ def read_origin(place: Path) -> Origin:
     step, tensors, scalars = newest_tensors(folder)
     about, begun = scalars.get("learned_with", {}), store.begun_with(folder)
     source = _source(str(place), "checkpoint", step, begun, tensors)
-    return _with_about(Snapshot(step, tensors, scalars.get("extra_state", {})), about, source)
+    learned = Preprocessing.from_dict(about["preprocessing"]) if about else None
+    return _with_about(Snapshot(step, tensors, scalars.get("extra_state", {})), about, source, learned)
 
 
 def _of_finished(place: Path, folder: Path) -> Origin:
@@ -164,14 +173,17 @@ def _of_finished(place: Path, folder: Path) -> Origin:
     tensors = read_tensors(file, of_file["sha256"])
     step = of_file.get("step")
     source = _source(str(place), used, step, store.begun_with(folder), tensors)
-    return _with_about(Snapshot(step or 0, tensors, of_file.get("extra_state", {})), about, source)
+    snapshot = Snapshot(step or 0, tensors, of_file.get("extra_state", {}))
+    return _with_about(snapshot, about, source, preprocessing_of(about))
 
 
-def _with_about(snapshot: Snapshot, about: Mapping[str, Any], source: dict[str, Any]) -> Origin:
-    preprocessing, classes, columns = (about.get(name) for name in ("preprocessing", "classes", "columns"))
+def _with_about(
+    snapshot: Snapshot, about: Mapping[str, Any], source: dict[str, Any], preprocessing: Preprocessing | None
+) -> Origin:
+    classes, columns = (about.get(name) for name in ("classes", "columns"))
     return Origin(
         snapshot,
-        None if preprocessing is None else Preprocessing.from_dict(preprocessing),
+        preprocessing,
         None if classes is None else tuple(classes),
         None if columns is None else Columns.from_dict(columns),
         source,
@@ -211,7 +223,8 @@ def started_from(task: Task, origin: Origin, data: str | None = None) -> Task:
     if origin.classes is not None and whole.classes is not None and origin.classes != whole.classes:
         said.append(f"the last layer of {name} has learned the classes {listed(origin.classes, _MOST_NAMES)}, in this "
                     f"order, and goes on with {listed(whole.classes, _MOST_NAMES)}")  # fmt: skip
-    same = data is not None and data == origin.source["data"]
+    then = origin.source["data"]
+    same = data not in (None, IN_MEMORY) and then is not None and Path(str(data)).name == Path(then).name
     if same and origin.source["data_fingerprint"] != whole.fingerprint:
         said.append(f"{name} learned from {data} as it was, or in other parts (another seed or validation share): what "
                     "it learned from may be in the validation part or the test part here")  # fmt: skip

@@ -149,7 +149,7 @@ def load_trained(
     information = store.read_sealed(folder / store.MODEL)
     try:
         shape, outputs = tree.from_plain(information["input_shape"], tuple), int(information["outputs"])
-        about = _preprocessing(information)
+        about = preprocessing_of(information)
         name, classes = information["model"], information["classes"]
         file, sha256, extra = _chosen(folder, information, weights)
         kind = information["kind"]
@@ -201,7 +201,7 @@ def _chosen(folder: Path, about: Mapping[str, Any], weights: str | None) -> tupl
     return folder / store.WEIGHTS, about["sha256"], about.get("extra_state", {})
 
 
-def _preprocessing(information: Mapping[str, Any]) -> Preprocessing:
+def preprocessing_of(information: Mapping[str, Any]) -> Preprocessing:
     """Return the block of model.json; or, of files of older versions, what they did."""
     if "preprocessing" in information:
         return Preprocessing.from_dict(information["preprocessing"])

@@ -16,6 +16,7 @@ from surefoot.models.build import Factory
 from surefoot.optim.plan import batch_size_of
 from surefoot.record.decision import Decision, worst
 from surefoot.record.progress import Progress, finished
+from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.steps.lr_range.judge import NEITHER_END, Bracket, ShortRuns, answer, bracket, judge, word
 from surefoot.steps.lr_range.measure import LrSearch, Measurement, measure
 from surefoot.steps.lr_range.range_test import range_test
@@ -24,6 +25,7 @@ from surefoot.steps.untouched import untouched
 from surefoot.switches import usual_switches
 from surefoot.training.configure import CLIP_OF_NUMBERS
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory, own_rate
 from surefoot.training.population.engine import Engine
 from surefoot.training.task import Task
 
@@ -46,6 +48,7 @@ def find_lr(
     seeds: int = 3,
     batch_size: int | Literal["full", "auto"] = "auto",
     rule: str = "sgd",
+    optimizer: OptimizerFactory | None = None,
     weight_decay: float | None = None,
     augment: Any = (),
     from_run: Any = None,
@@ -73,6 +76,7 @@ def find_lr(
         seeds: repetitions; a module that was given keeps its initial weights in all of them.
         batch_size: as in `Recipe`; more than there are: all of them.
         rule: that updates the weights.
+        optimizer: in place of a rule, as in `surefoot.train`; its parameter groups keep their ratios at each rate.
         weight_decay: held fixed; None is the rule's own, at most 1e-4.
         augment: as in `surefoot.task`.
         from_run: a run, done or not, from whose weights each rate starts: a rate in the middle of a training.
@@ -97,10 +101,12 @@ def find_lr(
     )
     with untouched(model, data) as proof:
         task = probe_task(
-            model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads,
-            from_run=from_run,
+            model, data, loss, augment=augment, optimizer=optimizer, seed=seed, device=device, precision=precision,
+            threads=threads, from_run=from_run,
         )  # fmt: skip
         asked = {} if weight_decay is None else {"weight_decay": weight_decay}
+        if optimizer is not None and rule == "sgd":
+            rule, asked["lr"] = OF_CALLER, own_rate(optimizer)
         recipe = Recipe(batch_size=batch_size, rule=rule, **asked, **_known(settings))  # which checks them
         recipe = with_small_decay(recipe) if weight_decay is None else recipe
         if task.data.target_std is not None and "clip_norm" not in settings:  # as `surefoot.train` does

@@ -230,6 +230,7 @@ def _members(task: Task, batch_size: int, lrs: Sequence[float], max_steps: int) 
     steps_per_pass = task.data.examples // batch_size
     steps = max(1, max_steps // steps_per_pass) * steps_per_pass
     passes = tuple(range(steps_per_pass, steps + 1, steps_per_pass))
+    task = dataclasses.replace(task, optimizer=None)
     recipe = Recipe(batch_size=batch_size, momentum=0.9, weight_decay=0.0)
     plans = [rate_plan(recipe, task.data.examples, np.full(steps, lr)) for lr in lrs]
     members = [Member(task, dataclasses.replace(plan, row_steps=passes)) for plan in plans]
@@ -333,7 +334,7 @@ def _loss_of_means(task: Task, groups: Sequence[Sequence[int]]) -> float:
 
 def _initial_loss(task: Task, batch_size: int) -> float:
     """One pass at rate 0 through the one loop."""
-    bare = dataclasses.replace(task, data=dataclasses.replace(task.data, validation=None))
+    bare = dataclasses.replace(task, optimizer=None, data=dataclasses.replace(task.data, validation=None))
     still = rate_plan(Recipe(batch_size=batch_size), bare.data.examples, np.zeros(bare.data.examples // batch_size))
     _, rows = advance(bare, still, start(bare, still), still.steps)
     return rows[-1].train_loss if rows else float("nan")
