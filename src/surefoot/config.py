@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from surefoot.errors import ConfigError, type_error
+from surefoot.errors import ConfigError, nearest, type_error
 from surefoot.rules import update_rule, update_rules
 from surefoot.rules.rule import UpdateRule
 
@@ -349,8 +349,16 @@ class Config(_Checked):
         "classes: classification; numbers: regression; multilabel: several yes or no; segmentation: a class for each "
         "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said",
     )
-    loss: LossName | None = _setting(
-        None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
+    loss: str | None = _setting(
+        None,
+        "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out), or "
+        "package.module:function of outputs and targets",
+    )
+    forward: str | None = _setting(
+        None, "package.module:function of model and inputs, where the model is not called by the form of its inputs"
+    )
+    loss_fn: str | None = _setting(
+        None, "package.module:function of model and batch that returns the loss, in place of forward and loss"
     )
     normalise: bool = _setting(True, "whether inputs are brought to the training part's mean 0 and deviation 1")
     standardise_targets: bool = _setting(
@@ -371,6 +379,34 @@ class Config(_Checked):
     threads: int | None = _setting(None, "CPU threads (all cores if left out)", **_AT_LEAST_1)
     rows_per_epoch: int = _setting(1, "rows of the record per epoch, each with validation", **_AT_LEAST_1)
     checkpoint_seconds: float = _setting(60.0, "seconds between checkpoints", **_AT_LEAST_0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss is not None and not is_path(self.loss) and self.loss not in get_args(LossName):
+            raise ConfigError(
+                f"loss = {self.loss!r}",
+                f"a loss is one of {', '.join(get_args(LossName))}, or package.module:function",
+                nearest(self.loss, get_args(LossName)),
+            )
+        for name in ("forward", "loss_fn"):
+            if (value := getattr(self, name)) is not None and not is_path(value):
+                raise ConfigError(
+                    f"{name} = {value!r}", f"{name} is package.module:function", "put the module and ':' before it"
+                )
+
+    @property
+    def standard_loss(self) -> bool:
+        """Whether the loss is one by name."""
+        return self.loss_fn is None and not is_path(self.loss)
+
+
+def is_path(given: Any) -> bool:
+    """Return whether this is text such as "package.module:function", which names something to import.
+
+    >>> is_path("losses:focal"), is_path("mse"), is_path(len)
+    (True, False, False)
+    """
+    return isinstance(given, str) and ":" in given
 
 
 def _converted(hint: Any, value: Any, name: str) -> Any:

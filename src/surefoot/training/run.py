@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class Result:
             was trained.
         folder: on disk.
         notes: what is to be said of how it was opened.
+        functions: of the task: "forward", "loss" and "loss_fn", None where there is none.
     """
 
     summary: dict[str, Any]
@@ -60,6 +62,7 @@ class Result:
     model: Preprocessed
     folder: Path
     notes: tuple[str, ...] = ()
+    functions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -157,7 +160,8 @@ class Run:
         checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")
         record = Record(rows=tuple(self.rows), outcome=outcome)
         whole = Preprocessed(model, about, self.task.forward or called).to(self.task.machine.device).eval()
-        return Result(summary, record, self.config, whole, self.folder, tuple(self.notes))
+        functions = {name: getattr(self.task, name) for name in ("forward", "loss", "loss_fn")}
+        return Result(summary, record, self.config, whole, self.folder, tuple(self.notes), functions)
 
     def close(self) -> None:
         """Free the run's folder for other processes."""
