@@ -168,8 +168,6 @@ def _data_like(name: str, trained: Trained) -> DataSet:
         mean=moments[0],
         std=moments[1],
         fingerprint="",
-        target_mean=about.target_mean,
-        target_std=about.target_std,
         target_kind=trained.information.get("target"),
         output_count=int(trained.information["outputs"]),
         label_name=trained.information.get("label_name"),

@@ -82,9 +82,10 @@ class Predictions:
         if shares is None or self.errors[i] is not None:
             return []
         order = np.argsort(-shares, kind="stable")[:k]
-        return [(self._name(int(at)), float(shares[at])) for at in order]
+        return [(self.class_name(int(at)), float(shares[at])) for at in order]
 
-    def _name(self, at: int) -> str:
+    def class_name(self, at: int) -> str:
+        """Return what a class or a label is called: its name, or its number."""
         names = self.classes or self.labels_of
         return names[at] if at < len(names) else str(at)
 
@@ -108,13 +109,13 @@ class Predictions:
             case "numbers":
                 return {"values": self.outputs[i].tolist()}
             case "multilabel":
-                shares = {self._name(at): float(share) for at, share in enumerate(self.outputs[i])}
+                shares = {self.class_name(at): float(share) for at, share in enumerate(self.outputs[i])}
                 return {"labels": [name for name, share in shares.items() if share > 0.5], "probabilities": shares}
             case "segmentation":
                 return {"mask": self.outputs[i].tolist()}
             case "tokens":
                 said = [int(each) for each in self.outputs[i] if each != IGNORED]
-                return {"tokens": [self._name(each) for each in said], "next": [[*each] for each in self.top(i, k)]}
+                return {"tokens": [self.class_name(each) for each in said], "next": [[*each] for each in self.top(i, k)]}
             case _:
                 return {"outputs": tree.map_leaves(lambda leaf: finite(leaf[i].tolist()), self.outputs)}
 
