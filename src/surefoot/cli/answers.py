@@ -173,7 +173,7 @@ def _quoted(cell: str) -> str:
 
 
 def archive_of(found: Predictions) -> bytes:
-    """Return predictions as the bytes of an .npz: names, errors, outputs, names of the classes, last log-probabilities."""
+    """Return predictions as the bytes of an .npz: names, errors, outputs, names of classes, last log-probabilities."""
     from surefoot.data import tree
 
     arrays: dict[str, Any] = {"names": np.array(found.names), "errors": np.array([each or "" for each in found.errors])}

@@ -6,7 +6,7 @@ import json as json_format
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from surefoot.cli.answers import Masks, archive_of, cells_of, check_form, columns_of, csv_of, forms_of, rows_of
 from surefoot.cli.flags import RunsDir, Switch
@@ -27,6 +27,8 @@ def predict(
     runs_dir: RunsDir = Path("runs"),
     out: Path | None = None,
     top: int | None = None,
+    weights: Literal["best", "last"] | None = None,
+    forward: str | None = None,
     device: str | None = None,
     csv: Switch = False,
     json: Switch = False,
@@ -45,6 +47,8 @@ def predict(
         out: File to write in place of stdout, .csv, .json or .npz, which its name says unless a flag does; or a new
             folder for masks.
         top: How many of the most probable classes to give, 1 if left out; of tokens those that come next.
+        weights: The best by the validation part, or the last; if left out those of which the result speaks.
+        forward: package.module:function of model and inputs; the run's if left out.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         csv: Print as CSV.
         json: Print as JSON.
@@ -57,7 +61,8 @@ def predict(
     if top is not None and top < 1:
         raise ConfigError(f"top = {top}", "top must be at least 1", "leave it out for the most probable class")
     folder = store.run_folder(run, runs_dir)
-    kind, classes, rows = _predicted(folder, inputs, _Way(form, out, top or 1, asked=top), device)
+    how = {"forward": forward, "device": device, "weights": weights}
+    kind, classes, rows = _predicted(folder, inputs, _Way(form, out, top or 1, asked=top), how)
     if form == "table":
         columns = columns_of(kind, classes, rows)
         left = [name for name in columns if name.startswith(("name", "label", "error", "classes", "tokens", "next"))]
@@ -91,10 +96,11 @@ class _Way:
 
 
 def _predicted(
-    folder: Path, inputs: tuple[str, ...], way: _Way, device: str | None
+    folder: Path, inputs: tuple[str, ...], way: _Way, how: dict[str, Any]
 ) -> tuple[str, tuple[str, ...] | None, list[dict[str, Any]]]:
-    """Return the kind of the answers, the classes and a row for each example, showing on stderr how far it is; masks and
-    arrays are written.
+    """Return the kind of the answers, the classes and a row for each example, showing on stderr how far it is.
+
+    Masks and arrays are written; `how` is for `predict`.
     """
     from surefoot.data.store import bar
     from surefoot.inference.predict import joined, predict_batches
@@ -105,7 +111,7 @@ def _predicted(
     pieces: list[Predictions] = []
     masks = Masks(way.out) if way.form == "masks" and way.out is not None else None
     with bar("predicting", unit="examples") as progress:
-        for piece in predict_batches(folder, list(inputs), device=device):
+        for piece in predict_batches(folder, list(inputs), **how):
             kind, classes = piece.kind, piece.classes
             check_form(piece, way.form, way.out, way.asked)
             if masks is not None:

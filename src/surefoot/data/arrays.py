@@ -149,7 +149,8 @@ def read_npz(path: Path, problems: Problems, target: Target = "auto", columns: C
         problems.add(
             "arrays",
             f"are named {', '.join(keys[:10]) or 'nothing'}",
-            f"they must be x and y, or x_train, y_train, x_val and so on, or inputs beside {' or '.join(LABEL_NAMES[:2])}",
+            "they must be x and y, or x_train, y_train, x_val and so on, or inputs beside "
+            f"{' or '.join(LABEL_NAMES[:2])}",
             "rename them",
         )
     parts = {

@@ -1,9 +1,9 @@
 """What the names of the arrays in an .npz say: which are inputs, which are targets, and of which part.
 
-    x, y                        one input and its target; x_train, y_train, x_val, ... of parts
-    x.ids, x.mask, y            several inputs by name, or by place as x.0, x.1; x_train.ids of parts
-    input_ids, mask, labels     several inputs beside a target (`targets.LABEL_NAMES`); train_labels or labels_train of
-                                parts, and so all that belongs to it
+x, y                        one input and its target; x_train, y_train, x_val, ... of parts
+x.ids, x.mask, y            several inputs by name, or by place as x.0, x.1; x_train.ids of parts
+input_ids, mask, labels     several inputs beside a target (`targets.LABEL_NAMES`); train_labels or labels_train of
+parts, and so all that belongs to it
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
 from surefoot.data.targets import typed
 from surefoot.errors import ConfigError, DataError, nearest
-from surefoot.inference.finished import FinishedRun, data_of_run, finished_run, holder_of
+from surefoot.inference.finished import FinishedRun, Which, data_of_run, finished_run, holder_of
 from surefoot.inference.form import as_channels, as_pixels, expected_leaves, matched, not_finite
 from surefoot.inference.several import task_scores
 from surefoot.models.build import Factory
@@ -55,6 +55,7 @@ def evaluate(
     loss: Loss | str | None = None,
     loss_fn: LossFn | str | None = None,
     device: str | None = None,
+    weights: Which | None = None,
 ) -> Scores | TaskScores:
     """Return the scores of a finished run on a part of its own data, or on other labelled data.
 
@@ -71,9 +72,10 @@ def evaluate(
         model: the architecture, for a run whose model was given as an object; it is copied.
         forward, loss, loss_fn: those of the run, where they were given as objects; the result of `train` has them.
         device: as in `Config`; None for the run's, or the CPU where this machine lacks that.
+        weights: "best" by the validation part, or "last"; None for those of which the run's result speaks.
 
     Raises:
-        ConfigError: no such part; or the run's data was given as an object, and is not given here.
+        ConfigError: no such part or weights; or the run's data was given as an object, and is not given here.
         DataError: the data cannot be used, has changed, or has a class that the run does not know.
         CheckpointError: the run does not exist, is unfinished or damaged, or had functions that are not given here.
 
@@ -87,7 +89,7 @@ def evaluate(
     if part is not None and part not in PARTS:
         raise ConfigError(f"part = {part!r}", f"part must be one of {', '.join(PARTS)}", "leave it out for test")
     finished = finished_run(
-        run, runs_dir, model, device, forward=forward, loss=loss, loss_fn=loss_fn, scored=True
+        run, runs_dir, model, device, weights, forward=forward, loss=loss, loss_fn=loss_fn, scored=True
     )
     if data is None and finished.config.data == IN_MEMORY:
         raise ConfigError(
@@ -102,8 +104,8 @@ def evaluate(
         title, chosen = _part_of_run(finished.config.data, of_run, part)
     else:
         title, chosen = _part_of_data(data, finished, data_dir, part or "test")
-    target, doubt = finished.trained.target, finished.doubt
-    said = title if doubt is None else f"{title}; {doubt}"
+    target = finished.trained.target
+    said = "; ".join(each for each in (title, finished.of_weights(weights), finished.doubt) if each is not None)
     try:
         if target not in ("classes", "numbers") or finished.task.loss_fn is not None:
             return task_scores(finished, chosen, title, said)

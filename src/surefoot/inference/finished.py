@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from surefoot.config import Config, is_path
 from surefoot.data import tree
 from surefoot.data.dataset import DataSet, Part, Source
 from surefoot.data.named import NAMED
-from surefoot.errors import CheckpointError, ConfigError, DataError
+from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
 from surefoot.record import store
 from surefoot.record.stored import located, read_config
 from surefoot.seeds import torch_stream
@@ -23,10 +23,13 @@ from surefoot.training.configure import data_of
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.integers import Outside, looked_up
 from surefoot.training.machine import machine
+from surefoot.training.outputs import described
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
 from surefoot.training.run import Result
 from surefoot.training.task import Task
 from surefoot.training.weights import Trained, function_of_run, load_trained
+
+Which = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,16 @@ class FinishedRun:
             return str(error)
         return f"the run diverged: {result.get('reason')}" if result.get("outcome") == "diverged" else None
 
+    def of_weights(self, asked: Which | None) -> str | None:
+        """What is to be said of weights that were asked for by name: of which step they are; None where none were."""
+        if asked is None:
+            return None
+        about = self.trained.information
+        step = (
+            about.get("step") if asked == about.get("weights", "last") else (about.get("beside") or about).get("step")
+        )
+        return f"the {asked} weights" + (f", of step {step:,}" if step is not None else "")
+
     def outputs(self, x: Any, of_batch: Callable[[Any], Any] = lambda outputs: outputs) -> Any:
         """Return logits [N, C], numbers [N, ...] in the targets' unit, or whatever the model gives, on the CPU.
 
@@ -71,7 +84,9 @@ class FinishedRun:
         answers = Preprocessed(nn.Identity(), self.trained.preprocessing).answers
         found = []
         for outputs, _ in self.batches(part, replace(self.task, loss_fn=None)):
-            on_cpu = tree.map_leaves(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, tree.as_tree(outputs))
+            on_cpu = tree.map_leaves(
+                lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, tree.as_tree(outputs)
+            )
             found.append(of_batch(answers(on_cpu) if tree.is_leaf(on_cpu) else on_cpu))
         return tree.map_leaves(lambda *each: torch.cat(each), found[0], *found[1:])
 
@@ -86,7 +101,18 @@ class FinishedRun:
         place, model = task.machine, task.template
         placed = place.place_part(part)
         with looked_up(model), place.computing(), torch_stream(task.seed, "test"):
-            yield from outputs_of(task, model, model.state_dict(), placed)
+            try:
+                yield from outputs_of(task, model, model.state_dict(), placed)
+            except (Outside, SurefootError, GeneratorExit):
+                raise
+            except Exception as error:  # the model may be anyone's, and raise anything
+                first = (str(error) or repr(error)).splitlines()[0]
+                what = "loss_fn" if task.loss_fn is not None else "the model"
+                raise DataError(
+                    f"{what} cannot take inputs {described(part.x)}: {type(error).__name__}: {first}",
+                    "inputs are like those of the training data, and a model is called with them by their form",
+                    "give forward=(model, inputs) -> outputs, or --forward, where it is called in another way",
+                ) from error
 
 
 def holder_of(x: Any, outside: Outside) -> int | None:
@@ -104,6 +130,7 @@ def finished_run(
     runs_dir: str | Path,
     model: Any,
     device: str | None,
+    weights: Which | None = None,
     *,
     forward: Any = None,
     loss: Any = None,
@@ -113,11 +140,12 @@ def finished_run(
     """Return a run's finished weights on its device, or on the CPU where this machine lacks that one.
 
     Args:
-        run, runs_dir, model, device: as `evaluate` takes them.
+        run, runs_dir, model, device, weights: as `evaluate` takes them.
         forward, loss, loss_fn: in place of those of the run that were given as objects.
         scored: whether the loss is needed.
 
     Raises:
+        ConfigError: it has no such weights.
         CheckpointError: the run does not exist, is unfinished or damaged, or had functions that are not given here.
     """
     if isinstance(run, Result):
@@ -129,7 +157,7 @@ def finished_run(
         run = run.folder
     folder = store.run_folder(run, runs_dir)
     config = read_config(folder)
-    trained = load_trained(folder, model, forward=forward)
+    trained = load_trained(folder, model, forward=forward, weights=weights)
     if device is None:
         device = config.device if torch.cuda.is_available() else "cpu"
     place = machine(device, config.precision, config.threads, trained.model.net, trained.input_shape)

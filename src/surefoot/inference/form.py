@@ -30,8 +30,8 @@ class Expected:
         label: name of the column of labels that the run was trained with; it is passed over in a table.
         header: whether the first row of a table names its columns.
         columns: of the training table, by which other tables are read; None for other data.
-        dtype: of numbers: int64 for a model that embeds them, bool for a mask, float64 where float32 would lose a column's
-            spread.
+        dtype: of numbers: int64 for a model that embeds them, bool for a mask, float64 where float32 would lose a
+            column's spread.
         pixels: type of the images' pixels, see `data.images`.
         any_length: whether it is a sequence, shape (T,), of which others may be shorter or longer.
         leaves: of a tree what each leaf is.
@@ -124,18 +124,18 @@ def matched(given: Any, expected: Any, title: str, label: str | None = None) -> 
         if leaf.any_length and made:  # sequences of one batch have one length
             others = [made[key] for key, each in tree.named_leaves(expected) if key in made and each.any_length]
             leaf = replace(leaf, shape=tuple(others[0].shape[1:]), any_length=False) if others else leaf
-        made[name] = one_input(named[name], leaf, f"{title} {name!r}" if isinstance(expected, dict) else f"{title} {name}")
+        made[name] = one_input(
+            named[name], leaf, f"{title} {name!r}" if isinstance(expected, dict) else f"{title} {name}"
+        )
     lengths = {name: len(leaf) for name, leaf in made.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise DataError(
-            f"{title} of other lengths ({told})", "each has one entry per example", "make them alike"
-        )
+        raise DataError(f"{title} of other lengths ({told})", "each has one entry per example", "make them alike")
     return tree.from_named(expected, made)
 
 
 def without_label(given: Any, expected: Any, label: str | None) -> Any:
-    """Return a mapping of inputs without the targets that lie among them, where the model takes no input of that name."""
+    """Return a mapping of inputs without the targets among them, where the model takes no input of that name."""
     if not (isinstance(given, dict) and isinstance(expected, dict)):
         return given
     passed = {name for name in (label, *LABEL_NAMES) if name is not None and name not in expected}

@@ -14,7 +14,7 @@ from torch import nn
 from surefoot.data import tree
 from surefoot.data.dataset import IGNORED, TargetKind
 from surefoot.inference.answers import Answers, answers_of, filled
-from surefoot.inference.finished import FinishedRun, finished_run
+from surefoot.inference.finished import FinishedRun, Which, finished_run
 from surefoot.inference.form import expected_of
 from surefoot.inference.inputs import Inputs, batches
 from surefoot.models.build import Factory
@@ -78,7 +78,9 @@ class Predictions:
         >>> one.top(0, 2)
         [('dog', 0.8), ('cat', 0.2)]
         """
-        shares = np.exp(self.last[i]) if self.last is not None else self.outputs[i] if self.classes is not None else None
+        shares = (
+            np.exp(self.last[i]) if self.last is not None else self.outputs[i] if self.classes is not None else None
+        )
         if shares is None or self.errors[i] is not None:
             return []
         order = np.argsort(-shares, kind="stable")[:k]
@@ -115,7 +117,10 @@ class Predictions:
                 return {"mask": self.outputs[i].tolist()}
             case "tokens":
                 said = [int(each) for each in self.outputs[i] if each != IGNORED]
-                return {"tokens": [self.class_name(each) for each in said], "next": [[*each] for each in self.top(i, k)]}
+                return {
+                    "tokens": [self.class_name(each) for each in said],
+                    "next": [[*each] for each in self.top(i, k)],
+                }
             case _:
                 return {"outputs": tree.map_leaves(lambda leaf: finite(leaf[i].tolist()), self.outputs)}
 
@@ -140,9 +145,7 @@ def _joined_arrays(*arrays: np.ndarray) -> np.ndarray:
     """Return arrays [N, ...] as one; sequences of classes that are shorter than others are filled with `IGNORED`."""
     longest = max(each.shape[1] if each.ndim > 1 else 0 for each in arrays)
     if arrays[0].ndim == 2 and arrays[0].dtype.kind == "i":
-        arrays = tuple(
-            np.pad(each, [(0, 0), (0, longest - each.shape[1])], constant_values=IGNORED) for each in arrays
-        )
+        arrays = tuple(np.pad(each, [(0, 0), (0, longest - each.shape[1])], constant_values=IGNORED) for each in arrays)
     return np.concatenate(arrays)
 
 
@@ -158,6 +161,7 @@ def predict(
     model: nn.Module | Factory | None = None,
     forward: Forward | str | None = None,
     device: str | None = None,
+    weights: Which | None = None,
 ) -> Predictions:
     """Return what a finished run's model says of examples without labels.
 
@@ -170,7 +174,7 @@ def predict(
             a Dataset with or without targets; the path of an image, of a folder of images (nested or flat), of an .npz
             (its x, or its first array; of several inputs those of their names) or .npy, of a table with or without
             labels; a frame of pandas or Polars; or a sequence of paths.
-        runs_dir, model, forward, device: as in `evaluate`.
+        runs_dir, model, forward, device, weights: as in `evaluate`.
 
     Raises:
         DataError: an array, table or folder as a whole does not fit the model.
@@ -184,7 +188,8 @@ def predict(
     >>> len(predictions.labels), predictions.outputs.shape
     (2, (2, 10))
     """
-    pieces = list(predict_batches(run, inputs, runs_dir=runs_dir, model=model, forward=forward, device=device))
+    how = {"model": model, "forward": forward, "device": device, "weights": weights}
+    pieces = list(predict_batches(run, inputs, runs_dir=runs_dir, **how))
     return joined(pieces)
 
 
@@ -196,9 +201,10 @@ def predict_batches(
     model: nn.Module | Factory | None = None,
     forward: Forward | str | None = None,
     device: str | None = None,
+    weights: Which | None = None,
 ) -> Iterator[Predictions]:
     """Yield `predict` batch by batch, so that memory stays bounded and progress can be shown."""
-    finished = finished_run(run, runs_dir, model, device, forward=forward)
+    finished = finished_run(run, runs_dir, model, device, weights, forward=forward)
     trained = finished.trained
     expected = expected_of(trained, finished.config)
     notes = () if finished.doubt is None else (finished.doubt,)

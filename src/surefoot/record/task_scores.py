@@ -26,7 +26,7 @@ class TaskScores:
         examples: N.
         answers: how many pixels, positions or labels counted; None where only the loss is known.
         loss: the mean loss, as the run's rows have it.
-        accuracy: share of the answers that are right, and 95 % interval over examples; None where none is right or wrong.
+        accuracy: share of the answers that are right, and 95 % interval over examples; None where none can be.
         per_class: one score for each label, or for each class that occurs or was predicted.
         metrics: others by name.
     """
@@ -88,8 +88,12 @@ def scores_by_class(
         if there or said:
             found.append(
                 ClassScore(
-                    name=name, precision=hit / said if said else None, recall=hit / there if there else None,
-                    f1=2 * hit / (there + said), support=there, predicted=said,
-                )  # fmt: skip
+                    name=name,
+                    precision=hit / said if said else None,
+                    recall=hit / there if there else None,
+                    f1=2 * hit / (there + said),
+                    support=there,
+                    predicted=said,
+                )
             )
     return tuple(found)

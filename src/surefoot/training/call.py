@@ -35,7 +35,9 @@ def function_of(given: Any, setting: str) -> Any:
     """
     if not is_path(given):
         if isinstance(given, str) and setting != "loss":
-            raise ConfigError(f"{setting} = {given!r}", f"{setting} is a function or package.module:function", "give it")
+            raise ConfigError(
+                f"{setting} = {given!r}", f"{setting} is a function or package.module:function", "give it"
+            )
         return given
     found = imported(given, setting)
     if isinstance(found, type):  # as torch.nn's losses are
