@@ -96,7 +96,10 @@ class Schedule(_Checked):
     """
 
     kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
-    preset: str | None = _setting(None, "a published schedule, for kind preset; `surefoot schedule --list` names them")
+    preset: str | None = _setting(
+        None,
+        "a published recipe: its schedule, and of its update what is not given beside it; see surefoot schedule --list",
+    )
     warmup_epochs: float = _setting(0.0, "length of the linear warmup", **_AT_LEAST_0)
     warmup_start: float = _setting(
         0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=_up_to_one
@@ -147,11 +150,15 @@ class Schedule(_Checked):
         "decay_epochs": ("wsd",),
         "peak_epochs": ("one-cycle",),
         "patience_epochs": ("plateau",),
-        "preset": ("preset",),
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.preset is not None and self.kind != "preset":
+            raise ConfigError(
+                f"preset = {self.preset!r} with schedule {self.kind}", "a preset is a schedule, too",
+                "leave one of them out",
+            )  # fmt: skip
         for name, kinds in self._READ_BY.items():
             if getattr(self, name) is not None and self.kind not in kinds:
                 raise ConfigError(

@@ -102,8 +102,6 @@ def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
         key: [_number(word) for word in value.split(",") if word] if key == "milestones_epochs" else _number(value)
         for key, value in words.items()
     }
-    if "preset" in typed and "schedule" not in typed:
-        typed["schedule"] = "preset"
     for key in (*typed, *common):
         _check_key(key, text)
     clash = [key for key in of_rule if key in typed and typed[key] != of_rule[key]]

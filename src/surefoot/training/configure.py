@@ -16,6 +16,7 @@ from surefoot.data.load import default_model, load
 from surefoot.data.named import NAMED
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
+from surefoot.optim.presets import published_recipe
 from surefoot.record.stored import code_in, located
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
 from surefoot.training.losses import Loss
@@ -25,6 +26,8 @@ CLIP_OF_NUMBERS = 1.0
 """The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
 the mlp on four regressions with deviation 1, and on 500 correlated columns at 0.01 too. Clipped at 1 all of these
 finish; of lr 0.01 and 0.03, clipped or not, none ends lower by more than the spread of five seeds."""
+_BESIDE_PRESET = ("epochs", "batch_size")
+"""What a published preset leaves to the data and the model."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +63,28 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
         standard_loss: whether the loss is the built-in one; label smoothing of shipped settings is of that alone.
 
     A shipped schedule shrinks with a run that is given fewer epochs. For numbers gradients are clipped, see
-    `CLIP_OF_NUMBERS`.
+    `CLIP_OF_NUMBERS`. A published preset brings all that its original's update had, in place of what is shipped; what
+    is given beside it goes before it.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
+    >>> found = resolve({"recipe": {"lr": 0.002, "schedule": {"preset": "bert"}}}).recipe
+    >>> found.rule, found.lr, found.eps, found.clip_norm, found.schedule.kind
+    ('adamw', 0.002, 1e-06, 1.0, 'preset')
     """
     data = str(given.get("data", "digits"))
     usual = default_model(data if source is None else source)
     model = str(given.get("model") or usual)
     shipped = default_settings(data, model, table=usual == "mlp")
-    recipe = shipped.get("recipe", {})
+    recipe, published = shipped.get("recipe", {}), published_recipe(given.get("recipe"))
+    if published:
+        recipe = {name: recipe[name] for name in _BESIDE_PRESET if name in recipe} | published
     if not standard_loss:
         recipe.pop("label_smoothing", None)
     if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.classes is None):
         recipe = {"clip_norm": CLIP_OF_NUMBERS, **recipe}
     epochs, whole = given.get("recipe", {}).get("epochs"), recipe.get("epochs")
-    if "schedule" in recipe and whole and isinstance(epochs, int | float) and 0 < epochs < whole:
+    if "schedule" in recipe and not published and whole and isinstance(epochs, int | float) and 0 < epochs < whole:
         recipe["schedule"] = to_dict(shrunk(from_dict(Schedule, recipe["schedule"]), epochs / whole))
     return from_dict(Config, merged({"data": data, "model": model}, shipped | {"recipe": recipe}, given))
 
