@@ -52,8 +52,8 @@ def parse_rules(texts: Sequence[str], common: Mapping[str, Any] | None = None) -
 
     A rule is a name (gradient-descent, sgd, mini-batch, momentum, sutskever, nesterov, adam and other rules' own) and
     then settings of a recipe or its schedule as setting=value; lists have commas. `lr=` fixes the rate, which is
-    searched otherwise; `preset=` takes a published schedule; `label=` says how the rule is called in tables and
-    pictures.
+    searched otherwise; `preset=` takes a published schedule, of its recipe nothing else, so that rules go down one
+    surface; `label=` says how the rule is called in tables and pictures.
 
     Args:
         texts: one for each rule.
