@@ -30,11 +30,9 @@ def baseline_of(task: Task, part: str, scored: Part, pairs: Sequence[tuple[Tenso
     if not np.isfinite(outputs).all():
         return None
     targets = train.y.cpu().numpy()
-    x, others = train.x.cpu().numpy(), scored.x.cpu().numpy()
-    table = x.ndim == 2 and x.dtype.kind == "f"
-    fitted = None
-    weighted = task.class_weights is not None
-    if table:
+    fitted, weighted = None, task.class_weights is not None
+    if task.data.kind == "numbers" and train.x.dim() == 2 and train.x.is_floating_point():
+        x, others = train.x.cpu().numpy(), scored.x.cpu().numpy()
         fitted = linear_answers(x, targets, others, None if classes is None else len(classes), weighted=weighted)
     linear, fitted_to = fitted if fitted is not None else (None, 0)
     if classes is not None and outputs.shape == (len(y), len(classes)):
