@@ -135,8 +135,8 @@ def _cycles(peak: float, steps: int, lengths: Sequence[int], how: Mapping[str, A
 
 
 def _ramp_then_decay(peak: float, steps: int, lengths: Sequence[int], how: Mapping[str, Any]) -> Lines:
-    warm, start, seam = lengths[0], how.get("start", 0.0), how["seam"]
-    last = lengths[1] if len(lengths) > 1 else steps
+    (warm, *later), start, seam = lengths, how.get("start", 0.0), how["seam"]
+    last = later[0] if later else steps
     body = _CURVES[how["decay"].__name__](
         peak, {"steps": last - warm if seam == "shift" else last, "end": how.get("end", 0.0)}
     )

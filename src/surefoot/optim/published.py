@@ -160,9 +160,10 @@ def ramp_then_decay(
 
     It ends with the run, or at a second length, from which on its last rate is kept.
     """
-    last = lengths[1] if len(lengths) > 1 else steps
-    length = last - lengths[0] if seam == "shift" else last
-    return schedules.warmup(decay(peak, length, end=end), lengths[0], start, seam), lengths
+    warm, *later = lengths
+    last = later[0] if later else steps
+    length = last - warm if seam == "shift" else last
+    return schedules.warmup(decay(peak, length, end=end), warm, start, seam), lengths
 
 
 def gpt_cosine(peak: float, steps: int, lengths: tuple[int, ...]) -> tuple[ScheduleFn, tuple[int, ...]]:
