@@ -96,10 +96,7 @@ class Schedule(_Checked):
     """
 
     kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
-    preset: str | None = _setting(
-        None,
-        "a published recipe: its schedule, and of its update what is not given beside it; see surefoot schedule --list",
-    )
+    preset: str | None = _setting(None, "a published recipe, below what is given beside it: surefoot schedule --list")
     warmup_epochs: float = _setting(0.0, "length of the linear warmup", **_AT_LEAST_0)
     warmup_start: float = _setting(
         0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=_up_to_one
@@ -154,11 +151,6 @@ class Schedule(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.preset is not None and self.kind != "preset":
-            raise ConfigError(
-                f"preset = {self.preset!r} with schedule {self.kind}", "a preset is a schedule, too",
-                "leave one of them out",
-            )  # fmt: skip
         for name, kinds in self._READ_BY.items():
             if getattr(self, name) is not None and self.kind not in kinds:
                 raise ConfigError(
@@ -172,11 +164,11 @@ class Schedule(_Checked):
                 "step needs the epochs of its drops",
                 "give for example milestones_epochs = [30, 60, 90]",
             )
-        if self.kind == "preset" and self.preset is None:
+        if (self.kind == "preset") != (self.preset is not None):
             raise ConfigError(
-                "schedule preset without a preset's name",
-                "kind preset needs preset = NAME",
-                "list the names with surefoot schedule --list",
+                f"schedule {self.kind} with {'no preset' if self.preset is None else f'preset = {self.preset!r}'}",
+                "kind preset needs preset = NAME, and a preset is a schedule, too",
+                "list the names with surefoot schedule --list, or leave one of the two out",
             )
         if self.kind == "preset" and self.warmup_epochs > 0:
             raise ConfigError(
