@@ -105,7 +105,7 @@ class Schedule(_Checked):
     """
 
     kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
-    preset: str | None = _setting(None, "a published schedule, for kind preset; `surefoot schedule --list` names them")
+    preset: str | None = _setting(None, "a published recipe, below what is given beside it: surefoot schedule --list")
     warmup_epochs: float = _setting(0.0, "length of the linear warmup", **_AT_LEAST_0)
     warmup_start: float = _setting(
         0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=_up_to_one
@@ -156,7 +156,6 @@ class Schedule(_Checked):
         "decay_epochs": ("wsd",),
         "peak_epochs": ("one-cycle",),
         "patience_epochs": ("plateau",),
-        "preset": ("preset",),
     }
 
     def __post_init__(self) -> None:
@@ -174,11 +173,11 @@ class Schedule(_Checked):
                 "step needs the epochs of its drops",
                 "give for example milestones_epochs = [30, 60, 90]",
             )
-        if self.kind == "preset" and self.preset is None:
+        if (self.kind == "preset") != (self.preset is not None):
             raise ConfigError(
-                "schedule preset without a preset's name",
-                "kind preset needs preset = NAME",
-                "list the names with surefoot schedule --list",
+                f"schedule {self.kind} with {'no preset' if self.preset is None else f'preset = {self.preset!r}'}",
+                "kind preset needs preset = NAME, and a preset is a schedule, too",
+                "list the names with surefoot schedule --list, or leave one of the two out",
             )
         if self.kind == "preset" and self.warmup_epochs > 0:
             raise ConfigError(
