@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from surefoot.errors import ConfigError, type_error
+from surefoot.errors import ConfigError, nearest, type_error
 from surefoot.rules import update_rule, update_rules
 from surefoot.rules.groups import Group, groups_of
 from surefoot.rules.rule import UpdateRule
@@ -103,7 +103,7 @@ class Schedule(_Checked):
     """
 
     kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
-    preset: str | None = _setting(None, "a published schedule, for kind preset; `surefoot schedule --list` names them")
+    preset: str | None = _setting(None, "a published recipe, below what is given beside it: surefoot schedule --list")
     warmup_epochs: float = _setting(0.0, "length of the linear warmup", **_AT_LEAST_0)
     warmup_start: float = _setting(
         0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=_up_to_one
@@ -154,7 +154,6 @@ class Schedule(_Checked):
         "decay_epochs": ("wsd",),
         "peak_epochs": ("one-cycle",),
         "patience_epochs": ("plateau",),
-        "preset": ("preset",),
     }
 
     def __post_init__(self) -> None:
@@ -172,11 +171,11 @@ class Schedule(_Checked):
                 "step needs the epochs of its drops",
                 "give for example milestones_epochs = [30, 60, 90]",
             )
-        if self.kind == "preset" and self.preset is None:
+        if (self.kind == "preset") != (self.preset is not None):
             raise ConfigError(
-                "schedule preset without a preset's name",
-                "kind preset needs preset = NAME",
-                "list the names with surefoot schedule --list",
+                f"schedule {self.kind} with {'no preset' if self.preset is None else f'preset = {self.preset!r}'}",
+                "kind preset needs preset = NAME, and a preset is a schedule, too",
+                "list the names with surefoot schedule --list, or leave one of the two out",
             )
         if self.kind == "preset" and self.warmup_epochs > 0:
             raise ConfigError(
@@ -358,8 +357,16 @@ class Config(_Checked):
         "classes: classification; numbers: regression; multilabel: several yes or no; segmentation: a class for each "
         "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said",
     )
-    loss: LossName | None = _setting(
-        None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
+    loss: str | None = _setting(
+        None,
+        "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out), or "
+        "package.module:function of outputs and targets",
+    )
+    forward: str | None = _setting(
+        None, "package.module:function of model and inputs, where the model is not called by the form of its inputs"
+    )
+    loss_fn: str | None = _setting(
+        None, "package.module:function of model and batch that returns the loss, in place of forward and loss"
     )
     normalise: bool = _setting(True, "whether inputs are brought to the training part's mean 0 and deviation 1")
     standardise_targets: bool = _setting(
@@ -413,6 +420,7 @@ class Config(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_functions()
         if self.metrics is not None:  # a flag's value may hold several
             names = tuple(name.strip() for each in self.metrics for name in each.split(","))
             object.__setattr__(self, "metrics", tuple(dict.fromkeys(name for name in names if name)))
@@ -434,6 +442,28 @@ class Config(_Checked):
     def used_weights(self) -> Literal["best", "last"]:
         """The weights that a finished run is scored and applied with, where it has both."""
         return self.weights or ("last" if self.early_stopping_epochs is None else "best")
+
+    def _check_functions(self) -> None:
+        if self.loss is not None and not is_path(self.loss) and self.loss not in get_args(LossName):
+            raise ConfigError(
+                f"loss = {self.loss!r}",
+                f"a loss is one of {', '.join(get_args(LossName))}, or package.module:function",
+                nearest(self.loss, get_args(LossName)),
+            )
+        for name in ("forward", "loss_fn"):
+            if (value := getattr(self, name)) is not None and not is_path(value):
+                raise ConfigError(
+                    f"{name} = {value!r}", f"{name} is package.module:function", "put the module and ':' before it"
+                )
+
+
+def is_path(given: Any) -> bool:
+    """Return whether this is text such as "package.module:function", which names something to import.
+
+    >>> is_path("losses:focal"), is_path("mse"), is_path(len)
+    (True, False, False)
+    """
+    return isinstance(given, str) and ":" in given
 
 
 def _converted(hint: Any, value: Any, name: str) -> Any:

@@ -59,7 +59,7 @@ def flat_settings() -> dict[str, Setting]:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return flat settings as nested ones, without those that are None.
+    """Return flat settings as nested ones, without those that are None. A preset is a schedule's kind, too.
 
     Raises:
         ConfigError: an unknown name.
@@ -67,6 +67,8 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     >>> nested({"lr": 0.2, "schedule": "linear", "seed": None})
     {'recipe': {'lr': 0.2, 'schedule': {'kind': 'linear'}}}
     """
+    if flat.get("preset") is not None and flat.get("schedule") is None:
+        flat = {**flat, "schedule": "preset"}
     known = flat_settings()
     result: dict[str, Any] = {}
     for name, value in flat.items():

@@ -53,7 +53,7 @@ def noise(
         json: Print the decision as JSON, with all measurements, per layer too.
     """
     typed = Settings.read({"data": data, **settings}, config)
-    length = ("epochs", "steps", *of_schedule())
+    length = ("epochs", "steps", *(of_schedule() - {"preset"}))  # which says the rule, too
     typed.refuse("noise", dict.fromkeys(length, "the short run has --probe-steps updates at a constant rate"))
     from surefoot.steps.batch_size.choose import choosing_batch_size
     from surefoot.steps.batch_size.measure import BatchSizeSearch

@@ -12,22 +12,16 @@ import torch
 from PIL import Image
 
 from surefoot import seeds
-from surefoot.data import frames, npz, tree
+from surefoot.data import frames, npz, npz_names, tree
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import Raw, RawPart, Source, TargetKind, channel_axis, channels_first
 from surefoot.data.labels import Target, chosen_target, coded
 from surefoot.data.map_style import Reader, read_examples, tensor_array, unwrapped, value_array
-from surefoot.data.targets import label_name, special_target
+from surefoot.data.npz_names import PARTS
+from surefoot.data.targets import LABEL_NAMES, label_name, special_target
 from surefoot.errors import ConfigError
-
-PARTS = {
-    "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""The names by which people call the parts."""
 
 _ARRAYS = (np.ndarray, torch.Tensor, Image.Image)
 
@@ -133,12 +127,13 @@ def _classes_of(dataset: Any) -> tuple[str, ...] | None:
 
 
 def read_npz(path: Path, problems: Problems, target: Target = "auto", columns: Columns | None = None) -> Raw:
-    """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test; and, if it has
-    them, the names of the classes in `classes`. Nothing pickled is read.
+    """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test, or several inputs by
+    name (`npz_names`); and, if it has them, the names of the classes in `classes`. Nothing pickled is read.
     """
     keys, arrays = npz.array_names(path), dict[str, np.ndarray]()
-    known = {key: _key(key) for key in keys}
-    for key in (key for key in keys if known[key] is not None or key == "classes"):
+    named, faults = npz_names.named_parts(keys)
+    wanted = [key for each in named.values() for key in (*tree.leaves(each.x), *tree.leaves(each.y))]
+    for key in (key for key in keys if key in wanted or key == npz_names.CLASSES):
         try:
             arrays[key] = npz.read_array(path, key)
         except npz.Unusable as error:
@@ -148,33 +143,24 @@ def read_npz(path: Path, problems: Problems, target: Target = "auto", columns: C
                 "arrays hold numbers or text, and fit into memory",
                 "save it with numpy.savez",
             )
-    parts = {}
-    for name in dict.fromkeys(part for _, part in filter(None, known.values())):
-        pair = {known_as[0]: key for key, known_as in known.items() if known_as is not None and known_as[1] == name}
-        same = [key for key, known_as in known.items() if known_as is not None and known_as[1] == name]
-        if len(same) > 2 or len(pair) < len(same):
-            problems.add(
-                f"arrays {', '.join(same)}", f"are all of the {name} part", "a part has one x and one y", "rename"
-            )
-        elif len(pair) < 2:
-            only = next(iter(pair.values()))
-            problems.add(
-                f"array {only}",
-                f"has no {'y' if 'x' in pair else 'x'} beside it",
-                "x and y come in pairs",
-                "add the other array",
-            )
-        elif all(key in arrays for key in pair.values()):
-            parts[name] = (arrays[pair["x"]], arrays[pair["y"]])
-    if not any(known.values()):
+    for fault in faults:
+        problems.add(fault.where, fault.what, fault.allowed, fault.do)
+    if not named and not faults:
         problems.add(
             "arrays",
             f"are named {', '.join(keys[:10]) or 'nothing'}",
-            "they must be x and y, or x_train, y_train, x_val and so on",
+            "they must be x and y, or x_train, y_train, x_val and so on, or inputs beside "
+            f"{' or '.join(LABEL_NAMES[:2])}",
             "rename them",
         )
-    classes = _class_names(arrays["classes"], problems) if "classes" in arrays else None
-    return _raw(str(path), parts, problems, target, classes, len(parts) > 1, columns)
+    parts = {
+        name: (tree.map_leaves(arrays.__getitem__, each.x), tree.map_leaves(arrays.__getitem__, each.y))
+        for name, each in named.items()
+        if all(key in arrays for key in (*tree.leaves(each.x), *tree.leaves(each.y)))
+    }
+    classes = _class_names(arrays[npz_names.CLASSES], problems) if npz_names.CLASSES in arrays else None
+    raw = _raw(str(path), parts, problems, target, classes, len(parts) > 1, columns)
+    return replace(raw, label_name=next((each.label for each in named.values()), None))
 
 
 def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | None:
@@ -188,13 +174,6 @@ def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | Non
         "mend it, or leave it out",
     )
     return None
-
-
-def _key(key: str) -> tuple[str, str] | None:
-    """Return ("x" or "y", part) for the name of an array, or None."""
-    letter, _, part = key.lower().partition("_")
-    name = "train" if not part else PARTS.get(part)
-    return (letter, name) if letter in ("x", "y") and name is not None else None
 
 
 def _by_part(source: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from surefoot.config import Config, LossName, Recipe, Schedule
+from surefoot.config import Config, Recipe, Schedule, is_path
 from surefoot.data.augment import listed
 from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
@@ -18,6 +18,7 @@ from surefoot.data.named import NAMED
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
+from surefoot.optim.presets import published_recipe
 from surefoot.record.measures import ACCURACY, LOSS, RISES, metric_name
 from surefoot.record.stored import IN_MEMORY, code_in, located
 from surefoot.rules.optimizer import NAME as OF_CALLER
@@ -33,6 +34,8 @@ CLIP_OF_NUMBERS = 1.0
 """The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
 the mlp on four regressions with deviation 1, and on 500 correlated columns at 0.01 too. Clipped at 1 all of these
 finish; of lr 0.01 and 0.03, clipped or not, none ends lower by more than the spread of five seeds."""
+_BESIDE_PRESET = ("epochs", "batch_size")
+"""What a published preset leaves to the data and the model."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Objects:
 
     data: Any = None
     model: nn.Module | Factory | None = None
-    loss: Loss | LossName | None = None
+    loss: Loss | None = None
     augment: Any = None
     origin: Origin | None = None
     forward: Forward | None = None
@@ -76,22 +79,22 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
         data, model, augment: as `train` takes them.
         others: `loss`, `forward`, `loss_fn`, `metrics`, `optimizer`, as it takes them.
     """
-    loss, metrics = others.pop("loss", None), asked_metrics(others.pop("metrics", None))
+    optimizer, metrics = others.pop("optimizer", None), asked_metrics(others.pop("metrics", None))
     objects = Objects(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
-        loss=loss if callable(loss) else None,
         augment=augment_object(augment),
         metrics=metrics if any(each is not None for each in (metrics or {}).values()) else None,
-        **others,
+        optimizer=optimizer,
+        **{name: None if isinstance(each, str) else each for name, each in others.items()},
     )
     # An object is named before settings are looked up, or it would get those shipped for other data.
     words: dict[str, Any] = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": augment_names(augment),
-        "loss": None if callable(loss) else loss,
         "metrics": None if metrics is None else list(metrics),
+        **{name: each if isinstance(each, str) else None for name, each in others.items()},
     }
     if objects.optimizer is not None:
         words |= {"rule": OF_CALLER, "lr": own_rate(objects.optimizer)}
@@ -110,10 +113,14 @@ def resolve(
         runs_dir: where a run lies that `from_run` gives by its name.
 
     A shipped schedule shrinks with a run that is given fewer epochs. For numbers gradients are clipped, see
-    `CLIP_OF_NUMBERS`. Where weights are those of a run its settings take the place of the shipped ones.
+    `CLIP_OF_NUMBERS`. A published preset brings all that its original's update had, in place of what is shipped; what
+    is given beside it goes before it. Where weights are those of a run its settings take the place of the shipped ones.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
+    >>> found = resolve({"recipe": {"lr": 0.002, "schedule": {"preset": "bert"}}}).recipe
+    >>> found.rule, found.lr, found.eps, found.clip_norm, found.schedule.kind
+    ('adamw', 0.002, 1e-06, 1.0, 'preset')
     """
     if given.get("from_run") is not None:
         place = found_place(str(given["from_run"]), runs_dir)
@@ -124,14 +131,15 @@ def resolve(
     usual = default_model(data if source is None else source)
     model = str(given.get("model") or usual)
     shipped = default_settings(data, model, table=usual == "mlp")
-    recipe = shipped.get("recipe", {})
-    if not standard_loss:
+    recipe, published = shipped.get("recipe", {}), published_recipe(given.get("recipe"))
+    if published:
+        recipe = {name: recipe[name] for name in _BESIDE_PRESET if name in recipe} | published
+    if not standard_loss or given.get("loss_fn") is not None or is_path(given.get("loss")):
         recipe.pop("label_smoothing", None)
     if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.target == "numbers"):
         recipe = {"clip_norm": CLIP_OF_NUMBERS, **recipe}
-    return from_dict(
-        Config, merged({"data": data, "model": model}, shipped | {"recipe": _fitting(recipe, given)}, given)
-    )
+    recipe = recipe if published else _fitting(recipe, given)
+    return from_dict(Config, merged({"data": data, "model": model}, shipped | {"recipe": recipe}, given))
 
 
 def _fitting(recipe: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -151,11 +159,13 @@ def _over(there: dict[str, Any], given: dict[str, Any], place: Path, *, standard
                 f"its {name} was given in Python, and is not in its settings",
                 f"give {name} too, in surefoot.train(...)",
             )
-    recipe = dict(there.pop("recipe"))
+    recipe, published = dict(there.pop("recipe")), published_recipe(given.get("recipe"))
+    if published:
+        recipe = {name: recipe[name] for name in _BESIDE_PRESET if name in recipe} | published
     if not standard_loss:
         there.pop("loss", None)
         recipe.pop("label_smoothing", None)
-    return from_dict(Config, merged(there, {"recipe": _fitting(recipe, given)}, given))
+    return from_dict(Config, merged(there, {"recipe": recipe if published else _fitting(recipe, given)}, given))
 
 
 def data_of(config: Config, source: Any = None, data_dir: str | Path | None = None) -> DataSet:
@@ -204,8 +214,8 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         loss=config.loss if objects.loss is None else objects.loss,
         augment=config.augment if objects.augment is None else objects.augment,
         class_weights=config.class_weights,
-        forward=objects.forward,
-        loss_fn=objects.loss_fn,
+        forward=config.forward if objects.forward is None else objects.forward,
+        loss_fn=config.loss_fn if objects.loss_fn is None else objects.loss_fn,
         metrics=_wanted_metrics(config, objects, data),
         optimizer=objects.optimizer,
         seed=config.seed,

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surefoot.config import is_path
 from surefoot.data import tree
 from surefoot.data.dataset import IGNORED, TargetKind
 from surefoot.errors import ConfigError, nearest
 from surefoot.record.measures import ACCURACY, RISES, metric_name
 from surefoot.record.number_scores import number_scores
 from surefoot.record.ranking import over_classes, ranked, ranked_labels
-from surefoot.training.call import in_fp32
+from surefoot.training.call import function_of, in_fp32
 from surefoot.training.losses import dense_cross_entropy
 from surefoot.training.outputs import are_answers
 
@@ -148,7 +149,7 @@ def asked_metrics(given: Any) -> dict[str, Metric | None] | None:
     """Return metrics by name, a shipped one with None in place of a function; None where none were asked for.
 
     Args:
-        given: a name, a function, a list of these, or a mapping of names to functions.
+        given: a name, "package.module:function", a function, a list of these, or a mapping of names to functions.
 
     Raises:
         ConfigError: it is something else, or a function without a name.
@@ -164,6 +165,8 @@ def asked_metrics(given: Any) -> dict[str, Metric | None] | None:
         many = list(given) if isinstance(given, list | tuple) else [given]
         many = [name for each in many for name in (each.split(",") if isinstance(each, str) else [each])]
         pairs = [(each.strip(), None) if isinstance(each, str) else (_name_of(each), each) for each in many]
+    pairs = [(name, function_of(name if each is None else each, "metrics")
+              if is_path(name if each is None else each) else each) for name, each in pairs]  # fmt: skip
     for name, function in pairs:
         named = isinstance(name, str) and name and name == metric_name(name) and "," not in name and "<" not in name
         if not named or not (function is None or callable(function) or _is_stream(function)):

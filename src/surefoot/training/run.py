@@ -56,6 +56,7 @@ class Result:
             was trained.
         folder: on disk.
         notes: what is to be said of how it was opened.
+        functions: of the task: "forward", "loss" and "loss_fn", None where there is none.
     """
 
     summary: dict[str, Any]
@@ -64,6 +65,7 @@ class Result:
     model: Preprocessed
     folder: Path
     notes: tuple[str, ...] = ()
+    functions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -187,7 +189,8 @@ class Run:
         ProgressFile(self.folder).remove()
         record = Record(rows=tuple(self.rows), outcome=outcome)
         whole = Preprocessed(kept.model, about, self.task.forward or called).to(self.task.machine.device).eval()
-        return Result(summary, record, self.config, whole, self.folder, tuple(self.notes))
+        functions = {name: getattr(self.task, name) for name in ("forward", "loss", "loss_fn")}
+        return Result(summary, record, self.config, whole, self.folder, tuple(self.notes), functions)
 
     def _final_weights(self, kept: State) -> tuple[tuple[str, Snapshot], tuple[str, Snapshot] | None]:
         """Return which weights are used, with their name, and the others where they are of another step."""
