@@ -66,6 +66,11 @@ class ClassScore:
     auc: Difference | None = None
     average_precision: Difference | None = None
 
+    @property
+    def iou(self) -> float | None:
+        """Intersection over union of what is of the class and what was predicted so: F1 / (2 - F1)."""
+        return None if self.f1 is None else self.f1 / (2 - self.f1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores:

@@ -19,7 +19,8 @@ from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
 from surefoot.errors import DataError, is_out_of_memory
 from surefoot.record import store
-from surefoot.record.scores import SCORES, scored_classes, scored_numbers
+from surefoot.record.scores import SCORES, VERSION, scored_classes, scored_numbers
+from surefoot.training.answers import AnswerCounts, prior_of
 from surefoot.training.call import in_fp32
 from surefoot.training.metrics import Meter
 from surefoot.training.outputs import are_answers
@@ -103,11 +104,12 @@ def evaluate_part(
     keep: list[tuple[Tensor, Tensor]] | None = None,
     *,
     metrics: bool = False,
+    counts: AnswerCounts | None = None,
 ) -> Evaluation:
     """Return mean loss and accuracy of `weights` in `model` over a part, and the task's metrics if these are wanted.
 
     Label smoothing is left out, so that the loss means the same under every recipe. Outputs and targets of every batch
-    are added to `keep`, on the CPU, where that is a list.
+    are added to `keep`, on the CPU, where that is a list; and answers of which each example has several to `counts`.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -125,6 +127,8 @@ def evaluate_part(
         counted += count
         correct += float(task.right(outputs, targets)) if task.counts_right else 0.0
         examples += here
+        if counts is not None:
+            counts.add(outputs, targets)
         if meter is not None:
             meter.update(outputs, targets)
         if keep is not None:
@@ -167,6 +171,38 @@ def may_be_scored(task: Task) -> bool:
     return few and task.data.target in ("classes", "numbers") and task.loss_fn is None and are_answers(task)
 
 
+def answer_counts(task: Task) -> AnswerCounts | None:
+    """Return what counts the answers of a part where each example has several; None where that means nothing."""
+    if task.data.target not in ("multilabel", "segmentation", "tokens") or not task.counts_right:
+        return None
+    return AnswerCounts(task, tuple(task.data.names or ()), prior_of(task))
+
+
+def scored_name(task: Task, name: str) -> str:
+    """Return what scores are of.
+
+    Args:
+        task: that was learned.
+        name: of the part.
+    """
+    chosen_on = " (there is no test part; choices may have been made on it)" if name == "validation" else ""
+    return f"{task.data.name}, {name} part{chosen_on}"
+
+
+def write_answers(folder: Path, task: Task, name: str, counts: AnswerCounts, judged: Evaluation) -> None:
+    """Write `scores.json` of answers of which each example has several; none of a loss that is not finite.
+
+    Args:
+        folder: of the run.
+        task: that was learned.
+        name: of the part.
+        counts, judged: what was seen of it.
+    """
+    if counts.answers and math.isfinite(judged.loss):
+        scores = counts.scores(scored_name(task, name), judged.examples, judged.loss)
+        store.write_sealed(folder / SCORES, {"version": VERSION, "kind": scores.target, **scores.to_dict()})
+
+
 def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Write `scores.json`, see `record.scores`. Outputs that are not finite have none, and nothing is written.
 
@@ -179,8 +215,7 @@ def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequenc
     """
     outputs = torch.cat([each for each, _ in pairs]).numpy()
     targets = torch.cat([each for _, each in pairs]).numpy()
-    chosen_on = " (there is no test part; choices may have been made on it)" if name == "validation" else ""
-    of, classes = f"{task.data.name}, {name} part{chosen_on}", task.data.classes
+    of, classes = scored_name(task, name), task.data.classes
     try:
         if task.classifies and classes is not None and outputs.shape == (len(targets), len(classes)):
             images = task.data.kind == "images"

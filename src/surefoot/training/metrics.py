@@ -306,12 +306,13 @@ def _counted(true: Any, guessed: Any, names: set[str], counts: Any = None) -> di
     from sklearn import metrics  # half a second, and only where one is asked for
 
     macro: dict[str, Any] = {"average": "macro", "zero_division": 0, "sample_weight": counts}
+    f1 = macro | {"zero_division": np.nan}  # a label that nobody has and nobody guesses is left out of the mean
     made: dict[str, Callable[[], Any]] = {
         "balanced_accuracy": lambda: metrics.balanced_accuracy_score(true, guessed, sample_weight=counts),
         "precision": lambda: metrics.precision_score(true, guessed, **macro),
         "recall": lambda: metrics.recall_score(true, guessed, **macro),
-        "f1": lambda: metrics.f1_score(true, guessed, **macro),
-        "dice": lambda: metrics.f1_score(true, guessed, **macro),
+        "f1": lambda: metrics.f1_score(true, guessed, **f1),
+        "dice": lambda: metrics.f1_score(true, guessed, **f1),
         "iou": lambda: metrics.jaccard_score(true, guessed, **macro),
         "mcc": lambda: metrics.matthews_corrcoef(true, guessed, sample_weight=counts),
         "exact_match": lambda: metrics.accuracy_score(true, guessed, sample_weight=counts),

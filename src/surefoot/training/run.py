@@ -28,10 +28,12 @@ from surefoot.training.baseline import baseline_of
 from surefoot.training.call import called
 from surefoot.training.evaluate import (
     Evaluation,
+    answer_counts,
     ends_in_probabilities,
     evaluate_part,
     judged_part,
     may_be_scored,
+    write_answers,
     write_scored,
 )
 from surefoot.training.loop import advance, start
@@ -172,8 +174,11 @@ class Run:
         with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
             outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
             judged = None
+            counts = answer_counts(self.task)
             if part is not None:
-                judged = evaluate_part(self.task, kept.model, kept.weights, part, outputs, metrics=name == "test")
+                judged = evaluate_part(
+                    self.task, kept.model, kept.weights, part, outputs, metrics=name == "test", counts=counts
+                )
             probable = ends_in_probabilities(self.task, kept.model, kept.weights)
         about = Preprocessing.of(self.task.data, loss_name=self.task.loss_name, probabilities=probable)
         beside = None
@@ -181,6 +186,9 @@ class Run:
             answers = Preprocessed(nn.Identity(), about).answers(torch.cat([each for each, _ in outputs]))
             write_scored(self.folder, self.task, name, part, [(answers, part.y.cpu())])
             beside = baseline_of(self.task, name, part, [(answers, part.y.cpu())])
+        if counts is not None and judged is not None:
+            write_answers(self.folder, self.task, name, counts, judged)
+            beside = counts.baseline(name)
         save_weights(self.folder, self.config, self.task, used, other, about)
         files = store.digests(self.folder, store.SEALED)
         summary = _summary(self, used, judged if name == "test" else None)
