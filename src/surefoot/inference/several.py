@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from torch import Tensor
@@ -42,7 +43,7 @@ def task_scores(finished: FinishedRun, part: Part, title: str, said: str) -> Tas
         loss, counted = loss + float(mean) * here, counted + here
         if task.counts_right:
             counts.add(outputs, targets)
-    return counts.scores(said, len(part), loss / (counted or 1))
+    return counts.scores(said, len(part), loss / counted if counted else math.nan)
 
 
 def _tried(task: Task, outputs: object, targets: object, part: Part, title: str) -> Task:

@@ -127,7 +127,7 @@ class AnswerCounts:
         Args:
             part: name of the part.
         """
-        if not self._prior_losses or not np.isfinite(self._losses).all():
+        if not self.answers or not self._prior_losses or not np.isfinite(self._losses).all():
             return None
         return answers_baseline(part, self._task.data.target, self._losses, self._prior_losses, self.counted)
 

@@ -135,7 +135,7 @@ def evaluate_part(
             keep.append((outputs.cpu(), targets.cpu()))
     accuracy = correct / examples if task.counts_right else None
     found = {} if meter is None else meter.compute(accuracy)
-    return Evaluation(loss / (counted or 1), accuracy, examples, found)
+    return Evaluation(loss / counted if counted else math.nan, accuracy, examples, found)
 
 
 def are_probabilities(outputs: Tensor) -> bool:
