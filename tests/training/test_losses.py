@@ -127,13 +127,13 @@ def test_a_weighted_batch_in_pieces_is_the_batch(kind):
 def test_weights_of_what_is_not_weighted_are_refused(loss):
     target = "numbers" if isinstance(loss, str) else "multilabel"
     data = surefoot.load(labels(), target=target)
-    with pytest.raises(ConfigError, match="class_weights = 'balanced' with .*others would not be"):
+    with pytest.raises(ConfigError, match=r"class_weights = 'balanced' with .*others would not be"):
         task(data, nn.Linear(6, 3), loss=loss, class_weights="balanced")
 
 
 def test_labels_are_not_smoothed_where_there_are_several():
     work = of_kind("multilabel")
-    with pytest.raises(ConfigError, match="label_smoothing = 0.1 with loss = bce"):
+    with pytest.raises(ConfigError, match=r"label_smoothing = 0\.1 with loss = bce"):
         surefoot.fit(work, surefoot.plan(surefoot.Recipe(epochs=1, label_smoothing=0.1), work.data.examples))
 
 
