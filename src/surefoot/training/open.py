@@ -59,6 +59,7 @@ from surefoot.training.optimizer import OptimizerFactory, check_rule
 from surefoot.training.run import Result, Run
 from surefoot.training.start_from import Origin, found_place, read_origin
 from surefoot.training.task import Task, remarks
+from surefoot.training.weights import calls_written
 
 _OVER_THE_WHOLE_RUN = ("cosine", "linear", "polynomial", "one-cycle", "wsd", "sgdr", "preset")
 _NAMED = 8
@@ -387,6 +388,7 @@ def _identify(
         "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
         "fitted": fitted,
+        "calls": calls_written(config, work),
         "started_from": None if origin is None else origin.source,
         "files": {store.COMMAND: store.sha256(words)},
         "settings": to_dict(config),
