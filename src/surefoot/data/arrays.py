@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import Raw, RawPart, Source, channel_axis, channels_first
 from surefoot.data.labels import Target, chosen_target, coded
+from surefoot.data.mapped import Mapped, large, pieces
 from surefoot.data.map_style import Reader, read_examples, tensor_array, unwrapped, value_array
 from surefoot.errors import ConfigError
 
@@ -36,6 +38,7 @@ _READ_ANEW = (
 )
 _READ_ONCE = "the Dataset draws at random: it is read once, and keeps what was drawn"
 
+_LEVELS_AT_ONCE = 256
 _LEVEL_TOLERANCE = 1e-3
 """How far, in grey levels, float pixels may be from whole levels to be taken for images. Rounding of k/255 to
 float16 moves 255 levels by at most 0.06; to float32, by 1e-5. Chosen by hand between the latter and real fractions."""
@@ -250,6 +253,7 @@ def _raw(
             continue
         if y.dtype.kind == "U" and y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
+        x = Mapped(x) if x.ndim and large(x) else x
         if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
             problems.add(
                 part, f"x has shape {x.shape}, y {y.shape}", "x and y have one entry per example", "make them alike"
@@ -324,11 +328,11 @@ def _typed(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _kind(x: np.ndarray) -> Literal["images", "numbers"]:
+def _kind(x: np.ndarray | Mapped) -> Literal["images", "numbers"]:
     if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and channel_axis(x.shape) is not None)):
         return "images"
     if x.dtype.kind == "f" and x.ndim == 4 and x.shape[1] in (1, 3):  # what torchvision's ToTensor makes of an image
-        return "images" if all(_whole_levels(x[at : at + 256]) for at in range(0, len(x), 256)) else "numbers"
+        return "images" if all(_whole_levels(x[piece]) for piece in pieces(x, _LEVELS_AT_ONCE)) else "numbers"
     return "numbers"
 
 
@@ -338,13 +342,17 @@ def _whole_levels(x: np.ndarray) -> bool:
         return bool(np.all((levels >= 0) & (levels <= 255.5) & (np.abs(levels - np.round(levels)) < _LEVEL_TOLERANCE)))
 
 
-def _standard(x: np.ndarray, kind: str, wanted: type) -> np.ndarray:
+def _standard(x: np.ndarray | Mapped, kind: str, wanted: type) -> np.ndarray | Mapped:
     """Return images as uint8 [N, C, H, W] and numbers in the wanted type, [N, ...]."""
+    if isinstance(x, Mapped):
+        return x.changed(partial(_standard, kind=kind, wanted=wanted))
     if kind == "numbers":
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named by the check
             return np.ascontiguousarray(x.reshape(-1, 1) if x.ndim == 1 else x, dtype=wanted)
     if x.dtype.kind == "f":
-        x = np.concatenate(
-            [np.round(x[at : at + 256].astype(np.float32) * 255).astype(np.uint8) for at in range(0, len(x), 256)]
-        )
+        x = np.concatenate([_levels(x[piece]) for piece in pieces(x, _LEVELS_AT_ONCE)])
     return channels_first(x)
+
+
+def _levels(x: np.ndarray) -> np.ndarray:
+    return np.round(x.astype(np.float32) * 255).astype(np.uint8)

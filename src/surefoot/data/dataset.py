@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,16 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from surefoot import seeds
-from surefoot.data.store import cache_folder
+from surefoot.data.mapped import Mapped, large
 from surefoot.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from surefoot.data.column import RawColumn
     from surefoot.data.columns import Columns
-
-_IN_MEMORY = 2**30
-"""Bytes of a memory-mapped part that are copied into memory by a split; larger ones stay on disk. Chosen by hand."""
-
 
 def stratified(
     labels: np.ndarray | None, examples: int, share: float, seed: int, stream: str = "split"
@@ -61,20 +54,11 @@ def stratified(
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 
-def taken(x: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return x[index]; from a large memory map, as a memory map that vanishes with the process."""
-    if not isinstance(x, np.memmap) or len(index) * x[:1].nbytes <= _IN_MEMORY:
-        return np.asarray(x)[index]
-    (cache_folder() / "images").mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=cache_folder() / "images", prefix="split.", suffix=".tmp", delete=False
-    ) as file:
-        copy = np.memmap(file.name, dtype=x.dtype, mode="w+", shape=(len(index), *x.shape[1:]))
-        for at in range(0, len(index), 1024):
-            copy[at : at + 1024] = x[index[at : at + 1024]]
-        with contextlib.suppress(OSError):  # where a mapped file cannot be unlinked it stays until the cache is cleared
-            os.unlink(file.name)
-    return copy
+def taken(x: np.ndarray | Mapped, index: np.ndarray) -> np.ndarray | Mapped:
+    """Return x[index]; of what is on disk and too large for memory, as rows that are read when they are asked for."""
+    if large(x):
+        return x.taken(index) if isinstance(x, Mapped) else Mapped(x, index)
+    return np.asarray(x[index])
 
 
 def channel_axis(shape: tuple[int, ...]) -> int | None:
@@ -231,7 +215,7 @@ class RawPart:
     `reader` reads the examples of a random Dataset anew, see `data.map_style.Reader`.
     """
 
-    x: np.ndarray
+    x: np.ndarray | Mapped
     y: np.ndarray
     source: Source
     digest: str | None = None

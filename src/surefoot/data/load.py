@@ -18,6 +18,7 @@ from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
 from surefoot.data.frame import Header
 from surefoot.data.labels import Target
+from surefoot.data.mapped import Mapped, MappedTensor, large
 from surefoot.data.named import NAMED
 from surefoot.data.store import sha256
 from surefoot.data.suspicion import suspect
@@ -335,6 +336,8 @@ def _taken(part: RawPart, index: np.ndarray) -> RawPart:
     return RawPart(taken(part.x, index), part.y[index], part.source.taken(index), reader=reader)
 
 
-def _tensor(x: np.ndarray) -> Tensor:
+def _tensor(x: np.ndarray | Mapped) -> Tensor:
+    if isinstance(x, Mapped) or large(x):
+        return MappedTensor(x if isinstance(x, Mapped) else Mapped(x))
     x = x if x.flags.c_contiguous else np.ascontiguousarray(x)
     return torch.from_numpy(x if x.flags.writeable else x.copy())

@@ -31,6 +31,7 @@ LINEAR_FEATURES = 2000
 """Of wider tables there is none. Chosen by hand."""
 _ITERATIONS = 100
 """Of the logistic regression: scikit-learn's own default."""
+_ANSWERED_AT_ONCE = 2**16
 _PRIOR_CLASSES = 1000
 """Most classes whose shares are written. Chosen by hand."""
 
@@ -219,7 +220,8 @@ def linear_answers(
     if len(x) > most:
         rows = np.sort(np.random.Generator(np.random.Philox(0)).permutation(len(x))[:most])
         x, y = x[rows], y[rows]
-    if not (np.isfinite(x).all() and np.isfinite(others).all()) or (classes is not None and len(np.unique(y)) < 2):
+    x, several = x[:], [others[at : at + _ANSWERED_AT_ONCE] for at in range(0, len(others), _ANSWERED_AT_ONCE)]
+    if not (np.isfinite(x).all() and all(np.isfinite(each).all() for each in several)) or (classes is not None and len(np.unique(y)) < 2):
         return None
     from sklearn.exceptions import ConvergenceWarning  # a second to import, and only tables need it
     from sklearn.linear_model import LogisticRegression, Ridge
@@ -234,7 +236,8 @@ def linear_answers(
     model = make_pipeline(StandardScaler(), fitted)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        answers = model.fit(x.astype(np.float64), y).predict(others.astype(np.float64))
+        model.fit(x.astype(np.float64), y)
+        answers = np.concatenate([model.predict(each.astype(np.float64)) for each in several])
     return (answers, len(x)) if np.isfinite(answers).all() else None
 
 
