@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -130,11 +130,31 @@ def read_npz(path: Path, problems: Problems, target: Target = "auto", columns: C
     """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test; and, if it has
     them, the names of the classes in `classes`. Nothing pickled is read.
     """
-    keys, arrays = npz.array_names(path), dict[str, np.ndarray]()
-    known = {key: _key(key) for key in keys}
+    names = npz.array_names(path)
+    return _named(str(path), names, lambda name: npz.read_array(path, name), problems, target, columns)
+
+
+def read_npy(folder: Path, problems: Problems, target: Target = "auto", columns: Columns | None = None) -> Raw:
+    """Return the parts that a folder of .npy files holds: x.npy beside y.npy, or as `read_npz` names arrays."""
+    files = npz.array_files(folder)
+    return _named(str(folder), list(files), lambda name: npz.read_npy(files[name]), problems, target, columns)
+
+
+def holds_arrays(folder: Path) -> bool:
+    """Return whether a folder holds x.npy, or x_train.npy and the like."""
+    return any((key_of(name) or "y")[0] == "x" for name in npz.array_files(folder))
+
+
+def _named(
+    title: str, keys: Sequence[str], read: Callable[[str], np.ndarray], problems: Problems, target: Target,
+    columns: Columns | None,
+) -> Raw:  # fmt: skip
+    """Return the parts of arrays by name."""
+    arrays: dict[str, np.ndarray] = {}
+    known = {key: key_of(key) for key in keys}
     for key in (key for key in keys if known[key] is not None or key == "classes"):
         try:
-            arrays[key] = npz.read_array(path, key)
+            arrays[key] = read(key)
         except npz.Unusable as error:
             problems.add(
                 f"array {key}",
@@ -168,7 +188,7 @@ def read_npz(path: Path, problems: Problems, target: Target = "auto", columns: C
             "rename them",
         )
     classes = _class_names(arrays["classes"], problems) if "classes" in arrays else None
-    return _raw(str(path), parts, problems, target, classes, len(parts) > 1, columns)
+    return _raw(title, parts, problems, target, classes, len(parts) > 1, columns)
 
 
 def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | None:
@@ -184,7 +204,7 @@ def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | Non
     return None
 
 
-def _key(key: str) -> tuple[str, str] | None:
+def key_of(key: str) -> tuple[str, str] | None:
     """Return ("x" or "y", part) for the name of an array, or None."""
     letter, _, part = key.lower().partition("_")
     name = "train" if not part else PARTS.get(part)

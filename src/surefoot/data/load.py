@@ -101,7 +101,9 @@ def default_model(source: Any) -> str:
     ('cnn', 'mlp', 'mlp')
     """
     if isinstance(source, (str, Path)):
-        return "mlp" if is_table(Path(source)) or Path(source).suffix.lower() == ".npz" else "cnn"
+        path = Path(source).expanduser()
+        arrays_of = path.suffix.lower() in (".npz", ".npy") or (path.is_dir() and npz.array_files(path))
+        return "mlp" if is_table(path) or arrays_of else "cnn"
     if isinstance(source, DataSet):
         return "mlp" if source.kind == "numbers" else "cnn"
     from surefoot.data import arrays
@@ -193,12 +195,21 @@ def read(
         return cifar.read(data_dir)
     path = _path(source)
     if path.is_dir():
-        from surefoot.data import folder
+        from surefoot.data import arrays, folder
 
+        if arrays.holds_arrays(path):
+            return arrays.read_npy(path, problems, target, columns)
         return folder.read(path, problems, image_size)
     npz.check_file(path)
     if path.suffix.lower() == ".npy":
-        raise DataError(f"{path}", "an .npy is one array, without labels", "save x and y together with numpy.savez")
+        from surefoot.data import arrays
+
+        if arrays.key_of(path.stem) is None:
+            raise DataError(
+                f"{path}", "an .npy is one array, without labels",
+                "name it x.npy and put y.npy beside it, or save both together with numpy.savez",
+            )  # fmt: skip
+        return arrays.read_npy(path.parent, problems, target, columns)
     if path.suffix.lower() == ".npz":
         from surefoot.data import arrays
 
