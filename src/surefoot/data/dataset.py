@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from surefoot.data.column import RawColumn
     from surefoot.data.columns import Columns
 
+
 def stratified(
     labels: np.ndarray | None, examples: int, share: float, seed: int, stream: str = "split"
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -178,7 +178,9 @@ class MappedTensor(Tensor):
             if func in (aten.amax.default, aten.amin.default) and rest[:1] and 0 not in rest[0]:  # rows one by one
                 return torch.cat([func(x.gathered(piece), *rest) for piece in pieces(x.rows, len(x))])
             if func is aten.view.default and rest[0][0] == len(x) and len(x):
-                return MappedTensor(x.rows.changed(lambda rows: rows.reshape(len(rows), *x.rows_shape(rest[0]))), x.device)
+                return MappedTensor(
+                    x.rows.changed(lambda rows: rows.reshape(len(rows), *x.rows_shape(rest[0]))), x.device
+                )
             if func is aten._to_copy.default and not set(kwargs) - {"dtype", "device", "non_blocking"}:
                 device, dtype = kwargs.get("device") or x.device, kwargs.get("dtype") or x.dtype
                 if dtype == x.dtype:

@@ -31,7 +31,6 @@ LINEAR_FEATURES = 2000
 """Of wider tables there is none. Chosen by hand."""
 _ITERATIONS = 100
 """Of the logistic regression: scikit-learn's own default."""
-_ANSWERED_AT_ONCE = 2**16
 _PRIOR_CLASSES = 1000
 """Most classes whose shares are written. Chosen by hand."""
 
@@ -220,8 +219,11 @@ def linear_answers(
     if len(x) > most:
         rows = np.sort(np.random.Generator(np.random.Philox(0)).permutation(len(x))[:most])
         x, y = x[rows], y[rows]
-    x, several = x[:], [others[at : at + _ANSWERED_AT_ONCE] for at in range(0, len(others), _ANSWERED_AT_ONCE)]
-    if not (np.isfinite(x).all() and all(np.isfinite(each).all() for each in several)) or (classes is not None and len(np.unique(y)) < 2):
+    x, rows = x[:], max(1, LINEAR_NUMBERS // x.shape[1])
+    pieces = [slice(at, at + rows) for at in range(0, len(others), rows)]  # they may lie on disk
+    if not (np.isfinite(x).all() and all(np.isfinite(others[each]).all() for each in pieces)) or (
+        classes is not None and len(np.unique(y)) < 2
+    ):
         return None
     from sklearn.exceptions import ConvergenceWarning  # a second to import, and only tables need it
     from sklearn.linear_model import LogisticRegression, Ridge
@@ -237,7 +239,7 @@ def linear_answers(
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x.astype(np.float64), y)
-        answers = np.concatenate([model.predict(each.astype(np.float64)) for each in several])
+        answers = np.concatenate([model.predict(others[each].astype(np.float64)) for each in pieces])
     return (answers, len(x)) if np.isfinite(answers).all() else None
 
 

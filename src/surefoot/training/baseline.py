@@ -34,7 +34,9 @@ def baseline_of(task: Task, part: str, scored: Part, pairs: Sequence[tuple[Tenso
     fitted = None
     weighted = task.class_weights is not None
     if train.x.dim() == 2 and train.x.is_floating_point():
-        x, others = (each.rows if isinstance(each, MappedTensor) else each.cpu().numpy() for each in (train.x, scored.x))
+        x, others = (
+            each.rows if isinstance(each, MappedTensor) else each.cpu().numpy() for each in (train.x, scored.x)
+        )
         fitted = linear_answers(x, targets, others, None if classes is None else len(classes), weighted=weighted)
     linear, fitted_to = fitted if fitted is not None else (None, 0)
     if classes is not None and outputs.shape == (len(y), len(classes)):

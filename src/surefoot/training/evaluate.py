@@ -94,13 +94,25 @@ def evaluate_part(
     2.3026
     """
     loss, correct, examples = 0.0, 0, 0
+    pair: tuple[Tensor, Tensor] | None = None
     for outputs, targets in outputs_of(task, model, weights, part):
         loss += float(task.objective(outputs, targets)) * task.loss_unit * len(targets)
         correct += int((outputs.argmax(1) == targets).sum()) if task.classifies else 0
-        examples += len(targets)
         if keep is not None:
-            keep.append((outputs.cpu(), targets.cpu()))
+            # Into one block: small tensors that stay, between the large ones of each batch, would keep malloc from
+            # using the gaps again, and the heap grows by the activations of every batch (8 MB each, in soak/large_memory).
+            pair = pair or (_whole(outputs, len(part)), _whole(targets, len(part)))
+            for memory, each in zip(pair, (outputs, targets), strict=True):
+                memory[examples : examples + len(targets)] = each
+        examples += len(targets)
+    if keep is not None and pair is not None:
+        keep.append(pair)
     return Evaluation(loss / examples, correct / examples if task.classifies else None, examples)
+
+
+def _whole(first: Tensor, examples: int) -> Tensor:
+    """Return memory on the CPU for so many examples like those of a batch."""
+    return torch.empty((examples, *first.shape[1:]), dtype=first.dtype)
 
 
 def are_probabilities(outputs: Tensor) -> bool:
