@@ -62,7 +62,7 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
     readers: dict[str, Reader] = {}
     classes: tuple[str, ...] | None = None
     for name, each in _by_part(source).items():
-        each = unwrapped(each, problems)
+        workers, each = getattr(each, "num_workers", 0), unwrapped(each, problems)
         prefix = f"{name} row " if isinstance(source, (Mapping, tuple)) and not _is_pair(source) else "row "
         if _is_pair(each):
             parts[name] = (each[0], each[1])
@@ -71,7 +71,7 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
             parts[name] = (x, y)
             classes = classes or _classes_of(each)
             if reader is not None:
-                readers[name] = reader
+                readers[name] = replace(reader, workers=workers if isinstance(workers, int) else 0)
                 problems.notes.append(_READ_ANEW if name == "train" else f"{name}: {_READ_ONCE}")
         else:
             raise _unusable(f"data of type {type(each).__name__} for {name}")

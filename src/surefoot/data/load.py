@@ -43,6 +43,7 @@ def load(
     header: Header = "auto",
     normalise: bool = True,
     standardise_targets: bool = True,
+    workers: int | None = None,
 ) -> DataSet:
     """Return checked data from a name, a path or Python objects. Everything wrong with it is found here.
 
@@ -65,6 +66,8 @@ def load(
             model as they are, and images in [0, 1].
         standardise_targets: whether a model learns targets of a regression with mean 0 and deviation 1; what it answers
             is in their own unit all the same.
+        workers: processes that read a Dataset ahead of the step where it draws at random; what they draw depends on
+            their number in nothing. None: as many as the DataLoader has that was given, else 0: it is read in between.
 
     The columns of a table are typed as they are read, and what becomes of each is fitted on the training part after the
     split: see `DataSet.columns`, and `DataSet.notes` for what is to be said of it.
@@ -81,6 +84,8 @@ def load(
         return source
     if validation is not None and not 0 <= validation < 1:
         raise ConfigError(f"validation = {validation}", "validation must be in [0, 1)", "set validation = 0.1")
+    if workers is not None and workers < 0:
+        raise ConfigError(f"workers = {workers}", "workers must be at least 0", "set workers = 0, or leave it out")
     problems = Problems(_title(source))
     raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target, header=header)
     problems.raise_any()
@@ -88,6 +93,8 @@ def load(
     problems.raise_any()
     if not (isinstance(source, str) and source in NAMED):
         suspect(raw, problems)
+    if workers is not None and raw.parts["train"].reader is not None:
+        raw.parts["train"] = replace(raw.parts["train"], reader=replace(raw.parts["train"].reader, workers=workers))
     whole = _assembled(raw, validation, seed, normalise, standardise_targets)
     told = whole.columns.notes() if whole.columns is not None else []
     notes = (*problems.notes, *told, *whole.notes, *problems.warnings)

@@ -8,7 +8,7 @@ would have drawn. A Dataset with a generator of its own, which nobody can set, i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from surefoot import seeds
 from surefoot.data import images
 from surefoot.data.check import Problems
+from surefoot.data.workers import Ahead, Died, Fault, died
 from surefoot.errors import ConfigError, DataError
 
 _FAULTS_SHOWN = 20
@@ -30,28 +31,77 @@ _READ_TWICE = 4
 """Examples read twice at one address, to see whether they can be drawn again. Chosen by hand."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Draws examples of a Dataset at their addresses; a process can be given it.
+
+    Attributes:
+        dataset: the user's.
+        shape, dtype: of every x.
+        y_shape: of every y.
+    """
+
+    dataset: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    y_shape: tuple[int, ...]
+
+    def __call__(self, seed: int, epoch: int, positions: Sequence[int]) -> list[np.ndarray]:
+        """Return x [B, ...] and y [B, ...] of the examples at these positions of the Dataset.
+
+        Raises:
+            Fault: one cannot be read, or has another shape or type than at first.
+        """
+        xs, ys = [], []
+        with seeds.StepSeeds(seed, "dataset", every=True) as generators:
+            for at in positions:
+                generators.at(epoch, at)
+                try:
+                    x, y = example_of(self.dataset, at)
+                except Exception as error:  # the user's code: whatever it raises, they must hear for which example
+                    raise Fault(at, f"cannot be read ({_first_line(error)})") from None
+                if (x.shape, x.dtype, y.shape) != (self.shape, self.dtype, self.y_shape):
+                    here, there = f"x {x.shape} {x.dtype}, y {y.shape}", f"x {self.shape} {self.dtype}"
+                    raise Fault(at, f"has {here}; at first {there}, y {self.y_shape}")
+                xs.append(x)
+                ys.append(y)
+        return [np.stack(xs), np.stack(ys)]
+
+
 @dataclass(frozen=True, eq=False)
 class Reader:
     """Reads the examples of a part of a random Dataset again.
 
     Attributes:
-        dataset: the user's.
+        drawn: draws them.
         prefix: of the names of examples in messages.
-        shape, dtype: of every x.
-        ys: what was read first; all later ones must have their shape, and labels their value.
+        ys: what was read first; labels must keep their value.
+        workers: how many processes read ahead.
         index: position in the Dataset of each example of the part; None for all in order.
+        ahead: the processes, see `begun`.
     """
 
-    dataset: Any
+    drawn: Drawn
     prefix: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
     ys: np.ndarray
+    workers: int = 0
     index: np.ndarray | None = None
+    ahead: Ahead | None = None
 
     def taken(self, index: np.ndarray) -> Reader:
         """Return the reader of the examples at `index`, a part of this part."""
         return replace(self, index=index if self.index is None else self.index[index])
+
+    def begun(self) -> Reader:
+        """Return the reader with processes of its own, if it has any: they begin with the first batch."""
+        examples = len(self.ys) if self.index is None else len(self.index)
+        ahead = Ahead(self.drawn, self.workers, examples, self.index) if self.workers else None
+        return replace(self, ahead=ahead)
+
+    def close(self) -> None:
+        """End the processes; they begin again where a batch is read."""
+        if self.ahead is not None:
+            self.ahead.close()
 
     def read(self, rows: np.ndarray, *, seed: int, epoch: int, labels: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return x [B, ...] and y [B, ...] of examples of the part, as the Dataset draws them in an epoch.
@@ -62,24 +112,23 @@ class Reader:
             labels: whether y names classes, which must not be random.
 
         Raises:
-            DataError: an example cannot be read, or has another shape, type or label than at first.
+            DataError: an example cannot be read, or has another shape, type or label than at first; or a process that
+                read it has died.
         """
-        xs, ys = [], []
-        with seeds.StepSeeds(seed, "dataset", every=True) as generators:
-            for at in (rows if self.index is None else self.index[rows]).tolist():
-                generators.at(epoch, at)
-                try:
-                    x, y = example_of(self.dataset, at)
-                except Exception as error:  # the user's code: whatever it raises, they must hear for which example
-                    raise self._faulty(at, epoch, f"cannot be read ({_first_line(error)})") from None
-                if (x.shape, x.dtype, y.shape) != (self.shape, self.dtype, self.ys.shape[1:]):
-                    here, there = f"x {x.shape} {x.dtype}, y {y.shape}", f"x {self.shape} {self.dtype}"
-                    raise self._faulty(at, epoch, f"has {here}; at first {there}, y {self.ys.shape[1:]}")
-                if labels and not np.array_equal(y, self.ys[at]):
-                    raise self._faulty(at, epoch, f"has the label {y}, at first {self.ys[at]}")
-                xs.append(x)
-                ys.append(y)
-        return np.stack(xs), np.stack(ys)
+        positions = rows if self.index is None else self.index[rows]
+        try:
+            if self.ahead is not None:
+                x, y = self.ahead.read(rows, seed=seed, epoch=epoch)
+            else:
+                x, y = self.drawn(seed, epoch, positions.tolist())
+        except Died as error:
+            raise died(error, self.prefix, epoch) from None
+        except Fault as fault:
+            raise self._faulty(fault.at, epoch, fault.what) from None
+        if labels and not np.array_equal(y, self.ys[positions]):
+            at = next(i for i, each in enumerate(positions) if not np.array_equal(y[i], self.ys[each]))
+            raise self._faulty(int(positions[at]), epoch, f"has the label {y[at]}, at first {self.ys[positions[at]]}")
+        return x, y
 
     def _faulty(self, at: int, epoch: int, what: str) -> DataError:
         return DataError(
@@ -185,7 +234,7 @@ def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[np.nda
             "random in __getitem__, and not with a generator of the Dataset's own"
         )
         return x, y, None
-    return x, y, Reader(dataset, prefix, x.shape[1:], x.dtype, y) if random else None
+    return x, y, Reader(Drawn(dataset, x.shape[1:], x.dtype, y.shape[1:]), prefix, y) if random else None
 
 
 def _repeatable(dataset: Any) -> bool:

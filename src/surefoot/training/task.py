@@ -90,6 +90,11 @@ class Task:
         """Whether targets are classes, so that accuracy means something."""
         return self.data.classes is not None
 
+    def close(self) -> None:
+        """End the processes that read its data ahead; they begin again where a batch is read."""
+        if self.augment is not None and self.augment.reader is not None:
+            self.augment.reader.close()
+
     def fresh_model(self) -> nn.Module:
         """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
         return training_modes_(copied(self.template))
@@ -235,7 +240,7 @@ def training_modes_(model: nn.Module) -> nn.Module:
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
     moves = augment if isinstance(augment, Augment) else parse(listed(augment))
     moves.check(data.kind, data.input_shape)
-    moves = dataclasses.replace(moves, reader=data.train.reader)
+    moves = dataclasses.replace(moves, reader=data.train.reader and data.train.reader.begun())
     return moves if moves.operations or moves.reader is not None else None
 
 
