@@ -294,6 +294,11 @@ def _raw(
     return Raw(name, parts, classes, kind, integers=integers, target=target_found)
 
 
+def raw_of(title: str, parts: dict[str, tuple[Any, Any]], problems: Problems, target: Target) -> Raw:
+    """Return parts of arrays (x, y), checked for form."""
+    return _raw(title, parts, problems, target, None, len(parts) > 1, None)
+
+
 def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
     """Return a NumPy array of numbers or text, or None after noting what is wrong."""
     if isinstance(value, torch.Tensor):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data import cifar, digits, npz, table
+from surefoot.data import cifar, digits, npz, shards, table
 from surefoot.data.batches import image_statistics, number_statistics, number_type
 from surefoot.data.check import Problems, examine
 from surefoot.data.columns import Columns
@@ -200,6 +200,8 @@ def read(
         return digits.read()
     if source == "cifar10":
         return cifar.read(data_dir)
+    if (paths := shards.shards_of(source)) is not None:
+        return shards.read(str(source), paths, problems, target, image_size, label)
     path = _path(source)
     if path.is_dir():
         from surefoot.data import arrays, folder
@@ -245,13 +247,14 @@ def _path(source: str | Path) -> Path:
 
 def _check_settings(source: str | Path, **settings: object) -> None:
     """Raise ConfigError for a setting that this source would not read."""
+    of_shards = source not in NAMED and shards.shards_of(source) is not None
     reads = {
         "data_dir": (source == "cifar10", "only cifar10 is looked for in data_dir"),
         "image_size": (
-            source not in NAMED and Path(source).expanduser().is_dir(),
-            "only a folder's images are resized",
+            source not in NAMED and (Path(source).expanduser().is_dir() or of_shards),
+            "only images of a folder or of shards are resized",
         ),
-        "label": (source not in NAMED and is_table(Path(source)), "only a table has a label column"),
+        "label": (source not in NAMED and (is_table(Path(source)) or of_shards), "only a table has a label column"),
         "header": (source not in NAMED and is_table(Path(source)), "only a table has a header"),
     }
     for name, value in settings.items():
