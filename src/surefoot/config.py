@@ -344,8 +344,10 @@ class Config(_Checked):
     image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
     label: str | None = _setting(None, "name of the label column of a table (the last column if left out)")
     header: Literal["auto", "yes", "no"] = _setting("auto", "whether the first row of a .csv names the columns")
-    target: Literal["auto", "classes", "numbers"] = _setting(
-        "auto", "classes: classification; numbers: regression; auto: as the labels look, which is said"
+    target: Literal["auto", "classes", "numbers", "multilabel", "segmentation", "tokens", "any"] = _setting(
+        "auto",
+        "classes: classification; numbers: regression; multilabel: several yes or no; segmentation: a class for each "
+        "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said",
     )
     loss: LossName | None = _setting(
         None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"

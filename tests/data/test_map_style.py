@@ -119,9 +119,14 @@ def test_what_can_only_be_gone_through_is_refused(wrap):
         load(wrap(Stream()))
 
 
-def test_an_example_that_is_a_mapping_is_said():
-    with pytest.raises(DataError, match="a mapping with 'image', 'label'"):
-        load(Rows(lambda _, i: {"image": X[i], "label": 0}))
+def test_an_example_that_is_a_mapping_without_a_label_is_said():
+    with pytest.raises(DataError, match="a mapping with 'image', 'kind', none of labels, label, targets, target, y"):
+        load(Rows(lambda _, i: {"image": X[i], "kind": 0}))
+
+
+def test_an_example_that_is_a_mapping_with_a_label_is_read():
+    data = load(Rows(lambda _, i: {"image": X[i], "label": i % 2}))
+    assert (data.input_shape, data.label_name, data.outputs) == ({"image": X[0].shape}, "label", 2)
 
 
 def test_many_examples_of_other_shapes_are_one_line():

@@ -42,7 +42,9 @@ def test_nothing_is_an_empty_array():
 def test_a_disk_without_room_is_said(monkeypatch, cache):
     monkeypatch.setattr(mapped, "IN_MEMORY", 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": 10**6}))
-    with pytest.raises(DataError, match=r"the stream, of which 15 examples .*0\.0 GB of its disk are free.*SUREFOOT_CACHE"):
+    with pytest.raises(
+        DataError, match=r"the stream, of which 15 examples .*0\.0 GB of its disk are free.*SUREFOOT_CACHE"
+    ):
         written()
 
 

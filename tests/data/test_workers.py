@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 import surefoot
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.load import load
-from surefoot.data.map_style import Drawn
+from surefoot.data.map_style import Drawn, form_of
 from surefoot.data.workers import Ahead, Fault, following
 from surefoot.errors import ConfigError, DataError
 from surefoot.training.task import task
@@ -268,7 +268,7 @@ def test_where_processes_start_anew_they_read_the_same(monkeypatch):
     from torch.utils.data import TensorDataset
 
     monkeypatch.setattr(sys, "platform", "darwin")
-    drawn = Drawn(TensorDataset(torch.from_numpy(X), torch.arange(50)), (4,), np.dtype(np.float32), ())
+    drawn = Drawn(TensorDataset(torch.from_numpy(X), torch.arange(50)), form_of(X[0], np.array(0)))
     ahead = Ahead(drawn, 1, 50, None)
     x, y = ahead.read(np.array([3, 4]), seed=2, epoch=0)
     assert np.array_equal(x, X[3:5])

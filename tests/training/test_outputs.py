@@ -28,11 +28,11 @@ class Returning(nn.Module):
 @pytest.mark.parametrize(
     ("returned", "named", "way"),
     [
-        (lambda o: (o, o), "tuple of 2", "return out\\[0\\] if isinstance\\(out, tuple\\)"),
-        (lambda o: [o], "list of 1", "isinstance\\(out, list\\)"),
-        (lambda o: {"loss": None, "logits": o}, "dict with 'loss', 'logits'", "\\(x\\)\\['logits'\\]"),
+        (lambda o: (o, o), "tuple of 2", "out\\[0\\] if isinstance\\(out := model\\(x\\), tuple\\)"),
+        (lambda o: [o], "list of 1", "isinstance\\(out := model\\(x\\), list\\)"),
+        (lambda o: {"loss": None, "out": o}, "dict with 'loss', 'out'", "\\(x\\)\\['loss'\\]"),
         (lambda o: {}, "dict with nothing in it", "logits"),
-        (lambda o: SimpleNamespace(logits=o), "SimpleNamespace", "\\.logits"),
+        (lambda o: SimpleNamespace(out=o), "SimpleNamespace", "\\.logits"),
         (lambda o: None, "NoneType", "logits"),
         (lambda o: o[:, :2], "shape \\(2, 2\\)", "3 outputs"),
     ],
@@ -41,6 +41,18 @@ def test_what_is_returned_in_one_mode_is_refused_with_the_mode_and_the_way_out(t
     mode = "in training mode" if training else "in evaluation mode"
     with pytest.raises(ConfigError, match=f"{mode} .*{named}.*{way}"):
         task(images(), Returning(returned, training))
+
+
+@pytest.mark.parametrize("returned", [lambda o: {"logits": o}, lambda o: SimpleNamespace(loss=None, logits=o)])
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_with_logits_are_these(training, returned):
+    made, plain = Returning(returned, training), Returning(lambda o: o, training)
+    plain.load_state_dict(made.state_dict())
+    recipe = surefoot.Recipe(epochs=1, lr=0.01)
+    records = [surefoot.fit(each, surefoot.plan(recipe, each.data.examples))[1] for each in
+               (task(images(), made), task(images(), plain))]  # fmt: skip
+    assert records[0].last.train_loss == records[1].last.train_loss
+    assert records[0].last.val_loss == records[1].last.val_loss
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 
 from surefoot import seeds
-from surefoot.data import frames, npz
+from surefoot.data import frames, npz, tree
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
-from surefoot.data.dataset import Raw, RawPart, Source, channel_axis, channels_first
+from surefoot.data.dataset import Raw, RawPart, Source, TargetKind, channel_axis, channels_first
 from surefoot.data.labels import Target, chosen_target, coded
-from surefoot.data.mapped import Mapped, large, pieces
 from surefoot.data.map_style import Reader, read_examples, tensor_array, unwrapped, value_array
+from surefoot.data.mapped import Mapped, large, pieces
+from surefoot.data.targets import label_name, special_target
 from surefoot.errors import ConfigError
 
 PARTS = {
@@ -48,7 +49,8 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
     """Return the parts of Python objects.
 
     Args:
-        source: (x, y); a Dataset; (train, test) of Datasets; or a mapping from names of parts to (x, y) or Datasets.
+        source: (x, y); a mapping of arrays, one of them the targets; a Dataset; (train, test) of Datasets; or a mapping
+            from names of parts to one of these. x and y may be trees of arrays, see `data.tree`.
             x is images, uint8 [N, H, W], [N, C, H, W] or [N, H, W, C], or float in whole 255ths [N, C, H, W]; or
             numbers [N, ...]; or a table, see `frames`. y is [N] (or [N, D] for a regression).
         problems: takes what is wrong.
@@ -60,23 +62,26 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
     """
     parts: dict[str, tuple[Any, Any]] = {}
     readers: dict[str, Reader] = {}
+    label: str | None = None
     classes: tuple[str, ...] | None = None
     for name, each in _by_part(source).items():
         workers, each = getattr(each, "num_workers", 0), unwrapped(each, problems)
         prefix = f"{name} row " if isinstance(source, (Mapping, tuple)) and not _is_pair(source) else "row "
-        if _is_pair(each):
+        if isinstance(each, Mapping) and (label := label_name(each)) is not None and len(each) > 1:
+            parts[name] = ({key: value for key, value in each.items() if key != label}, each[label])
+        elif _is_pair(each):
             parts[name] = (each[0], each[1])
         elif hasattr(each, "__getitem__") and hasattr(each, "__len__") and not isinstance(each, (str, bytes, dict)):
-            x, y, reader = read_examples(each, prefix, problems)
+            x, y, reader, named = read_examples(each, prefix, problems)
             parts[name] = (x, y)
-            classes = classes or _classes_of(each)
+            classes, label = classes or _classes_of(each), label or named
             if reader is not None:
                 readers[name] = replace(reader, workers=workers if isinstance(workers, int) else 0)
                 problems.notes.append(_READ_ANEW if name == "train" else f"{name}: {_READ_ONCE}")
         else:
             raise _unusable(f"data of type {type(each).__name__} for {name}")
     many = len(parts) > 1 or isinstance(source, Mapping)
-    raw = _raw("arrays", parts, problems, target, classes, many, columns)
+    raw = replace(_raw("arrays", parts, problems, target, classes, many, columns), label_name=label)
     if "train" in readers and "train" in raw.parts:
         raw.parts["train"] = replace(raw.parts["train"], reader=readers["train"])
     return raw
@@ -107,7 +112,11 @@ def _tables(
 def kind_of(source: Any) -> Literal["images", "numbers"]:
     """Return of what kind the examples of Python objects are, by the first part, or by the first of its Dataset."""
     first: Any = unwrapped(next(iter(_by_part(source).values()), None))
+    if isinstance(first, Mapping):
+        return "numbers"
     if _is_pair(first):
+        if not tree.is_leaf(tree.as_tree(first[0])) and not _is_numbers(first[0]):
+            return "numbers"
         if frames.is_frame(first[0]):
             return "numbers"
         x = _array(first[0], "x", Problems("arrays"))
@@ -212,7 +221,7 @@ def key_of(key: str) -> tuple[str, str] | None:
 
 
 def _by_part(source: Any) -> dict[str, Any]:
-    if isinstance(source, Mapping):
+    if isinstance(source, Mapping) and label_name(source) is None:
         unknown = [name for name in source if PARTS.get(str(name).lower()) is None]
         if unknown:
             raise ConfigError(f"data with a part {unknown[0]!r}", "parts are train, validation and test", "rename it")
@@ -228,13 +237,25 @@ def _is_pair(source: Any) -> bool:
     """Return whether this is (x, y): a tuple or list of two arrays, tensors, tables or flat lists."""
     if not isinstance(source, (tuple, list)) or len(source) != 2:
         return False
-    return all(
+    if isinstance(source, tuple) and any(_is_tree(each) for each in source):
+        return all(_is_tree(each) or _is_array(each) for each in source)
+    return all(map(_is_array, source))
+
+
+def _is_tree(each: Any) -> bool:
+    """Return whether this is a tuple or mapping of arrays, or of such."""
+    if isinstance(each, Mapping):
+        return bool(each) and all(_is_array(value) or _is_tree(value) for value in each.values())
+    return isinstance(each, tuple) and bool(each) and all(_is_array(value) or _is_tree(value) for value in each)
+
+
+def _is_array(each: Any) -> bool:
+    return (
         isinstance(each, (np.ndarray, torch.Tensor))
         or hasattr(each, "to_numpy")
         or frames.is_frame(each)
         or frames.is_sparse(each)
         or _is_numbers(each)
-        for each in source
     )
 
 
@@ -266,6 +287,8 @@ def _raw(
         pairs = {part: (_as_table(x), y) for part, (x, y) in pairs.items()}
     if pairs and all(frames.is_frame(x) for x, _ in pairs.values()):
         return _tables(name, pairs, problems, target, columns)
+    if any(_is_tree(x) or _is_tree(y) for x, y in pairs.values()):
+        return _trees(name, pairs, problems, target, many)
     parts, kinds = {}, set()
     for part, (x, y) in pairs.items():
         x, y = _array(x, f"{part} x" if many else "x", problems), _array(y, f"{part} y" if many else "y", problems)
@@ -282,9 +305,16 @@ def _raw(
         parts[part] = RawPart(x, y, Source(f"{part} row " if many else "row "))
         kinds.add(_kind(x))
     kind = "images" if kinds == {"images"} else "numbers"
+    special = None
+    if "train" in parts and classes is None:
+        train = parts["train"]
+        special = special_target(target, channels_first(train.x) if kind == "images" else train.x, train.y)
     xs = [each.x for each in parts.values()]
     integers, wanted = kind == "numbers" and all(x.dtype.kind in "iu" for x in xs), number_type(*xs)
     parts = {part: RawPart(_standard(each.x, kind, wanted), each.y, each.source) for part, each in parts.items()}
+    if special is not None:
+        _say(special, target, problems)
+        return Raw(name, parts, None, kind, integers=integers, target=target, target_kind=special)
     if target == "auto" and "train" in parts and classes is None:
         target = chosen_target(parts["train"].y, target, problems)
     if target != "numbers" and classes is None:
@@ -297,6 +327,71 @@ def _raw(
 def raw_of(title: str, parts: dict[str, tuple[Any, Any]], problems: Problems, target: Target) -> Raw:
     """Return parts of arrays (x, y), checked for form."""
     return _raw(title, parts, problems, target, None, len(parts) > 1, None)
+
+
+def _say(special: TargetKind, target: Target, problems: Problems) -> None:
+    if target == "auto" and special != "any":
+        what = {"segmentation": "masks", "tokens": "tokens", "multilabel": "several labels, each a yes or no"}[special]
+        problems.notes.append(f'targets are taken for {what} (target = "{special}"); set target for something else')
+
+
+def _trees(name: str, pairs: dict[str, tuple[Any, Any]], problems: Problems, target: Target, many: bool) -> Raw:
+    """Return parts whose inputs or targets are several arrays."""
+    parts = {}
+    for part, pair in pairs.items():
+        before, sides = problems.count, list[Any]()
+        for letter, side in zip("xy", pair, strict=True):
+            title = f"{part} {letter}" if many else letter
+            named = dict(tree.named_leaves(_opened(side)))
+            # Letters decide what an array may hold: text names classes only where it is all of y.
+            arrays = {key: _array(value, title if not key else f"{title}.{key} x", problems) for key, value in
+                      named.items()}  # fmt: skip
+            sides.append(tree.from_named(_opened(side), arrays))
+        if problems.count > before:
+            continue
+        lengths = {key or "y": leaf.shape[:1] for side in sides for key, leaf in tree.named_leaves(side)}
+        if len(set(lengths.values())) > 1 or () in lengths.values():
+            told = ", ".join(f"{key} {length[0] if length else 'a number'}" for key, length in lengths.items())
+            problems.add(
+                part, f"has arrays of other lengths ({told})", "each has one entry per example", "make them alike"
+            )
+            continue
+        parts[part] = RawPart(
+            tree.map_leaves(_standard_leaf, sides[0]), sides[1], Source(f"{part} row " if many else "row ")
+        )
+    if "train" not in parts:
+        return Raw(name, {}, None, "numbers")
+    if any(not tree.same_form(part.x, parts["train"].x) for part in parts.values()):
+        problems.add("inputs", "have other names in other parts", "all parts have the same inputs", "make them alike")
+        return Raw(name, {}, None, "numbers")
+    kind = "tree" if not tree.is_leaf(parts["train"].x) else _kind(parts["train"].x)
+    special = special_target(target, parts["train"].x, parts["train"].y)
+    if special is not None:
+        _say(special, target, problems)
+        return Raw(name, parts, None, kind, target=target, target_kind=special)
+    if target == "auto":
+        target = chosen_target(parts["train"].y, target, problems)
+    classes = None
+    if target != "numbers":
+        parts, classes = coded(parts, problems)
+    return Raw(name, parts, classes, kind, target=None if target == "auto" else target)
+
+
+def _opened(side: Any) -> Any:
+    return tree.as_tree(side) if _is_tree(side) else side
+
+
+def _standard_leaf(x: np.ndarray) -> np.ndarray | Mapped:
+    """Return one of several inputs: images as uint8 [N, C, H, W], whole numbers as int64, others in floating point."""
+    if x.dtype.kind == "b":
+        return x
+    if large(x):
+        x = Mapped(x)
+    if x.ndim > 1 and _kind(x) == "images":
+        return _standard(x, "images", np.float32)
+    wanted = np.int64 if x.dtype.kind in "iu" else number_type(x)
+    change = partial(np.ascontiguousarray, dtype=wanted)
+    return x.changed(change) if isinstance(x, Mapped) else change(x)
 
 
 def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:

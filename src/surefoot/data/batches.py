@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from surefoot import seeds
+from surefoot.data import tree
 from surefoot.data.augment import Augment, parse
 from surefoot.data.dataset import DataSet, Part, channels_first
 from surefoot.data.mapped import Mapped, MappedTensor, pieces
@@ -81,7 +82,7 @@ def fetch(
     augment: Augment | Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
     epoch: int = 0,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Any, Any]:
     """Return one batch, augmented and normalised, on the device on which the part lies.
 
     Args:
@@ -92,68 +93,80 @@ def fetch(
         seed, epoch: address of the augmentation's randomness, together with each image's index.
 
     Returns:
-        x: float32 [B, ...]; images are [B, C, H, W], in channels_last where the data says so.
-        y: int64 [B]; for a regression float32 [B] or [B, D], standardised where the data says so.
+        x: float32 [B, ...]; images are [B, C, H, W], in channels_last where the data says so. Or a tree.
+        y: int64 [B]; for a regression float32 [B] or [B, D], standardised where the data says so. Or a tree.
 
     Raises:
         ConfigError: the augmentation does not fit the data.
     """
-    rows = torch.as_tensor(_writable(indices), device=part.x.device)
+    rows = torch.as_tensor(_writable(indices), device=part.device)
     recipe = augment if augment is None or isinstance(augment, Augment) else parse([augment])
     if recipe is not None and recipe.reader is not None:
         x, y = _read_anew(data, part, recipe, np.asarray(indices), seed, epoch)
     else:
-        x = _levels_from(part.x, rows) if part.x.dtype == torch.uint16 else part.x.index_select(0, rows)
-        y = part.y.index_select(0, rows)
-    if recipe is not None:
-        x = recipe(x, np.asarray(indices), len(part), data.mean, data.kind, seed=seed, epoch=epoch)
+        x, y = (tree.map_leaves(lambda leaf: _rows_from(leaf, rows), each) for each in (part.x, part.y))
+    if recipe is not None and recipe.operations:
+        kind = "images" if data.kind == "images" else "numbers"
+        x = recipe(x, np.asarray(indices), len(part), data.mean, kind, seed=seed, epoch=epoch)
     return normalised(data, x), standardised(data, y)
 
 
-def _read_anew(
-    data: DataSet, part: Part, recipe: Augment, rows: np.ndarray, seed: int, epoch: int
-) -> tuple[Tensor, Tensor]:
+def _read_anew(data: DataSet, part: Part, recipe: Augment, rows: np.ndarray, seed: int, epoch: int) -> tuple[Any, Any]:
     """Return a batch as a random Dataset draws it in this epoch, as it would lie in the part."""
     x, y = recipe.reader.read(rows, seed=seed, epoch=epoch, labels=data.classes is not None)
-    if data.kind == "images":  # floating-point ones stay so: what a transform makes of them need not be whole levels
-        fresh = torch.from_numpy(channels_first(x))
-        fresh = fresh.float() if fresh.is_floating_point() else fresh
-    else:
-        fresh = torch.from_numpy(x).to(part.x.dtype).reshape(len(rows), *part.x.shape[1:])
+    fresh = tree.map_leaves(_as_it_lies, x, part.x)
     if data.classes is not None:
-        at = torch.as_tensor(_writable(rows), device=part.y.device)
-        return fresh.to(part.x.device), part.y.index_select(0, at)
-    targets = torch.from_numpy(y).to(part.y.dtype).reshape(len(rows), *part.y.shape[1:])
-    return fresh.to(part.x.device), targets.to(part.y.device)
+        at = torch.as_tensor(_writable(rows), device=part.device)
+        return fresh, part.y.index_select(0, at)
+    return fresh, tree.map_leaves(_as_it_lies, y, part.y)
 
 
-def _levels_from(x: Tensor, rows: Tensor) -> Tensor:
-    """Return rows of images of 16 bits in [0, 1]. torch computes little with uint16, so bits are moved as int16."""
+def _as_it_lies(x: np.ndarray, there: Tensor) -> Tensor:
+    """Return what was read anew, [B, ...], as it would lie in the part; floating-point images stay so: what a transform
+    makes of them need not be whole levels.
+    """
+    if there.dtype in (torch.uint8, torch.uint16) and there.dim() == 4:
+        fresh = torch.from_numpy(channels_first(x))
+        return (fresh.float() if fresh.is_floating_point() else fresh).to(there.device)
+    return torch.from_numpy(x).to(there.dtype).reshape(len(x), *there.shape[1:]).to(there.device)
+
+
+def _rows_from(x: Tensor, rows: Tensor) -> Tensor:
+    """Return rows; of 16 bits in [0, 1]. torch computes little with uint16, so its bits are moved as int16."""
+    if x.dtype != torch.uint16:
+        return x.index_select(0, rows)
     bits = x if isinstance(x, MappedTensor) else x.view(torch.int16)
     return bits.index_select(0, rows).view(torch.uint16).to(torch.float32).div_(65535)
 
 
-def normalised(data: DataSet, x: Tensor) -> Tensor:
+def normalised(data: DataSet, x: Any) -> Any:
     """Return a batch as float32 with the training part's mean 0 and deviation 1: (x - mean) / std.
 
     Args:
         data: gives mean, std and kind.
         x: images [B, C, H, W] as uint8, uint16, or as floating point in [0, 1]; or numbers [B, ...], computed in
-            float64 where they are float64. Whole numbers stay as they are: they are for a model that embeds them.
+            float64 where they are float64. Whole numbers stay as they are: they are for a model that embeds them. Of a
+            tree each leaf is one or the other.
     """
-    mean, std = data.mean.to(x.device), data.std.to(x.device)
-    if data.kind != "images":
-        return _scaled(x, mean, std) if x.is_floating_point() else x
-    images = normalised_images(x, mean.float(), std.float())
-    return images if data.channels_last else images.contiguous()
+
+    def leaf(x: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
+        if mean is None or std is None:
+            return x
+        mean, std = mean.to(x.device), std.to(x.device)
+        if data.kind == "numbers" or mean.dim() != 1 or x.dim() != 4:
+            return _scaled(x, mean, std) if x.is_floating_point() else x
+        images = normalised_images(x, mean.float(), std.float())
+        return images if data.channels_last else images.contiguous()
+
+    return tree.map_leaves(leaf, x, data.mean, data.std)
 
 
-def standardised(data: DataSet, y: Tensor) -> Tensor:
+def standardised(data: DataSet, y: Any) -> Any:
     """Return targets [B] or [B, D] as float32 with the training part's mean 0 and deviation 1, or as they are where the
     data does not say so: classes, and targets of a loss that takes them in their own unit.
     """
     if data.target_mean is None or data.target_std is None:
-        return y.float() if y.is_floating_point() else y
+        return tree.map_leaves(lambda leaf: leaf.float() if leaf.is_floating_point() else leaf, y)
     return _scaled(y, data.target_mean.to(y.device), data.target_std.to(y.device))
 
 

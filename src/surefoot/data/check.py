@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from surefoot.data import targets, tree
 from surefoot.data.batches import number_type
 from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.data.labels import Target, chosen_target, coded
@@ -104,50 +105,53 @@ def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
         ConfigError: target = "numbers" for data whose labels are classes.
     """
     train = raw.parts.get("train")
-    if train is None or not len(train.y):
+    if train is None or not (count := len(tree.leaves(train.y)[0])):
         problems.add("train", "has no examples", "there must be a training part", "add examples to it")
         return raw
     for name, part in raw.parts.items():
-        if not len(part.y):
+        if not len(tree.leaves(part.y)[0]):
             problems.add(
                 name, "has no examples", "a part that is given must have some", "add examples, or remove the part"
             )
-        if part.x.shape[1:] != train.x.shape[1:]:
+        if tree.shapes(part.x) != tree.shapes(train.x):
             problems.add(
                 name,
-                f"has examples of shape {part.x.shape[1:]}, the training part {train.x.shape[1:]}",
+                f"has examples of shape {tree.shapes(part.x)}, the training part {tree.shapes(train.x)}",
                 "all parts must have one shape",
                 "make them alike",
             )
-        if raw.columns is None:
-            _values(name, part, problems)
-    if math.prod(train.x.shape[1:]) == 0:
+        for title, leaf in tree.named_leaves(part.x) if raw.columns is None else ():
+            _values(title, leaf, part, problems)
+    inputs = tree.leaves(train.x)
+    if any(math.prod(leaf.shape[1:]) == 0 for leaf in inputs):
         problems.add(
-            "train", f"has examples of shape {train.x.shape[1:]}", "an example must hold numbers", "add features"
+            "train", f"has examples of shape {tree.shapes(train.x)}", "an example must hold numbers", "add features"
         )
-    elif len(train.y) > 1 and _constant(train.x):
+    elif count > 1 and all(map(_constant, inputs)):
         problems.add("train", "every example is the same", "examples must differ", "check how the data was made")
-    if len(train.y) == 1:
+    if count == 1:
         problems.add("train", "has 1 example", "training needs at least 2", "add examples")
+    if raw.target_kind is not None:
+        return targets.checked(raw, problems)
     if raw.target is None and target == "auto" and raw.classes is None:
         target = chosen_target(train.y, target, problems)
     return _numbers(raw, problems) if (raw.target or target) == "numbers" else _classes(raw, problems)
 
 
-def _values(name: str, part: RawPart, problems: Problems) -> None:
+def _values(title: str, x: np.ndarray, part: RawPart, problems: Problems) -> None:
     """Name every example that holds NaN or infinity."""
-    if part.x.dtype.kind != "f":
+    if x.dtype.kind != "f":
         return
     bad = [
-        piece.start + np.flatnonzero(~np.isfinite(part.x[piece]).all(axis=tuple(range(1, part.x.ndim))))
-        for piece in pieces(part.x, _ROWS_AT_ONCE)
+        piece.start + np.flatnonzero(~np.isfinite(x[piece]).all(axis=tuple(range(1, x.ndim))))
+        for piece in pieces(x, _ROWS_AT_ONCE)
     ]
     rows = np.concatenate(bad) if bad else np.empty(0, dtype=np.int64)
 
     def said(row: int) -> str:
-        place = np.argwhere(~np.isfinite(part.x[row]))[0]
-        value = part.x[(row, *place)]
-        return f"holds {value} at {'feature ' if len(place) == 1 else ''}{', '.join(map(str, place))}"
+        place = np.argwhere(~np.isfinite(x[row]))[0]
+        where = f"{'feature ' if len(place) == 1 else ''}{', '.join(map(str, place))}"
+        return f"holds {x[(row, *place)]} at {where}{f' of {title}' if title else ''}"
 
     _note(problems, part, rows, said, "all values must be finite in float32", "mend or remove it")
 

@@ -10,15 +10,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from surefoot import seeds
+from surefoot.data import tree
 from surefoot.data.mapped import Mapped, large
 from surefoot.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from surefoot.data.column import RawColumn
     from surefoot.data.columns import Columns
+
+TargetKind = Literal["classes", "numbers", "multilabel", "segmentation", "tokens", "any"]
+"""What targets are: a class; a number or several; several yes or no, [L]; a class for each pixel, [H, W], or for each
+position of a sequence, [T]; or anything that a loss of the user's takes."""
+
+IGNORED = -100
+"""The target of a pixel or a position that no loss and no metric looks at; PyTorch's `ignore_index` left out."""
 
 
 def stratified(
@@ -119,20 +128,31 @@ class Part:
 
     Attributes:
         x: images as uint8, or uint16 or float32 where they have more than 8 bits, [N, C, H, W]; or numbers [N, ...] as
-            float32, as float64 where that would lose their spread, or as int64 for a model that embeds them; may lie in
-            a memory map: never write to it.
-        y: classes as int64 [N], or targets of a regression, likewise float32 or float64, [N] or [N, D].
+            float32, as float64 where that would lose their spread, or as int64 for a model that embeds them; or a tree
+            of such tensors (`data.tree`). May lie in a memory map: never write to it.
+        y: classes as int64 [N], or targets of a regression, likewise float32 or float64, [N] or [N, D]; of other
+            targets (`TargetKind`) likewise a tensor, or a tree of them.
         source: names the examples.
         reader: reads the examples of a random Dataset anew, `data.map_style.Reader`; None for all else.
     """
 
-    x: Tensor
-    y: Tensor
+    x: Any
+    y: Any
     source: Source
     reader: Any = field(default=None, compare=False)
 
     def __len__(self) -> int:
-        return len(self.y)
+        return len(tree.leaves(self.y)[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return tree.leaves(self.x)[0].device
+
+    def taken(self, rows: np.ndarray) -> Part:
+        """Return the part of the examples at `rows`, int64 [M]."""
+        at = torch.from_numpy(np.array(rows)).to(self.device)
+        return Part(tree.taken(self.x, at), tree.taken(self.y, at), self.source.taken(np.asarray(rows)))
 
     def name_of(self, i: int) -> str:
         """Return the name of example i, such as "cats/007.png" or "row 17"."""
@@ -145,12 +165,12 @@ class DataSet:
 
     Attributes:
         name: the named set, file or folder; "arrays" for what came from Python.
-        kind: images are uint8 and can be augmented; the others are numbers.
+        kind: images are uint8 and can be augmented; numbers are one tensor; a tree is several of both.
         train, validation, test: the parts; validation and test may be absent.
         classes: names of the classes, class i at position i; None for a regression.
         mean, std: of the training part, for normalising. For images float32 [C], of values scaled to [0, 1]; for
             numbers float64, see `number_statistics`. std is 1 where it would be 0; they are 0 and 1 where nothing is
-            normalised.
+            normalised. Of a tree a tree, None at leaves of whole numbers.
         target_mean, target_std: of the training targets of a regression, float64, [] or [D]: `fetch` standardises by
             them. None where targets stay as they are.
         channels_last: how batches of images lie in memory: channels_last is faster where the model can take it.
@@ -160,16 +180,20 @@ class DataSet:
         integers: whether numbers came as whole ones, by type: a model that embeds takes them so.
         image_size: side in pixels that was chosen for images of many sizes; None where none was.
         notes: what is to be said of the data, a line each: what was decided by a rule, and what is worth a warning.
+        target_kind: what targets are where they are neither classes nor numbers; None where `classes` says it.
+        names: of what these targets are of, one for each output; None where they have none.
+        output_count: how many outputs a model of these targets needs.
+        label_name: the key of the targets where an example was a mapping that held them among its inputs.
     """
 
     name: str
-    kind: Literal["images", "numbers"]
+    kind: Literal["images", "numbers", "tree"]
     train: Part
     validation: Part | None
     test: Part | None
     classes: tuple[str, ...] | None
-    mean: Tensor
-    std: Tensor
+    mean: Any
+    std: Any
     fingerprint: str
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
@@ -179,18 +203,30 @@ class DataSet:
     integers: bool = False
     image_size: int | None = None
     notes: tuple[str, ...] = ()
+    target_kind: TargetKind | None = None
+    names: tuple[str, ...] | None = None
+    output_count: int | None = None
+    label_name: str | None = None
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example: (C, H, W) for images."""
-        return tuple(self.train.x.shape[1:])
+    def target(self) -> TargetKind:
+        """What targets are."""
+        return self.target_kind or ("numbers" if self.classes is None else "classes")
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape of one example: (C, H, W) for images; of a tree the tree of its leaves' shapes."""
+        return tree.shapes(self.train.x)
 
     @property
     def outputs(self) -> int:
         """How many outputs a model needs: one per class, or one per target."""
         if self.classes is not None:
             return len(self.classes)
-        return 1 if self.train.y.dim() == 1 else int(self.train.y.shape[1])
+        if self.output_count is not None:
+            return self.output_count
+        y = tree.leaves(self.train.y)[0]
+        return 1 if y.dim() == 1 else int(y.shape[1])
 
     @property
     def categories(self) -> tuple[tuple[int, int], ...]:
@@ -211,13 +247,14 @@ class DataSet:
 
 @dataclass(frozen=True)
 class RawPart:
-    """One part: x [N, ...], y [N] or [N, D] of any type, names, and the SHA-256 of x where the reader knows it.
+    """One part: x [N, ...], y [N] or [N, D] of any type, or trees of such arrays, names, and the SHA-256 of x where the
+    reader knows it.
 
     `reader` reads the examples of a random Dataset anew, see `data.map_style.Reader`.
     """
 
-    x: np.ndarray | Mapped
-    y: np.ndarray
+    x: Any
+    y: Any
     source: Source
     digest: str | None = None
     reader: Any = None
@@ -241,12 +278,13 @@ class Raw:
         note: what is to be said of a table that was read by the columns of a model.
         integers: whether numbers came as whole ones, by type.
         image_size: side in pixels that was chosen for images of many sizes; None where none was.
+        target_kind, names, output_count, label_name: as in `DataSet`.
     """
 
     name: str
     parts: dict[str, RawPart]
     classes: tuple[str, ...] | None = None
-    kind: Literal["images", "numbers"] = "images"
+    kind: Literal["images", "numbers", "tree"] = "images"
     strict: bool = False
     features: tuple[str, ...] | None = None
     channels_last: bool = True
@@ -256,6 +294,10 @@ class Raw:
     note: str | None = None
     integers: bool = False
     image_size: int | None = None
+    target_kind: TargetKind | None = None
+    names: tuple[str, ...] | None = None
+    output_count: int | None = None
+    label_name: str | None = None
 
 
 def column_order(title: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]:

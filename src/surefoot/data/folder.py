@@ -116,9 +116,7 @@ def side_of(stored: store.Stored, image_size: int | None) -> int | None:
     return stored.about["side"] if image_size is None else None
 
 
-def decoded(
-    where: str, files: Sequence[ImageFile], problems: Problems, image_size: int | None
-) -> store.Stored | None:
+def decoded(where: str, files: Sequence[ImageFile], problems: Problems, image_size: int | None) -> store.Stored | None:
     """Return the pixels of image files, [N, C, H, W] in a memory map in the cache, decoded where they are not there.
 
     None where something is wrong, which is noted.

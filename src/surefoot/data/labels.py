@@ -14,8 +14,9 @@ from surefoot.data.dataset import RawPart
 if TYPE_CHECKING:
     from surefoot.data.check import Problems
 
-Target = Literal["auto", "classes", "numbers"]
-"""What labels are: names, numbers to be predicted, or what they look like, see `chosen_target`."""
+Target = Literal["auto", "classes", "numbers", "multilabel", "segmentation", "tokens", "any"]
+"""What labels are: names, numbers to be predicted, one of the other kinds of `data.dataset.TargetKind`, or what they
+look like, see `chosen_target` and `data.targets.special_target`."""
 
 _SOME = 0.25
 """Share of labels that are not whole from which numbers are no names of classes; fewer are slips. Chosen by hand."""

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from surefoot.data import cifar, digits, npz, shards, table
+from surefoot.data import cifar, digits, npz, shards, table, tree
 from surefoot.data.batches import image_statistics, number_statistics, number_type
 from surefoot.data.check import Problems, examine
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
 from surefoot.data.frame import Header
 from surefoot.data.labels import Target
-from surefoot.data.mapped import Mapped, MappedTensor, large
 from surefoot.data.named import NAMED
 from surefoot.data.store import sha256
 from surefoot.data.suspicion import suspect
@@ -279,16 +277,16 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
     if validation is not None or "validation" not in parts:
         parts.pop("validation", None)
         share = VALIDATION if validation is None else validation
-        labels = train.y if raw.classes is not None else None
-        kept, held = stratified(labels, len(train.y), share, seed)
+        labels, count = train.y if raw.classes is not None else None, len(tree.leaves(train.y)[0])
+        kept, held = stratified(labels, count, share, seed)
         if validation and not len(held):
             raise ConfigError(
-                f"validation = {share} of {len(train.y)} training examples",
+                f"validation = {share} of {count} training examples",
                 "that is less than one example",
                 "set validation to a larger share, or to 0",
             )
         if share > 0 and not len(held):
-            said.append(_none_held_out(labels, len(train.y), seed))
+            said.append(_none_held_out(labels, count, seed))
         if len(held):
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
@@ -300,19 +298,35 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
         left.raise_any()
         wanted = number_type(*matrices.values())
         parts = {name: replace(part, x=matrices[name].astype(wanted)) for name, part in parts.items()}
-    final = {name: Part(_tensor(part.x), _tensor(part.y), part.source, part.reader) for name, part in parts.items()}
-    mean, std = image_statistics(parts["train"].x) if raw.kind == "images" else number_statistics(parts["train"].x)
+    final = {
+        name: Part(tree.of_arrays(part.x), tree.of_arrays(part.y), part.source, part.reader)
+        for name, part in parts.items()
+    }
+    moments = {name: _statistics(raw.kind, leaf) for name, leaf in tree.named_leaves(parts["train"].x)}
+    mean, std = (tree.from_named(parts["train"].x, {name: each[i] for name, each in moments.items()}) for i in (0, 1))
     if columns is not None:  # codes, and what is 0 or 1, are not standardised
         mean[torch.from_numpy(columns.plain)], std[torch.from_numpy(columns.plain)] = 0, 1
     if not normalise:
-        mean, std = torch.zeros_like(mean), torch.ones_like(std)
-    standardises = raw.classes is None and standardise_targets
+        mean, std = (
+            tree.map_leaves(lambda leaf, value=value: None if leaf is None else torch.full_like(leaf, value), each)
+            for each, value in ((mean, 0), (std, 1))
+        )
+    standardises = raw.classes is None and raw.target_kind is None and standardise_targets
     target_mean, target_std = number_statistics(parts["train"].y) if standardises else (None, None)
     return DataSet(
         raw.name, raw.kind, final["train"], final.get("validation"), final.get("test"), raw.classes,
         mean, std, digest.hexdigest(), target_mean, target_std, raw.features, integers=raw.integers, columns=columns,
-        notes=(*notes, *said),
+        notes=(*notes, *said), target_kind=raw.target_kind, names=raw.names, output_count=raw.output_count,
+        label_name=raw.label_name,
     )  # fmt: skip
+
+
+def _statistics(kind: str, x: np.ndarray) -> tuple[Any, Any]:
+    """Return mean and deviation of one array; None of whole numbers in a tree: codes, masks or counts, they stay."""
+    if kind == "tree" and x.dtype.kind in "ib":
+        return None, None
+    of_images = kind == "images" or (kind == "tree" and x.dtype.kind == "u")
+    return image_statistics(x) if of_images else number_statistics(x)
 
 
 def _none_held_out(labels: np.ndarray | None, examples: int, seed: int) -> str:
@@ -348,17 +362,13 @@ def _new_gaps(columns: Columns, parts: dict[str, RawPart]) -> list[str]:
 
 
 def _digest(digest: Any, name: str, part: RawPart) -> None:
-    digest.update(f"{name} {part.x.dtype} {part.x.shape} {part.digest or sha256(part.x)} ".encode())
-    digest.update(f"{part.y.dtype} {part.y.shape} {sha256(part.y)}\n".encode())
+    for title, x in tree.named_leaves(part.x):
+        digest.update(f"{name} {title and title + ' '}{x.dtype} {x.shape} {part.digest or sha256(x)} ".encode())
+    for title, y in tree.named_leaves(part.y):
+        digest.update(f"{title and title + ' '}{y.dtype} {y.shape} {sha256(y)}\n".encode())
 
 
 def _taken(part: RawPart, index: np.ndarray) -> RawPart:
     reader = None if part.reader is None else part.reader.taken(index)
-    return RawPart(taken(part.x, index), part.y[index], part.source.taken(index), reader=reader)
-
-
-def _tensor(x: np.ndarray | Mapped) -> Tensor:
-    if isinstance(x, Mapped) or large(x):
-        return MappedTensor(x if isinstance(x, Mapped) else Mapped(x))
-    x = x if x.flags.c_contiguous else np.ascontiguousarray(x)
-    return torch.from_numpy(x if x.flags.writeable else x.copy())
+    x, y = (tree.map_leaves(lambda leaf: taken(leaf, index), each) for each in (part.x, part.y))
+    return RawPart(x, y, part.source.taken(index), reader=reader)

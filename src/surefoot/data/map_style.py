@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from surefoot import seeds
-from surefoot.data import images
+from surefoot.data import images, tree
 from surefoot.data.check import Problems
+from surefoot.data.targets import LABEL_NAMES, label_name
 from surefoot.data.workers import Ahead, Died, Fault, died
 from surefoot.errors import ConfigError, DataError
 
@@ -31,28 +32,29 @@ _READ_TWICE = 4
 """Examples read twice at one address, to see whether they can be drawn again. Chosen by hand."""
 
 
+Form: TypeAlias = tuple[tuple[str, tuple[int, ...], Any], ...]
+"""Name, shape and, of inputs, type of each array of an example."""
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Draws examples of a Dataset at their addresses; a process can be given it.
 
     Attributes:
         dataset: the user's.
-        shape, dtype: of every x.
-        y_shape: of every y.
+        form: of every x and y, see `form_of`.
     """
 
     dataset: Any
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    y_shape: tuple[int, ...]
+    form: Form
 
     def __call__(self, seed: int, epoch: int, positions: Sequence[int]) -> list[np.ndarray]:
-        """Return x [B, ...] and y [B, ...] of the examples at these positions of the Dataset.
+        """Return the arrays [B, ...] of x and then of y of the examples at these positions of the Dataset.
 
         Raises:
             Fault: one cannot be read, or has another shape or type than at first.
         """
-        xs, ys = [], []
+        examples = []
         with seeds.StepSeeds(seed, "dataset", every=True) as generators:
             for at in positions:
                 generators.at(epoch, at)
@@ -60,12 +62,10 @@ class Drawn:
                     x, y = example_of(self.dataset, at)
                 except Exception as error:  # the user's code: whatever it raises, they must hear for which example
                     raise Fault(at, f"cannot be read ({_first_line(error)})") from None
-                if (x.shape, x.dtype, y.shape) != (self.shape, self.dtype, self.y_shape):
-                    here, there = f"x {x.shape} {x.dtype}, y {y.shape}", f"x {self.shape} {self.dtype}"
-                    raise Fault(at, f"has {here}; at first {there}, y {self.y_shape}")
-                xs.append(x)
-                ys.append(y)
-        return [np.stack(xs), np.stack(ys)]
+                if form_of(x, y) != self.form:
+                    raise Fault(at, f"has {told(form_of(x, y))}; at first {told(self.form)}")
+                examples.append((x, y))
+        return tree.leaves(stacked(examples))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Reader:
     Attributes:
         drawn: draws them.
         prefix: of the names of examples in messages.
-        ys: what was read first; labels must keep their value.
+        first: x and y as they were read first: later ones are trees like them, and labels must keep their value.
         workers: how many processes read ahead.
         index: position in the Dataset of each example of the part; None for all in order.
         ahead: the processes, see `begun`.
@@ -83,7 +83,7 @@ class Reader:
 
     drawn: Drawn
     prefix: str
-    ys: np.ndarray
+    first: tuple[Any, Any]
     workers: int = 0
     index: np.ndarray | None = None
     ahead: Ahead | None = None
@@ -94,7 +94,7 @@ class Reader:
 
     def begun(self) -> Reader:
         """Return the reader with processes of its own, if it has any: they begin with the first batch."""
-        examples = len(self.ys) if self.index is None else len(self.index)
+        examples = len(tree.leaves(self.first)[0]) if self.index is None else len(self.index)
         ahead = Ahead(self.drawn, self.workers, examples, self.index) if self.workers else None
         return replace(self, ahead=ahead)
 
@@ -103,7 +103,7 @@ class Reader:
         if self.ahead is not None:
             self.ahead.close()
 
-    def read(self, rows: np.ndarray, *, seed: int, epoch: int, labels: bool) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, rows: np.ndarray, *, seed: int, epoch: int, labels: bool) -> tuple[Any, Any]:
         """Return x [B, ...] and y [B, ...] of examples of the part, as the Dataset draws them in an epoch.
 
         Args:
@@ -118,16 +118,17 @@ class Reader:
         positions = rows if self.index is None else self.index[rows]
         try:
             if self.ahead is not None:
-                x, y = self.ahead.read(rows, seed=seed, epoch=epoch)
+                arrays = iter(self.ahead.read(rows, seed=seed, epoch=epoch))
             else:
-                x, y = self.drawn(seed, epoch, positions.tolist())
+                arrays = iter(self.drawn(seed, epoch, positions.tolist()))
         except Died as error:
             raise died(error, self.prefix, epoch) from None
         except Fault as fault:
             raise self._faulty(fault.at, epoch, fault.what) from None
-        if labels and not np.array_equal(y, self.ys[positions]):
-            at = next(i for i, each in enumerate(positions) if not np.array_equal(y[i], self.ys[each]))
-            raise self._faulty(int(positions[at]), epoch, f"has the label {y[at]}, at first {self.ys[positions[at]]}")
+        x, y = tree.map_leaves(lambda _: next(arrays), self.first)
+        if labels and not np.array_equal(y, there := self.first[1][positions]):
+            at = next(i for i in range(len(y)) if not np.array_equal(y[i], there[i]))
+            raise self._faulty(int(positions[at]), epoch, f"has the label {y[at]}, at first {there[at]}")
         return x, y
 
     def _faulty(self, at: int, epoch: int, what: str) -> DataError:
@@ -174,33 +175,68 @@ def tensor_array(value: torch.Tensor) -> np.ndarray:
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
-def example_of(dataset: Any, at: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y of one example."""
-    example = dataset[at]
+def example_of(dataset: Any, at: int) -> tuple[Any, Any]:
+    """Return x and y of one example, trees of arrays: a pair, a tuple whose last is y, or a mapping with a label."""
+    return _parted(dataset[at])
+
+
+def _parted(example: Any) -> tuple[Any, Any]:
     if isinstance(example, Mapping):
-        raise TypeError(f"a mapping with {', '.join(map(repr, example))}")
-    x, y = example
-    return value_array(x), value_array(y)
+        if (name := label_name(example)) is None or len(example) < 2:
+            raise TypeError(f"a mapping with {', '.join(map(repr, example))}, none of {', '.join(LABEL_NAMES)}")
+        x, y = {key: value for key, value in example.items() if key != name}, example[name]
+    else:
+        *inputs, y = example
+        x = inputs[0] if len(inputs) == 1 else tuple(inputs)
+        if not inputs:
+            raise ValueError("one value without a target")
+    return _arrays(x), _arrays(y)
 
 
-def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[np.ndarray, np.ndarray, Reader | None]:
-    """Return the examples of a Dataset of pairs (x, y) as two arrays, x [N, ...] and y [N] or [N, D], and what reads
-    them again where they are random.
+def _arrays(value: Any) -> Any:
+    """Return a value as a tree of arrays; a list of numbers is one array."""
+    if isinstance(value, list) and all(isinstance(each, int | float | list) for each in value):
+        return np.asarray(value)
+    return tree.map_leaves(value_array, tree.as_tree(value))
+
+
+def form_of(x: Any, y: Any) -> Form:
+    """Return name, shape and, of inputs, type of each array of an example."""
+    inputs = tuple((f"x{name and '.' + name}", leaf.shape, leaf.dtype) for name, leaf in tree.named_leaves(x))
+    return (*inputs, *((f"y{name and '.' + name}", leaf.shape, None) for name, leaf in tree.named_leaves(y)))
+
+
+def told(form: Form) -> str:
+    """Return a form in words."""
+    return ", ".join(f"{name} {shape}" + (f" {dtype}" if dtype else "") for name, shape, dtype in form)
+
+
+def stacked(examples: list[Any]) -> Any:
+    """Return trees of arrays of one form as one tree, [B, ...]."""
+    return tree.map_leaves(lambda *each: np.stack(each), examples[0], *examples[1:])
+
+
+def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[Any, Any, Reader | None, str | None]:
+    """Return the examples of a Dataset as two arrays, x [N, ...] and y [N] or [N, D], or trees of them; what reads them
+    again where they are random; and the key of the targets where examples are mappings.
 
     Args:
-        dataset: x is a tensor, an array, a number or an image of Pillow's; y a number or a tensor.
+        dataset: of pairs (x, y), of tuples whose last is y, or of mappings with a label (`data.targets.LABEL_NAMES`).
+            x is a tensor, an array, a number or an image of Pillow's, or several; y a number or a tensor, or several.
         prefix: of the names of examples in messages.
         problems: takes examples that cannot be read and those of another shape.
     """
-    xs: list[np.ndarray] = []
-    ys: list[np.ndarray] = []
-    faults, others, random = 0, list[str](), False
+    xs: list[Any] = []
+    ys: list[Any] = []
+    form, name, faults, others, random = None, None, 0, list[str](), False
     with seeds.StepSeeds(0, "read-dataset", every=True) as generators:
         generators.at()
         states = seeds.generator_states()
         for i in range(len(dataset)):
             try:
-                x, y = example_of(dataset, i)
+                example = dataset[i]
+                x, y = _parted(example)
+                name = label_name(example) if isinstance(example, Mapping) else None
             except Exception as error:
                 what = f"cannot be read ({_first_line(error)})"
                 problems.add(f"{prefix}{i}", what, "every example is a pair (x, y)", "mend the Dataset")
@@ -208,11 +244,9 @@ def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[np.nda
                 if faults >= _FAULTS_SHOWN:
                     break
                 continue
-            if xs and (x.shape != xs[0].shape or x.dtype != xs[0].dtype or y.shape != ys[0].shape):
-                others.append(
-                    f"{prefix}{i}: has x {x.shape} {x.dtype}, y {y.shape}; the first has x {xs[0].shape} "
-                    f"{xs[0].dtype}, y {ys[0].shape}"
-                )
+            form = form or form_of(x, y)
+            if form_of(x, y) != form:
+                others.append(f"{prefix}{i}: has {told(form_of(x, y))}; the first has {told(form)}")
                 continue
             xs.append(x)
             ys.append(y)
@@ -223,18 +257,18 @@ def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[np.nda
         more = f" (and {len(others) - 1} more are unlike it)" if others[1:] else ""
         problems.add(where, what + more, "all examples have one shape and type", "resize them in the Dataset")
     if not xs:
-        return np.empty((0, 1), np.float32), np.empty(0, np.int64), None
-    x, y = np.stack(xs), np.stack(ys)
+        return np.empty((0, 1), np.float32), np.empty(0, np.int64), None, None
+    x, y = stacked(xs), stacked(ys)
     if problems.count:
-        return x, y, None
+        return x, y, None, name
     if not _repeatable(dataset):
         problems.warn(
             f"{prefix.removesuffix('row ')}examples are random in a way that no seed reaches: they are read once, "
             "so what was drawn stays for the whole run, which cannot be resumed. Draw with torch, numpy.random or "
             "random in __getitem__, and not with a generator of the Dataset's own"
         )
-        return x, y, None
-    return x, y, Reader(Drawn(dataset, x.shape[1:], x.dtype, y.shape[1:]), prefix, y) if random else None
+        return x, y, None, name
+    return x, y, Reader(Drawn(dataset, form or ()), prefix, (x, y)) if random else None, name
 
 
 def _repeatable(dataset: Any) -> bool:
@@ -248,8 +282,8 @@ def _repeatable(dataset: Any) -> bool:
                     pair.append(example_of(dataset, at))
                 except Exception:  # it was read just now, so it fails at random: training will name it
                     return True
-            (x, y), (other_x, other_y) = pair
-            if x.tobytes() != other_x.tobytes() or y.tobytes() != other_y.tobytes():
+            first, second = (tree.leaves(each) for each in pair)
+            if any(a.tobytes() != b.tobytes() for a, b in zip(first, second, strict=False)):
                 return False
     return True
 

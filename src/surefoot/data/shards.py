@@ -345,5 +345,3 @@ def _stacked(title: str, members: Sequence[Member], problems: Problems) -> np.nd
             elif problems.count == before:
                 spool.add(array)
     return spool.array() if problems.count == before else None
-
-

@@ -97,7 +97,9 @@ class Spool:
         with tempfile.NamedTemporaryFile(dir=self._folder, prefix="stream.", suffix=".tmp", delete=False) as file:
             self._file = open(file.name, "r+b")  # noqa: SIM115  # it stays open as long as the array is used
             weakref.finalize(self, self._file.close)
-            with contextlib.suppress(OSError):  # where an open file cannot be unlinked it stays until the cache is cleared
+            with contextlib.suppress(
+                OSError
+            ):  # where an open file cannot be unlinked it stays until the cache is cleared
                 os.unlink(file.name)
 
     def _write(self, block: np.ndarray) -> None:

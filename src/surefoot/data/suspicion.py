@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from surefoot.data import tree
 from surefoot.data.check import SHOWN, Problems
 from surefoot.data.column import RawColumn, is_index
 from surefoot.data.dataset import Raw
@@ -30,7 +31,8 @@ def suspect(raw: Raw, problems: Problems) -> None:
     """
     if problems.count or "train" not in raw.parts:
         return
-    _twins(raw, problems)
+    if tree.is_leaf(raw.parts["train"].x) and tree.is_leaf(raw.parts["train"].y):
+        _twins(raw, problems)
     if raw.classes is not None:
         _spellings(raw.classes, problems)
     if raw.columns is None:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -48,7 +48,7 @@ SHIPPED: dict[str, Shipped] = {
 
 def build(
     model: str | nn.Module | Factory,
-    input_shape: tuple[int, ...],
+    input_shape: Any,
     outputs: int,
     seed: int = 0,
     categories: tuple[tuple[int, int], ...] = (),
@@ -58,7 +58,7 @@ def build(
     Args:
         model: a shipped name, "package.module:factory", a factory, or a module. A factory is called with
             `input_shape`, `outputs` and `categories`, those of them that it names as parameters.
-        input_shape: shape of one example.
+        input_shape: shape of one example; of inputs of several tensors a tree of shapes, as `data.tree.shapes` gives.
         outputs: number of classes C, or of target values.
         seed: of the initialisation. A given module keeps its weights.
         categories: which numbers of an example are codes for a model that `embeds`, and how many codes.
@@ -194,8 +194,14 @@ def _parameters(factory: Factory) -> list[str]:
         return []
 
 
-def _check_shape(name: str, input_shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, input_shape: Any) -> None:
     shipped = SHIPPED[name]
+    if not all(isinstance(size, int) for size in input_shape):
+        raise ConfigError(
+            f"model {name} with inputs of several tensors",
+            "the shipped models take one tensor",
+            "give a model of yours, or one that takes these inputs as its arguments",
+        )
     if shipped.takes != "images":
         return
     if len(input_shape) != 3 or min(input_shape[1:]) < shipped.least_side:

@@ -14,7 +14,7 @@ from surefoot.seeds import torch_stream
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
-def usable(model: nn.Module, input_shape: tuple[int, ...], seed: int) -> nn.Module:
+def usable(model: nn.Module, input_shape: Any, seed: int) -> nn.Module:
     """Return the module that is trained: the one inside a wrapper, with its lazy layers made.
 
     What `torch.compile` and data parallelism wrap is trained as it is: the weights are the same, under their own names.
@@ -22,7 +22,7 @@ def usable(model: nn.Module, input_shape: tuple[int, ...], seed: int) -> nn.Modu
 
     Args:
         model: anyone's, changed in place where it has lazy layers.
-        input_shape: of one example.
+        input_shape: of one example; of inputs of several tensors a tree of shapes.
         seed: of the weights of lazy layers.
 
     Raises:
@@ -82,8 +82,14 @@ def copied(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _made(model: nn.Module, input_shape: tuple[int, ...], seed: int) -> None:
+def _made(model: nn.Module, input_shape: Any, seed: int) -> None:
     """Give lazy layers their shapes, by a forward pass of numbers or, for a model that embeds, of indices."""
+    if not all(isinstance(size, int) for size in input_shape):
+        raise ConfigError(
+            "a model with lazy layers for inputs of several tensors",
+            "their shapes come from one forward pass of zeros, which only one tensor has",
+            "call the model once with a batch, or give its layers their shapes",
+        )
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     errors: list[str] = []

@@ -13,13 +13,13 @@ from torch import nn
 from surefoot.config import Config, LossName, Recipe
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision
-from surefoot.record.stored import IN_MEMORY
 from surefoot.search.budget import Terms
 from surefoot.search.budget import budget as budget_of
 from surefoot.search.search import open_search
 from surefoot.settings import flat_settings, flattened, merged, nested, read_toml
 from surefoot.switches import usual_switches
-from surefoot.training.configure import Objects, augment_names, augment_object, resolve
+from surefoot.training.call import Forward, LossFn
+from surefoot.training.configure import resolve, separated
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
@@ -58,6 +58,8 @@ def tune(
     fixed: Mapping[str, Any] | None = None,
     loss: Loss | LossName | None = None,
     augment: Any = None,
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     config: str | Path | None = None,
     force: bool = False,
     final: bool = True,
@@ -80,6 +82,7 @@ def tune(
         fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
         loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
+        forward, loss_fn: as in `surefoot.train`.
         config: a TOML file of settings to start from, under the ones given here: they stay where they are not searched.
         force: go on after a step that fails.
         final: also do the final training, in a run's folder. Without it nothing is written.
@@ -96,20 +99,11 @@ def tune(
     >>> 0.001 < found.recipe.lr < 10, found.cost["trainings"] <= 2
     (True, True)
     """
-    objects = Objects(
-        data=None if data is None or isinstance(data, str | Path) else data,
-        model=None if model is None or isinstance(model, str) else model,
-        loss=loss if callable(loss) else None,
-        augment=augment_object(augment),
-    )
-    words = {
-        "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
-        "model": model if model is None or isinstance(model, str) else IN_MEMORY,
-        "augment": augment_names(augment),
-        "loss": None if callable(loss) else loss,
-    }
+    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn)
     given = {**settings, **(fixed or {})}
-    start, terms = asked_for(words, given, config, budget, force=force, source=data, standard_loss=not callable(loss))
+    start, terms = asked_for(
+        words, given, config, budget, force=force, source=data, standard_loss=objects.standard_loss
+    )
     place = runs_dir if final else None
     with open_search(start, terms, name=name, runs_dir=place, objects=objects, engine=engine) as search:
         while not search.done:

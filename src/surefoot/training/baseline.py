@@ -31,9 +31,8 @@ def baseline_of(task: Task, part: str, scored: Part, pairs: Sequence[tuple[Tenso
     if not np.isfinite(outputs).all():
         return None
     targets = train.y.cpu().numpy()
-    fitted = None
-    weighted = task.class_weights is not None
-    if train.x.dim() == 2 and train.x.is_floating_point():
+    fitted, weighted = None, task.class_weights is not None
+    if task.data.kind == "numbers" and train.x.dim() == 2 and train.x.is_floating_point():
         x, others = (
             each.rows if isinstance(each, MappedTensor) else each.cpu().numpy() for each in (train.x, scored.x)
         )

@@ -16,8 +16,9 @@ from surefoot.data.load import default_model, load
 from surefoot.data.named import NAMED
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
-from surefoot.record.stored import code_in, located
+from surefoot.record.stored import IN_MEMORY, code_in, located
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
 from surefoot.training.task import Task, task
 
@@ -35,6 +36,13 @@ class Objects:
     model: nn.Module | Factory | None = None
     loss: Loss | LossName | None = None
     augment: Any = None
+    forward: Forward | None = None
+    loss_fn: LossFn | None = None
+
+    @property
+    def standard_loss(self) -> bool:
+        """Whether the loss is one by name."""
+        return not callable(self.loss) and self.loss_fn is None
 
 
 def augment_names(given: Any) -> list[str] | None:
@@ -49,6 +57,30 @@ def augment_names(given: Any) -> list[str] | None:
 def augment_object(given: Any) -> Any:
     """Return an augmentation that is not names alone, which a configuration cannot hold; else None."""
     return None if all(isinstance(each, str) for each in listed(given)) else given
+
+
+def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objects, dict[str, Any]]:
+    """Return what was given to a function of this package as objects, and as the words of a configuration.
+
+    Args:
+        data, model, augment: as `train` takes them.
+        others: `loss`, `forward`, `loss_fn`, as it takes them.
+    """
+    loss = others.pop("loss", None)
+    objects = Objects(
+        data=None if data is None or isinstance(data, str | Path) else data,
+        model=None if model is None or isinstance(model, str) else model,
+        loss=loss if callable(loss) else None,
+        augment=augment_object(augment),
+        **others,
+    )
+    words = {  # an object is named before settings are looked up, or it would get those shipped for other data
+        "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
+        "model": model if model is None or isinstance(model, str) else IN_MEMORY,
+        "augment": augment_names(augment),
+        "loss": None if callable(loss) else loss,
+    }
+    return objects, words
 
 
 def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = True) -> Config:
@@ -72,7 +104,7 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
     recipe = shipped.get("recipe", {})
     if not standard_loss:
         recipe.pop("label_smoothing", None)
-    if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.classes is None):
+    if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.target == "numbers"):
         recipe = {"clip_norm": CLIP_OF_NUMBERS, **recipe}
     epochs, whole = given.get("recipe", {}).get("epochs"), recipe.get("epochs")
     if "schedule" in recipe and whole and isinstance(epochs, int | float) and 0 < epochs < whole:
@@ -127,6 +159,8 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         loss=config.loss if objects.loss is None else objects.loss,
         augment=config.augment if objects.augment is None else objects.augment,
         class_weights=config.class_weights,
+        forward=objects.forward,
+        loss_fn=objects.loss_fn,
         seed=config.seed,
         device=config.device,
         precision=config.precision,
@@ -136,7 +170,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
 
 def recipe_for(config: Config, data: DataSet) -> Recipe:
     """Return the recipe with what follows from targets that are found to be numbers: `CLIP_OF_NUMBERS`."""
-    clips = config.target == "auto" and data.classes is None and config.recipe.clip_norm is None
+    clips = config.target == "auto" and data.target == "numbers" and config.recipe.clip_norm is None
     return dataclasses.replace(config.recipe, clip_norm=CLIP_OF_NUMBERS) if clips else config.recipe
 
 
@@ -149,7 +183,7 @@ def settled(config: Config, work: Task) -> Config:
         recipe = dataclasses.replace(recipe, weight_decay=weight_decay_of(recipe, work.data.examples))
     return dataclasses.replace(
         config, recipe=recipe, device=str(place.device), precision=place.precision, threads=place.threads,
-        image_size=size, target="numbers" if work.data.classes is None else "classes",
+        image_size=size, target=work.data.target,
     )  # fmt: skip
 
 

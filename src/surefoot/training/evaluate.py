@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from surefoot.data import tree
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
 from surefoot.errors import DataError
 from surefoot.record import store
 from surefoot.record.scores import SCORES, scored_classes, scored_numbers
+from surefoot.training.call import in_fp32
 from surefoot.training.state import named_tensors
 from surefoot.training.task import Task
 
 _BATCH_EXAMPLES = 1000
 """Examples evaluated at once. Larger was not faster on a CPU, and this bounds memory. Chosen by hand."""
+_VALUES_AT_ONCE = 2**24
+"""Outputs of pixels or tokens at once, 64 MB. Chosen by hand."""
 _MOST_VALUES = 50_000_000
 """Most outputs N x C that are kept to be scored, 0.2 GB; a larger part has no scores. Chosen by hand."""
 _LARGEST_PICTURE = 96
@@ -39,7 +44,7 @@ _MOVED = 0.1
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss, in the targets' unit, and share of right answers over a part; `accuracy` is None for regression."""
+    """Mean loss, in the targets' unit, and share of right answers over a part; None where none is right or wrong."""
 
     loss: float
     accuracy: float | None
@@ -58,21 +63,26 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def outputs_of(
-    task: Task, model: nn.Module, weights: Mapping[str, Tensor], part: Part
-) -> Iterator[tuple[Tensor, Tensor]]:
+def outputs_of(task: Task, model: nn.Module, weights: Mapping[str, Tensor], part: Part) -> Iterator[tuple[Any, Any]]:
     """Yield (outputs [B, ...] in fp32, targets [B, ...]) over a part, in order, both as the model learns them.
 
     Between two batches the model is in its own mode, and gradients are on or off as the caller has them.
     """
     used = {name: weights[name] for name in named_tensors(model)}
-    for first in range(0, len(part.y), _BATCH_EXAMPLES):
-        rows = np.arange(first, min(first + _BATCH_EXAMPLES, len(part.y)))
+    at_once = examples_at_once(task)
+    for first in range(0, len(part), at_once):
+        rows = np.arange(first, min(first + at_once, len(part)))
         x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
         with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
-            # Tied weights come under both of their names, with one value.
-            outputs = functional_call(model, used, (x,), tie_weights=False).float()
-        yield outputs, y
+            outputs = task.outputs_with(model, used, x, y, tie_weights=False)
+        yield in_fp32(outputs), y
+
+
+def examples_at_once(task: Task) -> int:
+    """Return how many examples are evaluated at once: fewer where each has many answers, as pixels and tokens are."""
+    y = tree.leaves(task.data.train.y)[0]
+    answers = task.data.outputs * math.prod(y.shape[1:]) if task.data.target in ("segmentation", "tokens") else 1
+    return max(1, min(_BATCH_EXAMPLES, _VALUES_AT_ONCE // answers))
 
 
 def evaluate_part(
@@ -93,21 +103,25 @@ def evaluate_part(
     >>> round(evaluate_part(digits, model, model.state_dict(), digits.data.train).loss, 4)  # ln 10
     2.3026
     """
-    loss, correct, examples = 0.0, 0, 0
+    loss, correct, counted, examples = 0.0, 0.0, 0.0, 0
     pair: tuple[Tensor, Tensor] | None = None
     for outputs, targets in outputs_of(task, model, weights, part):
-        loss += float(task.objective(outputs, targets)) * task.loss_unit * len(targets)
-        correct += int((outputs.argmax(1) == targets).sum()) if task.classifies else 0
+        here = len(tree.leaves(targets)[0])
+        mean, count = task.counted(outputs, targets)
+        count = here if count is None else float(count)
+        loss += float(mean) * task.loss_unit * count
+        counted += count
+        correct += float(task.right(outputs, targets)) if task.counts_right else 0.0
         if keep is not None:
             # Into one block: small tensors that stay, between the large ones of each batch, would keep malloc from
-            # using the gaps again, and the heap grows by the activations of every batch (8 MB each, in soak/large_memory).
+            # using the gaps again, and the heap grows by the activations of every batch: 8 MB each of 1,000 sequences.
             pair = pair or (_whole(outputs, len(part)), _whole(targets, len(part)))
             for memory, each in zip(pair, (outputs, targets), strict=True):
-                memory[examples : examples + len(targets)] = each
-        examples += len(targets)
+                memory[examples : examples + here] = each
+        examples += here
     if keep is not None and pair is not None:
         keep.append(pair)
-    return Evaluation(loss / examples, correct / examples if task.classifies else None, examples)
+    return Evaluation(loss / (counted or 1), correct / examples if task.counts_right else None, examples)
 
 
 def _whole(first: Tensor, examples: int) -> Tensor:
@@ -131,7 +145,7 @@ def ends_in_probabilities(task: Task, model: nn.Module, weights: Mapping[str, Te
     """
     if task.loss is None or not task.classifies:
         return False
-    few = Part(task.data.train.x[:_JUDGED], task.data.train.y[:_JUDGED], task.data.train.source)
+    few = task.data.train.taken(np.arange(min(_JUDGED, len(task.data.train))))
     return all(are_probabilities(outputs) for outputs, _ in outputs_of(task, model, weights, few))
 
 
@@ -144,7 +158,8 @@ def judged_part(task: Task) -> tuple[str, Part | None]:
 def may_be_scored(task: Task) -> bool:
     """Return whether the outputs on the part that is judged mean what scores take them for, and fit into memory."""
     _, part = judged_part(task)
-    return part is not None and len(part) * task.data.outputs <= _MOST_VALUES and are_answers(task)
+    few = part is not None and len(part) * task.data.outputs <= _MOST_VALUES
+    return few and task.data.target in ("classes", "numbers") and task.loss_fn is None and are_answers(task)
 
 
 def are_answers(task: Task) -> bool:
@@ -158,7 +173,7 @@ def are_answers(task: Task) -> bool:
     >>> [are_answers(surefoot.task(data, "linear", loss=loss)) for loss in (nn.L1Loss(), nn.PoissonNLLLoss())]
     [True, False]
     """
-    if task.loss is None or task.classifies:
+    if not task.custom_loss or task.classifies:
         return True
     y = task.data.train.y[:_JUDGED].float()
     tenth = _MOVED * y.std(correction=0)

@@ -28,6 +28,7 @@ from surefoot.training.state import named_tensors
 from surefoot.training.task import Task, training_modes_
 
 MODEL, WEIGHTS, LOSS, AUGMENT = "the model's code", "the initial weights", "the loss", "the augmentation"
+FORWARD = "forward"
 
 
 def identity(task: Task) -> dict[str, str]:
@@ -50,8 +51,9 @@ def identity(task: Task) -> dict[str, str]:
         found[MODEL] = _code_of(code, task.fresh_model())
         if task.model is None:
             found[WEIGHTS] = _hash(_tensors(task.template))
-    if task.loss is not None:
-        found[LOSS] = _hash(_described(task.loss, set()))
+    for name, code in ((LOSS, task.loss or task.loss_fn), (FORWARD, task.forward)):
+        if code is not None:
+            found[name] = _hash(_described(code, set()))
     operations = task.augment.operations if task.augment is not None else ()
     calls = tuple(each.function for each in operations if isinstance(each, Call))
     if calls:
@@ -85,7 +87,7 @@ def differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     ['the loss']
     """
     comparable = there.get("python", _PYTHON) == here.get("python", _PYTHON)
-    names = [MODEL, LOSS, AUGMENT, WEIGHTS] if comparable else [WEIGHTS]
+    names = [MODEL, LOSS, FORWARD, AUGMENT, WEIGHTS] if comparable else [WEIGHTS]
     return [name for name in names if there.get(name) != here.get(name)]
 
 

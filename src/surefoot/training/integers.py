@@ -41,6 +41,8 @@ def with_integers_for(data: DataSet, model: nn.Module) -> DataSet:
     """
     if data.kind != "numbers" or not data.integers:
         return data
+    if data.target == "tokens":
+        return dataclasses.replace(data, **{n: dataclasses.replace(p, x=p.x.long()) for n, p in data.parts.items()})
     whole = {name: dataclasses.replace(part, x=part.x.long()) for name, part in data.parts.items()}
     if not _embeds(model, whole["train"].x):
         numbers = {name: part.x if part.x.is_floating_point() else part.x.float() for name, part in data.parts.items()}

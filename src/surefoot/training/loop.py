@@ -9,12 +9,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from surefoot.data import tree
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan, plateau_factor
@@ -22,7 +23,7 @@ from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
 from surefoot.switches import usual_switches
 from surefoot.training.evaluate import evaluate_part
-from surefoot.training.state import State, Tally, averaging_decay, named_tensors
+from surefoot.training.state import State, Tally, averaging_decay, named_tensors, trainable
 from surefoot.training.step import Seen, step
 from surefoot.training.task import Task, check_label_smoothing
 
@@ -31,6 +32,8 @@ _LOSSES_PER_ROW = 100
 
 _PIECES_OFF = 1e-3
 """Relative difference of gradients that is not rounding: fp32 gives 1e-6. Chosen by hand."""
+_PIECES_EXAMPLES = 64
+"""Most examples by which a `loss_fn` is seen to be a mean. Chosen by hand."""
 
 
 @usual_switches
@@ -55,7 +58,7 @@ def start(task: Task, plan: Plan) -> State:
             "plateau reads the validation loss after every epoch",
             "set validation = 0.1, or choose another schedule",
         )
-    if task.loss is not None and plan.batch_size > plan.recipe.micro_batch_size:
+    if task.custom_loss and plan.batch_size > plan.recipe.micro_batch_size:
         _check_pieces(task, plan)
     if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
         _try_one_example(task, plan)
@@ -204,11 +207,11 @@ def rate(plan: Plan, state: State) -> float:
 
 def _try_one_example(task: Task, plan: Plan) -> None:
     """Raise ConfigError where a copy of the model cannot train on one example alone, as batch norm often cannot."""
-    x, _ = fetch(task.data, task.data.train, np.arange(1), augment=None, seed=task.seed, epoch=0)
+    x, y = fetch(task.data, task.data.train, np.arange(1), augment=None, seed=task.seed, epoch=0)
     model = task.fresh_model()
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.autocast():
-            model(x)
+            task.outputs(model, x, y)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -222,32 +225,49 @@ def _try_one_example(task: Task, plan: Plan) -> None:
 def _check_pieces(task: Task, plan: Plan) -> None:
     """Raise ConfigError where a user's loss of a batch has another gradient than the weighted mean of its pieces.
 
-    So it is where the mean is not over examples (class weights, `ignore_index`), where it is a sum, and where examples
-    are compared with each other. The gradient is that by the outputs of the first batch, of the untrained model.
+    So it is where the mean is not over examples (class weights, `ignore_index`) and the loss does not say over what it
+    is, where it is a sum, and where examples are compared with each other. The gradient is that by the outputs of the
+    first batch, of the untrained model; of a `loss_fn`, which shows no outputs, that by the weights, of few examples.
     """
     epoch, indices = batch_indices(plan.examples, plan.batch_size, task.seed, 0)
     pieces = np.array_split(indices, math.ceil(len(indices) / plan.recipe.micro_batch_size))
-    model, outputs, targets = task.fresh_model().eval(), list[Tensor](), list[Tensor]()
+    if task.loss_fn is not None:
+        indices = indices[: min(len(indices), plan.recipe.micro_batch_size, _PIECES_EXAMPLES)]
+        pieces = np.split(indices, [len(indices) // 3]) if len(indices) > 2 else [indices]
+    model, batches = task.fresh_model().eval(), []
     with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.computing(), task.machine.autocast():
         for piece in pieces:
             x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch)
-            outputs.append(model(x).float())
-            targets.append(y)
+            batches.append((x if task.loss_fn is not None else task.outputs(model, x, y), y))
 
-    def gradient(out: Tensor, of: Tensor) -> Tensor:
-        leaf = out.detach().requires_grad_()
+    def gradient(x: Any, y: Any) -> tuple[Tensor, float]:
+        """Return the gradient of the mean loss, flat, and over how many it is."""
         with torch.enable_grad():
-            return torch.autograd.grad(task.objective(leaf, of), leaf)[0]
+            if task.loss_fn is not None:
+                by, outputs = list(trainable(model).values()), task.outputs(model, x, y)
+            else:
+                outputs = tree.map_leaves(lambda leaf: leaf.float().detach().requires_grad_(), x)
+                by = tree.leaves(outputs)
+            loss, count = task.counted(outputs, y)
+            grads = torch.autograd.grad(loss, by, allow_unused=True, materialize_grads=True)
+        flat = [grad.reshape(len(grad) if task.loss_fn is None else 1, -1) for grad in grads]
+        return torch.cat(flat, 1), float(len(tree.leaves(y)[0]) if count is None else count)
 
-    whole, again = (gradient(torch.cat(outputs), torch.cat(targets)) for _ in range(2))
-    parts = [gradient(o, y) * (len(y) / len(indices)) for o, y in zip(outputs, targets, strict=True)]
-    off = float((whole - torch.cat(parts)).norm() / whole.norm())
+    joined = tuple(tree.map_leaves(lambda *each: torch.cat(each), *sides) for sides in zip(*batches, strict=True))
+    with task.machine.computing():
+        (whole, _), (again, _), parts = gradient(*joined), gradient(*joined), [gradient(*each) for each in batches]
+    total = sum(count for _, count in parts) or 1.0
+    weighted = [grad * (count / total) for grad, count in parts]
+    rebuilt = torch.cat(weighted) if task.loss_fn is None else torch.stack(weighted).sum(0)
+    off = float((whole - rebuilt).norm() / whole.norm())
     if off > _PIECES_OFF and torch.equal(whole, again):  # a loss that draws random numbers answers nothing
+        count = math.ceil(plan.batch_size / plan.recipe.micro_batch_size)
         raise ConfigError(
-            f"a batch of {plan.batch_size} in {len(pieces)} pieces (micro_batch_size = {plan.recipe.micro_batch_size}) "
+            f"a batch of {plan.batch_size} in {count} pieces (micro_batch_size = {plan.recipe.micro_batch_size}) "
             f"with this loss, whose gradient would be {off:.2g} of its length off",
-            "the loss of a batch must be the mean over its examples: not weighted by class, not a sum, none left out",
-            f"set micro_batch_size = {plan.batch_size}, or divide the loss by the number of examples",
+            "the loss of a batch must be the mean over its examples: not weighted by class, not a sum, none left out; "
+            "or a pair, the sum and over how many it is",
+            f"set micro_batch_size = {plan.batch_size}, or return (sum, count)",
         )
 
 
@@ -280,7 +300,7 @@ def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
         examples=state.step * plan.batch_size,
         lr=lr,
         train_loss=tally.loss / tally.examples,
-        train_accuracy=tally.correct / tally.examples if task.classifies else None,
+        train_accuracy=tally.correct / tally.examples if task.counts_right else None,
         val_loss=judged.loss if judged else None,
         val_accuracy=judged.accuracy if judged else None,
         grad_norm=tally.grad_norm / len(tally.losses),

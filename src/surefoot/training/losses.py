@@ -11,13 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from surefoot.config import LossName
-from surefoot.data.dataset import DataSet
+from surefoot.data.dataset import IGNORED, DataSet, TargetKind
 from surefoot.errors import ConfigError, nearest
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs [B, ...], targets [B, ...]) -> a scalar, the mean over the batch, or one loss per example, [B]."""
+Loss = Callable[[Any, Any], Any]
+"""(outputs [B, ...], targets [B, ...]) -> a scalar, the mean over the batch; one loss per example, [B]; or two scalars,
+the sum of the losses and the number of what was summed, where a mean over examples is not what is meant."""
 
 _OF_CLASSES, _OF_NUMBERS = ("cross-entropy", "bce"), ("mse", "mae", "huber", "bce")
+_OF: dict[TargetKind, tuple[str, ...]] = {
+    "classes": _OF_CLASSES, "numbers": _OF_NUMBERS, "multilabel": ("bce",), "segmentation": ("cross-entropy",),
+    "tokens": ("cross-entropy",), "any": (),
+}  # fmt: skip
+"""The losses by name that each kind of targets has."""
 
 SHIPPED: dict[str, Loss] = {
     "mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss, "bce": F.binary_cross_entropy_with_logits,
@@ -31,22 +37,26 @@ def check_loss(name: Any, data: DataSet) -> LossName:
     Raises:
         ConfigError: there is no such loss, or it is for other targets.
     """
-    names = _OF_NUMBERS if data.classes is None else _OF_CLASSES
+    names = _OF[data.target]
     every = tuple(dict.fromkeys(_OF_CLASSES + _OF_NUMBERS))
     if name not in every:
         allowed = f"a loss is one of {', '.join(every)}, or a function (outputs, targets)"
         raise ConfigError(f"loss = {name!r}", allowed, nearest(str(name), every))
     if name not in names:
-        kind, other = ("numbers", "classes") if data.classes is None else ("classes", "numbers")
-        advice = f'choose {" or ".join(names)}, or set target = "{other}" if these are {other}'
-        raise ConfigError(f"loss = {name!r} for targets that are {kind}", f"{name} is for {other}", advice)
+        for_kinds = [kind for kind, theirs in _OF.items() if name in theirs]
+        instead = f"choose {' or '.join(names)}, or set" if names else "give a loss of your own, or set"
+        raise ConfigError(
+            f"loss = {name!r} for targets that are {data.target}",
+            f"{name} is for {', '.join(for_kinds)}",
+            f'{instead} target = "{for_kinds[0]}" if these are {for_kinds[0]}',
+        )
     if name == "bce" and data.classes is not None and len(data.classes) != 2:
         raise ConfigError(
             f"loss = 'bce' for {len(data.classes)} classes",
             "bce is for two classes, and for numbers from 0 to 1 that are each a yes or no",
             'choose cross-entropy, or give y [N, D] of 0 and 1 with target = "numbers"',
         )
-    if name == "bce" and data.classes is None and not bool(((data.train.y >= 0) & (data.train.y <= 1)).all()):
+    if name == "bce" and data.target == "numbers" and not bool(((data.train.y >= 0) & (data.train.y <= 1)).all()):
         low, high = float(data.train.y.min()), float(data.train.y.max())
         raise ConfigError(
             f"loss = 'bce' for targets from {low:g} to {high:g}",
@@ -56,13 +66,56 @@ def check_loss(name: Any, data: DataSet) -> LossName:
     return name
 
 
+def reduced(value: Any) -> tuple[Tensor, Tensor | None]:
+    """Return the mean of what a loss returned, a scalar, and over how many: None is over the examples of the batch.
+
+    Raises:
+        ValueError: it is none of what a `Loss` returns.
+
+    >>> reduced((torch.tensor(6.0), torch.tensor(3)))
+    (tensor(2.), tensor(3))
+    """
+    if isinstance(value, tuple) and len(value) == 2:
+        total, count = (torch.as_tensor(each) for each in value)
+        if total.numel() == 1 and count.numel() == 1:
+            return total.sum() / torch.where(count > 0, count, 1).sum(), count.detach().sum()
+    if not isinstance(value, Tensor):
+        raise ValueError(f"it returned {type(value).__name__}")
+    if not value.is_floating_point():
+        raise ValueError(f"it returned {value.dtype}")
+    return value.float().mean(), None
+
+
+def dense_cross_entropy(
+    outputs: Tensor, targets: Tensor, classes_at: int, label_smoothing: Any = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy over all targets that are not `IGNORED`, and their number.
+
+        sum of -(1 - s) log p_y - s mean_c log p_c over positions, by their number
+
+    Args:
+        outputs: logits with an axis of classes, [B, C, H, W] or [B, T, C].
+        targets: classes without it, [B, H, W] or [B, T].
+        classes_at: the axis of the classes, 1 or -1.
+        label_smoothing: s (Szegedy et al. 2016, section 7); a number or a scalar tensor.
+    """
+    likelihoods = F.log_softmax(outputs.float(), classes_at)
+    counted = targets != IGNORED
+    right = likelihoods.gather(classes_at, targets.clamp_min(0).unsqueeze(classes_at)).squeeze(classes_at)
+    each = -right
+    if not isinstance(label_smoothing, float) or label_smoothing:
+        each = (1 - label_smoothing) * each - label_smoothing * likelihoods.mean(classes_at)
+    count = counted.sum()
+    return torch.where(counted, each, 0.0).sum() / count.clamp_min(1), count
+
+
 def with_targets_for(data: DataSet, loss: Loss | str | None) -> DataSet:
     """Return the data with targets in their own unit where the loss takes them so.
 
     Raises:
         ConfigError: a loss of the user's would get them in float32, which loses their spread.
     """
-    if data.classes is not None or not (callable(loss) or loss == "bce"):
+    if data.target != "numbers" or not (callable(loss) or loss == "bce"):
         return data
     if data.train.y.dtype == torch.float64:
         raise ConfigError(
@@ -85,8 +138,8 @@ def balanced_weights(data: DataSet, criterion: LossName | None) -> Tensor:
 
     Reference: King & Zeng 2001, "Logistic regression in rare events data"; scikit-learn's `class_weight="balanced"`.
     """
-    if criterion != "cross-entropy":
-        what = "numbers as targets" if data.classes is None else f"loss = {criterion or 'a function'}"
+    if criterion != "cross-entropy" or data.classes is None:
+        what = f"{data.target} as targets" if data.classes is None else f"loss = {criterion or 'a function'}"
         raise ConfigError(
             f"class_weights = 'balanced' with {what}",
             "classes are weighted in the built-in cross-entropy, and would not be here",

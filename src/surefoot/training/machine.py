@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from surefoot.data.dataset import Part
+from surefoot.data.tree import map_leaves
 from surefoot.errors import ConfigError
 
 _LEAST_SIDE_FOR_BF16 = 24
@@ -54,14 +56,16 @@ class Machine:
             return model
         return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # torch's stub lacks it
 
-    def place(self, x: Tensor) -> Tensor:
-        """Return a tensor on the device."""
-        return x.to(self.device, non_blocking=True)
+    def place(self, x: Any) -> Any:
+        """Return a tensor, or a tree of them, on the device."""
+        return map_leaves(lambda leaf: leaf.to(self.device, non_blocking=True), x)
+
+    def place_part(self, part: Part) -> Part:
+        """Return a part of the data on the device."""
+        return replace(part, x=self.place(part.x), y=self.place(part.y))
 
 
-def machine(
-    device: str, precision: str, threads: int | None, model: nn.Module, input_shape: tuple[int, ...]
-) -> Machine:
+def machine(device: str, precision: str, threads: int | None, model: nn.Module, input_shape: Any) -> Machine:
     """Resolve `auto` for a model and its input.
 
     Precision `auto` is bf16 where the processor computes it natively (AVX512-BF16 or AMX on a CPU, compute
@@ -77,7 +81,7 @@ def machine(
     if threads is not None and threads < 1:
         raise ConfigError(f"threads = {threads}", "threads must be at least 1", "leave threads out to use all cores")
     if precision == "auto":
-        large = len(input_shape) == 3 and min(input_shape[1:]) >= _LEAST_SIDE_FOR_BF16
+        large = any(len(each) == 3 and min(each[1:]) >= _LEAST_SIDE_FOR_BF16 for each in _flat(input_shape))
         precision = "bf16" if large and _has_convolution(model) and native_bf16(place) else "fp32"
     return Machine(place, "bf16" if precision == "bf16" else "fp32", threads or torch.get_num_threads())
 
@@ -113,6 +117,15 @@ def takes_channels_last(model: nn.Module) -> bool:
     The backward pass of group norm in torch 2.13 ends the process where such an input needs no gradient.
     """
     return not any(isinstance(module, nn.GroupNorm) for module in model.modules())
+
+
+def _flat(input_shape: Any) -> list[tuple[int, ...]]:
+    """Return the shapes of a tree of shapes."""
+    if isinstance(input_shape, dict):
+        return [shape for each in input_shape.values() for shape in _flat(each)]
+    if any(isinstance(each, tuple | dict) for each in input_shape):
+        return [shape for each in input_shape for shape in _flat(each)]
+    return [input_shape]
 
 
 def _has_convolution(model: nn.Module) -> bool:

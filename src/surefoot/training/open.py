@@ -31,7 +31,7 @@ from surefoot.record import store
 from surefoot.record.lock import locked
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
-from surefoot.record.stored import IN_MEMORY, made_in, read_config
+from surefoot.record.stored import made_in, read_config
 from surefoot.settings import (
     differences,
     merged,
@@ -42,13 +42,13 @@ from surefoot.settings import (
 )
 from surefoot.switches import usual_switches
 from surefoot.training import checkpoint
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.configure import (
     Objects,
-    augment_names,
-    augment_object,
     left_to_data,
     make_task,
     resolve,
+    separated,
     settled,
 )
 from surefoot.training.identity import WEIGHTS, another, differing, identity
@@ -68,6 +68,8 @@ def train(
     *,
     loss: Loss | LossName | None = None,
     augment: Any = None,
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     config: str | Path | None = None,
     name: str | None = None,
     runs_dir: str | Path = "runs",
@@ -82,6 +84,10 @@ def train(
         loss: "mse", "mae" or "huber" for numbers, "cross-entropy" for classes, "bce" for either; or a function
             (outputs, targets) -> scalar or [B], which gets targets in their own unit; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
+        forward: (model, inputs) -> outputs, where the model is not called by the form of its inputs, see
+            `training.call.called`.
+        loss_fn: (model, batch) -> a loss, in place of `forward` and `loss`; a batch is (x, y), or the mapping that an
+            example was.
         config: a TOML file of settings, under the ones given here.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
         runs_dir: where runs lie.
@@ -96,20 +102,9 @@ def train(
     >>> result.record.outcome.kind, result.summary["test_accuracy"] > 0.8
     ('finished', True)
     """
-    words = {  # an object is named before settings are looked up, or it would get those shipped for other data
-        "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
-        "model": model if model is None or isinstance(model, str) else IN_MEMORY,
-        "augment": augment_names(augment),
-        "loss": None if callable(loss) else loss,
-    }
+    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn)
     file = read_toml(config) if config else {}
-    chosen = resolve(merged(file, nested(words | settings)), data, standard_loss=not callable(loss))
-    objects = Objects(
-        data=None if isinstance(data, str | Path) else data,
-        model=None if isinstance(model, str) else model,
-        loss=loss if callable(loss) else None,
-        augment=augment_object(augment),
-    )
+    chosen = resolve(merged(file, nested(words | settings)), data, standard_loss=objects.standard_loss)
     with open_run(chosen, name=name, runs_dir=runs_dir, objects=objects) as run:
         while not run.done:
             run.advance()

@@ -21,6 +21,7 @@ from surefoot.seeds import torch_stream
 from surefoot.switches import usual_switches
 from surefoot.training import checkpoint
 from surefoot.training.baseline import baseline_of
+from surefoot.training.call import called
 from surefoot.training.evaluate import (
     Evaluation,
     ends_in_probabilities,
@@ -155,7 +156,7 @@ class Run:
         model = kept.model
         checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")
         record = Record(rows=tuple(self.rows), outcome=outcome)
-        whole = Preprocessed(model, about).to(self.task.machine.device).eval()
+        whole = Preprocessed(model, about, self.task.forward or called).to(self.task.machine.device).eval()
         return Result(summary, record, self.config, whole, self.folder, tuple(self.notes))
 
     def close(self) -> None:

@@ -111,7 +111,7 @@ class Tally:
     """
 
     loss: float = 0.0
-    correct: int = 0
+    correct: float = 0
     examples: int = 0
     grad_norm: float = 0.0
     losses: list[float] = field(default_factory=list)

@@ -24,14 +24,14 @@ class Seen:
 
     Attributes:
         loss: mean over the batch, in the unit of the targets.
-        correct: predictions of it.
+        correct: predictions of it, see `Task.right`.
         grad_norm: before clipping.
         update_ratio: ||update|| / ||weights||, if it was measured.
         layers: gradient norm and relative update of each layer, as in `Row.layers`, if they were measured.
     """
 
     loss: float
-    correct: int
+    correct: float
     grad_norm: float
     update_ratio: float | None
     layers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -90,11 +90,12 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     return Seen(loss, correct, grad_norm, ratio, _layers([name for name, _, _ in active], of_layers, updates, before))
 
 
-def gradient(task: Task, plan: Plan, state: State) -> tuple[float, int, list[Tensor | None]]:
+def gradient(task: Task, plan: Plan, state: State) -> tuple[float, float, list[Tensor | None]]:
     """Return the objective, correct predictions and the gradient of batch number `state.step`.
 
-    A batch larger than the recipe's `micro_batch_size` is accumulated from pieces of equal weight per example, so
-    memory stays bounded and the result is the gradient of the whole batch. Batch norm sees one piece at a time.
+    A batch larger than the recipe's `micro_batch_size` is accumulated from pieces, so memory stays bounded and the
+    result is the gradient of the whole batch: pieces weigh by their examples, or by what their loss counts, which is
+    known when all are computed. Batch norm sees one piece at a time.
     """
     recipe = plan.recipe
     epoch, indices = batch_indices(plan.examples, plan.batch_size, task.seed, state.step)
@@ -102,18 +103,23 @@ def gradient(task: Task, plan: Plan, state: State) -> tuple[float, int, list[Ten
     parameters = list(trainable(state.model).values())
     for parameter in parameters:
         parameter.grad = None
-    total, correct = 0.0, 0
+    total, correct, counts, count = 0.0, 0.0, 0.0, None
     for piece in pieces:
         x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch)
         with task.machine.autocast():
-            outputs = state.model(x)
-        loss = task.training_loss(outputs, y, recipe.label_smoothing)
-        share = len(piece) / len(indices)
-        (loss * share if share < 1 else loss).backward()
+            outputs = task.outputs(state.model, x, y)
+        loss, count = task.training_loss(outputs, y, recipe.label_smoothing)
+        share = len(piece) / len(indices) if count is None or len(pieces) == 1 else float(count)
+        (loss * share if share != 1 else loss).backward()
         total += float(loss.detach()) * share
-        if task.classifies:
-            correct += int((outputs.detach().argmax(1) == y).sum())
+        counts += share
+        correct += float(task.right(outputs, y)) if task.counts_right else 0
     grads = [parameter.grad for parameter in parameters]
+    if count is not None and len(pieces) > 1:
+        total /= counts or 1
+        for grad in grads:
+            if grad is not None:
+                grad.div_(counts or 1)
     for parameter in parameters:
         parameter.grad = None
     return total, correct, grads

@@ -11,26 +11,43 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from surefoot.config import LossName
 from surefoot.data.augment import Augment, listed, parse
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.columns import unembedded
-from surefoot.data.dataset import DataSet
+from surefoot.data.dataset import IGNORED, DataSet, TargetKind
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
 from surefoot.seeds import generator_states, torch_stream
 from surefoot.switches import usual_switches
+from surefoot.training.call import Bound, Forward, LossFn, arguments, batch_of, bound_names, called, in_fp32, logits_of
 from surefoot.training.integers import with_integers_for
-from surefoot.training.losses import SHIPPED, Loss, balanced_weights, check_loss, with_targets_for
+from surefoot.training.losses import (
+    SHIPPED,
+    Loss,
+    balanced_weights,
+    check_loss,
+    dense_cross_entropy,
+    reduced,
+    with_targets_for,
+)
 from surefoot.training.machine import Machine, machine, takes_channels_last
-from surefoot.training.outputs import check_gradient, outputs_of_trial
+from surefoot.training.outputs import answers_fit, check_gradient, described, outputs_of_trial
 from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
 
 _INITIAL_EXAMPLES = 1000
 """Training examples shown to a model that initialises itself from data. Chosen by hand."""
+
+_USUAL_LOSS: dict[TargetKind, LossName | None] = {
+    "classes": "cross-entropy", "numbers": "mse", "multilabel": "bce", "segmentation": "cross-entropy",
+    "tokens": "cross-entropy", "any": None,
+}  # fmt: skip
+_CLASSES_AT = {"segmentation": 1, "tokens": -1}
+"""The axis of the outputs along which the classes of a pixel or a position lie."""
 
 _FAR = 10.0
 """Mean or deviation of targets, or one over it, from which a network at its start is far from them. Chosen by hand."""
@@ -52,6 +69,9 @@ class Task:
         class_weights: what an example of each class counts in the training loss, [C]; None is 1.
         reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
         draws: whether model or loss draw from NumPy's or Python's generators, which are then set at each step.
+        forward: how the model is called, or None for `training.call.called`.
+        loss_fn: the user's loss of model and batch, in place of outputs and loss, or None.
+        counts_right: whether outputs are answers of which a share is right: accuracy means something.
     """
 
     data: DataSet
@@ -65,13 +85,19 @@ class Task:
     draws: bool = False
     loss_name: LossName | None = None
     class_weights: Tensor | None = None
+    forward: Forward | None = None
+    loss_fn: LossFn | None = None
+    counts_right: bool = False
+
+    @property
+    def custom_loss(self) -> bool:
+        """Whether the loss is the user's."""
+        return self.loss is not None or self.loss_fn is not None
 
     @property
     def criterion(self) -> LossName | None:
         """The shipped loss by its name; None where the loss is the user's."""
-        if self.loss is not None:
-            return None
-        return self.loss_name or ("cross-entropy" if self.classifies else "mse")
+        return None if self.custom_loss else self.loss_name or _USUAL_LOSS[self.data.target]
 
     @property
     def loss_unit(self) -> float:
@@ -87,7 +113,7 @@ class Task:
 
     @property
     def classifies(self) -> bool:
-        """Whether targets are classes, so that accuracy means something."""
+        """Whether targets are classes, one for each example."""
         return self.data.classes is not None
 
     def close(self) -> None:
@@ -95,42 +121,94 @@ class Task:
         if self.augment is not None and self.augment.reader is not None:
             self.augment.reader.close()
 
+    def outputs(self, model: nn.Module, inputs: Any, targets: Any) -> Any:
+        """Return what the model makes of a batch, by `forward` or its form; with a `loss_fn` the loss that it returns.
+
+        Args:
+            model: in the modes in which it is to compute.
+            inputs, targets: trees, as `fetch` gives them.
+        """
+        if self.loss_fn is not None:
+            return self.loss_fn(model, batch_of(inputs, targets, self.data.label_name))
+        return (self.forward or called)(model, inputs)
+
+    def outputs_with(
+        self, model: nn.Module, tensors: dict[str, Tensor], inputs: Any, targets: Any, *, tie_weights: bool
+    ) -> Any:
+        """Return the same with other weights and buffers, by name, in the model, which stays as it is.
+
+        Args:
+            model, inputs, targets: as above.
+            tensors: in place of the model's.
+            tie_weights: whether tied weights come under one of their names; if not they come under all, with one value.
+        """
+        if self.forward is None and self.loss_fn is None:
+            args, kwargs = arguments(inputs)
+            return logits_of(functional_call(model, tensors, args, kwargs, tie_weights=tie_weights))
+        bound = Bound(model, self.outputs)
+        return functional_call(bound, bound_names(tensors), (inputs, targets), tie_weights=tie_weights)
+
     def fresh_model(self) -> nn.Module:
         """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
         return training_modes_(copied(self.template))
 
-    def objective(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    def objective(self, outputs: Any, targets: Any, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean loss of a batch in fp32, as a scalar tensor, whose gradient is followed.
 
         Of standardised targets it is a share of their variance or deviation; the bend of huber is at one deviation.
 
         Args:
-            outputs: logits [B, C], or values [B] or [B, D].
+            outputs: logits [B, C], or values [B] or [B, D]; of other targets (`TargetKind`) multilabel [B, L],
+                segmentation [B, C, H, W], tokens [B, T, C]; of a loss of the user's whatever the model gives.
             targets: classes [B], or values of the outputs' shape, as `fetch` gives them.
             label_smoothing: of the built-in cross-entropy (Szegedy et al. 2016, section 7); other losses have none, see
                 `check_label_smoothing`.
         """
-        outputs = outputs.float()
-        if self.loss is not None:
-            return self.loss(outputs.reshape(targets.shape) if self.reshapes else outputs, targets).mean()
-        if self.criterion == "cross-entropy":
-            return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
-        if self.classifies:  # of two classes: the logit of the second against the first
-            return F.binary_cross_entropy_with_logits(outputs[:, 1] - outputs[:, 0], targets.float())
-        return SHIPPED[self.criterion or "mse"](outputs.reshape(targets.shape), targets)
+        return self.counted(outputs, targets, label_smoothing)[0]
 
-    def training_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Return `objective` with each example weighted by its class, which is what training follows.
+    def counted(self, outputs: Any, targets: Any, label_smoothing: Any = 0.0) -> tuple[Tensor, Tensor | None]:
+        """Return `objective`, and over how many it is the mean; None is over the examples of the batch."""
+        outputs = in_fp32(outputs)
+        if self.loss_fn is not None:
+            return reduced(outputs)
+        if self.loss is not None:
+            return reduced(self.loss(outputs.reshape(targets.shape) if self.reshapes else outputs, targets))
+        if self.data.target in _CLASSES_AT:
+            return dense_cross_entropy(outputs, targets, _CLASSES_AT[self.data.target], label_smoothing)
+        if self.criterion == "cross-entropy":
+            return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing), None
+        if self.classifies:  # of two classes: the logit of the second against the first
+            return F.binary_cross_entropy_with_logits(outputs[:, 1] - outputs[:, 0], targets.float()), None
+        return SHIPPED[self.criterion or "mse"](outputs.reshape(targets.shape), targets), None
+
+    def training_loss(self, outputs: Any, targets: Any, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor | None]:
+        """Return `counted` with each example weighted by its class, which is what training follows.
 
         Divided by the number of examples, and not by their weights as torch's `weight` has it: then the mean over the
         pieces of a batch is that over the batch, and a batch of common classes is no larger a step than another.
         """
         if self.class_weights is None:
-            return self.objective(outputs, targets, label_smoothing)
+            return self.counted(outputs, targets, label_smoothing)
         each = F.cross_entropy(outputs.float(), targets, label_smoothing=label_smoothing, reduction="none")
-        return (each * self.class_weights[targets]).mean()
+        return (each * self.class_weights[targets]).mean(), None
 
-    def mean_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    def right(self, outputs: Any, targets: Any) -> Tensor:
+        """Return how many examples of a batch are answered right, a scalar; 0 where no answer is right or wrong.
+
+        An example with several answers (pixels, positions, yes or no) counts by the share of them that is right, in the
+        mean over the batch.
+        """
+        if not self.counts_right:
+            return torch.zeros(())
+        if self.classifies:
+            return (outputs.argmax(1) == targets).sum()
+        if self.data.target == "multilabel":
+            return ((outputs > 0) == (targets > 0.5)).float().mean() * len(targets)
+        counted = targets != IGNORED
+        guessed = outputs.argmax(_CLASSES_AT[self.data.target])
+        return ((guessed == targets) & counted).sum() / counted.sum().clamp_min(1) * len(targets)
+
+    def mean_loss(self, outputs: Any, targets: Any, label_smoothing: float = 0.0) -> Tensor:
         """Return `objective` in the unit of the targets: what is recorded and shown. Arguments as there."""
         loss, unit = self.objective(outputs, targets, label_smoothing), self.loss_unit
         return loss * unit if unit != 1 else loss
@@ -144,6 +222,8 @@ def task(
     loss: Loss | LossName | None = None,
     augment: str | Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     class_weights: Literal["balanced"] | None = None,
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -155,10 +235,13 @@ def task(
         data: from `surefoot.load`.
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied. A fresh model with a
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
-        loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar or [B], which gets targets in
-            their own unit, not standardised; None chooses by the targets.
+        loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar, [B] or (sum, count), which
+            gets targets in their own unit, not standardised; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         class_weights: as in `Config`.
+        forward: (model, inputs) -> outputs; None calls the model by the form of its inputs, see `training.call.called`.
+        loss_fn: (model, batch) -> a loss as above, in place of `forward` and `loss`; a batch is (x, y), or the mapping
+            that an example was.
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
@@ -175,8 +258,20 @@ def task(
         raise ConfigError(
             f"loss = {loss.__name__}, a class", "a loss is a function (outputs, targets)", f"pass {loss.__name__}()"
         )
+    if loss_fn is not None and (loss is not None or forward is not None):
+        raise ConfigError(
+            f"loss_fn with {'loss' if loss is not None else 'forward'}",
+            "loss_fn(model, batch) calls the model and computes the loss",
+            "give loss_fn alone, or forward and loss without it",
+        )
+    if data.target == "any" and not (callable(loss) or loss_fn is not None):
+        raise ConfigError(
+            "targets of any form with a loss by name" if loss else "targets of any form without a loss",
+            "only a loss of your own can take them",
+            "give loss=(outputs, targets) -> loss, or loss_fn=(model, batch) -> loss",
+        )
     name = None if loss is None or callable(loss) else check_loss(loss, data)
-    data = with_targets_for(data if embeds(model) else unembedded(data), loss)
+    data = with_targets_for(data if embeds(model) else unembedded(data), loss_fn or loss)
     template = build(model, data.input_shape, data.outputs, seed, data.categories)
     data = with_integers_for(data, template)
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
@@ -185,15 +280,14 @@ def task(
     placed = dataclasses.replace(
         data,
         channels_last=data.channels_last and takes_channels_last(template),
-        **{
-            name: dataclasses.replace(part, x=where.place(part.x), y=where.place(part.y))
-            for name in ("train", "validation", "test")
-            if (part := getattr(data, name)) is not None
-        },
+        **{name: where.place_part(part) for name, part in data.parts.items()},
     )
     origin = None if isinstance(model, nn.Module) else model
     own = loss if callable(loss) else None
-    built = Task(placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name)
+    built = Task(
+        placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name, forward=forward,
+        loss_fn=loss_fn,
+    )  # fmt: skip
     if class_weights is not None:
         built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
     if not isinstance(model, nn.Module):
@@ -204,10 +298,10 @@ def task(
 def remarks(task: Task) -> list[str]:
     """Return what a user may not expect of a task's inputs and targets, a sentence each."""
     data, said = task.data, list[str]()
-    if data.kind == "numbers" and not data.train.x.is_floating_point():
+    if data.kind == "numbers" and data.target != "tokens" and not data.train.x.is_floating_point():
         said.append("integers are given to the model as they are, since it embeds them")
     y = data.train.y
-    if task.loss is not None and not task.classifies and y.is_floating_point():
+    if task.custom_loss and data.target == "numbers" and y.is_floating_point():
         mean, std = float(y.double().mean()), float(y.double().std(correction=0))
         if max(abs(mean), std) > _FAR or std < 1 / _FAR:
             said.append(
@@ -239,7 +333,14 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
     moves = augment if isinstance(augment, Augment) else parse(listed(augment))
-    moves.check(data.kind, data.input_shape)
+    if moves.operations and (data.kind == "tree" or data.target == "segmentation"):
+        raise ConfigError(
+            "augment with " + ("inputs of several tensors" if data.kind == "tree" else "masks as targets"),
+            "an augmentation changes one tensor of inputs, and leaves targets as they are",
+            "draw in the Dataset's __getitem__: it is read anew in each epoch",
+        )
+    if data.kind != "tree":
+        moves.check(data.kind, data.input_shape)
     moves = dataclasses.replace(moves, reader=data.train.reader and data.train.reader.begun())
     return moves if moves.operations or moves.reader is not None else None
 
@@ -280,16 +381,16 @@ def _initialize_from_data(task: Task) -> None:
     initialize = getattr(task.template, "initialize_from", None)
     if initialize is None:
         return
-    rows = epoch_order(len(task.data.train.y), task.seed, 0)[:_INITIAL_EXAMPLES]
+    rows = epoch_order(len(task.data.train), task.seed, 0)[:_INITIAL_EXAMPLES]
     x, _ = fetch(task.data, task.data.train, rows, augment=None, seed=task.seed, epoch=0)
     with torch_stream(task.seed, "initialize-from"):
-        initialize(x)
+        initialize(*x) if isinstance(x, tuple) else initialize(x)
 
 
 def check_label_smoothing(task: Task, label_smoothing: float) -> None:
     """Raise ConfigError where a task's loss is not the cross-entropy that would be smoothed."""
     if label_smoothing and task.criterion != "cross-entropy":
-        name = f"loss = {task.criterion if task.loss is None else _name(task.loss)}"
+        name = f"loss = {task.criterion or _name(task.loss or task.loss_fn)}"
         raise ConfigError(
             f"label_smoothing = {label_smoothing:g} with {name}",
             "label smoothing belongs to the built-in cross-entropy, and would be without effect",
@@ -297,7 +398,7 @@ def check_label_smoothing(task: Task, label_smoothing: float) -> None:
         )
 
 
-def _name(loss: Loss) -> str:
+def _name(loss: Any) -> str:
     return getattr(loss, "__name__", type(loss).__name__)
 
 
@@ -309,25 +410,26 @@ def _tried(task: Task) -> Task:
             through the loss and its gradient.
     """
     part = task.data.train
-    rows = torch.arange(min(2, len(part.y))).numpy()
+    rows = torch.arange(min(2, len(part))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
     with torch_stream(task.seed, "tried"):
         outputs = outputs_of_trial(task, task.fresh_model().eval(), x, y)
-        task = dataclasses.replace(task, reshapes=_must_reshape(task, outputs, y))
+        task = dataclasses.replace(
+            task, reshapes=_must_reshape(task, outputs, y), counts_right=answers_fit(task, outputs, y)
+        )
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "Using a (target|input) size")  # torch's losses, where they broadcast
-                loss = task.mean_loss(outputs, y)
+                task.mean_loss(outputs, y)
         except Exception as error:
+            what = f"outputs {described(outputs)} and targets {described(y)}: {error}"
             raise ConfigError(
-                f"the loss cannot take outputs {tuple(outputs.shape)} and targets {tuple(y.shape)}: {error}",
-                "a loss is a function (outputs, targets) -> scalar or [batch]",
+                f"loss_fn: {error}" if task.loss_fn is not None else f"the loss cannot take {what}",
+                "a loss is a function (outputs, targets) -> scalar, [batch] or (sum, count)"
+                if task.loss_fn is None
+                else "loss_fn(model, batch) returns a scalar, [batch] or (sum, count)",
                 "check its arguments' shapes and types",
             ) from error
-    if loss.dim() != 0 or not loss.is_floating_point():
-        raise ConfigError(
-            f"a loss of shape {tuple(loss.shape)}", "a loss is a scalar or one number per example", "reduce it"
-        )
     with torch_stream(task.seed, "tried"):
         _, *before = generator_states()
         model = task.fresh_model()
@@ -336,13 +438,15 @@ def _tried(task: Task) -> Task:
     return dataclasses.replace(task, draws=after != before)
 
 
-def _must_reshape(task: Task, outputs: Tensor, y: Tensor) -> bool:
+def _must_reshape(task: Task, outputs: Any, y: Any) -> bool:
     """Return whether a user's loss is for outputs of the targets' shape, and these have another with as many numbers.
 
     [B, 1] against [B] broadcasts to [B, B] in most losses, so that each output is compared with every target. A loss
     that brings shapes together by itself mixes no examples, and gets outputs as they are.
     """
-    if task.loss is None or task.classifies or outputs.shape == y.shape or outputs.numel() != y.numel():
+    if task.loss is None or task.data.target not in ("numbers", "multilabel") or not isinstance(outputs, Tensor):
+        return False
+    if outputs.shape == y.shape or outputs.numel() != y.numel():
         return False
     mixes, mixes_reshaped = (_mixes(task, shape) for shape in (outputs.shape, y.shape))
     return mixes is not False and mixes_reshaped is not None

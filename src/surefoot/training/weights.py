@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from surefoot.config import Config
+from surefoot.data import tree
 from surefoot.data.columns import Columns
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import build, importable_from
@@ -31,15 +32,15 @@ class Trained:
 
     Attributes:
         model: takes raw inputs, in evaluation mode, on the CPU; `model.net` is the module that was trained.
-        input_shape: shape of one example.
+        input_shape: shape of one example, or a tree of shapes.
         classes: names of the classes, or None for regression.
-        kind: "images" or "numbers".
+        kind: "images", "numbers" or "tree".
         preprocessing: what `model` does before and after the module, with the numbers for it.
         information: all of model.json.
     """
 
     model: Preprocessed
-    input_shape: tuple[int, ...]
+    input_shape: Any
     classes: tuple[str, ...] | None
     kind: str
     preprocessing: Preprocessing
@@ -74,12 +75,13 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, preproc
         {
             "schema": 1,
             "model": config.model,
-            "input_shape": list(data.input_shape),
+            "input_shape": tree.to_plain(data.train.x, lambda leaf: list(leaf.shape[1:])),
             "outputs": data.outputs,
             "classes": list(data.classes) if data.classes is not None else None,
             "kind": data.kind,
-            "mean": data.mean.tolist(),
-            "std": data.std.tolist(),
+            **({} if data.kind == "tree" else {"mean": data.mean.tolist(), "std": data.std.tolist()}),
+            **({"target": data.target} if data.target_kind is not None else {}),
+            **({"label_name": data.label_name} if data.label_name is not None else {}),
             "sha256": hashlib.sha256(content).hexdigest(),
             "preprocessing": preprocessing.to_dict(),
             **({"probabilities": True} if preprocessing.output == "probabilities" else {}),
@@ -118,7 +120,7 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
         )
     information = store.read_sealed(folder / store.MODEL)
     try:
-        shape, outputs = tuple(information["input_shape"]), int(information["outputs"])
+        shape, outputs = tree.from_plain(information["input_shape"], tuple), int(information["outputs"])
         about = _preprocessing(information)
         name, sha256, classes = information["model"], information["sha256"], information["classes"]
         kind = information["kind"]

@@ -195,8 +195,8 @@ def _gradients(
     with task.machine.computing(), torch_stream(task.seed, "noise", step), kept_buffers(model), torch.enable_grad():
         for k, (x, y) in enumerate(_micro_batches(task, shape, step)):
             with task.machine.autocast():
-                outputs = model(x)
-            loss = task.training_loss(outputs, y, label_smoothing)
+                outputs = task.outputs(model, x, y)
+            loss, _ = task.training_loss(outputs, y, label_smoothing)
             for name, grad in zip(named, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
                 if grad is not None:
                     held[name][k] = grad

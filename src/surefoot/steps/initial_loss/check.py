@@ -170,7 +170,7 @@ def _without_inputs(task: Task, outputs: Tensor, y: Tensor) -> tuple[float, floa
     chance = loss_or_nan(task, torch.full_like(outputs, level), y)
     shares = torch.bincount(y, minlength=outputs.shape[1]).float() / len(y)
     prior = loss_or_nan(task, shares.clamp_min(1e-8).log().expand_as(outputs), y)
-    built_in = task.loss is None or abs(chance - float(F.cross_entropy(torch.zeros_like(outputs), y))) < 1e-3
+    built_in = not task.custom_loss or abs(chance - float(F.cross_entropy(torch.zeros_like(outputs), y))) < 1e-3
     return chance, prior if built_in else None
 
 

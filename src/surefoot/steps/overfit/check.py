@@ -211,7 +211,7 @@ def _cost(task: Task, facts: Facts) -> int:
 
 def _described_examples(task: Task, examples: int, batch_size: int) -> tuple[int, int]:
     """Return on how many of a sample's examples `measure_sample` trains, and for how many it only computes outputs."""
-    asked = examples if task.classifies and task.loss is None else 0
+    asked = examples if task.classifies and not task.custom_loss else 0
     return examples // batch_size * batch_size, asked + 2 * min(_VARIES_EXAMPLES, examples)
 
 
@@ -305,7 +305,7 @@ def measure_sample(task: Task, batch_size: int) -> Sample:
         best_accuracy=most / len(part) if classifies else None,
         target_variance=None if classifies else _loss_of_mean(task),
         least_loss=0.0 if classifies or task.criterion is None else _loss_of_means(task, groups),
-        probabilities=classifies and task.loss is None and _gives_probabilities(task),
+        probabilities=classifies and not task.custom_loss and _gives_probabilities(task),
         functional_dropout=_varies(task),
     )
 

@@ -139,7 +139,7 @@ def loss_kind(task: Task, outputs: Tensor, y: Tensor) -> LossKind:
         log_likelihood=task.classifies and _near(value, float(F.nll_loss(made, y))),
         binary=_is_zero_or_one(task, y, made)
         and _near(value, float(F.binary_cross_entropy_with_logits(made.reshape(y.shape), y.float()))),
-        sums=task.loss is not None and not _near(value, doubled) and _near(2 * value, doubled),
+        sums=task.custom_loss and not _near(value, doubled) and _near(2 * value, doubled),
         right=right,
         wrong=wrong,
     )

@@ -66,13 +66,13 @@ def shape(members: Sequence[Member]) -> Hashable:
 
 
 def _compute(
-    network: Any, weights: dict[str, Tensor], buffers: dict[str, Tensor], slots: dict[str, list[Tensor]], x: Tensor,
-    y: Tensor, given: tuple[Any, ...], settings: tuple[Any, ...],
+    network: Any, weights: dict[str, Tensor], buffers: dict[str, Tensor], slots: dict[str, list[Tensor]], x: Any,
+    y: Any, given: tuple[Any, ...], settings: tuple[Any, ...],
 ) -> tuple[list[Tensor], dict[str, list[Tensor]], Found]:  # fmt: skip
     """Return new weights and slots, and what was seen: `Network.total` and the rule's formula in one graph."""
     lr, numbers, smoothing, clip = given
     rule, words, decaying, decays = settings
-    by_name, (_, (loss, correct)) = grad_and_value(network.total, has_aux=True)(weights, buffers, x, y, smoothing)
+    by_name, (_, (loss, correct, *_)) = grad_and_value(network.total, has_aux=True)(weights, buffers, x, y, smoothing)
     grads, params = list(by_name.values()), list(weights.values())
     norms = norms_of(grads)
     norm = torch.linalg.vector_norm(norms, dim=0)

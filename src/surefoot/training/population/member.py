@@ -46,6 +46,7 @@ def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
         task, plan, recipe = member.task, member.plan, member.plan.recipe
         kind = (
             id(task.data.train.x), id(task.data.train.y), id(task.loss), task.loss_name, id(task.class_weights),
+            id(task.forward), id(task.loss_fn),
             id(task.augment), task.machine, id(task.data.target_std),
             _structure(task), task.seed if task.draws or _draws(task) else None,
             i if has_extra_state(task.template) else None,
@@ -69,13 +70,13 @@ def _draws(task: Task) -> bool:
     """Return whether the model in training draws from torch's generator, as dropout does."""
     if task.template not in _drawing:
         rows = torch.arange(min(2, task.data.examples)).numpy()
-        x, _ = fetch(task.data, task.data.train, rows, seed=task.seed)
+        x, y = fetch(task.data, task.data.train, rows, seed=task.seed)
         model = task.fresh_model()
         cards = [task.machine.device] if task.machine.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cards), torch.no_grad():
             before = torch.get_rng_state(), *map(torch.cuda.get_rng_state, cards)
             try:
-                model(x)
+                task.outputs(model, x, y)
                 after = torch.get_rng_state(), *map(torch.cuda.get_rng_state, cards)
                 drawn = not all(map(torch.equal, before, after))
             except ValueError:  # batch norm with one example; whether the plan can train at all is `start`'s to say

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from surefoot.data import tree
 from surefoot.data.batches import batch_indices, epoch_order, fetch
 from surefoot.optim.stacked import Hyperparameters, hyperparameters, slot_names, stacked_
 from surefoot.optim.update import decays
@@ -133,11 +133,11 @@ class Stack:
         self.rows = [self.rows[place] for place in places]
         self._tabulate([self.members[place] for place in places])
 
-    def batch(self, step: int) -> tuple[list[tuple[Tensor, Tensor]], list[float]]:
+    def batch(self, step: int) -> tuple[list[tuple[Any, Any]], list[float]]:
         """Return the pieces of this step's batch and the share of each: x [B, ...] if shared, else [K, B, ...]."""
         plan = self.members[0].plan
         tasks = [self.members[0].task] if self.network.shared_batches else [member.task for member in self.members]
-        pieces: list[list[tuple[Tensor, Tensor]]] = []
+        pieces: list[list[tuple[Any, Any]]] = []
         shares: list[float] = []
         for task in tasks:
             epoch, indices = batch_indices(plan.examples, plan.batch_size, task.seed, step)
@@ -148,9 +148,13 @@ class Stack:
             pieces.append([fetch(task.data, task.data.train, part, **settings) for part in parts])
         if self.network.shared_batches:
             return pieces[0], shares
-        each = zip(*pieces, strict=True)
+
+        def stacked(*each: Tensor) -> Tensor:
+            return torch.stack(each)
+
         return [
-            (torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])) for batches in each
+            tuple(tree.map_leaves(stacked, *side) for side in zip(*batches, strict=True))
+            for batches in zip(*pieces, strict=True)
         ], shares
 
     def gradient(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -161,13 +165,17 @@ class Stack:
         pieces, shares = self.batch(step)
         found = [self.network.gradient(self.weights, self.buffers, x, y, self.smoothing) for x, y in pieces]
         if len(found) == 1:
-            return found[0]
+            return found[0][0], found[0][1], found[0][3]
+        counts = [count for _, _, count, _ in found if count is not None]
+        by_count = torch.stack(counts) if counts else torch.tensor(shares)[:, None].to(self.device)
+        weights = by_count / by_count.sum(0).clamp_min(1e-30)  # of each piece, [P, K] or [P, 1]
         grads: dict[str, Tensor] = {}
-        for (_, _, of_piece), share in zip(found, shares, strict=True):
+        for (_, _, _, of_piece), weight in zip(found, weights, strict=True):
             for name, grad in of_piece.items():
-                grads[name] = grads[name].add_(grad, alpha=share) if name in grads else grad * share
-        loss = torch.stack([loss * share for (loss, _, _), share in zip(found, shares, strict=True)]).sum(0)
-        return loss, torch.stack([correct for _, correct, _ in found]).sum(0), grads
+                share = wide(weight, grad) if len(weight) > 1 else weight
+                grads[name] = grads[name].add_(grad * share) if name in grads else grad * share
+        loss = (torch.stack([loss for loss, _, _, _ in found]) * weights).sum(0)
+        return loss, torch.stack([correct for _, correct, _, _ in found]).sum(0), grads
 
     def _average(self, moved: Tensor, updates: int) -> None:
         """Move the averages of these members, bool [K], towards their weights and buffers; see `averaging_decay`."""
@@ -251,40 +259,48 @@ class Network:
     has_rules: bool
 
     def gradient(
-        self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, smoothing: Tensor | None
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return what a batch shows and the gradients, [K, ...]. Buffers change in place, as in training."""
+        self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Any, y: Any, smoothing: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, dict[str, Tensor]]:
+        """Return what a batch shows, over how many its losses are the mean (None: its examples) and the gradients, each
+        [K, ...]. Buffers change in place, as in training.
+        """
         leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for the other kinds of attention
-            total, (loss, correct) = self.total(leaves, buffers, x, y, smoothing)
+            total, (loss, correct, *counts) = self.total(leaves, buffers, x, y, smoothing)
             # Not `torch.func.grad`: it takes a fifth longer, and loads the compiler, 1.5 s.
             grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-        return loss, correct, {name: grad for name, grad in zip(leaves, grads, strict=True) if grad is not None}
+        return (
+            loss,
+            correct,
+            counts[0] if counts else None,
+            {name: grad for name, grad in zip(leaves, grads, strict=True) if grad is not None},
+        )
 
     def total(
-        self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, smoothing: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the sum of the members' losses, whose gradient is each one's own, and loss and correct, each [K]."""
+        self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Any, y: Any, smoothing: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the sum of the members' losses, whose gradient is each one's own, and what `_one` returns, [K]."""
         place = None if self.shared_batches else 0
         in_dims = (0, 0, place, place, None if smoothing is None else 0)
         with StackedLayers() if self.has_rules else nullcontext():
             each = torch.vmap(self._one, in_dims=in_dims, randomness="same")
-            loss, correct = each(weights, buffers, x, y, smoothing)
-        return loss.sum(), (loss.detach(), correct)
+            loss, *others = each(weights, buffers, x, y, smoothing)
+        return loss.sum(), (loss.detach(), *others)
 
-    def _one(self, weights: Any, buffers: Any, x: Tensor, y: Tensor, smoothing: Any) -> tuple[Tensor, Tensor]:
+    def _one(self, weights: Any, buffers: Any, x: Any, y: Any, smoothing: Any) -> tuple[Tensor, ...]:
         with self.task.machine.autocast():
-            outputs = functional_call(self.model, (weights, buffers), (x,))
-        if self.task.criterion != "cross-entropy":
-            loss = self.task.objective(outputs, y)
+            outputs = self.task.outputs_with(self.model, {**weights, **buffers}, x, y, tie_weights=True)
+        count = None
+        if not (self.task.classifies and self.task.criterion == "cross-entropy"):
+            loss, count = self.task.counted(outputs, y, 0.0 if smoothing is None else smoothing)
         else:  # F.cross_entropy takes one smoothing for all members, and under vmap loads 500 modules, 0.4 s
             likelihoods = F.log_softmax(outputs.float(), -1)
             if self.task.class_weights is not None:
                 likelihoods = likelihoods * self.task.class_weights[y][:, None]
             loss = -likelihoods.gather(1, y[:, None]).mean()
             loss = loss if smoothing is None else (1 - smoothing) * loss - smoothing * likelihoods.mean()
-        correct = (outputs.argmax(1) == y).sum().float() if self.task.classifies else torch.zeros_like(loss.detach())
-        return loss, correct
+        correct = self.task.right(outputs, y).float() if self.task.counts_right else torch.zeros_like(loss.detach())
+        return (loss, correct) if count is None else (loss, correct, count.float())
 
 
 def has_rules(model: nn.Module) -> bool:

@@ -90,7 +90,7 @@ def work_of(member: Member, members: int) -> Work:
         fitting=max(1, int(_STACK_SHARE * total_bytes(task.machine.device) / step_bytes(member))),
         threads=task.machine.threads if task.machine.device.type == "cpu" else 1,
         processes=min(task.machine.threads, os.cpu_count() or 1) if possible(member) else 1,
-        compilable=not convolves and not buffered and pieces == 1 and trace.whole,
+        compilable=not (convolves or buffered or task.forward or task.loss_fn) and pieces == 1 and trace.whole,
     )
 
 
@@ -108,7 +108,7 @@ def _trace(member: Member) -> _Trace:
     task, plan = member.task, member.plan
     few = min(plan.batch_size, plan.recipe.micro_batch_size, _TRACED_EXAMPLES)
     known = _traces.setdefault(task.template, {})
-    key = few, id(task.data.train.x), id(task.loss), task.loss_name, task.machine
+    key = few, id(task.data.train.x), id(task.loss), task.loss_name, id(task.forward), id(task.loss_fn), task.machine
     if key not in known:
         known[key] = _traced(member, few)
     return known[key]
@@ -127,7 +127,7 @@ def _traced(member: Member, few: int) -> _Trace:
     with torch_stream(task.seed, "trace"), torch.enable_grad(), _Counter() as counter:
         x, y = fetch(task.data, task.data.train, indices[:few], seed=task.seed)
         with saved_tensors_hooks(note, lambda value: value), task.machine.autocast():
-            loss = task.objective(model(x), y)
+            loss = task.objective(task.outputs(model, x, y), y)
         loss.backward()
     whole = all(value.grad is not None for value in trainable(model).values())
     return _Trace(few, counter.calls, counter.numbers, sum(kept.values()), whole)

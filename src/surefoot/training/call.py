@@ -1,0 +1,90 @@
+"""How a model is called with a batch: by its form, or as the user says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from surefoot.data.tree import map_leaves
+
+Forward = Callable[[nn.Module, Any], Any]
+"""(model, inputs) -> outputs, in place of `called`."""
+
+LossFn = Callable[[nn.Module, Any], Any]
+"""(model, batch) -> a loss as `training.losses.Loss` returns it; a batch is what an example was: a pair (x, y), or a
+mapping that holds its targets."""
+
+
+def called(model: nn.Module, inputs: Any) -> Any:
+    """Return what a model makes of a batch: `model(x)` of a tensor, `model(*x)` of a tuple, `model(**x)` of a dict.
+
+    Of outputs that have logits, as an attribute or under that key, these are returned: models of the Transformers
+    library give such.
+
+    >>> called(nn.Bilinear(2, 3, 4), (torch.ones(5, 2), torch.ones(5, 3))).shape
+    torch.Size([5, 4])
+    """
+    args, kwargs = arguments(inputs)
+    return logits_of(model(*args, **kwargs))
+
+
+def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and the keyword arguments with which a model is called.
+
+    >>> arguments(1), arguments((1, 2)), arguments({"ids": 1})
+    (((1,), {}), ((1, 2), {}), ((), {'ids': 1}))
+    """
+    if isinstance(inputs, dict):
+        return (), inputs
+    return inputs if isinstance(inputs, tuple) else (inputs,), {}
+
+
+def logits_of(outputs: Any) -> Any:
+    """Return the logits of outputs that have them, and anything else as it is."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(outputs, Mapping):
+        return outputs.get("logits", outputs)
+    return getattr(outputs, "logits", outputs)
+
+
+class Bound(nn.Module):
+    """A model and the way in which it is called as one module, whose tensors can be exchanged by name.
+
+    Args:
+        model: whose tensors come under "model." and their own names.
+        outputs: (model, inputs, targets) -> outputs.
+    """
+
+    def __init__(self, model: nn.Module, outputs: Callable[[nn.Module, Any, Any], Any]) -> None:
+        super().__init__()
+        self.model, self.outputs = model, outputs
+
+    def forward(self, inputs: Any, targets: Any) -> Any:
+        """Return the outputs of a batch."""
+        return self.outputs(self.model, inputs, targets)
+
+
+def bound_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by the names under which `Bound` has them."""
+    return {f"model.{name}": value for name, value in tensors.items()}
+
+
+def batch_of(inputs: Any, targets: Any, label_name: str | None) -> Any:
+    """Return a batch as its examples were given: (x, y), or a mapping with its targets among the others.
+
+    >>> batch_of({"x": 1}, 2, "labels"), batch_of(1, 2, None)
+    ({'x': 1, 'labels': 2}, (1, 2))
+    """
+    return (inputs, targets) if label_name is None else {**inputs, label_name: targets}
+
+
+def in_fp32(outputs: Any) -> Any:
+    """Return outputs with what is floating point as float32; a loss in bfloat16 loses what it is about."""
+
+    def leaf(value: Any) -> Any:
+        return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return map_leaves(leaf, outputs)
