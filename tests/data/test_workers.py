@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 import surefoot
 from surefoot.data.batches import epoch_order, fetch
+from surefoot.data.examples import form_of
 from surefoot.data.load import load
-from surefoot.data.map_style import Drawn, form_of
+from surefoot.data.map_style import Drawn
 from surefoot.data.workers import Ahead, Fault, following
 from surefoot.errors import ConfigError, DataError
 from surefoot.training.task import task

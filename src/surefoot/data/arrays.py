@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 
 from surefoot import seeds
-from surefoot.data import frames, npz, tree
+from surefoot.data import frames, hugging_face, npz, streams, tree
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import Raw, RawPart, Source, TargetKind, channel_axis, channels_first
+from surefoot.data.examples import tensor_array, value_array
 from surefoot.data.labels import Target, chosen_target, coded
-from surefoot.data.map_style import Reader, read_examples, tensor_array, unwrapped, value_array
+from surefoot.data.map_style import Reader, read_examples, unwrapped
 from surefoot.data.mapped import Mapped, large, pieces
 from surefoot.data.targets import label_name, special_target
 from surefoot.errors import ConfigError
@@ -49,8 +50,9 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
     """Return the parts of Python objects.
 
     Args:
-        source: (x, y); a mapping of arrays, one of them the targets; a Dataset; (train, test) of Datasets; or a mapping
-            from names of parts to one of these. x and y may be trees of arrays, see `data.tree`.
+        source: (x, y); a mapping of arrays, one of them the targets; a Dataset, a DataLoader of one, a stream
+            (`data.streams`), a dataset of Hugging Face's; (train, test) of these; or a mapping from names of parts to
+            one of these. x and y may be trees of arrays, see `data.tree`.
             x is images, uint8 [N, H, W], [N, C, H, W] or [N, H, W, C], or float in whole 255ths [N, C, H, W]; or
             numbers [N, ...]; or a table, see `frames`. y is [N] (or [N, D] for a regression).
         problems: takes what is wrong.
@@ -65,8 +67,15 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
     label: str | None = None
     classes: tuple[str, ...] | None = None
     for name, each in _by_part(source).items():
-        workers, each = getattr(each, "num_workers", 0), unwrapped(each, problems)
         prefix = f"{name} row " if isinstance(source, (Mapping, tuple)) and not _is_pair(source) else "row "
+        if hugging_face.is_dataset(each):
+            classes, each = classes or hugging_face.classes_of(each), hugging_face.opened(each)
+        if streams.is_stream(each):
+            streamed = streams.read(each, prefix, problems)
+            parts[name], label = (streamed.x, streamed.y), label or streamed.label_name
+            classes = classes or _classes_of(getattr(each, "dataset", each))
+            continue
+        workers, each = getattr(each, "num_workers", 0), unwrapped(each, problems)
         if isinstance(each, Mapping) and (label := label_name(each)) is not None and len(each) > 1:
             parts[name] = ({key: value for key, value in each.items() if key != label}, each[label])
         elif _is_pair(each):
@@ -111,7 +120,13 @@ def _tables(
 
 def kind_of(source: Any) -> Literal["images", "numbers"]:
     """Return of what kind the examples of Python objects are, by the first part, or by the first of its Dataset."""
-    first: Any = unwrapped(next(iter(_by_part(source).values()), None))
+    first: Any = next(iter(_by_part(source).values()), None)
+    if hugging_face.is_dataset(first):
+        first = hugging_face.opened(first)
+    try:
+        first = [streams.first_of(first)] if streams.is_stream(first) else unwrapped(first)
+    except Exception:  # the user's code: reading all of it will say what is wrong
+        return "images"
     if isinstance(first, Mapping):
         return "numbers"
     if _is_pair(first):

@@ -21,6 +21,8 @@ from surefoot.errors import DataError
 
 _BLOCK_BYTES = 2**26
 """Bytes that are written at once. Chosen by hand."""
+_BLOCK_ROWS = 4096
+"""Rows that are kept apart until then: each has 100 bytes or so of its own."""
 _SPARE_BYTES = 2**29
 """Bytes of the disk that are left to others. Chosen by hand."""
 
@@ -51,16 +53,16 @@ class Spool:
         return self._count
 
     def add(self, row: np.ndarray) -> None:
-        """Write a row, of the shape and type of all others.
+        """Write a row, of the shape of all others, and of their type but for text, whose length may differ.
 
         Raises:
             DataError: the disk has no room for it, or the cache folder cannot be written to.
         """
         self._form = self._form or (row.dtype, row.shape)
-        self._rows.append(row)
+        self._rows.append(np.array(row))  # a source may give the same memory each time
         self._count += 1
         self._pending += row.nbytes
-        if self._pending >= _BLOCK_BYTES:
+        if self._pending >= _BLOCK_BYTES or len(self._rows) >= _BLOCK_ROWS:
             self.extend()
 
     def extend(self, rows: np.ndarray | None = None) -> None:
@@ -85,11 +87,12 @@ class Spool:
     def _keep(self, block: np.ndarray) -> None:
         self._blocks.append(block)
         self._bytes += block.nbytes
-        if self._file is None and self._bytes > mapped.IN_MEMORY:
+        if self._file is None and self._bytes > mapped.IN_MEMORY and block.dtype.kind not in "OSU":
             self._begin()
         if self._file is not None:
+            assert self._form is not None
             for each in self._blocks:
-                self._write(each)
+                self._write(each.astype(self._form[0], copy=False))
             self._blocks = []
 
     def _begin(self) -> None:
@@ -97,9 +100,7 @@ class Spool:
         with tempfile.NamedTemporaryFile(dir=self._folder, prefix="stream.", suffix=".tmp", delete=False) as file:
             self._file = open(file.name, "r+b")  # noqa: SIM115  # it stays open as long as the array is used
             weakref.finalize(self, self._file.close)
-            with contextlib.suppress(
-                OSError
-            ):  # where an open file cannot be unlinked it stays until the cache is cleared
+            with contextlib.suppress(OSError):  # an open file may have to stay until the cache is cleared
                 os.unlink(file.name)
 
     def _write(self, block: np.ndarray) -> None:
