@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -164,9 +165,9 @@ def read_examples(dataset: Any, prefix: str, problems: Problems) -> tuple[Any, A
         generators.at()
         states = seeds.generator_states()
         for i in range(len(dataset)):
-            if not found.take(i, partial(dataset.__getitem__, i)):
+            if not found.take(i, partial(getitem, dataset, i)):
                 break
-            progress.update(1)
+            shown.update(1)
             if i % _LOOKED_EXAMPLES == _LOOKED_EXAMPLES - 1 or i == len(dataset) - 1:
                 random, states = random or seeds.generator_states() != states, seeds.generator_states()
     x, y = found.arrays("resize them in the Dataset")
