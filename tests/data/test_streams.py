@@ -96,7 +96,9 @@ def test_a_run_is_trained_and_resumed_on_a_stream(tmp_path):
 @pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: float(torch.rand(()))])
 def test_what_a_stream_draws_stays_and_is_said_and_is_the_same_again(draw):
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    first, second = (load(Stream(lambda: ((x + np.float32(draw()), y) for x, y in zip(X, Y, strict=True)))) for _ in "ab")
+    first, second = (
+        load(Stream(lambda: ((x + np.float32(draw()), y) for x, y in zip(X, Y, strict=True)))) for _ in "ab"
+    )
     assert streams.DRAWN_ONCE in first.notes
     assert first.fingerprint == second.fingerprint
     assert load(Stream()).notes == ()

@@ -1,4 +1,4 @@
-"""Datasets of Hugging Face's `datasets`, which need not be here: columns are arrays, and `features` say what they hold."""
+"""Datasets of Hugging Face's `datasets`, which need not be installed: `features` say what their columns hold."""
 
 from __future__ import annotations
 

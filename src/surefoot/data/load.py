@@ -202,25 +202,25 @@ def read(
         return shards.read(str(source), paths, problems, target, image_size, label)
     path = _path(source)
     if path.is_dir():
-        from surefoot.data import arrays, folder
+        from surefoot.data import archives, folder
 
-        if arrays.holds_arrays(path):
-            return arrays.read_npy(path, problems, target, columns)
+        if archives.holds_arrays(path):
+            return archives.read_npy(path, problems, target, columns)
         return folder.read(path, problems, image_size)
     npz.check_file(path)
     if path.suffix.lower() == ".npy":
-        from surefoot.data import arrays
+        from surefoot.data import archives
 
-        if arrays.key_of(path.stem) is None:
+        if archives.key_of(path.stem) is None:
             raise DataError(
                 f"{path}", "an .npy is one array, without labels",
                 "name it x.npy and put y.npy beside it, or save both together with numpy.savez",
             )  # fmt: skip
-        return arrays.read_npy(path.parent, problems, target, columns)
+        return archives.read_npy(path.parent, problems, target, columns)
     if path.suffix.lower() == ".npz":
-        from surefoot.data import arrays
+        from surefoot.data import archives
 
-        return arrays.read_npz(path, problems, target, columns)
+        return archives.read_npz(path, problems, target, columns)
     if is_table(path):
         return table.read(path, problems, label, target, header, columns)
     raise DataError(
@@ -250,7 +250,7 @@ def _check_settings(source: str | Path, **settings: object) -> None:
         "data_dir": (source == "cifar10", "only cifar10 is looked for in data_dir"),
         "image_size": (
             source not in NAMED and (Path(source).expanduser().is_dir() or of_shards),
-            "only images of a folder or of shards are resized",
+            "only a folder's images, and those of shards, are resized",
         ),
         "label": (source not in NAMED and (is_table(Path(source)) or of_shards), "only a table has a label column"),
         "header": (source not in NAMED and is_table(Path(source)), "only a table has a header"),

@@ -16,7 +16,7 @@ import re
 import stat
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -26,9 +26,10 @@ import numpy as np
 from surefoot.data import folder, store
 from surefoot.data.arrays import PARTS, raw_of
 from surefoot.data.check import Problems
-from surefoot.data.dataset import Raw, RawPart, Source
+from surefoot.data.dataset import Raw, Source
 from surefoot.data.labels import Target, chosen_target, coded
 from surefoot.data.spool import Spool
+from surefoot.data.targets import special_target
 from surefoot.errors import ConfigError, DataError
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -87,8 +88,9 @@ def shards_of(source: str | Path) -> list[Path] | None:
         return [Path(text)] if Path(text).is_file() else None
     missing = [path for path in paths if not path.is_file()]
     if missing or not paths:
-        which = f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}" if missing else "any file of it"
-        raise DataError(f"{source}: there is no {which}", "a pattern names files that are there", "check the pattern")
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        what = f"there is no {missing[0]}{more}" if missing else "no file has such a name"
+        raise DataError(f"{source}: {what}", "a pattern names files that are there", "check the pattern")
     return paths
 
 
@@ -159,10 +161,14 @@ def read(
     found = {part: folder.part_of(stored, files, labels[first:end], range(first, end)) for part, (first, end) in
              at.items()}  # fmt: skip
     side = folder.side_of(stored, image_size)
-    if target == "auto":
-        target = chosen_target(found["train"].y, target, problems) if "train" in found else target
+    if "train" not in found:
+        return Raw(title, found, None, image_size=side)
+    special = special_target(target, found["train"].x, found["train"].y)
+    if special is not None:
+        return Raw(title, found, None, image_size=side, target=target, target_kind=special)
+    target = chosen_target(found["train"].y, target, problems)
     coded_, classes = coded(found, problems) if target == "classes" else (found, None)
-    return Raw(title, coded_, classes, image_size=side, target=None if target == "auto" else target)
+    return Raw(title, coded_, classes, image_size=side, target=target)
 
 
 def _of_arrays(
@@ -177,7 +183,7 @@ def _of_arrays(
     raw = raw_of(title, parts, problems, target)
     for part, each in raw.parts.items():
         first, end = at[part]
-        raw.parts[part] = RawPart(each.x, each.y, Source(names=names[first:end]), each.digest, each.reader)
+        raw.parts[part] = replace(each, source=Source(names=names[first:end]))
     return raw
 
 

@@ -129,7 +129,9 @@ def _streamed(given: Any, prefix: str, problems: Problems) -> Streamed:
                 shown.update(1)
         drawn = seeds.generator_states() != states
     if declared is not None and declared != count and not problems.count:
-        warnings.append(f"{found.title} says that it has {declared:,} examples, and has {count:,}: all of them are used")
+        warnings.append(
+            f"{found.title} says that it has {declared:,} examples, and has {count:,}: all of them are used"
+        )
     if drawn:
         notes.append(DRAWN_ONCE)
     x, y = found.arrays("bring them to one shape in the stream")
