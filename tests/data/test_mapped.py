@@ -75,11 +75,12 @@ def test_what_a_tensor_can_do_a_mapped_one_can():
     mask = torch.tensor([True, False, True, False, False, True])
     acts = [
         lambda x: x[1:3], lambda x: x[-1], lambda x: x[5], lambda x: x[torch.tensor([2, 0])], lambda x: x[mask],
-        lambda x: x[[3, 3]], lambda x: x.index_select(0, torch.tensor([1])), lambda x: x.long()[:2], lambda x: x.float().mean(),
-        lambda x: x.reshape(6, -1).amax(1), lambda x: x.reshape(len(x), 4)[1], lambda x: (x == 3).sum(), lambda x: x[:, 1],
-        lambda x: x.double().std(0), lambda x: torch.cat([x, x]), lambda x: x.bfloat16()[:2], lambda x: x[1, 0],
-        lambda x: torch.from_numpy(x.numpy()), lambda x: x.detach()[:1], lambda x: x.cpu().contiguous()[2:3], lambda x: x[4:][0],
-        lambda x: x[::2], lambda x: torch.stack(list(x)), lambda x: x.index_select(1, torch.tensor([1])),
+        lambda x: x[[3, 3]], lambda x: x.index_select(0, torch.tensor([1])), lambda x: x.long()[:2],
+        lambda x: x.float().mean(), lambda x: x.reshape(6, -1).amax(1), lambda x: x.reshape(len(x), 4)[1],
+        lambda x: (x == 3).sum(), lambda x: x[:, 1], lambda x: x.double().std(0), lambda x: torch.cat([x, x]),
+        lambda x: x.bfloat16()[:2], lambda x: x[1, 0], lambda x: torch.from_numpy(x.numpy()),
+        lambda x: x.detach()[:1], lambda x: x.cpu().contiguous()[2:3], lambda x: x[4:][0], lambda x: x[::2],
+        lambda x: torch.stack(list(x)), lambda x: x.index_select(1, torch.tensor([1])),
     ]  # fmt: skip
     for i, act in enumerate(acts):
         assert torch.equal(act(there), act(plain)), i

@@ -199,10 +199,10 @@ def test_damage_of_arrays_on_disk_is_found(tmp_path, monkeypatch, kind):
     np.save(tmp_path / "y.npy", Y)
     path.write_bytes(bytes(raw))
     if kind != "flipped bit":  # a file alone has no checksum
-        with pytest.raises(DataError, match="x.npy: declares"):
+        with pytest.raises(DataError, match=r"x\.npy: declares"):
             load(tmp_path / "x.npy")
     if kind != "cut":
-        with pytest.raises(DataError, match="array x: (cannot be read|declares)"):
+        with pytest.raises(DataError, match=r"array x: (cannot be read|declares)"):
             load(path)
 
 

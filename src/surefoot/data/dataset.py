@@ -80,12 +80,14 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
     return None
 
 
-def channels_first(x: np.ndarray) -> np.ndarray:
+def channels_first(x: Any) -> Any:
     """Return images [N, H, W], [N, C, H, W] or [N, H, W, C] as [N, C, H, W].
 
     >>> channels_first(np.zeros((2, 8, 9, 3))).shape, channels_first(np.zeros((2, 8, 9))).shape
     ((2, 3, 8, 9), (2, 1, 8, 9))
     """
+    if isinstance(x, Mapped):
+        return x.changed(channels_first)
     if x.ndim == 3:
         return x[:, None]
     return x if channel_axis(x.shape) == 1 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
