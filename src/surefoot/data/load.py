@@ -201,13 +201,16 @@ def read(
     if (paths := shards.shards_of(source)) is not None:
         return shards.read(str(source), paths, problems, target, image_size, label)
     path = _path(source)
-    if path.is_dir():
+    if path.is_dir() and not is_table(path):
         from surefoot.data import archives, folder
 
         if archives.holds_arrays(path):
             return archives.read_npy(path, problems, target, columns)
         return folder.read(path, problems, image_size)
-    npz.check_file(path)
+    if not path.is_dir():
+        npz.check_file(path)
+    if is_table(path):
+        return table.read(path, problems, label, target, header, columns)
     if path.suffix.lower() == ".npy":
         from surefoot.data import archives
 
@@ -221,11 +224,9 @@ def read(
         from surefoot.data import archives
 
         return archives.read_npz(path, problems, target, columns)
-    if is_table(path):
-        return table.read(path, problems, label, target, header, columns)
     raise DataError(
         f"{path}",
-        "data is a folder of images by class, an .npz, a .csv, .tsv or .parquet",
+        "data is a folder of images by class, an .npz, a .csv, .tsv or .parquet, or shards (.tar)",
         "convert it to one of these",
     )
 
