@@ -24,7 +24,7 @@ from surefoot.models.usable import copied
 from surefoot.seeds import generator_states, torch_stream
 from surefoot.switches import usual_switches
 from surefoot.training.call import Bound, Forward, LossFn, arguments, batch_of, bound_names, called, in_fp32, logits_of
-from surefoot.training.integers import with_integers_for
+from surefoot.training.integers import check_embedded, with_integers_for
 from surefoot.training.losses import (
     SHIPPED,
     Loss,
@@ -292,6 +292,7 @@ def task(
         built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
+    check_embedded(built)
     return _tried(built)
 
 
