@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from surefoot.data import mapped
+from surefoot.data import mapped, tree
 from surefoot.data.batches import fetch
 from surefoot.data.load import inspect, load
 from surefoot.data.mapped import Mapped, MappedTensor, large, on_disk, pieces
@@ -143,3 +143,29 @@ def test_twins_on_disk_are_found(placed, small_memory):
     x[50] = x[7]
     problems = inspect((placed(x), np.arange(60) % 3)).problems
     assert problems.warnings == ["1 equal examples have different labels: row 50 = row 7"]
+
+
+IDS = RNG.integers(0, 9, (60, 8)).astype(np.uint16)
+TREES = {
+    "tokens": (IDS, np.roll(IDS, 1, 1)),
+    "segmentation": (RNG.integers(0, 255, (60, 3, 6, 6), dtype=np.uint8), RNG.integers(0, 3, (60, 6, 6))),
+    "multilabel": (RNG.normal(size=(60, 5)), (RNG.random((60, 4)) > 0.5).astype(np.uint8)),
+    "classes": ({"a": RNG.normal(size=(60, 5)).astype(np.float32), "b": IDS}, np.arange(60) % 2),
+}
+
+
+@pytest.mark.parametrize("target", TREES)
+def test_targets_and_trees_stay_on_disk_too(target, tmp_path, monkeypatch):
+    def placed(name, x):
+        np.save(tmp_path / f"{name}.npy", x)
+        return np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+
+    x, y = TREES[target]
+    here = load((x, y))
+    monkeypatch.setattr(mapped, "IN_MEMORY", 50)
+    on_disk = {name: placed(name, each) for name, each in x.items()} if isinstance(x, dict) else placed("x", x)
+    there = load((on_disk, placed("y", y)))
+    assert (there.fingerprint, there.target) == (here.fingerprint, target)
+    assert all(isinstance(leaf, MappedTensor) for leaf in tree.leaves(there.train.x))
+    pair, twin = (fetch(data, data.train, np.array([3, 1])) for data in (there, here))
+    assert all(torch.equal(a, b) for a, b in zip(tree.leaves(pair), tree.leaves(twin), strict=True))
