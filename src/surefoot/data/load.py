@@ -46,8 +46,9 @@ def load(
     """Return checked data from a name, a path or Python objects. Everything wrong with it is found here.
 
     Args:
-        source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a table (.csv,
-            .tsv, .parquet); a pair (x, y) of arrays, tensors or frames of pandas or Polars; a map-style PyTorch
+        source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz, an x.npy beside its
+            y.npy, a table (.csv, .tsv, .parquet, or a folder of these last) or shards (`data.shards`); a pair (x, y) of
+            arrays, tensors or frames of pandas or Polars; a stream (`data.streams`); a map-style PyTorch
             Dataset, or a DataLoader of one, read once, and for training anew in each epoch if it draws at random
             (`data.map_style`), or a pair (train, test) of them; a mapping from "train", "validation" and "test" to
             pairs or Datasets; a `DataSet`, which is returned as it is.
