@@ -8,6 +8,7 @@ import pytest
 import surefoot
 from surefoot.data import mapped
 from surefoot.data.load import default_model, load
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.errors import ConfigError, DataError
 
 X = np.random.default_rng(0).normal(size=(60, 3))
@@ -50,7 +51,7 @@ def test_a_large_table_is_read_by_row_groups_onto_disk(source, tmp_path, monkeyp
     small = load(path)
     monkeypatch.setattr(mapped, "IN_MEMORY", 100)
     large = load(path)
-    assert isinstance(large.train.x, mapped.MappedTensor)
+    assert isinstance(large.train.x, MappedTensor)
     assert any("read by row groups" in note for note in large.notes)
     assert np.array_equal(large.train.x[:].numpy(), small.train.x.numpy())
     assert np.array_equal(large.train.y.numpy(), small.train.y.numpy())
