@@ -48,6 +48,8 @@ OUT_OF_RANGE = {
         "workers": [-1],
         "rows_per_epoch": [0],
         "checkpoint_seconds": [-1, NAN, INF],
+        "early_stopping_epochs": [0, -1, NAN, INF],
+        "early_stopping_min_delta": [-0.1, NAN, INF],
     },
 }
 RANGES = [
