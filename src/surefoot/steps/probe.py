@@ -23,6 +23,7 @@ from surefoot.models.build import Factory
 from surefoot.seeds import torch_stream
 from surefoot.steps.untouched import untouched
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory
 from surefoot.training.start_from import found_place, read_origin, started_from
 from surefoot.training.task import Task, task
 
@@ -36,6 +37,7 @@ def probe_task(
     loss: Loss | LossName | None = None,
     *,
     augment: Any = (),
+    optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -48,7 +50,7 @@ def probe_task(
     Args:
         model: a shipped name, "package.module:factory", a factory, or a module.
         data: as in `probe_data`.
-        loss, augment, seed, device, precision, threads: as in `surefoot.task`.
+        loss, augment, optimizer, seed, device, precision, threads: as in `surefoot.task`.
         most_examples: as in `probe_data`.
         from_run: a run or a file from whose weights it starts, as in `Config`; None for the model's own.
 
@@ -60,7 +62,8 @@ def probe_task(
     """
     made = task(
         probe_data(data, seed=seed, most_examples=most_examples),
-        model, loss=loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads,
+        model, loss=loss, augment=augment, optimizer=optimizer, seed=seed, device=device, precision=precision,
+        threads=threads,
     )  # fmt: skip
     if from_run is None:
         return made
