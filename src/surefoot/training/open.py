@@ -170,6 +170,7 @@ def open_run(
             config = agreed_config(config, folder)
         objects, origin = objects or Objects(), _origin(config, folder if begun else None, runs_dir)
         work = make_task(config, dataclasses.replace(objects, origin=origin), folder if resumed else None)
+        cleaner.callback(work.close)
         check_choice(config, work)
         check_rule(work.optimizer, config.recipe)
         told, fitted = said_of_batch(config.recipe, work.data.examples), left_to_data(config)
@@ -274,7 +275,7 @@ def agreed_config(config: Config, folder: Path) -> Config:
     if config.image_size is None:  # chosen by a rule then, and by the same now
         changes["image_size"] = there.image_size
     asked = dataclasses.replace(config, **changes)
-    found = differences(there, asked, ignore=("checkpoint_seconds",))
+    found = differences(there, asked, ignore=("checkpoint_seconds", "workers"))
     if found:
         raise ConfigError(
             f"{folder} was started with other settings: {', '.join(found)}",
