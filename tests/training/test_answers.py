@@ -26,7 +26,7 @@ def counted(kind, monkeypatch=None, **more):
     outputs, y = (torch.cat(side) for side in zip(*outputs_of(work, model, model.state_dict(), part), strict=True))
     if monkeypatch is not None:
         monkeypatch.setattr(evaluate, "_BATCH_EXAMPLES", 5)
-    counts = answer_counts(work)
+    counts = answer_counts(work, len(part))
     seen = evaluate_part(work, model, model.state_dict(), part, counts=counts)
     return work, counts, seen, outputs, y
 

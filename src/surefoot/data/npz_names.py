@@ -60,7 +60,7 @@ def named_parts(keys: Sequence[str]) -> tuple[dict[str, Named], list[Fault]]:
     >>> named_parts(["ids_test", "labels_test"])[0]
     {'test': Named(x={'ids': 'ids_test'}, y='labels_test', label='labels')}
     """
-    letters = {key: found for key in keys if (found := _by_letter(key)) is not None}
+    letters = {key: found for key in keys if (found := by_letter(key)) is not None}
     if any(letter == "x" for letter, _, _ in letters.values()):
         return _of_letters(letters)
     parts = _beside_labels([key for key in keys if key != CLASSES])
@@ -76,7 +76,7 @@ def affixes(part: str) -> list[tuple[str, str]]:
     return [pair for word, named in PARTS.items() if named == part for pair in (("", f"_{word}"), (f"{word}_", ""))]
 
 
-def _by_letter(key: str) -> tuple[str, str, str] | None:
+def by_letter(key: str) -> tuple[str, str, str] | None:
     """Return letter, part and path of the name of an array; None of another."""
     found = _LETTER.fullmatch(key)
     part = "train" if found is None or found[2] is None else PARTS.get(found[2].lower())

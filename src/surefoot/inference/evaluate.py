@@ -17,6 +17,8 @@ from surefoot.data.check import Problems
 from surefoot.data.columns import Columns, unembedded
 from surefoot.data.dataset import DataSet, Part, RawPart, column_order
 from surefoot.data.load import read
+from surefoot.data.mapped import Mapped, pieces
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
 from surefoot.data.targets import typed
@@ -204,7 +206,10 @@ def _tensors(name: str, given: Any, trained: Trained) -> Any:
     if trained.kind == "tree":
         return tree.of_arrays(given)
     narrows = given.dtype == np.float64 and trained.preprocessing.dtype == "float32"
-    x = torch.from_numpy(np.array(given, np.float32 if narrows else None))
+    if isinstance(given, Mapped):
+        x: Tensor = MappedTensor(given.changed(np.float32) if narrows else given)
+    else:
+        x = torch.from_numpy(np.array(given, np.float32 if narrows else None))
     if trained.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
         x = as_pixels(as_channels(x, trained.input_shape[0]), trained.pixels, name)
     return x
@@ -294,7 +299,9 @@ def _fitted(name: str, part: Part, classes: tuple[str, ...] | None, trained: Tra
             f"the model takes {trained.input_shape}",
             "give data like the run's own",
         )
-    if trained.preprocessing.input == "integers" and bool((part.x != part.x.floor()).any()):
+    if trained.preprocessing.input == "integers" and any(
+        bool((x != x.floor()).any()) for x in (part.x[piece] for piece in pieces(part.x, len(part)))
+    ):
         raise DataError(f"{name}: fractions", "the model takes whole numbers", "give whole numbers, as int64")
     bad = not_finite(part.x).nonzero()[:, 0].tolist()
     if bad:

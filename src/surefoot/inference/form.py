@@ -14,6 +14,7 @@ from surefoot.config import Config
 from surefoot.data import tree
 from surefoot.data.columns import Columns
 from surefoot.data.frame import Header
+from surefoot.data.mapped import pieces
 from surefoot.data.targets import LABEL_NAMES
 from surefoot.errors import DataError
 from surefoot.training.preprocessed import Preprocessing
@@ -156,8 +157,15 @@ def inputs_of_example(example: Any, expected: Any) -> Any:
 
 def not_finite(x: Any) -> Tensor:
     """Return which examples of a tree hold a value that is not finite, bool [N]."""
-    each = [~torch.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in tree.leaves(x)]
-    return torch.stack(each).any(0)
+    bad = torch.zeros(len(tree.leaves(x)[0]), dtype=torch.bool)
+    for leaf in (leaf for leaf in tree.leaves(x) if leaf.is_floating_point()):
+        for piece in pieces(leaf, len(leaf)):
+            bad[piece] |= (
+                ~torch.isfinite(leaf[piece]).flatten(1).all(1).cpu()
+                if leaf.dim() > 1
+                else (~torch.isfinite(leaf[piece]).cpu())
+            )
+    return bad
 
 
 def one_input(given: Any, expected: Expected, title: str) -> Tensor:

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from surefoot import seeds
 from surefoot.data import frames, images, npz, npz_names, tree
 from surefoot.data.dataset import Part
+from surefoot.data.examples import value_array
 from surefoot.data.folder import files_below
-from surefoot.data.map_style import value_array
+from surefoot.data.mapped import large
 from surefoot.data.table import is_table, read_unlabelled
 from surefoot.errors import DataError
 from surefoot.inference.form import (
@@ -152,11 +153,11 @@ def _of_tree(given: Any, expected: Expected, prefix: str, title: str) -> Iterato
     yield from _pieces(x, prefix)
 
 
-def _pieces(x: Any, prefix: str) -> Iterator[Inputs]:
+def _pieces(x: Any, prefix: str, start: int = 0) -> Iterator[Inputs]:
     bad = not_finite(x)
     for first in range(0, len(bad), BATCH_EXAMPLES):
         here = bad[first : first + BATCH_EXAMPLES]
-        names = tuple(f"{prefix}{first + i}" for i in range(len(here)))
+        names = tuple(f"{prefix}{start + first + i}" for i in range(len(here)))
         rows = first + torch.nonzero(~here)[:, 0]
         yield Inputs(names, tuple(_NOT_FINITE if each else None for each in here.tolist()), tree.taken(x, rows))
 
@@ -164,9 +165,9 @@ def _pieces(x: Any, prefix: str) -> Iterator[Inputs]:
 def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
     waiting: list[Path] = []  # neighbours share batches, whichever argument they came from
     for path in paths:
-        if path.is_dir():
+        if path.is_dir() and not is_table(path):
             waiting += _images_below(path)
-        elif path.is_file() and (path.suffix.lower() in _ARCHIVES or is_table(path)):
+        elif (path.is_file() or path.is_dir()) and (path.suffix.lower() in _ARCHIVES or is_table(path)):
             yield from _of_images(waiting, expected)
             waiting = []
             archive = path.suffix.lower() in _ARCHIVES
@@ -190,9 +191,9 @@ def _of_images(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
         with images.quiet():
             found = [_decoded(path, expected) for path in chosen]
         arrays = [each for each in found if isinstance(each, np.ndarray)]
-        x = np.stack(arrays) if arrays else np.empty((0, *expected.shape), expected.pixels)
+        x = torch.from_numpy(np.stack(arrays)) if arrays else ()
         errors = tuple(each if isinstance(each, str) else None for each in found)
-        yield Inputs(tuple(map(str, chosen)), errors, torch.from_numpy(x))
+        yield Inputs(tuple(map(str, chosen)), errors, x)
 
 
 def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
@@ -283,6 +284,11 @@ def _of_object(given: Any, expected: Expected, prefix: str, title: str) -> Itera
     elif expected.columns is not None:
         array = shaped(plain_array(given, title), (len(expected.columns.columns),), expected, title)
         names, table = None, frames.of_array(array)
+    elif isinstance(given, np.ndarray) and large(given):
+        for first in range(0, len(given), BATCH_EXAMPLES):  # to the model's type by the piece
+            piece = one_input(given[first : first + BATCH_EXAMPLES], expected, title)
+            yield from _pieces(piece, prefix, first)
+        return
     else:
         yield from _pieces(one_input(given, expected, title), prefix)
         return

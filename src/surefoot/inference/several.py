@@ -30,7 +30,7 @@ def task_scores(finished: FinishedRun, part: Part, title: str, said: str) -> Tas
         DataError: the targets do not fit what the model gives, or the loss cannot take them.
         Outside: a number has no place in an embedding of the model.
     """
-    task, counts = finished.task, AnswerCounts(finished.task, finished.trained.names)
+    task, counts = finished.task, AnswerCounts(finished.task, len(part), finished.trained.names)
     loss, counted, tried = 0.0, 0.0, False
     for outputs, targets in finished.batches(part, task):
         if not tried:

@@ -14,6 +14,7 @@ from surefoot.data.dataset import IGNORED
 from surefoot.record.baseline import Baseline, answers_baseline
 from surefoot.record.ranking import over_classes, ranked_labels
 from surefoot.record.task_scores import TaskScores, scores_by_class, share_of_answers
+from surefoot.training.gathered import Gathered
 from surefoot.training.task import Task, class_axis
 
 _MOST_RANKED = 50_000_000
@@ -27,11 +28,12 @@ class AnswerCounts:
 
     Args:
         task: what outputs and targets are.
+        examples: of the part.
         names: of the classes or labels; numbers where there are none.
         prior: [C] or [L], of `prior_of`; None leaves the simplest answer out.
     """
 
-    def __init__(self, task: Task, names: tuple[str, ...] = (), prior: Tensor | None = None) -> None:
+    def __init__(self, task: Task, examples: int, names: tuple[str, ...] = (), prior: Tensor | None = None) -> None:
         self._task, self._names, self._prior = task, names, prior
         self.right: list[int] = []
         self.counted: list[int] = []
@@ -39,7 +41,8 @@ class AnswerCounts:
         self._prior_losses: list[float] = []
         self._by_class: Tensor | None = None
         self._by_position: Tensor | None = None
-        self._kept: list[tuple[Tensor, Tensor]] | None = [] if task.data.target == "multilabel" else None
+        ranks = task.data.target == "multilabel" and examples * task.data.outputs <= _MOST_RANKED
+        self._gathered = Gathered(examples) if ranks else None
 
     @property
     def answers(self) -> int | None:
@@ -54,7 +57,8 @@ class AnswerCounts:
             said, there = outputs > 0, targets > 0.5
             hit, used = said == there, torch.ones_like(there)
             found = torch.stack([(said & there).sum(0), there.sum(0), said.sum(0)]).cpu()
-            self._keep(outputs, targets)
+            if self._gathered is not None:
+                self._gathered.add((outputs, targets))
         else:
             said, used = outputs.argmax(axis), targets != IGNORED
             hit, classes = (said == targets) & used, outputs.shape[axis]
@@ -99,8 +103,8 @@ class AnswerCounts:
         hits, support, predicted = (np.asarray(each) for each in self._by_class)
         names = self._names if len(self._names) == len(hits) else tuple(map(str, range(len(hits))))
         rankings = None
-        if self._kept:
-            z, y = (torch.cat(side).numpy() for side in zip(*self._kept, strict=True))
+        if self._gathered is not None:
+            z, y = (each.numpy() for each in self._gathered.whole)
             rankings = ranked_labels(z.astype(np.float64), y) if np.isfinite(z).all() else None
         per_class = scores_by_class(names, hits, support, predicted, rankings)
         metrics: dict[str, float] = {}
@@ -130,12 +134,6 @@ class AnswerCounts:
         if not self.answers or not self._prior_losses or not np.isfinite(self._losses).all():
             return None
         return answers_baseline(part, self._task.data.target, self._losses, self._prior_losses, self.counted)
-
-    def _keep(self, outputs: Tensor, targets: Tensor) -> None:
-        if self._kept is not None:
-            self._kept.append((outputs.cpu(), targets.cpu()))
-            if sum(len(z) for z, _ in self._kept) * targets.shape[1] > _MOST_RANKED:
-                self._kept = None
 
 
 def prior_of(task: Task) -> Tensor | None:

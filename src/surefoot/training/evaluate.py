@@ -22,6 +22,7 @@ from surefoot.record import store
 from surefoot.record.scores import SCORES, VERSION, scored_classes, scored_numbers
 from surefoot.training.answers import AnswerCounts, prior_of
 from surefoot.training.call import in_fp32
+from surefoot.training.gathered import Gathered
 from surefoot.training.metrics import Meter
 from surefoot.training.outputs import are_answers
 from surefoot.training.state import named_tensors
@@ -118,7 +119,8 @@ def evaluate_part(
     2.3026
     """
     loss, correct, counted, examples = 0.0, 0.0, 0.0, 0
-    meter = Meter(task) if metrics and task.metrics.every else None
+    meter = Meter(task, len(part)) if metrics and task.metrics.every else None
+    pair = Gathered(len(part))
     for outputs, targets in outputs_of(task, model, weights, part):
         here = len(tree.leaves(targets)[0])
         mean, count = task.counted(outputs, targets)
@@ -132,7 +134,9 @@ def evaluate_part(
         if meter is not None:
             meter.update(outputs, targets)
         if keep is not None:
-            keep.append((outputs.cpu(), targets.cpu()))
+            pair.add((outputs, targets))
+    if keep is not None and pair.whole is not None:
+        keep.append(pair.whole)
     accuracy = correct / examples if task.counts_right else None
     found = {} if meter is None else meter.compute(accuracy)
     return Evaluation(loss / counted if counted else math.nan, accuracy, examples, found)
@@ -171,11 +175,11 @@ def may_be_scored(task: Task) -> bool:
     return few and task.data.target in ("classes", "numbers") and task.loss_fn is None and are_answers(task)
 
 
-def answer_counts(task: Task) -> AnswerCounts | None:
-    """Return what counts the answers of a part where each example has several; None where that means nothing."""
+def answer_counts(task: Task, examples: int) -> AnswerCounts | None:
+    """Return what counts the answers of a part, several of each example; None where that means nothing."""
     if task.data.target not in ("multilabel", "segmentation", "tokens") or not task.counts_right:
         return None
-    return AnswerCounts(task, tuple(task.data.names or ()), prior_of(task))
+    return AnswerCounts(task, examples, tuple(task.data.names or ()), prior_of(task))
 
 
 def scored_name(task: Task, name: str) -> str:

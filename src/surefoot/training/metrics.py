@@ -26,6 +26,7 @@ from surefoot.record.measures import ACCURACY, RISES, metric_name
 from surefoot.record.number_scores import number_scores
 from surefoot.record.ranking import over_classes, ranked, ranked_labels
 from surefoot.training.call import function_of, in_fp32
+from surefoot.training.gathered import Gathered
 from surefoot.training.losses import dense_cross_entropy
 from surefoot.training.outputs import are_answers
 
@@ -77,12 +78,13 @@ class Meter:
 
     Args:
         task: says what outputs and targets are, and which metrics are wanted.
+        examples: of the part.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, examples: int) -> None:
         self._task, self._metrics = task, task.metrics
         self._counts: Tensor | None = None
-        self._kept: list[tuple[Any, Any]] = []
+        self._gathered = Gathered(examples)
         self._likelihood = [0.0, 0.0]
         names, kind = set(self._metrics.names) - {ACCURACY}, task.data.target
         self._streams = {name: each for name, each in self._metrics.functions.items() if _is_stream(each)}
@@ -111,7 +113,7 @@ class Meter:
                 with _said(name):
                     each.update(*batch)
             if self._keeps:
-                self._kept.append((batch[0], batch[1]))
+                self._gathered.add(tuple(batch))
 
     def compute(self, accuracy: float | None) -> dict[str, float]:
         """Return all metrics by name; NaN where one is not defined.
@@ -131,13 +133,9 @@ class Meter:
             if len(pairs):
                 true, guessed = np.divmod(pairs, math.isqrt(len(counts)))
                 found |= _counted(true, guessed, set(self._metrics.names), counts[pairs])
-        whole: Any = None
-        if self._kept:
-            whole = tuple(
-                tree.map_leaves(lambda *each: torch.cat(each), *each) for each in zip(*self._kept, strict=True)
-            )
-            if self._task.data.target in ("classes", "multilabel", "numbers"):
-                found |= _scored(self._task, *whole)
+        whole = self._gathered.whole
+        if whole is not None and self._task.data.target in ("classes", "multilabel", "numbers"):
+            found |= _scored(self._task, *whole)
         for name, function in self._metrics.functions.items():
             with _said(name):
                 stream = self._streams.get(name)
@@ -216,7 +214,8 @@ def tried_metrics(task: Task, outputs: Any, targets: Any) -> None:
     """
     if not task.metrics.functions:
         return
-    meter = Meter(dataclasses.replace(task, metrics=MetricSet(functions=task.metrics.functions)))
+    few = dataclasses.replace(task, metrics=MetricSet(functions=task.metrics.functions))
+    meter = Meter(few, len(tree.leaves(targets)[0]))
     try:
         meter.update(in_fp32(outputs), targets)
         meter.compute(None)

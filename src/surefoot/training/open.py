@@ -61,6 +61,7 @@ from surefoot.training.optimizer import OptimizerFactory, check_rule
 from surefoot.training.run import Result, Run
 from surefoot.training.start_from import Origin, found_place, read_origin
 from surefoot.training.task import Task, remarks
+from surefoot.training.weights import calls_written
 
 _OVER_THE_WHOLE_RUN = ("cosine", "linear", "polynomial", "one-cycle", "wsd", "sgdr", "preset")
 _NAMED = 8
@@ -174,6 +175,7 @@ def open_run(
             config = agreed_config(config, folder)
         objects, origin = objects or Objects(), _origin(config, folder if begun else None, runs_dir)
         work = make_task(config, dataclasses.replace(objects, origin=origin), folder if resumed else None)
+        cleaner.callback(work.close)
         check_choice(config, work)
         check_rule(work.optimizer, config.recipe)
         told, fitted = said_of_batch(config.recipe, work.data.examples), left_to_data(config)
@@ -301,7 +303,7 @@ def agreed_config(config: Config, folder: Path) -> Config:
     if config.image_size is None:  # chosen by a rule then, and by the same now
         changes["image_size"] = there.image_size
     asked = dataclasses.replace(config, **changes)
-    found = differences(there, asked, ignore=("checkpoint_seconds",))
+    found = differences(there, asked, ignore=("checkpoint_seconds", "workers"))
     if found:
         raise ConfigError(
             f"{folder} was started with other settings: {', '.join(found)}",
@@ -415,6 +417,7 @@ def _identify(
         "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
         "fitted": fitted,
+        "calls": calls_written(config, work),
         "started_from": None if origin is None else origin.source,
         "files": {store.COMMAND: store.sha256(words)},
         "settings": to_dict(config),

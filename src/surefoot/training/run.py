@@ -174,7 +174,7 @@ class Run:
         with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
             outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
             judged = None
-            counts = answer_counts(self.task)
+            counts = None if part is None else answer_counts(self.task, len(part))
             if part is not None:
                 judged = evaluate_part(
                     self.task, kept.model, kept.weights, part, outputs, metrics=name == "test", counts=counts

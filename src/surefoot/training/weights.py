@@ -231,6 +231,12 @@ def functions_written(config: Config, task: Task) -> dict[str, str]:
     return {name: getattr(config, name) or IN_MEMORY for name, each in functions.items() if each is not None}
 
 
+def calls_written(config: Config, task: Task) -> dict[str, Any]:
+    """Return how a task calls its model and loss, for whoever writes the same as a program."""
+    form = {dict: "dict", tuple: "tuple"}.get(type(task.data.train.x), "tensor")
+    return {"inputs": form, "functions": functions_written(config, task), "reshapes": task.reshapes}
+
+
 def function_of_run(folder: Path, information: Mapping[str, Any], setting: str, given: Any = None) -> Any:
     """Return a function of a run's: the one that is given, or else the one that its settings name; None without one.
 
