@@ -32,11 +32,12 @@ _IN_EPOCHS = ("warmup_epochs", "milestones_epochs", "cycle_epochs", "decay_epoch
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting by its flat name: where it lives in the nested settings, its type and its help."""
+    """One setting by its flat name: where it lives in the nested settings, its type, its help, its other flags."""
 
     path: tuple[str, ...]
     type: Any
     help: str
+    aliases: tuple[str, ...] = ()
 
 
 def flat_settings() -> dict[str, Setting]:
@@ -51,13 +52,14 @@ def flat_settings() -> dict[str, Setting]:
         for item in dataclasses.fields(cls):
             if not dataclasses.is_dataclass(hints[item.name]):
                 name = "schedule" if (cls, item.name) == (Schedule, "kind") else item.name
-                typed = item.metadata.get("typed", hints[item.name])
-                found[name] = Setting((*prefix, item.name), typed, item.metadata["help"])
+                about = item.metadata
+                typed = about.get("typed", hints[item.name])
+                found[name] = Setting((*prefix, item.name), typed, about["help"], about.get("aliases", ()))
     return found
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return flat settings as nested ones, without those that are None.
+    """Return flat settings as nested ones, without those that are None. A preset is a schedule's kind, too.
 
     Raises:
         ConfigError: an unknown name.
@@ -65,6 +67,8 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     >>> nested({"lr": 0.2, "schedule": "linear", "seed": None})
     {'recipe': {'lr': 0.2, 'schedule': {'kind': 'linear'}}}
     """
+    if flat.get("preset") is not None and flat.get("schedule") is None:
+        flat = {**flat, "schedule": "preset"}
     known = flat_settings()
     result: dict[str, Any] = {}
     for name, value in flat.items():

@@ -53,8 +53,8 @@ def parse_rules(texts: Sequence[str], common: Mapping[str, Any] | None = None) -
 
     A rule is a name (gradient-descent, sgd, mini-batch, momentum, sutskever, nesterov, adam and other rules' own) and
     then settings of a recipe or its schedule as setting=value; lists have commas. `lr=` fixes the rate, which is
-    searched otherwise; `preset=` takes a published schedule; `label=` says how the rule is called in tables and
-    pictures.
+    searched otherwise; `preset=` takes a published schedule, of its recipe nothing else, so that rules go down one
+    surface; `label=` says how the rule is called in tables and pictures.
 
     Args:
         texts: one for each rule.
@@ -103,8 +103,6 @@ def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
         key: [_number(word) for word in value.split(",") if word] if key in _LISTS else _number(value)
         for key, value in words.items()
     }
-    if "preset" in typed and "schedule" not in typed:
-        typed["schedule"] = "preset"
     for key in (*typed, *common):
         _check_key(key, text)
     clash = [key for key in of_rule if key in typed and typed[key] != of_rule[key]]

@@ -45,8 +45,9 @@ OPTIMIZER = UpdateRule(
     program=_program,
     # Where SGD's and Adam's ranges begin and end: nothing is known of it. The grid is widened by itself.
     lr_range=(1e-5, 1e-1),
-    decay_searched=False,
+    batch_exponent=0.5,  # of most that are not SGD: Malladi et al. 2022, arXiv 2205.10287
     memory="weight_decay",  # which is not searched either
     memories=(0.0,),
+    memory_scale=1.0,
     refuses=_refuses,
 )

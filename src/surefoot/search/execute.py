@@ -86,7 +86,8 @@ class Executor:
         task, engine = self.task, self.engine
         match move:
             case Check("overfit-sample"):
-                work = overfitting_sample(task, most_examples=move.most_examples, engine=engine)
+                most, rule = move.most_examples, move.recipe.rule
+                work = overfitting_sample(task, rule=rule, most_examples=most, engine=engine)
                 return (yield from within("step 2: overfit a sample", work))
             case Check():
                 place, most = task.machine, move.most_examples

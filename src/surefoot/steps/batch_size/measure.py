@@ -204,7 +204,7 @@ def short_run(task: Task, recipe: Recipe, search: BatchSizeSearch) -> Generator[
     return ShortRun(
         batch_size=size, steps=steps, lr=recipe.lr, first_loss=float(losses[0]),
         last_loss=float(losses[-search.window_steps :].mean()), diverged=not finite or not np.isfinite(losses).all(),
-        noise=tuple(noise),
+        noise=tuple(noise), batch_exponent=recipe.update_rule.batch_exponent,
     )  # fmt: skip
 
 
