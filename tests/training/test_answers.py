@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 from torch import nn
 
 import surefoot
+from surefoot.data import mapped
 from surefoot.data.dataset import IGNORED
 from surefoot.record.scores import read_scores
 from surefoot.training import evaluate
@@ -150,3 +151,21 @@ def test_a_part_in_which_nothing_counts_has_no_scores(tmp_path):
     assert result.summary["test_metrics"] == {"iou": None}
     assert read_scores(result.folder) is None
     assert result.summary["baseline"] is None
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "segmentation", "tokens"])
+def test_targets_that_stay_on_disk_are_weighted_scored_and_augmented_alike(kind, tmp_path, monkeypatch):
+    (x, y), model = kinds()[kind]
+    summaries = []
+    for in_memory in (mapped.IN_MEMORY, 100):
+        monkeypatch.setattr(mapped, "IN_MEMORY", in_memory)
+        folder = tmp_path / str(in_memory)
+        folder.mkdir()
+        np.save(folder / "x.npy", x)
+        np.save(folder / "y.npy", y)
+        result = surefoot.train(
+            folder / "x.npy", model, target=kind, class_weights="balanced", epochs=2, lr=0.1, runs_dir=folder,
+            augment=["flip"] if kind == "segmentation" else None,
+        )  # fmt: skip
+        summaries.append({name: result.summary[name] for name in ("val_loss", "val_metrics", "train_loss")})
+    assert summaries[0] == summaries[1]

@@ -15,6 +15,7 @@ from surefoot.record.baseline import Baseline, answers_baseline
 from surefoot.record.ranking import over_classes, ranked_labels
 from surefoot.record.task_scores import TaskScores, scores_by_class, share_of_answers
 from surefoot.training.gathered import Gathered
+from surefoot.training.losses import class_counts
 from surefoot.training.task import Task, class_axis
 
 _MOST_RANKED = 50_000_000
@@ -141,18 +142,11 @@ def prior_of(task: Task) -> Tensor | None:
     float64; one example more of each (Laplace 1814), so that what it lacks is not impossible. None where classes are
     weighted, since their shares are then not what is learned, and for other targets.
     """
-    y, target = task.data.train.y, task.data.target
-    if task.class_weights is not None or task.custom_loss:
+    target = task.data.target
+    if task.class_weights is not None or task.custom_loss or target not in ("multilabel", "segmentation", "tokens"):
         return None
-    if target == "multilabel":
-        return ((y > 0.5).sum(0).double() + 1).div(len(y) + 2).cpu()
-    if target not in ("segmentation", "tokens"):
-        return None
-    counts = torch.zeros(task.data.outputs, dtype=torch.float64)
-    for at in range(0, len(y), 1024):
-        piece = y[at : at + 1024].flatten()
-        counts += torch.bincount(piece[piece != IGNORED], minlength=len(counts)).cpu()
-    return (counts + 1) / (counts.sum() + len(counts))
+    counts = class_counts(task.data).double().cpu()
+    return (counts + 1) / (len(task.data.train) + 2 if target == "multilabel" else counts.sum() + len(counts))
 
 
 def _sums(each: Tensor) -> Any:

@@ -171,14 +171,24 @@ def balanced_weights(data: DataSet, criterion: LossName | None) -> Tensor:
             "classes are weighted in the built-in cross-entropy, and labels in the built-in bce; others would not be",
             "leave class_weights out; a loss of your own can weigh its examples",
         )
-    y = data.train.y
+    counts, examples = class_counts(data), len(data.train)
     if data.target == "multilabel":
-        yes = (y > 0.5).sum(0).float()
-        counts = torch.stack([len(y) - yes, yes])
-        return torch.where(counts > 0, len(y) / ((counts > 0).sum(0) * counts.clamp_min(1)), 0.0)
-    counts = torch.zeros(data.outputs)
-    for at in range(0, len(y), _ROWS_AT_ONCE):
-        piece = y[at : at + _ROWS_AT_ONCE].flatten()
-        counts += torch.bincount(piece[piece != IGNORED], minlength=data.outputs).cpu()
-    counts = counts.to(y.device)
+        counts = torch.stack([examples - counts, counts])
+        return torch.where(counts > 0, examples / ((counts > 0).sum(0) * counts.clamp_min(1)), 0.0)
     return torch.where(counts > 0, counts.sum() / ((counts > 0).sum() * counts.clamp_min(1)), 0.0)
+
+
+def class_counts(data: DataSet) -> Tensor:
+    """Return how often each class is a target of the training part, float32 [C], or a yes each label's, [L].
+
+    Pixels and positions that are `IGNORED` do not count. It is read some rows at a time: it may lie on disk.
+    """
+    y = data.train.y
+    total = torch.zeros(data.outputs, dtype=torch.int64, device=y.device)
+    for at in range(0, len(y), _ROWS_AT_ONCE):
+        piece = y[at : at + _ROWS_AT_ONCE]
+        if data.target == "multilabel":
+            total += (piece > 0.5).sum(0)
+        else:
+            total += torch.bincount(piece[piece != IGNORED], minlength=data.outputs)
+    return total.float()
