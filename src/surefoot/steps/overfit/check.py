@@ -32,6 +32,7 @@ from surefoot.switches import usual_switches
 from surefoot.training.evaluate import are_probabilities, outputs_of
 from surefoot.training.loop import advance, start
 from surefoot.training.losses import Loss
+from surefoot.training.metrics import MetricSet
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
@@ -285,7 +286,8 @@ def sample_task(task: Task, examples: int) -> Task:
     rows = torch.as_tensor(np.sort(epoch_order(len(part), task.seed, 0)[:examples]), device=part.x.device)
     sample = Part(part.x[rows], part.y[rows], part.source.taken(rows.cpu().numpy()))
     data = dataclasses.replace(task.data, train=sample, validation=sample, test=None)
-    return dataclasses.replace(task, data=data, template=_without_dropout(task.template), augment=None)
+    bare = dataclasses.replace(task, augment=None, metrics=MetricSet())  # those of the rows are of no sample
+    return dataclasses.replace(bare, data=data, template=_without_dropout(task.template))
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:
