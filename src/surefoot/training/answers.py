@@ -20,6 +20,8 @@ from surefoot.training.task import Task, class_axis
 
 _MOST_RANKED = 50_000_000
 """Most outputs N x L of labels that are kept to be ranked, 0.2 GB. Chosen by hand."""
+WORST = 8
+"""Masks that are shown, those of which the least is right. Chosen by hand."""
 _MOST_POSITIONS = 4096
 """Most positions whose losses are told apart. Chosen by hand."""
 
@@ -45,6 +47,8 @@ class AnswerCounts:
         ranks = task.data.target == "multilabel" and examples * task.data.outputs <= _MOST_RANKED
         self._gathered = Gathered(examples) if ranks else None
 
+        self.worst: list[tuple[float, int, Tensor]] = []
+
     @property
     def answers(self) -> int | None:
         """How many there are; None where none is right or wrong."""
@@ -65,11 +69,22 @@ class AnswerCounts:
             hit, classes = (said == targets) & used, outputs.shape[axis]
             picked = (targets[hit], targets[used], said[used])
             found = torch.stack([torch.bincount(each, minlength=classes) for each in picked]).cpu()
+            if self._task.data.target == "segmentation":
+                self._remember_worst(hit, used, said)
         self.right += _sums(hit)
         self.counted += _sums(used)
         self._by_class = found if self._by_class is None else self._by_class + found
         if not self._task.custom_loss:
             self._add_losses(outputs, targets, used, axis)
+
+    def _remember_worst(self, hit: Tensor, used: Tensor, said: Tensor) -> None:
+        """Remember the masks of which the smallest shares are right: share, place in the part, predicted classes."""
+        first, counted = len(self.counted), used.flatten(1).sum(1)
+        shares = (hit.flatten(1).sum(1) / counted.clamp_min(1)).tolist()
+        here = [i for i, n in enumerate(counted.tolist()) if n]
+        for i in sorted(here, key=lambda i: shares[i])[:WORST]:
+            self.worst.append((shares[i], first + i, said[i].cpu()))
+        self.worst = sorted(self.worst, key=lambda each: each[:2])[:WORST]
 
     def _add_losses(self, outputs: Tensor, targets: Tensor, used: Tensor, axis: int | None) -> None:
         """Add up -ln p of the targets, of the model and of the shares of the classes in the training part."""
