@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,15 +92,15 @@ class AnswerCounts:
         if axis is None:
             each = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
         else:
-            known = targets.clamp_min(0)
-            each = -F.log_softmax(outputs, axis).gather(axis, known.unsqueeze(axis)).squeeze(axis) * used
+            places = targets.clamp_min(0)
+            each = -F.log_softmax(outputs, axis).gather(axis, places.unsqueeze(axis)).squeeze(axis) * used
         self._losses += _sums(each.double())
         if self._prior is not None:
             prior = self._prior.to(outputs.device)
-            simple = (
-                F.binary_cross_entropy(prior.expand_as(targets), targets.double(), reduction="none") if axis is None
-                else -prior.log()[known] * used
-            )  # fmt: skip
+            if axis is None:
+                simple = F.binary_cross_entropy(prior.expand_as(targets), targets.double(), reduction="none")
+            else:
+                simple = -prior.log()[targets.clamp_min(0)] * used
             self._prior_losses += _sums(simple)
         if self._task.data.target == "tokens" and targets.shape[1] <= _MOST_POSITIONS:
             found = torch.stack([each.double().sum(0), used.double().sum(0)]).cpu()
@@ -125,9 +126,9 @@ class AnswerCounts:
         per_class = scores_by_class(names, hits, support, predicted, rankings)
         metrics: dict[str, float] = {}
         if target != "tokens":
-            metrics["f1"] = float(np.mean([each.f1 for each in per_class])) if per_class else math.nan
+            metrics["f1"] = _mean([each.f1 for each in per_class])
         if target == "segmentation":
-            metrics = {"iou": float(np.mean([each.iou for each in per_class])), "dice": metrics["f1"]}
+            metrics = {"iou": _mean([each.iou for each in per_class]), "dice": metrics["f1"]}
         for name, place in (("auc", 0), ("average_precision", 1)):
             mean = None if rankings is None else over_classes([each[place] for each in rankings], [])
             metrics |= {} if mean is None else {name: mean.value}
@@ -162,6 +163,11 @@ def prior_of(task: Task) -> Tensor | None:
         return None
     counts = class_counts(task.data).double().cpu()
     return (counts + 1) / (len(task.data.train) + 2 if target == "multilabel" else counts.sum() + len(counts))
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else math.nan
 
 
 def _sums(each: Tensor) -> Any:
