@@ -163,7 +163,7 @@ def test_a_run_with_groups_resumes_bit_for_bit(groups, rule, tmp_path):
         folder = tmp_path / str(at)
         folder.mkdir()
         checkpoint.save(folder, work, state)
-        resumed, _ = checkpoint.load_newest(folder, work, plan.recipe.groups)
+        resumed, _ = checkpoint.load_newest(folder, work, plan.recipe)
         ended, _ = advance(work, plan, resumed, plan.steps)
         assert not differing(contents(ended), contents(whole))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def _tensors(name: str, given: Any, trained: Trained) -> Any:
         return tree.of_arrays(given)
     narrows = given.dtype == np.float64 and trained.preprocessing.dtype == "float32"
     if isinstance(given, Mapped):
-        x: Tensor = MappedTensor(given.changed(np.float32) if narrows else given)
+        x: Tensor = MappedTensor(given.changed(partial(np.asarray, dtype=np.float32)) if narrows else given)
     else:
         x = torch.from_numpy(np.array(given, np.float32 if narrows else None))
     if trained.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
