@@ -47,7 +47,7 @@ class Normed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.codes, self.norm, self.hidden = nn.Embedding(5, 4), nn.BatchNorm1d(64), nn.Linear(8, 64)
+        self.codes, self.norm, self.hidden = nn.Embedding(5, 4), nn.BatchNorm1d(64), nn.Linear(8, 64, bias=False)
         self.drop, self.head = nn.Dropout(0.1), nn.Linear(64, 3)
 
     def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ def labels(n: int = 160) -> tuple[np.ndarray, np.ndarray]:
 
 
 def padded(n: int = 200) -> dict[str, np.ndarray]:
-    """Return a mapping as the Transformers library has it: ids, their mask, and labels that are ignored where padded."""
+    """Return a mapping as the Transformers library has it: ids, their mask, and labels, ignored where padded."""
     ids = sentences(n)
     there = np.arange(LENGTH) < np.random.default_rng(1).integers(4, LENGTH + 1, n)[:, None]
     inputs, targets = ids[:, :-1] * there, np.where(there, ids[:, 1:], -100)

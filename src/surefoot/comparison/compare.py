@@ -30,8 +30,8 @@ from surefoot.steps.lr_range.judge import check_grid
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.switches import usual_switches
-from surefoot.training.evaluate import evaluate_part
 from surefoot.training.call import Forward, LossFn
+from surefoot.training.evaluate import evaluate_part
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
 from surefoot.training.task import Task, reseeded

@@ -159,7 +159,18 @@ def _fits(task: Task, outputs: Tensor, y: Tensor) -> bool:
     wanted, shape = _wanted(task, y), tuple(outputs.shape)
     if task.data.target == "tokens":  # a vocabulary may have more words than occur
         return shape[:-1] == wanted[:-1] and len(shape) > 1 and shape[-1] >= wanted[-1]
+    if task.data.target == "segmentation":  # and there may be more classes than occur
+        return len(shape) == 4 and shape[:1] + shape[2:] == wanted[:1] + wanted[2:] and shape[1] >= wanted[1]
     return shape == wanted or (task.data.target == "numbers" and y.dim() == 1 and shape == (len(y), 1))
+
+
+def _moved(task: Task, outputs: Tensor, y: Tensor) -> str | None:
+    """Return what to do where the classes of pixels or positions lie on another axis; None where they do not."""
+    if task.data.target == "segmentation" and outputs.dim() == 4 and _fits(task, outputs.movedim(-1, 1), y):
+        return "bring the classes to axis 1: outputs.permute(0, 3, 1, 2)"
+    if task.data.target == "tokens" and outputs.dim() == 3 and _fits(task, outputs.transpose(1, 2), y):
+        return "bring the classes to the last axis: outputs.transpose(1, 2)"
+    return None
 
 
 def _check_shape(task: Task, outputs: Tensor, y: Tensor, mode: str) -> None:
@@ -167,7 +178,8 @@ def _check_shape(task: Task, outputs: Tensor, y: Tensor, mode: str) -> None:
         raise ConfigError(
             f"{mode} the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
             f"this data needs {_wanted(task, y)}",
-            f"give the model's last layer {task.data.outputs} outputs"
+            _moved(task, outputs, y)
+            or f"give the model's last layer {task.data.outputs} outputs"
             + ("" if task.loss is None else ', or set target = "numbers" if your loss takes labels as numbers')
             + (" for each position, [B, T, C]" if task.data.target == "tokens" else ""),
         )

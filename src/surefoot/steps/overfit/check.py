@@ -79,10 +79,11 @@ def overfit_sample(
 
     The same examples in every pass, no augmentation, no weight decay, torch's dropout modules off, momentum 0.9. A
     sample of classes is learned when all of it is classified right over a pass in training mode and after it in
-    evaluation mode; a regression when its squared error is under 1 % of the targets' variance (with a loss of your
-    own: under 1 % of the initial loss); pixels and tokens when nine tenths are gone of the loss that the best constant
+    evaluation mode; a regression when its squared error is under 1 % of the targets' variance (with a loss of your own:
+    under 1 % of the initial loss); pixels and tokens when nine tenths are gone of the loss that the best constant
     answer leaves over the least that this model can have: it cannot tell alike what stands in one context. A `loss_fn`,
-    or a loss of targets of any form, has a least value that nobody knows: it has to fall by half. Several rates at once, so that a failure means the model and not the rate.
+    or a loss of targets of any form, has a least value that nobody knows: it has to fall by half. Several rates at
+    once, so that a failure means the model and not the rate.
 
     CS231n notes, neural-networks-3, "Before learning: sanity checks Tips/Tricks": "unless you pass this sanity check
     with a small dataset it is not worth proceeding to the full dataset".
@@ -327,7 +328,7 @@ def measure_sample(task: Task, batch_size: int) -> Sample:
         least_loss=least_loss,
         probabilities=one_class_each(task) and not task.custom_loss and _gives_probabilities(task),
         functional_dropout=_varies(task),
-        floor_known=floor is not None or best is not None or task.data.target == "numbers" and task.loss_fn is None,
+        floor_known=floor is not None or best is not None or (task.data.target == "numbers" and task.loss_fn is None),
     )
 
 

@@ -127,9 +127,8 @@ def loss_enough(sample: Sample, *, custom_loss: bool) -> float | None:
     if sample.best_accuracy is not None:
         return None
     if sample.constant_loss is not None:
-        return sample.least_loss + LEARNED_DENSE * max(
-            sample.constant_loss - sample.least_loss, sample.constant_loss / 10
-        )
+        room = max(sample.constant_loss - sample.least_loss, LEARNED_DENSE * sample.constant_loss)
+        return sample.least_loss + LEARNED_DENSE * room
     if not sample.floor_known:
         return sample.initial_loss - LEARNED_UNKNOWN * abs(sample.initial_loss)
     whole = abs(sample.initial_loss) if custom_loss or sample.target_variance is None else sample.target_variance
@@ -218,7 +217,8 @@ def _success(facts: Facts) -> Finding:
         reason = f"the loss of {facts.sample.examples} examples falls by half in {_steps(facts.records[lr])} steps"
         return passes("learns-by-heart", f"{reason} at rate {lr:.2g}: {what}, in both modes; {note}")
     if facts.sample.constant_loss is not None:
-        what += f", where {facts.sample.least_loss:.3g} is the least, and {facts.sample.constant_loss:.3g} a constant answer"
+        least, constant = facts.sample.least_loss, facts.sample.constant_loss
+        what += f", where {least:.3g} is the least and {constant:.3g} that of a constant answer"
     quick = f"{facts.sample.examples} examples are learned by heart in {_steps(facts.records[lr])} steps"
     return passes("learns-by-heart", f"{quick} at rate {lr:.2g}: {what}, in both modes")
 

@@ -88,7 +88,7 @@ class Stack:
         self._average(loss.isfinite() & grad_norm.isfinite(), self.states[runs[0]].step + 1)
         numbers = torch.stack([loss, correct, grad_norm]).double().T.tolist()
         unit = self.network.task.loss_unit
-        found = [Seen(numbers[i][0] * unit, int(numbers[i][1]), numbers[i][2], None) for i in places]
+        found = [Seen(numbers[i][0] * unit, numbers[i][1], numbers[i][2], None) for i in places]
         return found if before is None else self._measured(found, places, norms, before)
 
     def settle(self, run: int) -> None:
