@@ -78,7 +78,7 @@ class LanguageModel(nn.Module):
         self.causal, self.padding = causal, padding
         self.words, self.places = nn.Embedding(words, 16), nn.Embedding(LENGTH, 16)
         layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=batch_first)
-        self.layers = nn.TransformerEncoder(layer, 2)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(16, words)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -150,8 +150,8 @@ def padded(n: int = 200) -> dict[str, np.ndarray]:
     return {"input_ids": inputs, "attention_mask": there.astype(int), "labels": targets}
 
 
-def by_name() -> tuple[dict[str, np.ndarray], np.ndarray]:
-    found = examples()
+def by_name(n: int = 160) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    found = examples(n)
     return {name: found[name] for name in ("numbers", "codes")}, found["y"]
 
 
@@ -194,14 +194,14 @@ KINDS: dict[str, Kind] = {
     "segmentation": Kind(masks(), lambda *_: Pixels()),
     "tokens": Kind(next_words(), lambda *_: LanguageModel()),
     "tokens, is_causal": Kind(next_words(), lambda *_: Shifted()),
-    "multilabel": Kind(labels(), lambda *_: seeded_mlp()),
+    "multilabel": Kind(labels(), lambda *_: several_yes()),
     "sum and count": Kind(padded(), lambda *_: LanguageModel(padding=True), {"loss": counted}),
     "several heads": Kind(heads(), lambda *_: Two(4), {"loss": two_heads}),
 }
 
 
-def seeded_mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 5))
+def several_yes() -> nn.Module:
+    return seeded(lambda: nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 5)))
 
 
 def module(kind: Kind) -> nn.Module:

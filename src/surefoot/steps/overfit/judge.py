@@ -22,6 +22,9 @@ LEARNED_DENSE = 0.1
 """Pixels and tokens are learned when the loss has come so near to the least one, as a share of what the best constant
 answer leaves over it. A fault leaves it at that answer, and to the last pixel a sample is often larger than a small
 model. Chosen by hand."""
+LITTLE = 0.75
+"""Share of the loss of a constant answer from which the least loss of a model says that it tells too little apart.
+Chosen by hand."""
 LEARNED_UNKNOWN = 0.5
 """A loss whose least value is not known has to fall by this share. Chosen by hand."""
 NEARLY = 0.1
@@ -51,6 +54,7 @@ class Sample:
         best_accuracy: share that can be right at most, given the contradictions; None for a regression.
         target_variance: mean over the values of the targets' variance; None for classes.
         constant_loss: of pixels and tokens, what the best answer that does not look at the inputs leaves; else None.
+        contexts: how many places of pixels or tokens the model tells apart; None of others.
         least_loss: of a regression with a shipped loss, what is left where examples with identical input all get the
             mean of their targets; of pixels and tokens, where those in one context all get their shares.
         probabilities: whether the outputs for classes are already probabilities.
@@ -67,6 +71,7 @@ class Sample:
     best_accuracy: float | None = 1.0
     target_variance: float | None = None
     constant_loss: float | None = None
+    contexts: int | None = None
     least_loss: float = 0.0
     probabilities: bool = False
     functional_dropout: bool = False
@@ -189,6 +194,8 @@ def judge(facts: Facts) -> list[Finding]:
         findings.append(fails("softmax-before-loss", reason, advice))
     if sample.contradictions:
         findings.append(_contradiction(sample))
+    if sample.contexts is not None and sample.constant_loss and sample.least_loss > LITTLE * sample.constant_loss:
+        findings.append(_blind(sample))
     if sample.functional_dropout:
         reason = "with torch's dropout modules off, the model in training mode still gives other outputs each time"
         advice = "functional dropout and other noise cannot be switched off from outside: make it a module"
@@ -206,6 +213,13 @@ def _contradiction(sample: Sample) -> Finding:
     inputs = f"{len(sample.contradictions)} inputs of the sample stand there with different targets"
     reason = f"{inputs}{right}, such as {', '.join(sample.contradictions[0][:3])}"
     return suspect("contradicting-labels", reason, "mend the labels; surefoot data check finds all of them")
+
+
+def _blind(sample: Sample) -> Finding:
+    count = "gives every pixel or token one answer" if sample.contexts == 1 else f"has {sample.contexts} answers at all"
+    least = f"cannot come under {sample.least_loss:.3g}, where a constant answer has {sample.constant_loss:.3g}"
+    advice = "look for what takes the inputs away: a mean over pixels or positions, a mask that hides all, a dead layer"
+    return (fails if sample.contexts == 1 else suspect)("blind", f"the model {count}, and {least}", advice)
 
 
 def _success(facts: Facts) -> Finding:
