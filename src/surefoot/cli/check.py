@@ -88,7 +88,7 @@ def _data(config: Config) -> Any:
     try:
         return data_of(config)
     except DataError:
-        if config.target == "numbers" or (config.data_dir, config.image_size, config.label) != (None, None, None):
+        if config.target not in ("auto", "classes") or (config.data_dir, config.image_size, config.label) != (None, None, None):
             raise
         return config.data
 

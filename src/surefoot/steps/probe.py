@@ -170,8 +170,9 @@ def _is_batch(each: Any) -> bool:
     except ValueError:
         return False
     leaves = [*tree.leaves(x), *tree.leaves(y)]
-    arrays = leaves and all(isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim >= 1 for leaf in leaves)
-    return arrays and max(leaf.ndim for leaf in tree.leaves(x)) >= 2 and len({len(leaf) for leaf in leaves}) == 1
+    if not all(isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim >= 1 for leaf in leaves):
+        return False
+    return max(leaf.ndim for leaf in tree.leaves(x)) >= 2 and len({len(leaf) for leaf in leaves}) == 1
 
 
 def _alike(first: Any, second: Any) -> bool:

@@ -65,7 +65,7 @@ def _whole_functorch() -> Iterator[None]:
     Both stay for good otherwise, and nothing else of the process computes gradients as before.
     """
     functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  # no public names
-    hooks: Any = torch._C._autograd
+    hooks: Any = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]  # likewise
     depth, allowed = functorch.get_dynamic_layer_stack_depth(), hooks._saved_tensors_hooks_is_enabled()
     try:
         yield
