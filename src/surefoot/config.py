@@ -16,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from surefoot.errors import ConfigError, type_error
+from surefoot.errors import ConfigError, nearest, type_error
 from surefoot.rules import update_rule, update_rules
+from surefoot.rules.groups import Group, groups_of
 from surefoot.rules.rule import UpdateRule
 
 __version__ = "0.1.0"
@@ -31,9 +32,17 @@ ScheduleKind = Literal[
 LossName = Literal["cross-entropy", "mse", "mae", "huber", "bce"]
 
 
-def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None) -> Any:
-    """A field with its documentation and its range; `ok` judges values that are not None."""
-    return field(default=default, metadata={"help": help, "range": range, "ok": ok})
+RISES = {"val_loss": False, "val_accuracy": True}
+"""The numbers of a row by which weights can be chosen, and whether more of one is better."""
+DEFAULT_CHOICE = "val_loss"
+"""It moves where an accuracy stands still, and every task has it; Keras and Transformers have it as their default."""
+
+
+def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None, **more: Any) -> Any:
+    """A field with its documentation and its range; `ok` judges values that are not None, `aliases` are other flags,
+    `typed` is a flag's type.
+    """
+    return field(default=default, metadata={"help": help, "range": range, "ok": ok, **more})
 
 
 def _positive(value: float) -> bool:
@@ -96,7 +105,7 @@ class Schedule(_Checked):
     """
 
     kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
-    preset: str | None = _setting(None, "a published schedule, for kind preset; `surefoot schedule --list` names them")
+    preset: str | None = _setting(None, "a published recipe, below what is given beside it: surefoot schedule --list")
     warmup_epochs: float = _setting(0.0, "length of the linear warmup", **_AT_LEAST_0)
     warmup_start: float = _setting(
         0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=_up_to_one
@@ -147,7 +156,6 @@ class Schedule(_Checked):
         "decay_epochs": ("wsd",),
         "peak_epochs": ("one-cycle",),
         "patience_epochs": ("plateau",),
-        "preset": ("preset",),
     }
 
     def __post_init__(self) -> None:
@@ -165,11 +173,11 @@ class Schedule(_Checked):
                 "step needs the epochs of its drops",
                 "give for example milestones_epochs = [30, 60, 90]",
             )
-        if self.kind == "preset" and self.preset is None:
+        if (self.kind == "preset") != (self.preset is not None):
             raise ConfigError(
-                "schedule preset without a preset's name",
-                "kind preset needs preset = NAME",
-                "list the names with surefoot schedule --list",
+                f"schedule {self.kind} with {'no preset' if self.preset is None else f'preset = {self.preset!r}'}",
+                "kind preset needs preset = NAME, and a preset is a schedule, too",
+                "list the names with surefoot schedule --list, or leave one of the two out",
             )
         if self.kind == "preset" and self.warmup_epochs > 0:
             raise ConfigError(
@@ -212,9 +220,7 @@ class Recipe(_Checked):
     rule: str = _setting("sgd", f"update rule: {', '.join(update_rules())}")
     lr: float = _setting(None, f"peak learning rate ({_left_out('lr')})", **_ABOVE_0)
     epochs: float | None = _setting(
-        None,
-        "length of the run in passes over the training part (10 if left out, and more where these are few updates)",
-        **_ABOVE_0,
+        None, "passes over the training part (10 if left out, and more where these are few updates)", **_ABOVE_0
     )
     steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
     batch_size: int | Literal["full", "auto"] = _setting(
@@ -241,10 +247,7 @@ class Recipe(_Checked):
         None, f"decay of the mean gradient ({_left_out('beta1')})", range="in [0, 1)", ok=_fraction
     )
     beta2: float | None = _setting(
-        None,
-        f"decay of the mean squared gradient ({_left_out('beta2')})",
-        range="in [0, 1)",
-        ok=_fraction,
+        None, f"decay of the mean squared gradient ({_left_out('beta2')})", range="in [0, 1)", ok=_fraction
     )
     alpha: float | None = _setting(
         None, f"decay of the mean squared gradient ({_left_out('alpha')})", range="in [0, 1)", ok=_fraction
@@ -261,6 +264,12 @@ class Recipe(_Checked):
     )
     decay_on: Literal["all", "weights"] = _setting(
         "all", "all: every parameter decays; weights: biases and norms (parameters of under two dimensions) do not"
+    )
+    groups: tuple[Group, ...] = _setting(
+        (),
+        "multipliers of lr and weight_decay by name of a parameter or module, and what is frozen, as head.lr=10 "
+        "*norm*.weight_decay=0 stem=frozen body.frozen_epochs=2; of two patterns that match the later one counts",
+        typed=tuple[str, ...],
     )
     clip_norm: float | None = _setting(None, "gradients longer than this are scaled down to it", **_ABOVE_0)
     label_smoothing: float = _setting(0.0, "label smoothing of the cross-entropy", range="in [0, 1)", ok=_fraction)
@@ -285,6 +294,7 @@ class Recipe(_Checked):
                     f"{name} = {value!r} with rule {rule.name}", f"{name} belongs to {readers}",
                     f"leave {name} out, or choose that rule",
                 )  # fmt: skip
+        object.__setattr__(self, "groups", groups_of(self.groups))
         super().__post_init__()
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(
@@ -368,9 +378,57 @@ class Config(_Checked):
     precision: Literal["auto", "fp32", "bf16"] = _setting(
         "auto", "auto: bf16 where this machine computes it natively, else fp32"
     )
+    workers: int | None = _setting(None, "processes that read a random Dataset ahead (as its loader)", **_AT_LEAST_0)
     threads: int | None = _setting(None, "CPU threads (all cores if left out)", **_AT_LEAST_1)
     rows_per_epoch: int = _setting(1, "rows of the record per epoch, each with validation", **_AT_LEAST_1)
     checkpoint_seconds: float = _setting(60.0, "seconds between checkpoints", **_AT_LEAST_0)
+    from_run: str | None = _setting(
+        None,
+        "a run, finished or not, or a .safetensors file, from whose weights training starts; that run's settings hold "
+        "where none are given",
+        aliases=("from",),
+    )
+    choose_by: str | None = _setting(
+        None,
+        f"number of a row that says which weights are best and when to stop early: {', '.join(RISES)} "
+        f"({DEFAULT_CHOICE} if left out)",
+    )
+    weights: Literal["best", "last"] | None = _setting(
+        None,
+        "weights that the test part scores and that predict and evaluate use; the others are kept beside them (last if "
+        "left out, but best where a run may stop early)",
+    )
+    early_stopping_epochs: float | None = _setting(
+        None, "stop once choose_by has been no better for so many epochs (never if left out)", **_ABOVE_0
+    )
+    early_stopping_min_delta: float | None = _setting(
+        None, "what is better by no more than this does not count for early stopping (0 if left out)", **_AT_LEAST_0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.choose_by is not None and self.choose_by not in RISES:
+            raise ConfigError(
+                f"choose_by = {self.choose_by!r}",
+                "what chooses is a number that each row has of the validation part",
+                nearest(self.choose_by, RISES),
+            )
+        if self.early_stopping_min_delta is not None and self.early_stopping_epochs is None:
+            raise ConfigError(
+                f"early_stopping_min_delta = {self.early_stopping_min_delta:g} without early_stopping_epochs",
+                "it says what counts as better while a run waits to stop, and nothing waits here",
+                "give early_stopping_epochs too, such as 5, or leave it out",
+            )
+
+    @property
+    def chosen_by(self) -> str:
+        """The number of a row that says which weights are best."""
+        return self.choose_by or DEFAULT_CHOICE
+
+    @property
+    def used_weights(self) -> Literal["best", "last"]:
+        """The weights that a finished run is scored and applied with, where it has both."""
+        return self.weights or ("last" if self.early_stopping_epochs is None else "best")
 
 
 def _converted(hint: Any, value: Any, name: str) -> Any:

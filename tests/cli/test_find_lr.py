@@ -56,6 +56,14 @@ def test_what_has_no_effect_or_no_meaning_is_refused(capsys, words):
     assert words[0][2:] in seen.err
 
 
+def test_a_preset_says_the_rule_and_nothing_of_it_is_called_unused(capsys):
+    code, seen = answer(capsys, "digits", *QUICK, "--preset", "bert", "--json")
+    assert code == 0
+    assert "not used" not in seen.err
+    evidence = json.loads(seen.out)["evidence"]
+    assert (evidence["rule"], evidence["eps"]) == ("adamw", 1e-6)
+
+
 def test_what_a_file_says_of_a_long_training_is_named_and_the_rest_is_used(capsys, tmp_path):
     job = tmp_path / "job.toml"
     job.write_text("checkpoint_seconds = 9.0\n[recipe]\nlr = 0.5\nepochs = 3\nbatch_size = 64\nweight_decay = 1e-3\n")
@@ -70,3 +78,32 @@ def test_a_batch_that_was_asked_for_is_never_made_smaller_in_silence(capsys):
     code, seen = answer(capsys, "digits", *QUICK, "--batch-size", "5000")
     assert code == 2
     assert "batch_size = 5000" in seen.err
+
+
+def test_a_rate_is_found_in_the_middle_of_a_training(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    import surefoot
+    from surefoot.training.configure import resolve
+
+    given = {
+        "data": "digits",
+        "model": "linear",
+        "recipe": {"epochs": 20, "lr": 0.1, "momentum": 0.5, "weight_decay": 0.01},
+    }
+    with surefoot.open_run(resolve(given), name="half") as half:
+        half.advance(60)
+        half.save()
+    assert run(["find-lr", "--from", "half", "--steps", "20", "--seeds", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "starts from the newest checkpoint of runs/half, step 60" in err
+    evidence = json.loads(out)["evidence"]
+    assert max(evidence["initial_losses"]) < 1.5, "fresh weights begin at ln 10"
+    assert (evidence["momentum"], evidence["weight_decay"]) == (0.5, 0.01), "the run's own settings"
+    assert run(["noise", "--from", "half", "--probe-steps", "20", "--groups", "8", "--no-report", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "step 60" in err
+    assert json.loads(out)["evidence"]["noise"][0]["loss"] < 1.5
+    assert run(["check", "--from", "half", "--json"]) == 0
+    wiring, initial, _ = json.loads(capsys.readouterr().out)
+    assert (wiring["verdict"], initial["verdict"]) == ("pass", "pass")
+    assert initial["value"]["loss"] < 1.5

@@ -78,3 +78,21 @@ def test_a_hundred_equal_complaints_are_few_lines():
         surefoot.load((np.tile(IDS, (30, 1)), np.tile(IDS, (30, 1)) - 50), target="tokens")
     assert len(str(caught.value).splitlines()) < 15
     assert problems.count == 0
+
+
+def test_255_is_no_class_of_masks_or_white():
+    masks = (IMAGES // 86).astype(np.uint8)
+    masks[:, 0] = 255
+    void = surefoot.load((IMAGES, masks))
+    assert void.outputs == 3
+    assert bool((void.train.y[:, 0] == IGNORED).all())
+    assert any("255 is by convention no class" in note for note in void.notes)
+    white = surefoot.load((IMAGES, np.where(IMAGES > 99, 255, 0).astype(np.uint8)))
+    assert white.outputs == 2
+    assert white.train.y.unique().tolist() == [0, 1]
+    assert any("class 1" in note for note in white.notes)
+
+
+def test_pictures_as_targets_are_no_masks():
+    assert special_target("auto", IMAGES[:, None], IMAGES) == "any"
+    assert special_target("segmentation", IMAGES[:, None], IMAGES) == "segmentation"

@@ -133,7 +133,7 @@ VERBS = {
     "initial loss": surefoot.check_initial_loss,
     "sample": partial(surefoot.overfit_sample, lrs=[0.1], max_steps=16),
     "rates": partial(surefoot.find_lr, steps=10, seeds=2, low=0.01, high=0.1, points_per_decade=1, batch_size=16),
-    "noise": partial(surefoot.gradient_noise, batch_size=16, groups=8, micro_batch_size=4),
+    "noise": partial(surefoot.gradient_noise, batch_size=16, micro_batches=8, micro_batch_size=4),
     "rules": partial(
         surefoot.compare, rules=["mini-batch lr=0.1 batch_size=16"], epochs=1, seeds=1, slice_points=3, surfaces=False
     ),

@@ -130,3 +130,34 @@ def test_predict_names_tokens_without_a_place_and_fractions(tmp_path):
         surefoot.predict(result, X[:3] + 0.5)
     with pytest.raises(DataError, match="whole numbers"):
         surefoot.evaluate(result, (X[:3] + 0.5, Y[:3]))
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (({"ids": torch.arange(40).reshape(20, 2), "x": torch.randn(20, 2)}, torch.arange(20) % 2), "row 15: .*31"),
+        (
+            ({"ids": torch.arange(40).reshape(20, 2) % 9 - 1, "x": torch.randn(20, 2)}, torch.arange(20) % 2),
+            "number -1",
+        ),
+    ],
+)
+def test_a_number_of_several_inputs_without_a_place_is_named(data, named):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.head = nn.Embedding(31, 4), nn.Linear(6, 2)
+
+        def forward(self, ids, x):
+            return self.head(torch.cat([self.table(ids).mean(1), x], 1))
+
+    if named.startswith("row"):
+        data = ({"ids": data[0]["ids"].clamp_max(31), "x": data[0]["x"]}, data[1])
+    with pytest.raises(DataError, match=named):
+        surefoot.task(surefoot.load(data, validation=0), Net())
+
+
+def test_tokens_without_a_place_are_named():
+    ids = torch.arange(40).reshape(20, 2) % 12
+    with pytest.raises(DataError, match="row 5: the number 11: the model's embedding takes 0 to 10"):
+        surefoot.task(surefoot.load((ids, ids), validation=0), nn.Sequential(nn.Embedding(11, 4), nn.Linear(4, 12)))

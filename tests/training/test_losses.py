@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from small import images, number_arrays
 from torch import nn
 
 import surefoot
 from surefoot.data.batches import fetch
+from surefoot.data.dataset import IGNORED
 from surefoot.errors import ConfigError
+from surefoot.training.losses import dense_cross_entropy, reduced
 from surefoot.training.task import task
 
 X, Y = number_arrays()
@@ -60,3 +63,84 @@ def test_a_loss_by_name_is_the_one_of_that_name(name, formula):
     outputs, targets = torch.from_numpy(3 * draw.normal(size=(2, 40))).float()
     error = (outputs - targets).double().numpy()
     assert float(work.objective(outputs[:, None], targets)) == pytest.approx(formula(error).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("classes_at", [1, -1])
+def test_the_cross_entropy_of_positions_is_torchs(smoothing, classes_at):
+    shape = (4, 5, 3, 3) if classes_at == 1 else (4, 9, 5)
+    outputs = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    targets = torch.randint(0, 5, (4, 3, 3) if classes_at == 1 else (4, 9), generator=torch.Generator().manual_seed(1))
+    targets[0, :2] = IGNORED
+    made, count = dense_cross_entropy(outputs, targets, classes_at, smoothing)
+    theirs = F.cross_entropy(outputs.movedim(classes_at, 1), targets, label_smoothing=smoothing)
+    assert made.item() == pytest.approx(theirs.item(), rel=1e-6)
+    assert int(count) == int((targets != IGNORED).sum())
+    ours, torchs = (torch.autograd.grad(each, outputs)[0] for each in (made, theirs))
+    torch.testing.assert_close(ours, torchs)
+
+
+def test_where_nothing_counts_the_loss_and_its_gradient_are_zero():
+    outputs = torch.randn(2, 3, 4).requires_grad_()
+    loss, count = dense_cross_entropy(outputs, torch.full((2, 3), IGNORED), -1)
+    loss.backward()
+    assert (loss.item(), int(count), float(outputs.grad.abs().max())) == (0.0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "mean", "count"),
+    [
+        (torch.tensor(3.0), 3.0, None),
+        (torch.tensor([1.0, 5.0]), 3.0, None),
+        ((torch.tensor(12.0), torch.tensor(4)), 3.0, 4),
+        ((torch.tensor(12.0), 4), 3.0, 4),
+        ((torch.tensor([12.0]), torch.tensor([4.0])), 3.0, 4),
+        ((torch.tensor(0.0), torch.tensor(0)), 0.0, 0),
+    ],
+)
+def test_what_a_loss_returned_is_a_mean_and_a_count(value, mean, count):
+    found, over = reduced(value)
+    assert float(found) == mean
+    assert over is None if count is None else float(over) == count
+
+
+@pytest.mark.parametrize("value", [3.0, torch.tensor(3), (torch.ones(2), torch.ones(2)), None, {"loss": 1}])
+def test_what_is_no_loss_is_said(value):
+    with pytest.raises(ValueError, match="it returned"):
+        reduced(value)
+
+
+def counting(outputs, targets):
+    """Cross-entropy over the positions that are not ignored, as a sum and a count."""
+    flat, wanted = outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1)
+    return F.cross_entropy(flat, wanted, reduction="sum"), (wanted != IGNORED).sum()
+
+
+@pytest.mark.parametrize("loss", [None, counting])
+def test_pieces_of_a_batch_weigh_by_what_counts_in_them(loss):
+    ids = torch.randint(0, 7, (60, 6), generator=torch.Generator().manual_seed(0))
+    targets = torch.where(torch.rand(60, 6, generator=torch.Generator().manual_seed(1)) < 0.7, IGNORED, ids)
+    targets[::3] = IGNORED
+    work = surefoot.task(
+        surefoot.load((ids, targets)), nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 7)), loss=loss, device="cpu"
+    )
+    ends = [
+        surefoot.fit(work, surefoot.plan(surefoot.Recipe(steps=8, batch_size=20, micro_batch_size=size), 54))[1].last
+        for size in (2048, 7, 3)
+    ]
+    for other in ends[1:]:
+        assert other.train_loss == pytest.approx(ends[0].train_loss, rel=1e-6)
+        assert other.val_loss == pytest.approx(ends[0].val_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mean", "sum"])
+def test_a_loss_fn_whose_pieces_are_not_the_batch_is_refused(kind):
+    def loss_fn(model, batch):
+        x, y = batch
+        return F.cross_entropy(model(x), y, weight=torch.tensor([1.0, 5.0]) if kind == "mean" else None, reduction=kind)
+
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    work = surefoot.task(surefoot.load((x, (x[:, 0] > 0).long())), nn.Linear(3, 2), loss_fn=loss_fn, device="cpu")
+    plan = surefoot.plan(surefoot.Recipe(steps=2, batch_size=20, micro_batch_size=8), work.data.examples)
+    with pytest.raises(ConfigError, match=r"a batch of 20 in 3 pieces .* return \(sum, count\)"):
+        surefoot.fit(work, plan)

@@ -36,10 +36,15 @@ Switch = Annotated[bool, Parameter(negative=())]
 """A flag without a value."""
 Quiet = Annotated[bool, Parameter(alias="-q", negative=(), help="Show no progress.")]
 Data = Annotated[
-    str | None, Parameter(help="A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.")
+    str | None,
+    Parameter(help="A named set (digits, cifar10), or a folder of images by class, an .npz, a table, shards."),
 ]
 ConfigFile = Annotated[Path | None, Parameter(help="TOML file of settings; flags go before it.")]
 RunsDir = Annotated[Path, Parameter(help="Folder in which runs lie.")]
+OF_A_RUN = (
+    "rows_per_epoch", "checkpoint_seconds", "choose_by", "weights", "early_stopping_epochs", "early_stopping_min_delta",
+)  # fmt: skip
+"""Settings of what a run keeps and when it ends, which a measurement does not read."""
 _NO = "no-"
 _GROUPS = {1: Group("Run", sort_key=2), 2: Group("Recipe", sort_key=3), 3: Group("Schedule", sort_key=4)}
 
@@ -59,6 +64,8 @@ def with_settings(command: _F) -> _F:
         # A setting that is on has only its --no- form: it is turned off by name.
         off = (f"--{_NO}{name.replace('_', '-')}",) if setting.type is bool else ()
         names: dict[str, Any] = {"name": (), "negative": off} if off else {"negative": ()}
+        if setting.aliases:
+            names["alias"] = [f"--{alias}" for alias in setting.aliases]
         shape = Parameter(help=setting.help, group=group, consume_multiple=True, show_default=False, **names)
         hint = Annotated[setting.type | None, shape]
         named.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))
@@ -117,7 +124,9 @@ class Settings:
 
     def say_unused(self, command: str, names: Iterable[str]) -> None:
         """Name on stderr what was given, by flags or the file, and has no effect on a command."""
-        unused = [name for name in self.flat if name in set(names)]
+        flat = self.flat
+        kind = {"schedule"} if "preset" in flat else set[str]()  # that a preset is one needs no saying
+        unused = [name for name in flat if name in set(names) - kind]
         if unused:
             print(f"not used by {command}: {', '.join(unused)}", file=sys.stderr, flush=True)
 

@@ -28,7 +28,7 @@ _SHOWN = 40
 _OLDER = {"standardise_targets": False}
 """What older versions did that do not say so."""
 
-_MAY_CHANGE = ("data", "data_dir", "checkpoint_seconds", "device", "threads")
+_MAY_CHANGE = ("data", "data_dir", "checkpoint_seconds", "device", "threads", "workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,9 @@ def read_run(folder: Path) -> Stored:
         config=read_config(folder),
         command=_text(folder / store.COMMAND),
         environment={
-            name: value for name, value in environment.items() if name not in ("settings", "seal", "folder", "files")
+            name: value
+            for name, value in environment.items()
+            if name not in ("settings", "seal", "folder", "files", "started_from")
         },
         rows=read_rows(folder),
         result=result,

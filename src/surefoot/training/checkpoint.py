@@ -28,16 +28,28 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from surefoot.config import Recipe
 from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, ENVIRONMENT, flush_folder, read_sealed
-from surefoot.training.state import State, Tally, named_tensors, packed_extra_state, restore_extra_state, trainable
+from surefoot.training.optimizer import optimizer_for, restore_, state_of
+from surefoot.training.preprocessed import Preprocessing
+from surefoot.training.state import (
+    Snapshot,
+    State,
+    Tally,
+    named_tensors,
+    packed_extra_state,
+    restore_extra_state,
+    trainable,
+)
 from surefoot.training.task import Task
 
 SCHEMA = 2
 KEEP = 2
 """Checkpoints kept: the newest, and the one before it in case the newest is damaged."""
 
+_BEST = "best/"
 _MODEL, _TENSORS, _STATE, _MANIFEST = "model.safetensors", "state.safetensors", "state.json", "MANIFEST.json"
 
 
@@ -73,10 +85,11 @@ def save(run_folder: Path, task: Task, state: State) -> Path:
     return final
 
 
-def load_newest(run_folder: Path, task: Task) -> tuple[State | None, list[str]]:
+def load_newest(run_folder: Path, task: Task, recipe: Recipe | None = None) -> tuple[State | None, list[str]]:
     """Return the state of the newest checkpoint that verifies, and a sentence for each that does not.
 
-    The state is None where the run has no checkpoint yet.
+    The state is None where the run has no checkpoint yet. Of the recipe only the groups are needed, and where the task
+    has an optimizer: None is one without groups.
 
     Where it was written by another version of PyTorch or another machine, a sentence says what may differ.
 
@@ -89,7 +102,7 @@ def load_newest(run_folder: Path, task: Task) -> tuple[State | None, list[str]]:
         if damage is None:
             notes = [f"{each}; {folder.name}, before it, is used" for each in damaged]
             scalars = json.loads((folder / _STATE).read_bytes())
-            return _load(folder, scalars, task), notes + _changed(scalars, task)
+            return _load(folder, scalars, task, recipe or Recipe()), notes + _changed(scalars, task)
         damaged.append(f"{folder.name} is damaged ({damage})")
     if damaged:
         raise CheckpointError(
@@ -98,6 +111,26 @@ def load_newest(run_folder: Path, task: Task) -> tuple[State | None, list[str]]:
             "restore the folder from a copy, or train again under another name",
         )
     return None, []
+
+
+def newest_tensors(run_folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+    """Return the step of a run's newest sound checkpoint, the weights by which it validates there, and state.json.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for folder in reversed(_folders(run_folder / CHECKPOINTS)):
+        if _damage(folder) is None:
+            scalars = json.loads((folder / _STATE).read_bytes())
+            weights, others = read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS)
+            for name, value in others.items():
+                if name.startswith(("average/", "extra/")):
+                    weights[name.removeprefix("average/")] = value
+            return scalars["step"], weights, scalars
+    raise CheckpointError(
+        f"{run_folder} has no checkpoint yet", "weights are those of a checkpoint, or of a run that is done",
+        f"train it first: surefoot resume {run_folder}",
+    )  # fmt: skip
 
 
 def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
@@ -181,12 +214,16 @@ def _changed(scalars: dict[str, Any], task: Task) -> list[str]:
 
 
 def tensors_beside_model(state: State) -> dict[str, Tensor]:
-    """Return the rule's state, the average, and buffers that the model's state_dict leaves out, by name."""
+    """Return the rule's state, the average, buffers that the state_dict leaves out, and the best weights, by name."""
     tensors: dict[str, Tensor] = {}
+    if state.optimizer is not None:
+        tensors |= state_of(state.optimizer)[1]
     for name, each in state.slots.items():
         tensors |= {f"{name}/{i}": value for i, value in enumerate(each)}
     if state.average is not None:
         tensors |= {f"average/{name}": value for name, value in state.average.items()}
+    if state.best is not None:
+        tensors |= {f"{_BEST}{name}": value for name, value in state.best.tensors.items()}
     return tensors | _unsaved_buffers(state.model)
 
 
@@ -198,7 +235,12 @@ def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
 
 def _scalars(task: Task, state: State, settings: str | None) -> dict[str, Any]:
     at = {"schema": SCHEMA, "data": task.data.fingerprint, "seed": task.seed, "settings": settings}
-    return {**at, **scalars_of(state), "fingerprint": fingerprint(task)}
+    learned_with = {
+        "preprocessing": Preprocessing.of(task.data, loss_name=task.loss_name).to_dict(),
+        "classes": task.data.classes,
+        "columns": None if task.data.columns is None else task.data.columns.to_dict(),
+    }
+    return {**at, **scalars_of(state), "learned_with": learned_with, "fingerprint": fingerprint(task)}
 
 
 def scalars_of(state: State) -> dict[str, Any]:
@@ -206,12 +248,16 @@ def scalars_of(state: State) -> dict[str, Any]:
     return {
         "step": state.step,
         "slots": list(state.slots),
+        **({} if state.optimizer is None else {"optimizer": state_of(state.optimizer)[0]}),
         "has_average": state.average is not None,
         "tally": dataclasses.asdict(state.tally),
         "val_losses": state.val_losses,
         "seconds": state.seconds,
         "outcome": dataclasses.asdict(state.outcome) if state.outcome else None,
-    }
+        "best": None if state.best is None
+        else {"step": state.best.step, "extra": state.best.extra, "value": state.best.value},
+        "micro_batch_size": state.micro_batch_size,
+    }  # fmt: skip
 
 
 def restore(
@@ -237,7 +283,14 @@ def restore(
         state.average = {
             name: value.clone() for name, value in named_tensors(model).items() if value.is_floating_point()
         }
+    best, state.micro_batch_size = scalars.get("best"), scalars.get("micro_batch_size")
+    state.best = None
+    if best is not None:
+        tensors = {name.removeprefix(_BEST): value for name, value in others.items() if name.startswith(_BEST)}
+        state.best = Snapshot(best["step"], tensors, best["extra"], best["value"])
     restore_extra_state(model, scalars.get("extra_state", {}), others)
+    if state.optimizer is not None:
+        restore_(state.optimizer, scalars["optimizer"], others, next(model.parameters()).device)
     _fill(tensors_beside_model(state), others, where)
 
 
@@ -255,7 +308,7 @@ def _like(weight: Tensor, saved: Tensor) -> Tensor:
     return torch.empty_like(saved, device=weight.device)
 
 
-def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
+def _load(folder: Path, scalars: dict[str, Any], task: Task, recipe: Recipe) -> State:
     if scalars.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{folder}: schema {scalars.get('schema')}",
@@ -275,8 +328,10 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
             "a run keeps its settings from beginning to end",
             f"restore {ENVIRONMENT} from a copy, or train again under another name",
         )
-    model = task.fresh_model()
+    model = task.fresh_model(recipe.groups)
     state = State(0, model, {}, None, Tally(), [], 0.0, None)
+    if task.optimizer is not None:
+        state.optimizer = optimizer_for(task.optimizer, recipe, model)
     restore(state, scalars, read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS), str(folder))
     return state
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from surefoot.data import tree
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
-from surefoot.errors import DataError
+from surefoot.errors import DataError, is_out_of_memory
 from surefoot.record import store
 from surefoot.record.scores import SCORES, scored_classes, scored_numbers
 from surefoot.training.call import in_fp32
@@ -69,13 +69,20 @@ def outputs_of(task: Task, model: nn.Module, weights: Mapping[str, Tensor], part
     Between two batches the model is in its own mode, and gradients are on or off as the caller has them.
     """
     used = {name: weights[name] for name in named_tensors(model)}
-    at_once = examples_at_once(task)
-    for first in range(0, len(part), at_once):
-        rows = np.arange(first, min(first + at_once, len(part)))
-        x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
-        with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
-            outputs = task.outputs_with(model, used, x, y, tie_weights=False)
+    first, size = 0, examples_at_once(task)
+    while first < len(part):
+        rows = np.arange(first, min(first + size, len(part)))
+        try:
+            x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
+            with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
+                outputs = task.outputs_with(model, used, x, y, tie_weights=False)
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
+                raise
+            size = len(rows) // 2  # a mean over examples is the same in smaller pieces
+            continue
         yield in_fp32(outputs), y
+        first += len(rows)
 
 
 def examples_at_once(task: Task) -> int:
@@ -104,6 +111,7 @@ def evaluate_part(
     2.3026
     """
     loss, correct, counted, examples = 0.0, 0.0, 0.0, 0
+    pair: tuple[Tensor, Tensor] | None = None
     for outputs, targets in outputs_of(task, model, weights, part):
         here = len(tree.leaves(targets)[0])
         mean, count = task.counted(outputs, targets)
@@ -111,10 +119,21 @@ def evaluate_part(
         loss += float(mean) * task.loss_unit * count
         counted += count
         correct += float(task.right(outputs, targets)) if task.counts_right else 0.0
-        examples += here
         if keep is not None:
-            keep.append((outputs.cpu(), targets.cpu()))
+            # Into one block: small tensors that stay, between the large ones of each batch, would keep malloc from
+            # using the gaps again, and the heap grows by the activations of every batch: 8 MB each of 1,000 sequences.
+            pair = pair or (_whole(outputs, len(part)), _whole(targets, len(part)))
+            for memory, each in zip(pair, (outputs, targets), strict=True):
+                memory[examples : examples + here] = each
+        examples += here
+    if keep is not None and pair is not None:
+        keep.append(pair)
     return Evaluation(loss / (counted or 1), correct / examples if task.counts_right else None, examples)
+
+
+def _whole(first: Tensor, examples: int) -> Tensor:
+    """Return memory on the CPU for so many examples like those of a batch."""
+    return torch.empty((examples, *first.shape[1:]), dtype=first.dtype)
 
 
 def are_probabilities(outputs: Tensor) -> bool:

@@ -6,12 +6,20 @@ import copy
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from surefoot.data import tree
+from surefoot.data.batches import fetch
 from surefoot.data.dataset import DataSet, Part
+from surefoot.data.mapped import pieces
 from surefoot.errors import DataError
+from surefoot.seeds import torch_stream
+
+if TYPE_CHECKING:
+    from surefoot.training.task import Task
 
 _TRIED = 2
 """Examples by which a model is seen to embed its input, beside the one with the largest number. Chosen by hand."""
@@ -19,6 +27,7 @@ _POSITIONS = 256
 """Most positions of an example that are looked through one by one for their least and largest number; of more, the
 least and largest of all are, as positions share an embedding there. Chosen by hand."""
 _AT_ONCE = 64
+_LOOKED_THROUGH_AT_ONCE = 2**16
 
 
 def with_integers_for(data: DataSet, model: nn.Module) -> DataSet:
@@ -113,9 +122,10 @@ def _asked(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def _check_range(model: nn.Module, part: Part) -> None:
-    flat = part.x.reshape(len(part), -1)
-    flat = flat if flat.shape[1] <= _POSITIONS else torch.stack([flat.amin(1), flat.amax(1)], 1)
-    rows = torch.unique(torch.cat([flat.argmin(0), flat.argmax(0)]))
+    rows = torch.empty(0, dtype=torch.int64)
+    for piece in pieces(part.x, _LOOKED_THROUGH_AT_ONCE):  # it may lie on disk
+        some = torch.unique(torch.cat([rows, torch.arange(piece.start, piece.stop)]))
+        rows = some[_extremes(part.x[some])]
     model = copy.deepcopy(model).eval()
     for some in rows.split(_AT_ONCE):
         try:
@@ -125,6 +135,39 @@ def _check_range(model: nn.Module, part: Part) -> None:
             holds = [row for row in some.tolist() if bool((part.x[row] == outside.value).any())]
             raise outside.error(part.name_of(holds[0] if holds else int(some[0]))) from None
         except Exception:  # `training.task` tries the model, and says what is wrong
+            return
+
+
+def _extremes(x: Tensor) -> Tensor:
+    """Return which of some examples hold the least and the largest number of a position, or of all positions."""
+    flat = x.reshape(len(x), -1)
+    flat = flat if flat.shape[1] <= _POSITIONS else torch.stack([flat.amin(1), flat.amax(1)], 1)
+    return torch.unique(torch.cat([flat.argmin(0), flat.argmax(0)]))
+
+
+def check_embedded(task: Task) -> None:
+    """Raise DataError where a whole number of several inputs, or of tokens, has no place in the embedding it goes to.
+
+    The examples with the least and the largest number of each input are looked up, of every part.
+    """
+    data = task.data
+    if data.kind != "tree" and data.target != "tokens":
+        return
+    model = task.fresh_model().eval()
+    for part in data.parts.values():
+        whole = [leaf for leaf in tree.leaves(part.x) if leaf.dtype == torch.int64 and leaf.numel()]
+        flat = [leaf.reshape(len(leaf), -1) for leaf in whole]
+        rows = {int(row) for leaf in flat for row in (leaf.amin(1).argmin(), leaf.amax(1).argmax())}
+        if not rows:
+            return
+        x, y = fetch(data, part, torch.tensor(sorted(rows), dtype=torch.int64), seed=task.seed)
+        try:
+            with looked_up(model), torch_stream(task.seed, "embedded"), torch.no_grad(), task.machine.autocast():
+                task.outputs(model, x, y)
+        except Outside as outside:
+            holds = [int(at[0]) for leaf in flat if len(at := (leaf == outside.value).any(1).nonzero())]
+            raise outside.error(part.name_of(holds[0] if holds else min(rows))) from None
+        except Exception:  # the model is tried, and what is wrong said, elsewhere
             return
 
 

@@ -21,10 +21,12 @@ from surefoot.data.dataset import IGNORED, DataSet, TargetKind
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
+from surefoot.rules.groups import Group
 from surefoot.seeds import generator_states, torch_stream
 from surefoot.switches import usual_switches
 from surefoot.training.call import Bound, Forward, LossFn, arguments, batch_of, bound_names, called, in_fp32, logits_of
-from surefoot.training.integers import with_integers_for
+from surefoot.training.groups import freeze_
+from surefoot.training.integers import check_embedded, with_integers_for
 from surefoot.training.losses import (
     SHIPPED,
     Loss,
@@ -35,6 +37,7 @@ from surefoot.training.losses import (
     with_targets_for,
 )
 from surefoot.training.machine import Machine, machine, takes_channels_last
+from surefoot.training.optimizer import OptimizerFactory, try_optimizer
 from surefoot.training.outputs import answers_fit, check_gradient, described, outputs_of_trial
 from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
@@ -69,8 +72,10 @@ class Task:
         class_weights: what an example of each class counts in the training loss, [C]; None is 1.
         reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
         draws: whether model or loss draw from NumPy's or Python's generators, which are then set at each step.
+        trained: whether the template's weights were learned before, so that no seed makes them anew.
         forward: how the model is called, or None for `training.call.called`.
         loss_fn: the user's loss of model and batch, in place of outputs and loss, or None.
+        optimizer: makes the optimizer that moves the weights in place of a rule; None follows the recipe's rule.
         counts_right: whether outputs are answers of which a share is right: accuracy means something.
     """
 
@@ -85,8 +90,10 @@ class Task:
     draws: bool = False
     loss_name: LossName | None = None
     class_weights: Tensor | None = None
+    trained: bool = False
     forward: Forward | None = None
     loss_fn: LossFn | None = None
+    optimizer: OptimizerFactory | None = None
     counts_right: bool = False
 
     @property
@@ -116,6 +123,11 @@ class Task:
         """Whether targets are classes, one for each example."""
         return self.data.classes is not None
 
+    def close(self) -> None:
+        """End the processes that read its data ahead; they begin again where a batch is read."""
+        if self.augment is not None and self.augment.reader is not None:
+            self.augment.reader.close()
+
     def outputs(self, model: nn.Module, inputs: Any, targets: Any) -> Any:
         """Return what the model makes of a batch, by `forward` or its form; with a `loss_fn` the loss that it returns.
 
@@ -143,9 +155,12 @@ class Task:
         bound = Bound(model, self.outputs)
         return functional_call(bound, bound_names(tensors), (inputs, targets), tie_weights=tie_weights)
 
-    def fresh_model(self) -> nn.Module:
-        """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
-        return training_modes_(copied(self.template))
+    def fresh_model(self, groups: tuple[Group, ...] = ()) -> nn.Module:
+        """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`.
+
+        What `groups` freeze is frozen in it, see `training.groups.freeze_`, which says what errors there are.
+        """
+        return freeze_(training_modes_(copied(self.template)), groups)
 
     def objective(self, outputs: Any, targets: Any, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean loss of a batch in fp32, as a scalar tensor, whose gradient is followed.
@@ -219,6 +234,7 @@ def task(
     class_weights: Literal["balanced"] | None = None,
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
+    optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -237,11 +253,12 @@ def task(
         forward: (model, inputs) -> outputs; None calls the model by the form of its inputs, see `training.call.called`.
         loss_fn: (model, batch) -> a loss as above, in place of `forward` and `loss`; a batch is (x, y), or the mapping
             that an example was.
+        optimizer: as in `surefoot.train`; plans for it are of Recipe(rule="optimizer", lr=its rate).
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
     Raises:
-        ConfigError: model, loss, augmentation or device cannot be used with this data.
+        ConfigError: model, loss, augmentation, optimizer or device cannot be used with this data.
 
     >>> import surefoot
     >>> digits = surefoot.load("digits")
@@ -281,12 +298,13 @@ def task(
     own = loss if callable(loss) else None
     built = Task(
         placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name, forward=forward,
-        loss_fn=loss_fn,
+        loss_fn=loss_fn, optimizer=optimizer,
     )  # fmt: skip
     if class_weights is not None:
         built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
+    check_embedded(built)
     return _tried(built)
 
 
@@ -336,7 +354,7 @@ def _augmentation(augment: Any, data: DataSet) -> Augment | None:
         )
     if data.kind != "tree":
         moves.check(data.kind, data.input_shape)
-    moves = dataclasses.replace(moves, reader=data.train.reader)
+    moves = dataclasses.replace(moves, reader=data.train.reader and data.train.reader.begun())
     return moves if moves.operations or moves.reader is not None else None
 
 
@@ -344,7 +362,7 @@ def _augmentation(augment: Any, data: DataSet) -> Augment | None:
 def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     """Return the task with another seed: other initial weights, and another order, augmentation and dropout.
 
-    A task made from a module keeps that module's weights.
+    A task made from a module, or from trained weights, keeps these.
 
     Args:
         task: the task, which stays as it is.
@@ -357,7 +375,7 @@ def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     >>> other.seed == digits.seed, bool((other.template.head.weight == digits.template.head.weight).all())
     (True, False)
     """
-    if task.model is None:
+    if task.model is None or task.trained:
         return task if same_batches else dataclasses.replace(task, seed=seed)
     template = task.machine.place_model(
         build(task.model, task.data.input_shape, task.data.outputs, seed, task.data.categories)
@@ -429,6 +447,8 @@ def _tried(task: Task) -> Task:
         _, *before = generator_states()
         model = task.fresh_model()
         check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
+        if task.optimizer is not None:
+            try_optimizer(task.optimizer, model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
         _, *after = generator_states()
     return dataclasses.replace(task, draws=after != before)
 

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from surefoot.errors import ConfigError
 from surefoot.optim.stacked import formula, slot_names
+from surefoot.training.groups import thaw
 from surefoot.training.population.member import Member
 from surefoot.training.population.stack import Found, Stack, norms_of, wide
 
@@ -42,8 +44,13 @@ class CompiledStep:
         (x, y), *others = pieces
         if others:
             raise ValueError("a compiled step takes its batch in one piece")
-        rule = stack.rule_at(step, lr)
-        settings = (rule.rule, rule.words, rule.decaying, stack.decays)
+        if thaw(stack.members[0].plan.recipe.groups):
+            raise ConfigError(
+                "a compiled step with groups that are frozen at first", "what is compiled trains the same weights in "
+                "every step", "leave the engine's way out, or take Way('stacked', ...)",
+            )  # fmt: skip
+        rule = stack.rule[0 if step == 0 else 1].at(lr)
+        settings = (rule.rule, rule.words, rule.decaying, stack.factors)
         given = (lr, rule.numbers, stack.smoothing, stack.clip)
         # vmap has no rule for the other kinds of attention: it would compute members one by one.
         with _whole_functorch(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
@@ -92,7 +99,7 @@ def _compute(
 ) -> tuple[list[Tensor], dict[str, list[Tensor]], Found]:  # fmt: skip
     """Return new weights and slots, and what was seen: `Network.total` and the rule's formula in one graph."""
     lr, numbers, smoothing, clip = given
-    rule, words, decaying, decays = settings
+    rule, words, decaying, factors = settings
     by_name, (_, (loss, correct, *_)) = grad_and_value(network.total, has_aux=True)(weights, buffers, x, y, smoothing)
     grads, params = list(by_name.values()), list(weights.values())
     norms = norms_of(grads)
@@ -105,7 +112,7 @@ def _compute(
     for i, (w, g) in enumerate(zip(params, grads, strict=True)):
         values = {**words, "lr": wide(lr, w), **{name: wide(number, w) for name, number in numbers.items()}}
         old = {name: each[i] for name, each in slots.items()}
-        moved, new = formula(rule, w, g, old, values, decays=decaying and decays[i])
+        moved, new = formula(rule, w, g, old, values, factors[i] if decaying else factors[i]._replace(weight_decay=0.0))
         new_weights.append(torch.where(wide(all_finite, w), moved, w))
         for name, value in new.items():
             new_slots[name].append(torch.where(wide(all_finite, value), value, old[name]))
