@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from surefoot import seeds
 from surefoot.data import images, tree
 from surefoot.data.check import Problems
+from surefoot.data.nested import example_tree
 from surefoot.data.targets import LABEL_NAMES, label_name
 from surefoot.errors import ConfigError, DataError
 
@@ -143,10 +144,7 @@ def _parted(example: Any) -> tuple[Any, Any]:
 
 
 def _arrays(value: Any) -> Any:
-    """Return a value as a tree of arrays; a list of numbers is one array."""
-    if isinstance(value, list) and all(isinstance(each, int | float | list) for each in value):
-        return np.asarray(value)
-    return tree.map_leaves(value_array, tree.as_tree(value))
+    return example_tree(value, value_array)
 
 
 def form_of(x: Any, y: Any) -> tuple[tuple[str, tuple[int, ...], Any], ...]:

@@ -35,7 +35,14 @@ from surefoot.training.losses import (
     with_targets_for,
 )
 from surefoot.training.machine import Machine, machine, takes_channels_last
-from surefoot.training.outputs import answers_fit, check_gradient, described, outputs_of_trial
+from surefoot.training.outputs import (
+    answers_fit,
+    check_gradient,
+    check_shifted,
+    copied_targets,
+    described,
+    outputs_of_trial,
+)
 from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
 
@@ -294,6 +301,8 @@ def task(
 def remarks(task: Task) -> list[str]:
     """Return what a user may not expect of a task's inputs and targets, a sentence each."""
     data, said = task.data, list[str]()
+    if not task.custom_loss and (name := copied_targets(task)) is not None:
+        said.append(f"targets are {name} itself, position by position: to predict the next token, shift them by one")
     if data.kind == "numbers" and data.target != "tokens" and not data.train.x.is_floating_point():
         said.append("integers are given to the model as they are, since it embeds them")
     y = data.train.y
@@ -405,6 +414,7 @@ def _tried(task: Task) -> Task:
         ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
             through the loss and its gradient.
     """
+    check_shifted(task)
     part = task.data.train
     rows = torch.arange(min(2, len(part))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
@@ -429,9 +439,11 @@ def _tried(task: Task) -> Task:
     with torch_stream(task.seed, "tried"):
         _, *before = generator_states()
         model = task.fresh_model()
-        check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
+        outputs = outputs_of_trial(task, model, x, y)
+        check_gradient(model, task.mean_loss(outputs, y))
         _, *after = generator_states()
-    return dataclasses.replace(task, draws=after != before)
+    counts_right = task.counts_right and answers_fit(task, outputs, y)  # auxiliary heads may answer in training alone
+    return dataclasses.replace(task, draws=after != before, counts_right=counts_right)
 
 
 def _must_reshape(task: Task, outputs: Any, y: Any) -> bool:
