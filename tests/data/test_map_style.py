@@ -5,11 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from surefoot.data.batches import fetch
 from surefoot.data.load import inspect, load
-from surefoot.errors import ConfigError, DataError
+from surefoot.errors import DataError
 from surefoot.training.task import task
 
 X = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
@@ -107,16 +107,6 @@ def test_of_a_loader_the_dataset_is_used_and_that_is_said():
     assert "collate_fn" not in data.notes[0]
     pair = load({"train": loader, "val": DataLoader(rows, batch_size=3, collate_fn=lambda rows: rows)})
     assert "its collate_fn not called" in pair.notes[1]
-
-
-@pytest.mark.parametrize("wrap", [lambda data: data, DataLoader, lambda data: (data, data)])
-def test_what_can_only_be_gone_through_is_refused(wrap):
-    class Stream(IterableDataset):
-        def __iter__(self):
-            return iter([(torch.zeros(2), 0)])
-
-    with pytest.raises(ConfigError, match="IterableDataset"):
-        load(wrap(Stream()))
 
 
 def test_an_example_that_is_a_mapping_without_a_label_is_said():

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from surefoot.data import npz
+from surefoot.data import mapped, npz
 from surefoot.data.load import inspect, load
 from surefoot.errors import DataError, SurefootError
 from surefoot.inference.inputs import Expected, batches
@@ -148,6 +148,62 @@ def test_one_array_alone_is_data_to_predict_and_none_to_train_on(tmp_path):
     (found,) = batches(tmp_path / "a.npy", Expected("numbers", (3,)))
     assert np.array_equal(found.x, X)
     assert found.names[4] == f"{tmp_path / 'a.npy'}:4"
+
+
+def test_arrays_beside_each_other_are_data_as_those_of_an_archive(tmp_path):
+    twin = load(archive(tmp_path / "a.npz", good(x_val=X[:5], y_val=Y[:5])))
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    for name, array in {"x": X, "y": Y, "x_val": X[:5], "y_val": Y[:5]}.items():
+        np.save(folder / f"{name}.npy", array)
+    for path in (folder, folder / "x.npy", str(folder / "x_val.npy")):
+        assert load(path).fingerprint == twin.fingerprint
+    np.save(folder / "classes.npy", np.array(["no", "yes"]))
+    assert load(folder).classes == ("no", "yes")
+    (folder / "y_val.npy").unlink()
+    with pytest.raises(DataError, match="array x_val: has no y beside it"):
+        load(folder)
+    np.save(folder / "x.npy", np.array([{}, 1], object))
+    with pytest.raises(DataError, match=r"x\.npy: holds Python objects"):
+        load(folder)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_that_are_not_compressed_stay_on_disk(tmp_path, monkeypatch, order):
+    x = np.asarray(np.random.default_rng(0).normal(size=(12, 3)), order=order)
+    np.savez(tmp_path / "a.npz", x=x, y=Y)
+    np.savez_compressed(tmp_path / "b.npz", x=x, y=Y)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr(mapped, "IN_MEMORY", 100)
+    there = [npz.read_array(tmp_path / "a.npz", "x"), npz.read_npy(tmp_path / "x.npy")]
+    assert all(mapped.on_disk(each) and np.array_equal(each, x) for each in there)
+    assert not mapped.on_disk(npz.read_array(tmp_path / "b.npz", "x"))
+    assert load(tmp_path / "a.npz").fingerprint == load(tmp_path / "b.npz").fingerprint
+    with pytest.raises(ValueError, match="read-only"):
+        there[0][0] = 0
+    (found,) = batches(tmp_path / "x.npy", Expected("numbers", (3,)))
+    assert np.array_equal(found.x, x.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["flipped bit", "cut", "declares more"])
+def test_damage_of_arrays_on_disk_is_found(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(mapped, "IN_MEMORY", 100)
+    content = npy(X)
+    if kind == "declares more":
+        content = content.replace(b"(12, 3)", b"(13, 3)")
+    path = archive(tmp_path / "a.npz", [("x.npy", content), *good()[1:]])
+    raw = bytearray(path.read_bytes())
+    if kind == "flipped bit":
+        raw[raw.index(content) + 200] ^= 1
+    (tmp_path / "x.npy").write_bytes(content[:-1] if kind == "cut" else content)
+    np.save(tmp_path / "y.npy", Y)
+    path.write_bytes(bytes(raw))
+    if kind != "flipped bit":  # a file alone has no checksum
+        with pytest.raises(DataError, match=r"x\.npy: declares"):
+            load(tmp_path / "x.npy")
+    if kind != "cut":
+        with pytest.raises(DataError, match=r"array x: (cannot be read|declares)"):
+            load(path)
 
 
 @pytest.mark.parametrize("suffix", ["npz", "npy", "csv", "png"])

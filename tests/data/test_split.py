@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surefoot import seeds
-from surefoot.data import dataset as split
+from surefoot.data import mapped
 from surefoot.data.dataset import stratified, taken
 
 
@@ -54,14 +54,14 @@ def test_a_regression_is_split_without_classes():
     assert (len(kept), len(held)) == (45, 5)
 
 
-def test_a_large_memory_map_is_split_on_disk(tmp_path, monkeypatch, cache):
+def test_a_large_memory_map_is_split_by_an_index_and_read_where_it_lies(tmp_path, monkeypatch, cache):
     path = tmp_path / "x.npy"
     np.save(path, np.arange(3000, dtype=np.uint8).reshape(1500, 2))
-    x, rows = np.load(path, mmap_mode="c"), np.arange(1499, 0, -1)
+    x, rows = np.load(path, mmap_mode="r"), np.arange(1499, 0, -1)
     in_memory = taken(x, rows)
-    monkeypatch.setattr(split, "_IN_MEMORY", 100)
+    monkeypatch.setattr(mapped, "IN_MEMORY", 100)
     on_disk = taken(x, rows)
-    assert isinstance(on_disk, np.memmap)
-    assert not isinstance(in_memory, np.memmap)
-    assert np.array_equal(on_disk, in_memory)
-    assert not list((cache / "images").iterdir())
+    assert isinstance(on_disk, mapped.Mapped)
+    assert isinstance(in_memory, np.ndarray)
+    assert np.array_equal(on_disk[:], in_memory)
+    assert not cache.exists()  # nothing was copied

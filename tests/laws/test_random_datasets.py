@@ -102,23 +102,46 @@ def test_a_flipped_batch_holds_the_images_that_are_meant():
     assert 5 <= flipped <= 25  # of 30 coins
 
 
-def job(recipe=None):
-    work = surefoot.task(surefoot.load(Pictures(), validation=0.2), "mlp", augment=["crop:1"])
+def job(recipe=None, workers=None):
+    work = surefoot.task(surefoot.load(Pictures(), validation=0.2, workers=workers), "mlp", augment=["crop:1"])
     return work, surefoot.plan(Recipe(steps=10, batch_size=8, **(recipe or {"lr": 0.05})), work.data.examples)
 
 
-def test_stop_and_resume_is_never_stopping():
+@pytest.mark.parametrize("workers", [(0, 0), (0, 2), (3, 1)])
+def test_stop_and_resume_is_never_stopping_whoever_reads(workers):
     work, plan = job()
     whole, rows = advance(work, plan, start(work, plan), plan.steps)
+    work, _ = job(workers=workers[0])
     state, first = advance(work, plan, start(work, plan), 3)
-    other, _ = job()  # another process: the Dataset is built and read anew
+    other, _ = job(workers=workers[1])  # another process: the Dataset is built and read anew
     state, rest = advance(other, plan, state, plan.steps)
     assert contents(state) == contents(whole)
     assert bare([*first, *rest]) == bare(rows)
+    work.close()
+    other.close()
 
 
-def test_each_member_of_a_population_gets_the_bits_that_it_gets_alone():
-    work, _ = job()
+def test_a_run_goes_on_with_another_number_of_workers(tmp_path):
+    def run(name, workers, stop=None):
+        config = resolve({"model": "linear", "validation": 0.0, "workers": workers,
+                          "recipe": {"epochs": 4, "lr": 0.1, "batch_size": 10}}, Pictures())  # fmt: skip
+        with open_run(config, name=name, runs_dir=tmp_path, objects=Objects(data=Pictures())) as run:
+            while not run.done and (stop is None or run.state.step < stop):
+                run.advance(1)
+            if stop is not None:
+                run.save()
+                return None
+            return run.finish().summary["train_loss"]
+
+    whole = run("whole", 0)
+    run("cut", 2, stop=5)
+    run("cut", 0, stop=9)
+    assert run("cut", 1) == whole
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_member_of_a_population_gets_the_bits_that_it_gets_alone(workers):
+    work, _ = job(workers=workers)
     members = []
     for seed, lr in ((0, 0.05), (0, 0.01), (1, 0.05)):
         task = reseeded(work, seed)

@@ -1,10 +1,10 @@
-"""Data that is in memory: arrays, tensors, map-style PyTorch Datasets, mappings of them; and .npz files."""
+"""Data that Python objects hold: arrays, tensors, Datasets, streams, mappings of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +12,15 @@ import torch
 from PIL import Image
 
 from surefoot import seeds
-from surefoot.data import frames, nested, npz, tree
+from surefoot.data import frames, hugging_face, nested, streams, tree
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import Raw, RawPart, Source, TargetKind, channel_axis, channels_first
+from surefoot.data.examples import tensor_array, value_array
 from surefoot.data.labels import Target, chosen_target, coded
-from surefoot.data.map_style import Reader, read_examples, tensor_array, unwrapped, value_array
+from surefoot.data.map_style import Reader, read_examples, unwrapped
+from surefoot.data.mapped import Mapped, large, pieces
 from surefoot.data.targets import LABEL_NAMES, label_name, special_target
 from surefoot.errors import ConfigError
 
@@ -37,6 +39,7 @@ _READ_ANEW = (
 )
 _READ_ONCE = "the Dataset draws at random: it is read once, and keeps what was drawn"
 
+_LEVELS_AT_ONCE = 256
 _LEVEL_TOLERANCE = 1e-3
 """How far, in grey levels, float pixels may be from whole levels to be taken for images. Rounding of k/255 to
 float16 moves 255 levels by at most 0.06; to float32, by 1e-5. Chosen by hand between the latter and real fractions."""
@@ -46,8 +49,9 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
     """Return the parts of Python objects.
 
     Args:
-        source: (x, y); a mapping of arrays, one of them the targets; a Dataset; (train, test) of Datasets; or a mapping
-            from names of parts to one of these. x and y may be trees of arrays, see `data.tree`.
+        source: (x, y); a mapping of arrays, one of them the targets; a Dataset, a DataLoader of one, a stream
+            (`data.streams`), a dataset of Hugging Face's; (train, test) of these; or a mapping from names of parts to
+            one of these. x and y may be trees of arrays, see `data.tree`.
             x is images, uint8 [N, H, W], [N, C, H, W] or [N, H, W, C], or float in whole 255ths [N, C, H, W]; or
             numbers [N, ...]; or a table, see `frames`. y is [N] (or [N, D] for a regression).
         problems: takes what is wrong.
@@ -62,8 +66,15 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
     label: str | None = None
     classes: tuple[str, ...] | None = None
     for name, each in _by_part(source).items():
-        each = unwrapped(each, problems)
         prefix = f"{name} row " if isinstance(source, (Mapping, tuple)) and not _is_pair(source) else "row "
+        if hugging_face.is_dataset(each):
+            classes, each = classes or hugging_face.classes_of(each), hugging_face.opened(each)
+        if streams.is_stream(each):
+            streamed = streams.read(each, prefix, problems)
+            parts[name], label = (streamed.x, streamed.y), label or streamed.label_name
+            classes = classes or _classes_of(getattr(each, "dataset", each))
+            continue
+        workers, each = getattr(each, "num_workers", 0), unwrapped(each, problems)
         if isinstance(each, Mapping) and (label := label_name(each)) is not None and len(each) > 1:
             parts[name] = ({key: value for key, value in each.items() if key != label}, each[label])
         elif _is_pair(each):
@@ -73,7 +84,7 @@ def read(source: Any, problems: Problems, target: Target = "auto", columns: Colu
             parts[name] = (x, y)
             classes, label = classes or _classes_of(each), label or named
             if reader is not None:
-                readers[name] = reader
+                readers[name] = replace(reader, workers=workers if isinstance(workers, int) else 0)
                 problems.notes.append(_READ_ANEW if name == "train" else f"{name}: {_READ_ONCE}")
         else:
             raise _unusable(f"data of type {type(each).__name__} for {name}")
@@ -108,7 +119,13 @@ def _tables(
 
 def kind_of(source: Any) -> Literal["images", "numbers"]:
     """Return of what kind the examples of Python objects are, by the first part, or by the first of its Dataset."""
-    first: Any = unwrapped(next(iter(_by_part(source).values()), None))
+    first: Any = next(iter(_by_part(source).values()), None)
+    if hugging_face.is_dataset(first):
+        first = hugging_face.opened(first)
+    try:
+        first = [streams.first_of(first)] if streams.is_stream(first) else unwrapped(first)
+    except Exception:  # the user's code: reading all of it will say what is wrong
+        return "images"
     if isinstance(first, Mapping):
         return "numbers"
     if _is_pair(first):
@@ -130,71 +147,6 @@ def _classes_of(dataset: Any) -> tuple[str, ...] | None:
     classes = getattr(dataset, "classes", None)
     named = isinstance(classes, (list, tuple)) and len(classes) > 1 and all(isinstance(name, str) for name in classes)
     return tuple(classes) if named and classes is not None else None
-
-
-def read_npz(path: Path, problems: Problems, target: Target = "auto", columns: Columns | None = None) -> Raw:
-    """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test; and, if it has
-    them, the names of the classes in `classes`. Nothing pickled is read.
-    """
-    keys, arrays = npz.array_names(path), dict[str, np.ndarray]()
-    known = {key: _key(key) for key in keys}
-    for key in (key for key in keys if known[key] is not None or key == "classes"):
-        try:
-            arrays[key] = npz.read_array(path, key)
-        except npz.Unusable as error:
-            problems.add(
-                f"array {key}",
-                str(error),
-                "arrays hold numbers or text, and fit into memory",
-                "save it with numpy.savez",
-            )
-    parts = {}
-    for name in dict.fromkeys(part for _, part in filter(None, known.values())):
-        pair = {known_as[0]: key for key, known_as in known.items() if known_as is not None and known_as[1] == name}
-        same = [key for key, known_as in known.items() if known_as is not None and known_as[1] == name]
-        if len(same) > 2 or len(pair) < len(same):
-            problems.add(
-                f"arrays {', '.join(same)}", f"are all of the {name} part", "a part has one x and one y", "rename"
-            )
-        elif len(pair) < 2:
-            only = next(iter(pair.values()))
-            problems.add(
-                f"array {only}",
-                f"has no {'y' if 'x' in pair else 'x'} beside it",
-                "x and y come in pairs",
-                "add the other array",
-            )
-        elif all(key in arrays for key in pair.values()):
-            parts[name] = (arrays[pair["x"]], arrays[pair["y"]])
-    if not any(known.values()):
-        problems.add(
-            "arrays",
-            f"are named {', '.join(keys[:10]) or 'nothing'}",
-            "they must be x and y, or x_train, y_train, x_val and so on",
-            "rename them",
-        )
-    classes = _class_names(arrays["classes"], problems) if "classes" in arrays else None
-    return _raw(str(path), parts, problems, target, classes, len(parts) > 1, columns)
-
-
-def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | None:
-    names = _typed(names) if names.dtype.kind == "S" else names
-    if names.ndim == 1 and names.dtype.kind in "iubfU" and len(set(names.tolist())) == len(names) > 1:
-        return tuple(map(str, names))
-    problems.add(
-        "array classes",
-        f"has the type {names.dtype} and the shape {names.shape}",
-        "it names each of at least two classes once, as text, [C]",
-        "mend it, or leave it out",
-    )
-    return None
-
-
-def _key(key: str) -> tuple[str, str] | None:
-    """Return ("x" or "y", part) for the name of an array, or None."""
-    letter, _, part = key.lower().partition("_")
-    name = "train" if not part else PARTS.get(part)
-    return (letter, name) if letter in ("x", "y") and name is not None else None
 
 
 def _by_part(source: Any) -> dict[str, Any]:
@@ -277,6 +229,7 @@ def _raw(
             continue
         if y.dtype.kind == "U" and y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
+        x = Mapped(x) if x.ndim and large(x) else x
         if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
             problems.add(
                 part, f"x has shape {x.shape}, y {y.shape}", "x and y have one entry per example", "make them alike"
@@ -302,6 +255,14 @@ def _raw(
     target_found = None if target == "auto" else target
     classes = classes if target != "numbers" else None
     return Raw(name, parts, classes, kind, integers=integers, target=target_found)
+
+
+def raw_of(
+    title: str, parts: dict[str, tuple[Any, Any]], problems: Problems, target: Target,
+    classes: tuple[str, ...] | None = None, columns: Columns | None = None,
+) -> Raw:  # fmt: skip
+    """Return parts of arrays (x, y), checked for form."""
+    return _raw(title, parts, problems, target, classes, len(parts) > 1, columns)
 
 
 def _say(special: TargetKind, target: Target, problems: Problems) -> None:
@@ -372,13 +333,17 @@ def _several(side: Any, other: Any) -> Any:
     return side
 
 
-def _standard_leaf(x: np.ndarray) -> np.ndarray:
+def _standard_leaf(x: np.ndarray) -> np.ndarray | Mapped:
     """Return one of several inputs: images as uint8 [N, C, H, W], whole numbers as int64, others in floating point."""
+    if x.dtype.kind == "b":
+        return x
+    if large(x):
+        x = Mapped(x)
     if x.ndim > 1 and _kind(x) == "images":
         return _standard(x, "images", np.float32)
-    if x.dtype.kind in "iub":
-        return x if x.dtype.kind == "b" else np.ascontiguousarray(x, np.int64)
-    return np.ascontiguousarray(x, number_type(x))
+    wanted = np.int64 if x.dtype.kind in "iu" else number_type(x)
+    change = partial(np.ascontiguousarray, dtype=wanted)
+    return x.changed(change) if isinstance(x, Mapped) else change(x)
 
 
 def _array(value: Any, name: str, problems: Problems, *, names: bool | None = None) -> np.ndarray | None:
@@ -407,7 +372,7 @@ def _array(value: Any, name: str, problems: Problems, *, names: bool | None = No
             return None
     names = name[-1] == "y" if names is None else names
     if array.dtype.kind in "OST":
-        array = _typed(array)
+        array = typed(array)
     if array.dtype.kind not in ("biufUS" if names else "biuf"):
         undecoded = array.dtype.kind == "O" and any(isinstance(value, bytes) for value in array.ravel()[:1000])
         problems.add(
@@ -422,7 +387,7 @@ def _array(value: Any, name: str, problems: Problems, *, names: bool | None = No
     return array
 
 
-def _typed(array: np.ndarray) -> np.ndarray:
+def typed(array: np.ndarray) -> np.ndarray:
     """Return Python objects as an array of their type: text, with "" for None and NaN, or numbers. Others stay."""
     values: list[Any] = array.ravel().tolist()
     gone = [
@@ -445,11 +410,11 @@ def _typed(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _kind(x: np.ndarray) -> Literal["images", "numbers"]:
+def _kind(x: np.ndarray | Mapped) -> Literal["images", "numbers"]:
     if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and channel_axis(x.shape) is not None)):
         return "images"
     if x.dtype.kind == "f" and x.ndim == 4 and x.shape[1] in (1, 3):  # what torchvision's ToTensor makes of an image
-        return "images" if all(_whole_levels(x[at : at + 256]) for at in range(0, len(x), 256)) else "numbers"
+        return "images" if all(_whole_levels(x[piece]) for piece in pieces(x, _LEVELS_AT_ONCE)) else "numbers"
     return "numbers"
 
 
@@ -459,13 +424,17 @@ def _whole_levels(x: np.ndarray) -> bool:
         return bool(np.all((levels >= 0) & (levels <= 255.5) & (np.abs(levels - np.round(levels)) < _LEVEL_TOLERANCE)))
 
 
-def _standard(x: np.ndarray, kind: str, wanted: type) -> np.ndarray:
+def _standard(x: np.ndarray | Mapped, kind: str, wanted: type) -> np.ndarray | Mapped:
     """Return images as uint8 [N, C, H, W] and numbers in the wanted type, [N, ...]."""
+    if isinstance(x, Mapped):
+        return x.changed(partial(_standard, kind=kind, wanted=wanted))
     if kind == "numbers":
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named by the check
             return np.ascontiguousarray(x.reshape(-1, 1) if x.ndim == 1 else x, dtype=wanted)
     if x.dtype.kind == "f":
-        x = np.concatenate(
-            [np.round(x[at : at + 256].astype(np.float32) * 255).astype(np.uint8) for at in range(0, len(x), 256)]
-        )
+        x = np.concatenate([_levels(x[piece]) for piece in pieces(x, _LEVELS_AT_ONCE)])
     return channels_first(x)
+
+
+def _levels(x: np.ndarray) -> np.ndarray:
+    return np.round(x.astype(np.float32) * 255).astype(np.uint8)

@@ -19,6 +19,7 @@ from surefoot import seeds
 from surefoot.data import tree
 from surefoot.data.augment import Augment, parse
 from surefoot.data.dataset import DataSet, Part, channels_first
+from surefoot.data.mapped import Mapped, MappedTensor, pieces
 from surefoot.errors import ConfigError
 
 _ROWS_AT_ONCE = 1024
@@ -134,7 +135,8 @@ def _rows_from(x: Tensor, rows: Tensor) -> Tensor:
     """Return rows; of 16 bits in [0, 1]. torch computes little with uint16, so its bits are moved as int16."""
     if x.dtype != torch.uint16:
         return x.index_select(0, rows)
-    return x.view(torch.int16).index_select(0, rows).view(torch.uint16).to(torch.float32).div_(65535)
+    bits = x if isinstance(x, MappedTensor) else x.view(torch.int16)
+    return bits.index_select(0, rows).view(torch.uint16).to(torch.float32).div_(65535)
 
 
 def normalised(data: DataSet, x: Any) -> Any:
@@ -190,7 +192,7 @@ def normalised_images(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return flat.mul_(scale).add_(shift).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def image_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
+def image_statistics(x: np.ndarray | Mapped) -> tuple[Tensor, Tensor]:
     """Return mean and population deviation per channel, float32 [C], of images [N, C, H, W]: of uint8 and uint16 scaled
     to [0, 1], of float32 as they are.
 
@@ -217,7 +219,7 @@ def image_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mean32), torch.from_numpy(np.where(std32 <= 1e-7 * mean32, np.float32(1), std32))
 
 
-def number_statistics(x: np.ndarray) -> tuple[Tensor, Tensor]:
+def number_statistics(x: np.ndarray | Mapped) -> tuple[Tensor, Tensor]:
     """Return mean and population deviation of numbers, float64. The deviation is 1 where it would be 0.
 
     They are of each feature, the last axis, of rows [N, D] and of sequences [N, T, F]; of each channel, as [C, 1, 1],
@@ -245,7 +247,7 @@ def loses_spread(mean: Any, std: Any) -> Any:
     return abs(mean) * 2.0**-24 > _LEAST_SPREAD * std
 
 
-def number_type(*parts: np.ndarray) -> type[np.float32] | type[np.float64]:
+def number_type(*parts: np.ndarray | Mapped) -> type[np.float32] | type[np.float64]:
     """Return the type in which numbers are kept until they are normalised: float32, unless it would lose a column.
 
     Seconds since 1970 of one day are lost, see `loses_spread`. What is float32 already, or narrower, cannot win by
@@ -268,14 +270,14 @@ def number_type(*parts: np.ndarray) -> type[np.float32] | type[np.float64]:
     return np.float32
 
 
-def _axes(x: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _axes(x: np.ndarray | Mapped) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the axes over which statistics are taken, and the shape that they have against an example."""
     if x.ndim == 3:
         return (0, 1), x.shape[2:]
     return (0, *range(2, x.ndim)), (*x.shape[1:2], *([1] * (x.ndim - 2)))
 
 
-def _moments(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _moments(x: np.ndarray | Mapped, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and population variance over these axes, in float64."""
     shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
     count = x.size / max(1, int(np.prod(shape)))
@@ -285,8 +287,8 @@ def _moments(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarr
 
 
 def _sums(x, axes, of):
-    for at in range(0, len(x), _ROWS_AT_ONCE):
-        yield of(x[at : at + _ROWS_AT_ONCE].astype(np.float64)).sum(axis=axes)
+    for piece in pieces(x, _ROWS_AT_ONCE):
+        yield of(x[piece].astype(np.float64)).sum(axis=axes)
 
 
 def _writable(indices: Any) -> Any:

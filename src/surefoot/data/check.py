@@ -13,6 +13,7 @@ from surefoot.data import targets, tree
 from surefoot.data.batches import number_type
 from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.data.labels import Target, chosen_target, coded
+from surefoot.data.mapped import Mapped, pieces
 from surefoot.errors import ConfigError, DataError
 
 SHOWN = 10
@@ -145,8 +146,8 @@ def _values(title: str, x: np.ndarray, part: RawPart, problems: Problems) -> Non
     if x.dtype.kind != "f":
         return
     bad = [
-        at + np.flatnonzero(~np.isfinite(x[at : at + _ROWS_AT_ONCE]).all(axis=tuple(range(1, x.ndim))))
-        for at in range(0, len(x), _ROWS_AT_ONCE)
+        piece.start + np.flatnonzero(~np.isfinite(x[piece]).all(axis=tuple(range(1, x.ndim))))
+        for piece in pieces(x, _ROWS_AT_ONCE)
     ]
     rows = np.concatenate(bad) if bad else np.empty(0, dtype=np.int64)
 
@@ -158,8 +159,8 @@ def _values(title: str, x: np.ndarray, part: RawPart, problems: Problems) -> Non
     _note(problems, part, rows, said, "all values must be finite in float32", "mend or remove it")
 
 
-def _constant(x: np.ndarray) -> bool:
-    return all(bool((x[at : at + _ROWS_AT_ONCE] == x[:1]).all()) for at in range(0, len(x), _ROWS_AT_ONCE))
+def _constant(x: np.ndarray | Mapped) -> bool:
+    return all(bool((x[piece] == x[:1]).all()) for piece in pieces(x, _ROWS_AT_ONCE))
 
 
 def _note(

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +15,7 @@ from torch import Tensor
 
 from surefoot import seeds
 from surefoot.data import tree
-from surefoot.data.store import cache_folder
+from surefoot.data.mapped import Mapped, large
 from surefoot.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -31,9 +28,6 @@ position of a sequence, [T]; or anything that a loss of the user's takes."""
 
 IGNORED = -100
 """The target of a pixel or a position that no loss and no metric looks at; PyTorch's `ignore_index` left out."""
-
-_IN_MEMORY = 2**30
-"""Bytes of a memory-mapped part that are copied into memory by a split; larger ones stay on disk. Chosen by hand."""
 
 
 def stratified(
@@ -70,20 +64,11 @@ def stratified(
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 
-def taken(x: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return x[index]; from a large memory map, as a memory map that vanishes with the process."""
-    if not isinstance(x, np.memmap) or len(index) * x[:1].nbytes <= _IN_MEMORY:
-        return np.asarray(x)[index]
-    (cache_folder() / "images").mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=cache_folder() / "images", prefix="split.", suffix=".tmp", delete=False
-    ) as file:
-        copy = np.memmap(file.name, dtype=x.dtype, mode="w+", shape=(len(index), *x.shape[1:]))
-        for at in range(0, len(index), 1024):
-            copy[at : at + 1024] = x[index[at : at + 1024]]
-        with contextlib.suppress(OSError):  # where a mapped file cannot be unlinked it stays until the cache is cleared
-            os.unlink(file.name)
-    return copy
+def taken(x: np.ndarray | Mapped, index: np.ndarray) -> np.ndarray | Mapped:
+    """Return x[index]; of what is on disk and too large for memory, as rows that are read when they are asked for."""
+    if large(x):
+        return x.taken(index) if isinstance(x, Mapped) else Mapped(x, index)
+    return np.asarray(x[index])
 
 
 def channel_axis(shape: tuple[int, ...]) -> int | None:
@@ -95,12 +80,14 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
     return None
 
 
-def channels_first(x: np.ndarray) -> np.ndarray:
+def channels_first(x: Any) -> Any:
     """Return images [N, H, W], [N, C, H, W] or [N, H, W, C] as [N, C, H, W].
 
     >>> channels_first(np.zeros((2, 8, 9, 3))).shape, channels_first(np.zeros((2, 8, 9))).shape
     ((2, 3, 8, 9), (2, 1, 8, 9))
     """
+    if isinstance(x, Mapped):
+        return x.changed(channels_first)
     if x.ndim == 3:
         return x[:, None]
     return x if channel_axis(x.shape) == 1 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))

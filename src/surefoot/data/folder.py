@@ -52,11 +52,13 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class _File:
-    name: str  # relative to the folder, as messages show it
+class ImageFile:
+    """An image: its name, as messages show it, the part and the class that it is of, and what it is read from."""
+
+    name: str
     part: str
     label: str
-    path: Path
+    path: images.File
 
 
 class _Faulty(Exception):
@@ -92,18 +94,51 @@ def read(root: Path, problems: Problems, image_size: int | None = None) -> Raw:
     if problems.count or not files:
         _note_unreadable(files, problems, image_size)
         return Raw(str(root), {}, classes)
+    stored = decoded(str(root.resolve()), files, problems, image_size)
+    if stored is None:
+        return Raw(str(root), {}, classes)
+    parts, labels = {}, {name: index for index, name in enumerate(classes)}
+    for part in dict.fromkeys(file.part for file in files):
+        at = [i for i, file in enumerate(files) if file.part == part]
+        y = np.array([labels[files[i].label] for i in at], dtype=np.int64)
+        parts[part] = part_of(stored, files, y, at)
+    return Raw(str(root), parts, classes, strict=True, image_size=side_of(stored, image_size))
+
+
+def part_of(stored: store.Stored, files: Sequence[ImageFile], y: np.ndarray, at: Sequence[int]) -> RawPart:
+    """Return the part of the files at these places, which follow each other."""
+    names, first, end = tuple(files[i].name for i in at), at[0], at[-1] + 1
+    return RawPart(stored.images[first:end], y, Source(names=names), f"{stored.sha256}[{first}:{end}]")
+
+
+def side_of(stored: store.Stored, image_size: int | None) -> int | None:
+    """Return the side that was chosen for images of many sizes; None where it was given or none was."""
+    return stored.about["side"] if image_size is None else None
+
+
+def decoded(where: str, files: Sequence[ImageFile], problems: Problems, image_size: int | None) -> store.Stored | None:
+    """Return the pixels of image files, [N, C, H, W] in a memory map in the cache, decoded where they are not there.
+
+    None where something is wrong, which is noted.
+
+    Args:
+        where: the files lie.
+        files: in order.
+        problems: takes what is wrong, and what is to be said.
+        image_size: as in `read`.
+    """
     contents = _contents(files)
-    place = f"{root.resolve()}\n{image_size}\n{_DECODER}"
+    place = f"{where}\n{image_size}\n{_DECODER}"
     listing = "\n".join(f"{file.name}\t{content}" for file, content in zip(files, contents, strict=True))
     stored = store.found(place, listing)
     if stored is None and image_size is not None:  # the size that was chosen the last time, written down by a run
-        chosen = store.found(f"{root.resolve()}\n{None}\n{_DECODER}", listing)
+        chosen = store.found(f"{where}\n{None}\n{_DECODER}", listing)
         stored = chosen if chosen is not None and chosen.about["side"] == image_size else None
     if stored is None:
         plan = _examined(files, image_size)
         if plan is None:
             _decoded(files, None, None, problems)
-            return Raw(str(root), {}, classes)
+            return None
 
         def fill(array: np.ndarray) -> None:
             _decoded(files, plan, array, problems, contents)
@@ -115,17 +150,11 @@ def read(root: Path, problems: Problems, image_size: int | None = None) -> Raw:
         try:
             stored = store.built(place, listing, plan.shape, fill, plan.dtype, about)
         except _Faulty:
-            return Raw(str(root), {}, classes)
-    array, digest, about = stored
-    problems.warnings += about["warnings"]
-    problems.notes += about["notes"] + [about["sized"]] * (image_size is None and about["side"] is not None)
-    parts, labels = {}, {name: index for index, name in enumerate(classes)}
-    for part in dict.fromkeys(file.part for file in files):
-        at = [i for i, file in enumerate(files) if file.part == part]
-        y = np.array([labels[files[i].label] for i in at], dtype=np.int64)
-        names = tuple(files[i].name for i in at)
-        parts[part] = RawPart(array[at[0] : at[-1] + 1], y, Source(names=names), f"{digest}[{at[0]}:{at[-1] + 1}]")
-    return Raw(str(root), parts, classes, strict=True, image_size=about["side"] if image_size is None else None)
+            return None
+    problems.warnings += stored.about["warnings"]
+    sized = image_size is None and stored.about["side"] is not None
+    problems.notes += stored.about["notes"] + [stored.about["sized"]] * sized
+    return stored
 
 
 def chosen_side(short_sides: Sequence[int]) -> int:
@@ -137,7 +166,7 @@ def chosen_side(short_sides: Sequence[int]) -> int:
     return max(LEAST_CHOSEN, min(LARGEST_CHOSEN, statistics.median_low(short_sides)))
 
 
-def _listed(root: Path, problems: Problems) -> tuple[list[_File], tuple[str, ...]]:
+def _listed(root: Path, problems: Problems) -> tuple[list[ImageFile], tuple[str, ...]]:
     """Return the files by part and class, and the classes; note what is out of place."""
     tops = _folders(root)
     known = {top: PARTS[top.name.lower()] for top in tops if top.name.lower() in PARTS}
@@ -164,7 +193,7 @@ def _listed(root: Path, problems: Problems) -> tuple[list[_File], tuple[str, ...
             )
         per_part[part] = [folder.name for folder in _folders(home)]
         for folder in _folders(home):
-            inside = [_File(_name(path, root), part, folder.name, path) for path in files_below(folder)]
+            inside = [ImageFile(_name(path, root), part, folder.name, path) for path in files_below(folder)]
             if not inside:
                 problems.add(
                     _name(folder, root) + "/",
@@ -233,12 +262,12 @@ def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _contents(files: list[_File]) -> list[str]:
+def _contents(files: Sequence[ImageFile]) -> list[str]:
     """Return the SHA-256 of each file; "" where it cannot be read: decoding will name it."""
     return list(_in_threads(lambda i: _content(files[i].path), len(files), "looking at images"))
 
 
-def _content(path: Path) -> str:
+def _content(path: images.File) -> str:
     with suppress(OSError):
         if stat.S_ISREG(path.stat().st_mode):
             with path.open("rb", buffering=0) as handle:
@@ -255,7 +284,7 @@ def _in_threads(of: Callable[[int], _T], count: int, label: str) -> Iterator[_T]
                 yield result
 
 
-def _examined(files: list[_File], image_size: int | None) -> _Plan | None:
+def _examined(files: Sequence[ImageFile], image_size: int | None) -> _Plan | None:
     """Return how to decode the files, from their headers; None where none of them is an image."""
 
     def header(i: int) -> images.Header | None:
@@ -310,7 +339,7 @@ def _type_of_pixels(dtypes: Sequence[str]) -> tuple[str, str]:
 
 
 def _decoded(
-    files: list[_File],
+    files: Sequence[ImageFile],
     plan: _Plan | None,
     array: np.ndarray | None,
     problems: Problems,
@@ -341,7 +370,7 @@ def _decoded(
             problems.add(files[i].name, fault, "every image must decode whole", "replace or remove it")
 
 
-def _note_unreadable(files: list[_File], problems: Problems, image_size: int | None) -> None:
+def _note_unreadable(files: Sequence[ImageFile], problems: Problems, image_size: int | None) -> None:
     """Complete the list of problems where the layout already has some."""
     if files:
         _decoded(files, _examined(files, image_size), None, problems)

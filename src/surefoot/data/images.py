@@ -13,8 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -78,7 +77,15 @@ def quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def header(path: Path) -> Header:
+class File(Protocol):
+    """What an image is read from: a path, or a member of an archive."""
+
+    def stat(self) -> Any: ...
+
+    def open(self, mode: Any, buffering: int = -1) -> Any: ...
+
+
+def header(path: File) -> Header:
     """Return what the file's header says, without decoding it.
 
     Raises:
@@ -95,7 +102,7 @@ def header(path: Path) -> Header:
         return Header(height, width, grey, animated, dtype, dtype == "uint8" and ";16" in raw)
 
 
-def pixels(path: Path, channels: int, side: int | None = None, dtype: str = "uint8") -> np.ndarray:
+def pixels(path: File, channels: int, side: int | None = None, dtype: str = "uint8") -> np.ndarray:
     """Return an image as [C, H, W]: turned upright, first frame, colours as sRGB values.
 
     Transparent parts are laid on white. Where 8 bits are asked for, 16 are scaled to them; where 16 are, 8 are.
@@ -135,14 +142,14 @@ def array(image: Image.Image) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: File) -> Iterator[Image.Image]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for somebody to write into it
             raise Unreadable("is no file but a folder, a pipe, a socket or a device")
         if not status.st_size:
             raise Unreadable("is empty")
-        with Image.open(path, formats=FORMATS) as image:
+        with path.open("rb") as handle, Image.open(handle, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Unreadable(f"has {image.width}x{image.height} pixels, more than {MOST_PIXELS:,}")
             yield image

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from surefoot.data import cifar, digits, npz, table, tree
+from surefoot.data import cifar, digits, npz, shards, table, tree
 from surefoot.data.batches import image_statistics, number_statistics, number_type
 from surefoot.data.check import Problems, examine
 from surefoot.data.columns import Columns
@@ -41,6 +41,7 @@ def load(
     header: Header = "auto",
     normalise: bool = True,
     standardise_targets: bool = True,
+    workers: int | None = None,
 ) -> DataSet:
     """Return checked data from a name, a path or Python objects. Everything wrong with it is found here.
 
@@ -63,6 +64,8 @@ def load(
             model as they are, and images in [0, 1].
         standardise_targets: whether a model learns targets of a regression with mean 0 and deviation 1; what it answers
             is in their own unit all the same.
+        workers: processes that read a Dataset ahead of the step where it draws at random; what they draw depends on
+            their number in nothing. None: as many as the DataLoader has that was given, else 0: it is read in between.
 
     The columns of a table are typed as they are read, and what becomes of each is fitted on the training part after the
     split: see `DataSet.columns`, and `DataSet.notes` for what is to be said of it.
@@ -79,6 +82,8 @@ def load(
         return source
     if validation is not None and not 0 <= validation < 1:
         raise ConfigError(f"validation = {validation}", "validation must be in [0, 1)", "set validation = 0.1")
+    if workers is not None and workers < 0:
+        raise ConfigError(f"workers = {workers}", "workers must be at least 0", "set workers = 0, or leave it out")
     problems = Problems(_title(source))
     raw = read(source, problems, data_dir=data_dir, image_size=image_size, label=label, target=target, header=header)
     problems.raise_any()
@@ -86,6 +91,8 @@ def load(
     problems.raise_any()
     if not (isinstance(source, str) and source in NAMED):
         suspect(raw, problems)
+    if workers is not None and raw.parts["train"].reader is not None:
+        raw.parts["train"] = replace(raw.parts["train"], reader=replace(raw.parts["train"].reader, workers=workers))
     whole = _assembled(raw, validation, seed, normalise, standardise_targets)
     told = whole.columns.notes() if whole.columns is not None else []
     notes = (*problems.notes, *told, *whole.notes, *problems.warnings)
@@ -99,7 +106,9 @@ def default_model(source: Any) -> str:
     ('cnn', 'mlp', 'mlp')
     """
     if isinstance(source, (str, Path)):
-        return "mlp" if is_table(Path(source)) or Path(source).suffix.lower() == ".npz" else "cnn"
+        path = Path(source).expanduser()
+        arrays_of = path.suffix.lower() in (".npz", ".npy") or (path.is_dir() and npz.array_files(path))
+        return "mlp" if is_table(path) or arrays_of else "cnn"
     if isinstance(source, DataSet):
         return "mlp" if source.kind == "numbers" else "cnn"
     from surefoot.data import arrays
@@ -189,18 +198,29 @@ def read(
         return digits.read()
     if source == "cifar10":
         return cifar.read(data_dir)
+    if (paths := shards.shards_of(source)) is not None:
+        return shards.read(str(source), paths, problems, target, image_size, label)
     path = _path(source)
     if path.is_dir():
-        from surefoot.data import folder
+        from surefoot.data import archives, folder
 
+        if archives.holds_arrays(path):
+            return archives.read_npy(path, problems, target, columns)
         return folder.read(path, problems, image_size)
     npz.check_file(path)
     if path.suffix.lower() == ".npy":
-        raise DataError(f"{path}", "an .npy is one array, without labels", "save x and y together with numpy.savez")
-    if path.suffix.lower() == ".npz":
-        from surefoot.data import arrays
+        from surefoot.data import archives
 
-        return arrays.read_npz(path, problems, target, columns)
+        if archives.key_of(path.stem) is None:
+            raise DataError(
+                f"{path}", "an .npy is one array, without labels",
+                "name it x.npy and put y.npy beside it, or save both together with numpy.savez",
+            )  # fmt: skip
+        return archives.read_npy(path.parent, problems, target, columns)
+    if path.suffix.lower() == ".npz":
+        from surefoot.data import archives
+
+        return archives.read_npz(path, problems, target, columns)
     if is_table(path):
         return table.read(path, problems, label, target, header, columns)
     raise DataError(
@@ -225,13 +245,14 @@ def _path(source: str | Path) -> Path:
 
 def _check_settings(source: str | Path, **settings: object) -> None:
     """Raise ConfigError for a setting that this source would not read."""
+    of_shards = source not in NAMED and shards.shards_of(source) is not None
     reads = {
         "data_dir": (source == "cifar10", "only cifar10 is looked for in data_dir"),
         "image_size": (
-            source not in NAMED and Path(source).expanduser().is_dir(),
-            "only a folder's images are resized",
+            source not in NAMED and (Path(source).expanduser().is_dir() or of_shards),
+            "only a folder's images, and those of shards, are resized",
         ),
-        "label": (source not in NAMED and is_table(Path(source)), "only a table has a label column"),
+        "label": (source not in NAMED and (is_table(Path(source)) or of_shards), "only a table has a label column"),
         "header": (source not in NAMED and is_table(Path(source)), "only a table has a header"),
     }
     for name, value in settings.items():
@@ -358,5 +379,5 @@ def _digest(digest: Any, name: str, part: RawPart) -> None:
 
 def _taken(part: RawPart, index: np.ndarray) -> RawPart:
     reader = None if part.reader is None else part.reader.taken(index)
-    x = tree.map_leaves(lambda leaf: taken(leaf, index), part.x)
-    return RawPart(x, tree.taken(part.y, index), part.source.taken(index), reader=reader)
+    x, y = (tree.map_leaves(lambda leaf: taken(leaf, index), each) for each in (part.x, part.y))
+    return RawPart(x, y, part.source.taken(index), reader=reader)

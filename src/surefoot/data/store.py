@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import platformdirs
 
+from surefoot.data.mapped import Mapped, pieces
 from surefoot.errors import DataError
 
 QUIET_SECONDS = 2.0
@@ -199,11 +200,11 @@ def built(
     return made
 
 
-def sha256(x: np.ndarray) -> str:
+def sha256(x: np.ndarray | Mapped) -> str:
     """Return the SHA-256 of an array's bytes in C order, read in pieces."""
     total = hashlib.sha256()
-    for at in range(0, len(x), _ROWS_AT_ONCE):
-        total.update(np.ascontiguousarray(x[at : at + _ROWS_AT_ONCE]).view(np.uint8).data)
+    for piece in pieces(x, _ROWS_AT_ONCE):
+        total.update(np.ascontiguousarray(x[piece]).view(np.uint8).data)
     return total.hexdigest()
 
 

@@ -11,11 +11,13 @@ from surefoot.data import tree
 from surefoot.data.check import SHOWN, Problems
 from surefoot.data.column import RawColumn, is_index
 from surefoot.data.dataset import Raw
+from surefoot.data.mapped import pieces
 
 _LEVEL_EXAMPLES = 5
 """Examples for each level, on average, from which a category that decides the label is more than a small sample."""
 _LEAK_EXAMPLES = 50
 """Examples from which a column that decides the label alone is pointed at. Both chosen by hand."""
+_ROWS_AT_ONCE = 1024
 _SAME = 1e-9
 """How far from 1 the correlation of a column with the target may be to be the target itself. Chosen by hand."""
 
@@ -109,17 +111,23 @@ def _twins(raw: Raw, problems: Problems) -> None:
         problems.warn(f"{same} rows repeat another, label and all; one may be held out while its twin is trained on")
 
 
-def _candidates(raw: Raw) -> dict[str, list[int] | range]:
-    """Return the rows that may have a twin: of a table those whose sum of bits, times odd numbers, repeats."""
-    if raw.columns is None:
-        return {name: range(len(part.x)) for name, part in raw.parts.items()}
-    factors = np.random.default_rng(0).integers(2**63, size=len(raw.columns), dtype=np.uint64) * 2 + 1
-    sums = {}
-    for name, part in raw.parts.items():
-        bits = (part.x[:, i].copy().view(np.uint64) * factor for i, factor in enumerate(factors))
-        sums[name] = sum(bits, np.zeros(len(part.x), np.uint64))
+def _candidates(raw: Raw) -> dict[str, list[int]]:
+    """Return the rows that may have a twin: those whose sum of bits, times odd numbers, repeats. 8 bytes a row."""
+    width = -(-raw.parts["train"].x[:1].nbytes // 8)
+    factors = np.random.default_rng(0).integers(2**63, size=width, dtype=np.uint64) * 2 + 1
+    sums = {
+        name: np.concatenate([_bits(part.x[piece], width) @ factors for piece in pieces(part.x, _ROWS_AT_ONCE)])
+        for name, part in raw.parts.items()
+    }
     values, counts = np.unique(np.concatenate(list(sums.values())), return_counts=True)
     return {name: np.flatnonzero(np.isin(each, values[counts > 1])).tolist() for name, each in sums.items()}
+
+
+def _bits(rows: np.ndarray, width: int) -> NDArray[np.uint64]:
+    """Return the bytes of rows as whole numbers, [B, W]; the last is filled up with zeros."""
+    found = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
+    spare = 8 * width - found.shape[1]
+    return (np.pad(found, ((0, 0), (0, spare))) if spare else found).view(np.uint64)
 
 
 def _listed(pairs: list[str]) -> str:

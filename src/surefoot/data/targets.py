@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from surefoot.data import tree
 from surefoot.data.dataset import IGNORED, Raw, RawPart, TargetKind
+from surefoot.data.mapped import Mapped, large, pieces
 
 if TYPE_CHECKING:
     from surefoot.data.check import Problems
@@ -144,11 +146,22 @@ def _of_kind(name: str, part: RawPart, kind: str, problems: Problems) -> Any:
             problems.add(part.source.name_of(at + row), f"target {value}", allowed, "mend it")
         if len(rows):
             return None
-    return np.ascontiguousarray(y, np.float32 if kind == "multilabel" else np.int64)
+    return _typed(y, np.float32 if kind == "multilabel" else np.int64)
 
 
-def _standard(y: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(y, np.float32 if y.dtype.kind == "f" else np.int64 if y.dtype.kind in "iu" else y.dtype)
+def _standard(y: np.ndarray) -> np.ndarray | Mapped:
+    return _typed(y, np.float32 if y.dtype.kind == "f" else np.int64 if y.dtype.kind in "iu" else y.dtype)
+
+
+def _typed(y: np.ndarray | Mapped, dtype: Any) -> np.ndarray | Mapped:
+    """Return an array in another type; what is on disk and large stays there."""
+    if large(y):
+        return (y if isinstance(y, Mapped) else Mapped(y)).changed(partial(np.ascontiguousarray, dtype=dtype))
+    return np.ascontiguousarray(y, dtype)
+
+
+def _most(x: np.ndarray | Mapped) -> int:
+    return max(int(x[piece].max()) for piece in pieces(x, len(x)))
 
 
 def _outputs(raw: Raw, parts: dict[str, RawPart], problems: Problems, train: RawPart) -> int:
@@ -157,14 +170,14 @@ def _outputs(raw: Raw, parts: dict[str, RawPart], problems: Problems, train: Raw
         return 1
     if raw.target_kind == "multilabel":
         return int(y.shape[1])
-    most = max(int(part.y.max()) for part in parts.values())
+    most = max(_most(part.y) for part in parts.values())
     if raw.target_kind == "tokens":
         whole = "iuf" if raw.integers else "iu"
         ids = [leaf for leaf in tree.leaves(train.x) if leaf.dtype.kind in whole and leaf.shape == y.shape]
-        most = max([most, *(int(leaf.max()) for leaf in ids)])
-    elif most > int(y.max()):
+        most = max([most, *map(_most, ids)])
+    elif most > _most(y):
         problems.warn(f"class {most} is in no target of the training part")
-    counted = int(np.count_nonzero(y != IGNORED))
+    counted = sum(int(np.count_nonzero(y[piece] != IGNORED)) for piece in pieces(y, len(y)))
     if not counted:
         problems.add("train", f"all targets are {IGNORED}", "some must count", "give classes from 0")
     return max(2, most + 1)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surefoot.data.mapped import Mapped, MappedTensor, large
+
 Tree: TypeAlias = Tensor | tuple["Tree", ...] | dict[str, "Tree"]
 """Tensors, all with one entry per example along their first axis; in data that is not yet checked, arrays."""
 
@@ -100,9 +102,13 @@ def same_form(a: Any, b: Any) -> bool:
 
 
 def of_arrays(tree: Any) -> Tree:
-    """Return arrays as tensors that share their memory, or copies of what cannot be written to."""
+    """Return arrays as tensors that share their memory, or copies of what cannot be written to; what is on disk and
+    large stays there.
+    """
 
-    def tensor(x: np.ndarray) -> Tensor:
+    def tensor(x: np.ndarray | Mapped) -> Tensor:
+        if isinstance(x, Mapped) or large(x):
+            return MappedTensor(x if isinstance(x, Mapped) else Mapped(x))
         x = x if x.flags.c_contiguous else np.ascontiguousarray(x)
         return torch.from_numpy(x if x.flags.writeable else x.copy())
 

@@ -19,6 +19,7 @@ from surefoot.data import frames, images, npz
 from surefoot.data.columns import Columns
 from surefoot.data.folder import files_below
 from surefoot.data.frame import Header
+from surefoot.data.mapped import large
 from surefoot.data.table import is_table, read_unlabelled
 from surefoot.errors import DataError
 
@@ -240,6 +241,14 @@ def _of_object(given: Any, expected: Expected, prefix: str, title: str) -> Itera
 
 
 def _of_array(given: np.ndarray, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:
+    if not large(given):
+        yield from _of_piece(given, 0, expected, prefix, title)
+        return
+    for first in range(0, len(given), BATCH_EXAMPLES):  # what lies on disk is brought to the model's type by the batch
+        yield from _of_piece(given[first : first + BATCH_EXAMPLES], first, expected, prefix, title)
+
+
+def _of_piece(given: np.ndarray, start: int, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:
     if expected.kind == "images":
         x = _images(given, expected, title)
     else:
@@ -247,7 +256,7 @@ def _of_array(given: np.ndarray, expected: Expected, prefix: str, title: str) ->
     for first in range(0, len(x), BATCH_EXAMPLES):
         piece = x[first : first + BATCH_EXAMPLES]
         finite = torch.isfinite(piece).reshape(len(piece), -1).all(1)
-        names = tuple(f"{prefix}{first + i}" for i in range(len(piece)))
+        names = tuple(f"{prefix}{start + first + i}" for i in range(len(piece)))
         yield Inputs(names, tuple(None if good else _NOT_FINITE for good in finite.tolist()), piece[finite])
 
 

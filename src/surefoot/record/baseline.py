@@ -219,7 +219,11 @@ def linear_answers(
     if len(x) > most:
         rows = np.sort(np.random.Generator(np.random.Philox(0)).permutation(len(x))[:most])
         x, y = x[rows], y[rows]
-    if not (np.isfinite(x).all() and np.isfinite(others).all()) or (classes is not None and len(np.unique(y)) < 2):
+    x, rows = x[:], max(1, LINEAR_NUMBERS // x.shape[1])
+    pieces = [slice(at, at + rows) for at in range(0, len(others), rows)]  # they may lie on disk
+    if not (np.isfinite(x).all() and all(np.isfinite(others[each]).all() for each in pieces)) or (
+        classes is not None and len(np.unique(y)) < 2
+    ):
         return None
     from sklearn.exceptions import ConvergenceWarning  # a second to import, and only tables need it
     from sklearn.linear_model import LogisticRegression, Ridge
@@ -234,7 +238,8 @@ def linear_answers(
     model = make_pipeline(StandardScaler(), fitted)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        answers = model.fit(x.astype(np.float64), y).predict(others.astype(np.float64))
+        model.fit(x.astype(np.float64), y)
+        answers = np.concatenate([model.predict(others[each].astype(np.float64)) for each in pieces])
     return (answers, len(x)) if np.isfinite(answers).all() else None
 
 

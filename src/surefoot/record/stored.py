@@ -28,7 +28,7 @@ _SHOWN = 40
 _OLDER = {"standardise_targets": False}
 """What older versions did that do not say so."""
 
-_MAY_CHANGE = ("data", "data_dir", "checkpoint_seconds", "device", "threads")
+_MAY_CHANGE = ("data", "data_dir", "checkpoint_seconds", "device", "threads", "workers")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -327,7 +327,7 @@ def read_asked(folder: Path) -> tuple[Config, Terms]:
 
 def _agree(folder: Path, config: Config, terms: Terms) -> None:
     there, agreed = read_asked(folder)
-    changed = differences(there, config, ignore=("checkpoint_seconds",))
+    changed = differences(there, config, ignore=("checkpoint_seconds", "workers"))
     if agreed != terms:
         changed.append(f"budget, fixed settings or force ({agreed.budget} there, {terms.budget} here)")
     if changed:

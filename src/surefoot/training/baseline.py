@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from surefoot.data.dataset import Part
+from surefoot.data.mapped import MappedTensor
 from surefoot.record.baseline import Baseline, class_baseline, linear_answers, number_baseline
 from surefoot.record.ranking import ranked
 from surefoot.record.scores import by_example
@@ -32,7 +33,9 @@ def baseline_of(task: Task, part: str, scored: Part, pairs: Sequence[tuple[Tenso
     targets = train.y.cpu().numpy()
     fitted, weighted = None, task.class_weights is not None
     if task.data.kind == "numbers" and train.x.dim() == 2 and train.x.is_floating_point():
-        x, others = train.x.cpu().numpy(), scored.x.cpu().numpy()
+        x, others = (
+            each.rows if isinstance(each, MappedTensor) else each.cpu().numpy() for each in (train.x, scored.x)
+        )
         fitted = linear_answers(x, targets, others, None if classes is None else len(classes), weighted=weighted)
     linear, fitted_to = fitted if fitted is not None else (None, 0)
     if classes is not None and outputs.shape == (len(y), len(classes)):

@@ -134,6 +134,7 @@ def data_of(config: Config, source: Any = None, data_dir: str | Path | None = No
         header=config.header,
         normalise=config.normalise,
         standardise_targets=config.standardise_targets,
+        workers=config.workers,
     )
 
 

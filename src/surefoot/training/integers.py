@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from surefoot.data import tree
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import DataSet, Part
+from surefoot.data.mapped import pieces
 from surefoot.errors import DataError
 from surefoot.seeds import torch_stream
 
@@ -26,6 +27,7 @@ _POSITIONS = 256
 """Most positions of an example that are looked through one by one for their least and largest number; of more, the
 least and largest of all are, as positions share an embedding there. Chosen by hand."""
 _AT_ONCE = 64
+_LOOKED_THROUGH_AT_ONCE = 2**16
 
 
 def with_integers_for(data: DataSet, model: nn.Module) -> DataSet:
@@ -120,9 +122,10 @@ def _asked(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def _check_range(model: nn.Module, part: Part) -> None:
-    flat = part.x.reshape(len(part), -1)
-    flat = flat if flat.shape[1] <= _POSITIONS else torch.stack([flat.amin(1), flat.amax(1)], 1)
-    rows = torch.unique(torch.cat([flat.argmin(0), flat.argmax(0)]))
+    rows = torch.empty(0, dtype=torch.int64)
+    for piece in pieces(part.x, _LOOKED_THROUGH_AT_ONCE):  # it may lie on disk
+        some = torch.unique(torch.cat([rows, torch.arange(piece.start, piece.stop)]))
+        rows = some[_extremes(part.x[some])]
     model = copy.deepcopy(model).eval()
     for some in rows.split(_AT_ONCE):
         try:
@@ -159,6 +162,13 @@ def check_embedded(task: Task) -> None:
             raise outside.error(part.name_of(holds[0] if holds else min(rows))) from None
         except Exception:  # the model is tried, and what is wrong said, elsewhere
             return
+
+
+def _extremes(x: Tensor) -> Tensor:
+    """Return which of some examples hold the least and the largest number of a position, or of all positions."""
+    flat = x.reshape(len(x), -1)
+    flat = flat if flat.shape[1] <= _POSITIONS else torch.stack([flat.amin(1), flat.amax(1)], 1)
+    return torch.unique(torch.cat([flat.argmin(0), flat.argmax(0)]))
 
 
 def _device(model: nn.Module) -> torch.device:

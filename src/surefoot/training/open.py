@@ -155,6 +155,7 @@ def open_run(
         if begun:
             config = agreed_config(config, folder)
         work = make_task(config, objects or Objects(), folder if resumed else None)
+        cleaner.callback(work.close)
         told, fitted = said_of_batch(config.recipe, work.data.examples), left_to_data(config)
         config = settled(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
@@ -199,7 +200,7 @@ def agreed_config(config: Config, folder: Path) -> Config:
     if config.image_size is None:  # chosen by a rule then, and by the same now
         changes["image_size"] = there.image_size
     asked = dataclasses.replace(config, **changes)
-    found = differences(there, asked, ignore=("checkpoint_seconds",))
+    found = differences(there, asked, ignore=("checkpoint_seconds", "workers"))
     if found:
         raise ConfigError(
             f"{folder} was started with other settings: {', '.join(found)}",

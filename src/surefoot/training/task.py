@@ -123,6 +123,11 @@ class Task:
         """Whether targets are classes, one for each example."""
         return self.data.classes is not None
 
+    def close(self) -> None:
+        """End the processes that read its data ahead; they begin again where a batch is read."""
+        if self.augment is not None and self.augment.reader is not None:
+            self.augment.reader.close()
+
     def outputs(self, model: nn.Module, inputs: Any, targets: Any) -> Any:
         """Return what the model makes of a batch, by `forward` or its form; with a `loss_fn` the loss that it returns.
 
@@ -346,7 +351,7 @@ def _augmentation(augment: Any, data: DataSet) -> Augment | None:
         )
     if data.kind != "tree":
         moves.check(data.kind, data.input_shape)
-    moves = dataclasses.replace(moves, reader=data.train.reader)
+    moves = dataclasses.replace(moves, reader=data.train.reader and data.train.reader.begun())
     return moves if moves.operations or moves.reader is not None else None
 
 
