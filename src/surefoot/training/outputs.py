@@ -122,7 +122,7 @@ def _advice(model: nn.Module, task: Task) -> str:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
         return f"its weights are {names} and batches float32: call model.float(), and set precision for bf16"
     if task.data.kind == "tree":
-        said = [_misnamed(model, task.data.train.x)] if task.forward is None else []
+        said = [_misnamed(model, task.data.train.x), _wants_labels(model, task)] if task.forward is None else []
         pixels = [name for name, leaf in named_leaves(task.data.train.x) if leaf.dtype == torch.uint8]
         said += [f"give codes in {', '.join(pixels)} as int64, since uint8 is taken for pixels"] if pixels else []
         return "; ".join([*filter(None, said), "give forward=(model, inputs) -> outputs, which may call it in any way"])
@@ -174,6 +174,14 @@ def _misnamed(model: nn.Module, x: Any) -> str | None:
     return f"its forward takes {', '.join(parameters)}: {which[0]}"
 
 
+def _wants_labels(model: nn.Module, task: Task) -> str | None:
+    """Return what to do where a model makes inputs of its own of the targets, as those that translate do."""
+    name = task.data.label_name
+    if name is None or name not in inspect.signature(model.forward).parameters:
+        return None
+    return f"if it needs {name}, give loss_fn=lambda model, batch: model(**batch).loss"
+
+
 def copied_targets(task: Task) -> str | None:
     """Return the name of the input whose tokens the targets are, position by position; None where they are others.
 
@@ -194,9 +202,11 @@ def check_shifted(task: Task) -> None:
     Their causal models shift labels inside the loss that they compute themselves; here outputs and targets of one
     position are compared.
     """
-    if getattr(task.template, "loss_type", None) != "ForCausalLM" or task.custom_loss:
-        return
-    if (name := copied_targets(task)) is not None:
+    causal = any(
+        each.__module__.startswith("transformers.") and each.__name__.endswith(("ForCausalLM", "LMHeadModel"))
+        for each in type(task.template).__mro__
+    )
+    if causal and not task.custom_loss and (name := copied_targets(task)) is not None:
         raise ConfigError(
             f"targets that are {name} itself, for {type(task.template).__name__}",
             "outputs and targets of one position are compared, so targets are the next tokens",

@@ -310,6 +310,15 @@ def remarks(task: Task) -> list[str]:
         said.append(f"targets are {name} itself, position by position: to predict the next token, shift them by one")
     if data.kind == "numbers" and data.target != "tokens" and not data.train.x.is_floating_point():
         said.append("integers are given to the model as they are, since it embeds them")
+    narrow = {
+        p.dtype for p in task.template.parameters() if p.requires_grad and p.is_floating_point() and p.itemsize < 4
+    }
+    if narrow:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in narrow))
+        said.append(
+            f"weights are {names}, in which small updates are lost: model.float() keeps them, with precision = "
+            '"bf16" to compute in it'
+        )
     y = data.train.y
     if task.custom_loss and data.target == "numbers" and y.is_floating_point():
         mean, std = float(y.double().mean()), float(y.double().std(correction=0))
