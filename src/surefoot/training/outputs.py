@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -153,12 +154,11 @@ def _way(outputs: object, x: str) -> str:
 
 def _misnamed(model: nn.Module, x: Any) -> str | None:
     """Return what to do where a model's forward takes other names, or another number of inputs, than the data has."""
-    try:
-        parameters = inspect.signature(model.forward).parameters
-    except (TypeError, ValueError):
-        return None
+    parameters = _parameters(model)
     any_number, any_name = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
     kinds = [each.kind for each in parameters.values()]
+    if not kinds:
+        return None
     if isinstance(x, tuple):
         alone = len(kinds) == 1 and any_number not in kinds
         return "for a model of one list give forward=lambda model, x: model(list(x))" if alone else None
@@ -174,10 +174,17 @@ def _misnamed(model: nn.Module, x: Any) -> str | None:
     return f"its forward takes {', '.join(parameters)}: {which[0]}"
 
 
+def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):  # of code that is not Python's
+        return {}
+
+
 def _wants_labels(model: nn.Module, task: Task) -> str | None:
     """Return what to do where a model makes inputs of its own of the targets, as those that translate do."""
     name = task.data.label_name
-    if name is None or name not in inspect.signature(model.forward).parameters:
+    if name is None or name not in _parameters(model):
         return None
     return f"if it needs {name}, give loss_fn=lambda model, batch: model(**batch).loss"
 
