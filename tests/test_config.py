@@ -47,6 +47,8 @@ OUT_OF_RANGE = {
         "threads": [0, -2],
         "rows_per_epoch": [0],
         "checkpoint_seconds": [-1, NAN, INF],
+        "early_stopping_epochs": [0, -1, NAN, INF],
+        "early_stopping_min_delta": [-0.1, NAN, INF],
     },
 }
 RANGES = [

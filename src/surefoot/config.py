@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from surefoot.errors import ConfigError, type_error
+from surefoot.errors import ConfigError, nearest, type_error
 from surefoot.rules import update_rule, update_rules
 from surefoot.rules.rule import UpdateRule
 
@@ -31,9 +31,15 @@ ScheduleKind = Literal[
 LossName = Literal["cross-entropy", "mse", "mae", "huber", "bce"]
 
 
-def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None) -> Any:
-    """A field with its documentation and its range; `ok` judges values that are not None."""
-    return field(default=default, metadata={"help": help, "range": range, "ok": ok})
+RISES = {"val_loss": False, "val_accuracy": True}
+"""The numbers of a row by which weights can be chosen, and whether more of one is better."""
+DEFAULT_CHOICE = "val_loss"
+"""It moves where an accuracy stands still, and every task has it; Keras and Transformers have it as their default."""
+
+
+def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None, **more: Any) -> Any:
+    """A field with its documentation and its range; `ok` judges values that are not None, `aliases` are other flags."""
+    return field(default=default, metadata={"help": help, "range": range, "ok": ok, **more})
 
 
 def _positive(value: float) -> bool:
@@ -376,6 +382,53 @@ class Config(_Checked):
     threads: int | None = _setting(None, "CPU threads (all cores if left out)", **_AT_LEAST_1)
     rows_per_epoch: int = _setting(1, "rows of the record per epoch, each with validation", **_AT_LEAST_1)
     checkpoint_seconds: float = _setting(60.0, "seconds between checkpoints", **_AT_LEAST_0)
+    from_run: str | None = _setting(
+        None,
+        "a run, finished or not, or a .safetensors file, from whose weights training starts; that run's settings hold "
+        "where none are given",
+        aliases=("from",),
+    )
+    choose_by: str | None = _setting(
+        None,
+        f"number of a row that says which weights are best and when to stop early: {', '.join(RISES)} "
+        f"({DEFAULT_CHOICE} if left out)",
+    )
+    weights: Literal["best", "last"] | None = _setting(
+        None,
+        "weights that the test part scores and that predict and evaluate use; the others are kept beside them (last if "
+        "left out, but best where a run may stop early)",
+    )
+    early_stopping_epochs: float | None = _setting(
+        None, "stop once choose_by has been no better for so many epochs (never if left out)", **_ABOVE_0
+    )
+    early_stopping_min_delta: float | None = _setting(
+        None, "what is better by no more than this does not count for early stopping (0 if left out)", **_AT_LEAST_0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.choose_by is not None and self.choose_by not in RISES:
+            raise ConfigError(
+                f"choose_by = {self.choose_by!r}",
+                "what chooses is a number that each row has of the validation part",
+                nearest(self.choose_by, RISES),
+            )
+        if self.early_stopping_min_delta is not None and self.early_stopping_epochs is None:
+            raise ConfigError(
+                f"early_stopping_min_delta = {self.early_stopping_min_delta:g} without early_stopping_epochs",
+                "it says what counts as better while a run waits to stop, and nothing waits here",
+                "give early_stopping_epochs too, such as 5, or leave it out",
+            )
+
+    @property
+    def chosen_by(self) -> str:
+        """The number of a row that says which weights are best."""
+        return self.choose_by or DEFAULT_CHOICE
+
+    @property
+    def used_weights(self) -> Literal["best", "last"]:
+        """The weights that a finished run is scored and applied with, where it has both."""
+        return self.weights or ("last" if self.early_stopping_epochs is None else "best")
 
 
 def _converted(hint: Any, value: Any, name: str) -> Any:

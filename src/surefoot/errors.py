@@ -49,6 +49,20 @@ class CheckpointError(SurefootError):
     """A run folder, checkpoint or weights file is missing, damaged, or belongs to something else."""
 
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+"""What torch writes on a card, on a CPU under Linux, on one under Windows, and what cuBLAS and cuDNN write."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory is too small: Python's own, or torch's for a card or a CPU.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    (True, False)
+    """
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(each in words for each in _NO_MEMORY)
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return the phrase "did you mean 'x'?" for the closest choice, or a list of all the choices.
 

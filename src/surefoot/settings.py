@@ -31,11 +31,12 @@ _IN_EPOCHS = ("warmup_epochs", "milestones_epochs", "cycle_epochs", "decay_epoch
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting by its flat name: where it lives in the nested settings, its type and its help."""
+    """One setting by its flat name: where it lives in the nested settings, its type, its help, its other flags."""
 
     path: tuple[str, ...]
     type: Any
     help: str
+    aliases: tuple[str, ...] = ()
 
 
 def flat_settings() -> dict[str, Setting]:
@@ -50,7 +51,8 @@ def flat_settings() -> dict[str, Setting]:
         for item in dataclasses.fields(cls):
             if not dataclasses.is_dataclass(hints[item.name]):
                 name = "schedule" if (cls, item.name) == (Schedule, "kind") else item.name
-                found[name] = Setting((*prefix, item.name), hints[item.name], item.metadata["help"])
+                about = item.metadata
+                found[name] = Setting((*prefix, item.name), hints[item.name], about["help"], about.get("aliases", ()))
     return found
 
 

@@ -70,7 +70,7 @@ def test_a_bug_is_not_dressed_up_as_a_mistake(error, monkeypatch, capsys):
         (["train", "digits", "--steps", "1.5"], "steps"),
         (["train", "digits", "--momentum-form", "nestorov"], "did you mean 'nesterov'"),
         (["train", "digits", "extra", "words"], "extra"),
-        (["resume"], "run"),
+        (["evaluate"], "run"),
         (["train", "digits", "--json=maybe"], "json"),
     ],
 )

@@ -70,3 +70,32 @@ def test_a_batch_that_was_asked_for_is_never_made_smaller_in_silence(capsys):
     code, seen = answer(capsys, "digits", *QUICK, "--batch-size", "5000")
     assert code == 2
     assert "batch_size = 5000" in seen.err
+
+
+def test_a_rate_is_found_in_the_middle_of_a_training(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    import surefoot
+    from surefoot.training.configure import resolve
+
+    given = {
+        "data": "digits",
+        "model": "linear",
+        "recipe": {"epochs": 20, "lr": 0.1, "momentum": 0.5, "weight_decay": 0.01},
+    }
+    with surefoot.open_run(resolve(given), name="half") as half:
+        half.advance(60)
+        half.save()
+    assert run(["find-lr", "--from", "half", "--steps", "20", "--seeds", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "starts from the newest checkpoint of runs/half, step 60" in err
+    evidence = json.loads(out)["evidence"]
+    assert max(evidence["initial_losses"]) < 1.5, "fresh weights begin at ln 10"
+    assert (evidence["momentum"], evidence["weight_decay"]) == (0.5, 0.01), "the run's own settings"
+    assert run(["noise", "--from", "half", "--probe-steps", "20", "--groups", "8", "--no-report", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "step 60" in err
+    assert json.loads(out)["evidence"]["noise"][0]["loss"] < 1.5
+    assert run(["check", "--from", "half", "--json"]) == 0
+    wiring, initial, _ = json.loads(capsys.readouterr().out)
+    assert (wiring["verdict"], initial["verdict"]) == ("pass", "pass")
+    assert initial["value"]["loss"] < 1.5

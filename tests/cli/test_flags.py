@@ -94,7 +94,7 @@ LINES = [
     (["train", "--lrr", "1"], "--lrr: surefoot train has no such flag. Did you mean '--lr'?"),
     (["train", "--zzz"], "--zzz: surefoot train has no such flag. See surefoot train --help."),
     (["train", "--quiet=maybe"], "quiet = 'maybe': quiet must be true or false. Give quiet true or false."),
-    (["resume"], "surefoot resume without RUN: it needs a RUN. See surefoot resume --help."),
+    (["evaluate"], "surefoot evaluate without RUN: it needs a RUN. See surefoot evaluate --help."),
     (["data", "chek", "x"], "'chek': surefoot data has no such command. Did you mean 'check'?"),
     (
         ["evaluate", "a", "--part", "tst"],

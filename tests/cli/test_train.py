@@ -269,3 +269,138 @@ def test_a_loss_that_is_not_for_these_targets_is_refused(words, says, tmp_path, 
     houses(tmp_path / "h.csv")
     assert run(["train", *words, "-q"]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_run_says_at_its_start_how_to_go_on_with_it(capsys):
+    assert run([*SHORT, "--name", "a", "--no-report"]) == 0
+    assert "run      runs/a; if it is stopped: surefoot resume a" in capsys.readouterr().err
+
+
+def test_resume_without_a_name_goes_on_with_the_newest_that_is_not_finished(tmp_path, capsys):
+    import surefoot
+    from surefoot.training.configure import resolve
+
+    given = {"data": "digits", "model": "linear", "recipe": {"epochs": 2}}
+    for number, name in enumerate(("older", "newer", "done")):
+        with surefoot.open_run(resolve(given), name=name) as made:
+            made.advance(3)
+            made.save()
+            while name == "done" and not made.done:
+                made.advance()
+            if name == "done":
+                made.finish()
+        os.utime(tmp_path / "runs" / name, (number, number))
+    with surefoot.open_run(resolve(given), name="newer"):  # in work here
+        assert run(["resume", "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == "older"
+    assert run(["resume", "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == "newer"
+    assert run(["resume"]) == 1
+    assert "no unfinished run under runs" in capsys.readouterr().err
+
+
+def test_a_run_that_was_stopped_is_named_where_the_same_is_begun_anew(tmp_path, capsys):
+    import surefoot
+    from surefoot.training.configure import resolve
+
+    given = {"data": "digits", "model": "linear", "recipe": {"epochs": 2.0, "lr": 0.1}}
+    with surefoot.open_run(resolve(given), name="stopped") as made:
+        made.advance(3)
+        made.save()
+        assert run([*SHORT, "--no-report"]) == 0
+        assert "is not finished" not in capsys.readouterr().err, "somebody works on it"
+    assert run([*SHORT, "--no-report"]) == 0
+    err = capsys.readouterr().err
+    assert "note: runs/stopped has the same settings and is not finished: surefoot resume runs/stopped goes on" in err
+    for other in (["--seed", "1"], ["--name", "b"]):
+        assert run([*SHORT, "--no-report", *other]) == 0
+        assert "is not finished" not in capsys.readouterr().err
+    assert run(["resume", "stopped", "-q"]) == 0
+    assert run([*SHORT, "--no-report"]) == 0
+    assert "is not finished" not in capsys.readouterr().err
+
+
+def test_best_weights_early_stopping_and_starting_from_a_run_on_the_command_line(tmp_path, capsys):
+    first = [
+        "train",
+        "digits",
+        "--model",
+        "mlp",
+        "--lr",
+        "1",
+        "--schedule",
+        "constant",
+        "--epochs",
+        "40",
+        "--no-report",
+    ]
+    assert run([*first, "--name", "a", "--early-stopping-epochs", "3", "--choose-by", "val_accuracy"]) == 0
+    out, err = capsys.readouterr()
+    assert "stopped early at step" in out
+    assert "on the part by which these weights were chosen" in out
+    assert "the best by val_accuracy" in out
+    assert "last.safetensors, of the last step" in out
+    assert run(["show", "a"]) == 0
+    assert "best, of step" in capsys.readouterr().out
+    assert run(["train", "--from", "a", "--name", "b", "--epochs", "2", "--lr", "0.01", "--no-report"]) == 0
+    out, err = capsys.readouterr()
+    assert "note: training starts from the best weights of runs/a" in err
+    settings = (tmp_path / "runs" / "b" / "config.toml").read_text()
+    for line in ('from_run = "runs/a"', 'model = "mlp"', "lr = 0.01", 'choose_by = "val_accuracy"'):
+        assert line in settings
+    assert run(["show", "b"]) == 0
+    assert "started from" in capsys.readouterr().out
+    assert run(["train", "--config", "runs/b/config.toml", "--name", "c", "--no-report", "-q"]) == 0
+    weights = [(tmp_path / "runs" / name / "model.safetensors").read_bytes() for name in "bc"]
+    assert weights[0] == weights[1], "the file of a run makes the run again"
+    assert run(["train", "--from", "a", "--name", "b", "--epochs", "2", "--lr", "0.01"]) == 0
+    assert "runs/b is finished" in capsys.readouterr().err
+    assert run(["train", "--from", "c", "--name", "b", "--epochs", "2", "--lr", "0.01"]) == 2
+    assert "from_run (runs/a there, runs/c here)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["evaluate", "a"], ["predict", "a", "x.npz", "--json"]])
+def test_the_weights_that_are_applied_are_those_that_are_named(words, tmp_path, capsys):
+    from surefoot.data.load import load
+
+    first = [
+        "train",
+        "digits",
+        "--model",
+        "mlp",
+        "--lr",
+        "1",
+        "--schedule",
+        "constant",
+        "--epochs",
+        "12",
+        "--no-report",
+    ]
+    assert run([*first, "--name", "a", "-q"]) == 0
+    result = json.loads((tmp_path / "runs" / "a" / "result.json").read_text())
+    assert result["best"]["step"] < result["steps"]
+    np.savez("x.npz", x=load("digits").test.x.numpy())
+    found = {}
+    for weights in ([], ["--weights", "last"], ["--weights", "best"]):
+        capsys.readouterr()
+        assert run([*words, *weights]) == 0
+        found[tuple(weights)] = capsys.readouterr().out
+    of_last = found["--weights", "last"].replace(f"; the last weights, of step {result['steps']}", "")
+    assert of_last == found[()]
+    assert found["--weights", "best"] != found[()]
+    if words[0] == "evaluate":
+        assert f"; the best weights, of step {result['best']['step']}" in found["--weights", "best"]
+
+
+def test_memory_that_is_too_small_is_said_while_it_trains(tmp_path, monkeypatch, capsys):
+    (tmp_path / "large.py").write_text(
+        "import torch\nfrom surefoot.models.mlp import Mlp\n\n\nclass Large(Mlp):\n    def forward(self, x):\n"
+        "        if self.training and torch.is_grad_enabled() and len(x) > 20:\n"
+        "            raise torch.OutOfMemoryError('CUDA out of memory.')\n        return super().forward(x)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert run(["train", "digits", "--model", "large:Large", "--epochs", "1", "--name", "a", "--no-report"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("out of memory") == 1
+    assert "in pieces of at most 16" in err
+    assert json.loads((tmp_path / "runs" / "a" / "result.json").read_text())["micro_batch_size"] == 16

@@ -95,3 +95,36 @@ def test_what_the_training_loss_has_and_the_validation_loss_has_not_is_named():
     smoothed = Config(data="digits", recipe=dataclasses.replace(Recipe(), label_smoothing=0.1))
     assert in_training(smoothed) == ("label smoothing",)
     assert in_training(Config(data="digits")) == ()
+
+
+def risen(epochs=20):
+    """A validation loss that falls for a third of the run and then rises, while the training loss falls."""
+    return [
+        Row(step=10 * i, epoch=float(i), examples=100 * i, lr=0.1, train_loss=2.0 / i, train_accuracy=None,
+            val_loss=1.0 + abs(i - epochs // 3) * (0.3 if i < epochs // 3 else 0.1), val_accuracy=None, grad_norm=1.0,
+            update_ratio=1e-3, losses=(2.0 / i,), seconds=1.0, examples_per_second=1.0)
+        for i in range(1, epochs + 1)
+    ]  # fmt: skip
+
+
+def test_a_loss_that_rose_after_the_weights_that_are_used_is_shown_and_not_doubted():
+    rows, outcome = risen(), Outcome(kind="finished", step=200, reason="stopped early")
+    last = judge_run(
+        rows, outcome, Config(target="numbers"), {"weights": "last", "weights_from_step": 200, "steps": 200}
+    )
+    assert ("overfitting", "suspect") in [(each.name, each.verdict) for each in last.findings]
+    used = {"weights": "best", "weights_from_step": 60, "steps": 200}
+    best = judge_run(rows, outcome, Config(target="numbers"), used)
+    (found,) = [each for each in best.findings if each.name == "overfitting"]
+    assert (found.verdict, found.advice, best.verdict) == ("pass", None, "pass")
+    assert "the weights that are used are those of epoch 6, the best on the validation part" in found.reason
+
+
+def test_a_run_that_stopped_while_it_was_improving_is_told_to_wait_longer():
+    rows = [dataclasses.replace(row, val_loss=3.0 - 0.1 * i, train_loss=3.0 - 0.1 * i) for i, row in enumerate(risen())]
+    outcome = Outcome(kind="finished", step=200, reason="")
+    for planned, words in ((200, "--epochs"), (900, "--early-stopping-epochs")):
+        result = {"weights": "best", "weights_from_step": 200, "steps": 200, "planned_steps": planned}
+        found = judge_run(rows, outcome, Config(target="numbers"), result)
+        (improving,) = [each for each in found.findings if each.name == "still-improving"]
+        assert words in improving.advice

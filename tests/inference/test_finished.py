@@ -1,15 +1,18 @@
 """A finished run is loaded as it ended, or refused; applying it changes nothing."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
+from surefoot import load
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.inference.evaluate import evaluate
 from surefoot.inference.predict import predict
 from surefoot.record import store
 from surefoot.training.configure import resolve
-from surefoot.training.open import open_run
+from surefoot.training.open import open_run, train
 
 from .conftest import save_images
 
@@ -78,3 +81,48 @@ def test_objects_do_not_get_the_settings_shipped_for_other_data(line):
     config = line[0].config
     assert (config.data, config.model, config.augment) == ("in-memory", "in-memory", ())
     assert config.recipe.label_smoothing == 0
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory):
+    """A run whose best weights are not its last."""
+    runs = tmp_path_factory.mktemp("spoiled")
+    result = train("digits", "mlp", epochs=12, lr=1.0, schedule="constant", runs_dir=runs, name="spoiled")
+    assert result.summary["best"]["step"] < result.summary["steps"]
+    return result
+
+
+def test_the_best_and_the_last_weights_are_scored_and_applied_by_name(spoiled):
+    scores = {name: evaluate(spoiled, weights=name) for name in (None, "last", "best")}
+    assert scores[None].accuracy == scores["last"].accuracy == spoiled.summary["test_accuracy"]
+    assert scores["best"].loss != scores["last"].loss
+    steps = spoiled.summary["best"]["step"], spoiled.summary["steps"]
+    assert scores["best"].of == f"digits, test part; the best weights, of step {steps[0]}"
+    assert scores["last"].of == f"digits, test part; the last weights, of step {steps[1]}"
+    assert scores[None].of == "digits, test part"
+    best = evaluate(spoiled, weights="best", part="validation")
+    assert best.loss == pytest.approx(spoiled.summary["best"]["value"], rel=1e-6), "the row by which they were chosen"
+    x = load("digits").test.x[:50]
+    applied = {name: predict(spoiled, x, weights=name).outputs for name in (None, "last", "best")}
+    assert np.array_equal(applied[None], applied["last"])
+    assert not np.array_equal(applied["best"], applied["last"])
+
+
+@pytest.mark.parametrize("verb", [evaluate, lambda run, **how: predict(run, np.zeros((1, 1, 8, 8)), **how)])
+def test_weights_that_there_are_not_are_refused(verb, spoiled, line):
+    with pytest.raises(ConfigError, match="weights are best or last"):
+        verb(spoiled, weights="first")
+
+
+def test_a_run_of_an_older_version_has_its_last_weights_alone(spoiled, tmp_path):
+    shutil.copytree(spoiled.folder, tmp_path / "old")
+    about = store.read_sealed(tmp_path / "old" / store.MODEL)
+    store.write_sealed(
+        tmp_path / "old" / store.MODEL,
+        {name: value for name, value in about.items() if name not in ("weights", "step", "beside")},
+    )
+    (tmp_path / "old" / store.RESULT).unlink()
+    assert evaluate(tmp_path / "old").accuracy == spoiled.summary["test_accuracy"]
+    assert evaluate(tmp_path / "old", weights="last").of.startswith("digits, test part; the last weights; ")
+    with pytest.raises(ConfigError, match="only its last weights"):
+        evaluate(tmp_path / "old", weights="best")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,9 @@ def undisturbed(place) -> Path:
     return place / "runs" / "undisturbed"
 
 
-def begin(place: Path, name: str) -> subprocess.Popen[str]:
+def begin(place: Path, name: str, words: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
     environment = os.environ | {"SLOW": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
-    command = [sys.executable, "-m", "surefoot", *COMMAND, "--name", name]
+    command = [sys.executable, "-m", "surefoot", *words, "--name", name]
     return subprocess.Popen(
         command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -72,7 +73,9 @@ def wait_for_rows(run: Path, count: int, process: subprocess.Popen[str]) -> None
 
 
 def assert_same(run: Path, other: Path) -> None:
-    assert (run / store.WEIGHTS).read_bytes() == (other / store.WEIGHTS).read_bytes()
+    for name in (store.WEIGHTS, "best.safetensors", "last.safetensors", store.START):
+        assert (run / name).is_file() == (other / name).is_file(), name
+        assert not (run / name).is_file() or (run / name).read_bytes() == (other / name).read_bytes(), name
     newest = [sorted((folder / store.CHECKPOINTS).iterdir())[-1] for folder in (run, other)]
     assert newest[0].name == newest[1].name
     for name in ("model.safetensors", "state.safetensors"):
@@ -144,3 +147,30 @@ def test_another_command_under_the_same_name_is_refused_and_each_difference_name
     assert "momentum (0.9 there, 0.5 here)" in message
     assert "clip_norm (None there, 2.0 here)" in message
     assert "lr (" not in message
+
+
+STOPPED_EARLY = [
+    "train", "--from", "undisturbed", "--epochs", "40", "--lr", "1", "--momentum", "0.95", "--schedule", "constant",
+    "--early-stopping-epochs", "5", "--json",
+]  # fmt: skip
+"""From the weights of another run, at a rate that soon spoils them, until it stops by itself."""
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_a_run_from_weights_that_stops_early_ends_the_same(seed, place, undisturbed, capsys):
+    plain = place / "runs" / "early"
+    assert surefoot([*STOPPED_EARLY, "--name", "early"]) == 0
+    result = json.loads((plain / store.RESULT).read_text())
+    assert "stopped early" in result["reason"]
+    assert (result["weights"], result["steps"] < 400) == ("best", True)
+    rng, name = random.Random(seed), f"early-{seed}"
+    with begin(place, name, STOPPED_EARLY) as process:
+        wait_for_rows(place / "runs" / name, rng.randint(1, 4), process)
+        time.sleep(rng.random() * 0.1)
+        process.kill()
+        process.communicate()
+    assert not (place / "runs" / name / store.RESULT).exists()
+    capsys.readouterr()
+    assert surefoot(["resume", "--json"]) == 0, "the newest that is not finished"
+    assert json.loads(capsys.readouterr().out)["run"] == name
+    assert_same(place / "runs" / name, plain)

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from small import bare, contents, differing, plateau_job, reference_job, sign_manifest
+from small import bare, bits, contents, differing, plateau_job, reference_job, sign_manifest
 
 from surefoot.config import rule_settings
+from surefoot.errors import CheckpointError
 from surefoot.optim.plan import Plan
 from surefoot.optim.plan import plan as plan_of
 from surefoot.record.run import Row
 from surefoot.training import checkpoint
 from surefoot.training.loop import advance, rate, start
-from surefoot.training.state import State
+from surefoot.training.state import Snapshot, State
 from surefoot.training.task import Task
 
 
@@ -202,6 +203,40 @@ def test_without_any_one_item_of_the_state_the_law_fails(item, tmp_path):
 
 def test_every_field_of_the_state_is_saved_or_dropped_above():
     fields = {field.name for field in dataclasses.fields(State)}
-    assert fields == {"step", "model", "slots", "average", "tally", "val_losses", "seconds", "outcome"}, (
-        "a new field needs a control above"
-    )
+    controlled = {"step", "model", "slots", "average", "tally", "val_losses", "seconds", "outcome"}
+    assert fields == controlled | {"best", "micro_batch_size"}, "a new field needs a control above, or below"
+
+
+def test_the_best_weights_come_back_and_are_missed_where_they_are_gone(tmp_path):
+    work, plan = job("cosine")
+    early, _ = snapshots("cosine")[5]
+    state, _ = snapshots("cosine")[13]
+    state = state.clone()
+    state.best = Snapshot.of(early, 0.25)
+    loaded = through_disk(tmp_path, work, state)
+    assert (loaded.best.step, loaded.best.value) == (5, 0.25)
+    for name, value in early.weights.items():
+        assert bits(loaded.best.tensors[name]) == bits(value), "the average where one is kept"
+    ended, _ = advance(work, plan, loaded, STEPS)
+    assert not differing(contents(ended), undisturbed("cosine")[0]), "they change nothing of the run"
+    folder = tmp_path / "checkpoints" / "step-00000013"
+    edit_json(folder, best=None)
+    sign_manifest(folder)
+    with pytest.raises(CheckpointError, match="best/"):
+        checkpoint.load_newest(tmp_path, work)
+
+
+def test_the_pieces_that_fit_come_back_and_another_run_follows_without_them(tmp_path):
+    work, plan = job("cosine")
+    state, _ = snapshots("cosine")[3]
+    state = state.clone()
+    state.micro_batch_size = 4
+    plain, _ = advance(work, plan, state.clone(), STEPS)
+    loaded = through_disk(tmp_path, work, state)
+    assert loaded.micro_batch_size == 4
+    assert not differing(contents(advance(work, plan, loaded, STEPS)[0]), contents(plain))
+    folder = tmp_path / "checkpoints" / "step-00000003"
+    edit_json(folder, micro_batch_size=None)
+    sign_manifest(folder)
+    whole, _ = checkpoint.load_newest(tmp_path, work)
+    assert differing(contents(advance(work, plan, whole, STEPS)[0]), contents(plain)), "dropout draws by the piece"

@@ -49,3 +49,13 @@ def test_lines_fit_a_page():
     for rule in update_rules():
         code = pytorch_code(Recipe(rule=rule, decay_on="weights", weight_decay=0.1, clip_norm=1.0), 10, 5)
         assert max(map(len, code.splitlines())) <= 180
+
+
+def test_weights_from_elsewhere_and_an_end_before_the_last_step_are_said():
+    plain = program_of(Config(), Recipe(), 10)
+    started = program_of(Config(from_run="runs/first"), Recipe(), 10)
+    stopped = program_of(Config(early_stopping_epochs=5), Recipe(), 10)
+    assert "start.safetensors" in started.splitlines()[0]
+    assert "may stop early" in stopped.splitlines()[0]
+    for code in (started, stopped):
+        assert code.partition("\n")[2] == plain

@@ -148,3 +148,15 @@ def test_a_line_of_the_table_has_a_cell_for_each_column():
     line = dict(zip(LIST_COLUMNS, listed(contents()), strict=True))
     assert (line["run"], line["state"], line["test"], line["best validation"]) == ("it", "finished", "0.9", "0.5")
     assert len(listed(RunFolder(stored=None, name="it"))) == len(LIST_COLUMNS)
+
+
+def test_of_which_step_the_weights_are_and_where_they_started_is_said():
+    best = {"step": 8, "metric": "val_loss", "value": 0.25}
+    said = summary(contents(RESULT | {"weights": "best", "weights_from_step": 8, "best": best}))
+    assert "The weights are those of step 8, the best on the validation part: val_loss 0.25." in said
+    said = summary(contents(RESULT | {"weights": "last", "weights_from_step": 10, "best": best}))
+    assert any("step 10; the best" in line and "0.25 at step 8, lie beside them in best.safetensors" in line
+               for line in said)  # fmt: skip
+    said = summary(contents(RESULT | {"started_from": {"from": "runs/first", "step": 1200}}))
+    assert "It started from the weights of runs/first, step 1,200." in said
+    assert not any("weights" in line for line in summary(contents())), "a run of an older version"

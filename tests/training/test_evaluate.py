@@ -139,3 +139,28 @@ def test_only_outputs_that_are_meant_to_equal_the_targets_are_scored_against_the
     result = surefoot.train((x, given), "linear", loss=loss, target="numbers", epochs=1, lr=1e-3, runs_dir=tmp_path)
     assert (result.summary["baseline"] is not None) == answers
     assert (result.folder / "scores.json").exists() == answers
+
+
+@pytest.mark.parametrize("most", [20, 5, 1])
+def test_where_memory_is_too_small_examples_are_evaluated_in_smaller_pieces(most, work):
+    model = work.fresh_model()
+    whole = evaluate_part(work, model, model.state_dict(), work.data.test)
+
+    def forward(x):
+        if len(x) > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return type(model).forward(model, x)
+
+    model.forward = forward
+    kept = []
+    pieces = evaluate_part(work, model, model.state_dict(), work.data.test, kept)
+    assert pieces.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert (pieces.accuracy, pieces.examples) == (whole.accuracy, 21)
+    assert torch.equal(torch.cat([y for _, y in kept]), work.data.test.y), "each once, in order"
+
+
+def test_another_error_in_evaluation_is_passed_on(work):
+    model = work.fresh_model()
+    model.forward = lambda x: (_ for _ in ()).throw(RuntimeError("shapes"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        evaluate_part(work, model, model.state_dict(), work.data.test)

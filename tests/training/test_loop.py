@@ -226,3 +226,111 @@ def test_a_loss_that_is_no_mean_over_examples_is_not_computed_in_pieces(loss):
 def test_a_loss_that_is_a_mean_over_examples_is(loss):
     work = task(images(), "mlp", loss=loss)
     assert start(work, plan(Recipe(steps=2, batch_size=20, micro_batch_size=7), work.data.examples)).step == 0
+
+
+class Short(nn.Module):
+    """A model for whose gradient of more than so many examples there is no memory; it counts how often it was asked."""
+
+    most, words, kind, asked = 4, "CUDA out of memory. Tried to allocate 2.00 GiB", torch.OutOfMemoryError, 0
+
+    def __init__(self, input_shape, outputs):
+        super().__init__()
+        self.norm, self.drop, self.head = nn.BatchNorm2d(3), nn.Dropout(0.3), nn.Linear(192, outputs)
+
+    def forward(self, x):
+        x = self.drop(self.norm(x))  # which changes statistics and draws before it fails
+        if self.training and torch.is_grad_enabled():
+            type(self).asked += 1
+            if len(x) > self.most:
+                raise self.kind(self.words)
+        return self.head(x.flatten(1))
+
+
+RECIPE = Recipe(steps=4, batch_size=12, lr=0.1)
+NO_MEMORY = [
+    (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB"),
+    (RuntimeError, "[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+    (RuntimeError, "[enforce fail] . DefaultCPUAllocator: not enough memory: you tried to allocate 4000000000 bytes"),
+    (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    (MemoryError, ""),
+]
+
+
+def short(monkeypatch, most=4, **attributes):
+    work = task(images(), Short, precision="fp32", loss=attributes.pop("loss", None))
+    for name, value in {"most": most, "asked": 0, **attributes}.items():
+        monkeypatch.setattr(Short, name, value)
+    return work, plan(RECIPE, work.data.examples)
+
+
+@pytest.mark.parametrize(("kind", "words"), NO_MEMORY)
+def test_a_step_that_runs_out_of_memory_is_done_again_in_halves(kind, words, monkeypatch):
+    work, made = short(monkeypatch, kind=kind, words=words)
+    state, rows = advance(work, made, start(work, made), 4)
+    small = plan(dataclasses.replace(RECIPE, micro_batch_size=3), work.data.examples)
+    expected, others = advance(work, small, start(work, small), 4)
+    assert bare(rows) == bare(others), "12 examples fail, then 6; 3 fit"
+    assert state.micro_batch_size == 3
+    for a, b in zip(state.model.state_dict().values(), expected.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_once_it_has_run_out_of_memory_it_does_not_try_again(monkeypatch):
+    work, made = short(monkeypatch)
+    state, _ = advance(work, made, start(work, made), 2)
+    state, _ = advance(work, made, state, 4)
+    assert Short.asked == 2 + 4 * 4
+
+
+def test_another_error_of_the_model_is_passed_on_and_the_state_is_as_before_the_step(monkeypatch):
+    work, made = short(monkeypatch, kind=RuntimeError, words="mat1 and mat2 shapes cannot be multiplied")
+    state = start(work, made)
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        advance(work, made, state, 4)
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert (state.step, state.micro_batch_size, Short.asked) == (0, None, 1)
+    assert all(parameter.grad is None for parameter in state.model.parameters())
+
+
+def test_no_memory_for_one_example_is_said_in_the_words_of_the_machine(monkeypatch):
+    work, made = short(monkeypatch, most=0)
+    work = dataclasses.replace(work, template=nn.Sequential(nn.Flatten(), _NoMemory(), nn.Linear(192, 3)))
+    with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"):
+        advance(work, made, start(work, made), 4)
+
+
+class _NoMemory(nn.Module):
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return x
+
+
+def test_pieces_of_one_example_under_batch_norm_are_refused_in_words(monkeypatch):
+    class Flat(Short):
+        def __init__(self, input_shape, outputs):
+            super().__init__(input_shape, outputs)
+            self.norm = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192))
+
+    work = task(images(), Flat, precision="fp32")
+    monkeypatch.setattr(Short, "most", 1)
+    made = plan(RECIPE, work.data.examples)
+    with pytest.raises(
+        ConfigError, match=r"out of memory with 3 examples at once, at step 1; .* Use a smaller batch_size"
+    ):
+        advance(work, made, start(work, made), 4)
+
+
+def test_a_loss_whose_pieces_do_not_add_up_is_not_cut_in_silence(monkeypatch):
+    def whole(outputs, targets):
+        return F.cross_entropy(outputs, targets, reduction="sum")
+
+    work, made = short(monkeypatch, loss=whole)
+    state = start(work, made)
+    with pytest.raises(
+        ConfigError, match=r"out of memory with 12 examples at once.*must be the mean over its examples"
+    ):
+        advance(work, made, state, 4)
+    assert (state.step, state.micro_batch_size) == (0, None)

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from surefoot.cli.flags import Switch, converted, usage_error
 from surefoot.config import __version__
-from surefoot.errors import SurefootError
+from surefoot.errors import SurefootError, is_out_of_memory
 from surefoot.settings import MOST_NESTED
 
 _COMMANDS = {
@@ -150,11 +150,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         advice = "What was saved before stays. Make room or mend it, then run the same command again."
         return _say(f"{place}{error.strerror or error}. {advice}", 1)
     except (MemoryError, RuntimeError) as error:
-        words = str(error).lower()
-        if not isinstance(error, MemoryError) and "out of memory" not in words and "can't allocate memory" not in words:
+        if not is_out_of_memory(error):
             raise
         what = (str(error) or "it is full").splitlines()[0]
-        advice = "Use a smaller --micro-batch-size, which bounds what is computed at once."
+        advice = "Use a smaller --micro-batch-size, which bounds what is computed at once, or a smaller model."
         return _say(f"out of memory: {what}. {advice}", 1)
     return code if isinstance(code, int) else 0
 

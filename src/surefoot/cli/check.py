@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 USED = frozenset({
     "data", "data_dir", "validation", "image_size", "label", "header", "target", "loss", "normalise",
     "standardise_targets", "model", "seed", "device", "precision", "threads", "weight_decay",
+    "from_run",
 })  # fmt: skip
 """Settings that steps 0 to 2 depend on. They train at many rates, without augmentation, for as long as they need."""
 
@@ -68,17 +69,27 @@ def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
         "seed": config.seed, "device": config.device, "precision": config.precision, "threads": config.threads
     }  # fmt: skip
     say(f"reading {clean(config.data)}")
-    data = _data(config)
+    data, model = _data_and_model(config)
     say_notes(getattr(data, "notes", ()), quiet=quiet)
     say(f"step 0, wiring: {clean(config.model)} on {clean(config.data)}")
-    wiring = check_wiring(config.model, data, config.loss, **place)
+    wiring = check_wiring(model, data, config.loss, **place)
     yield wiring
     say("step 1, initial loss")
-    initial = check_initial_loss(config.model, data, config.loss, weight_decay=config.recipe.weight_decay, **place)
+    initial = check_initial_loss(model, data, config.loss, weight_decay=config.recipe.weight_decay, **place)
     yield initial
     if "fail" not in (wiring.verdict, initial.verdict):
         say("step 2, overfitting a small sample")
-        yield overfit_sample(config.model, data, config.loss, **place)
+        yield overfit_sample(model, data, config.loss, **place)
+
+
+def _data_and_model(config: Config) -> tuple[Any, Any]:
+    """Return both; the model as a module where it starts from weights, and the data normalised as these learned it."""
+    if config.from_run is None:
+        return _data(config), config.model
+    from surefoot.training.configure import Objects, make_task
+
+    task = make_task(config, Objects())
+    return task.data, task.template
 
 
 def _data(config: Config) -> Any:

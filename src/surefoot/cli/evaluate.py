@@ -26,6 +26,7 @@ def evaluate(
     part: Literal["train", "validation", "test"] | None = None,
     data_dir: Path | None = None,
     runs_dir: RunsDir = Path("runs"),
+    weights: Literal["best", "last"] | None = None,
     device: str | None = None,
     json: Switch = False,
 ) -> int:
@@ -36,12 +37,13 @@ def evaluate(
         data: Other labelled data: a named set, a folder by class, an .npz or a .csv. All of it, if it has no parts.
         part: Part of the data; if left out test, or validation or train where a run has no other.
         data_dir: Folder or archive that holds the named set, if not where it was.
+        weights: The best by the validation part, or the last; if left out those of which the result speaks.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.
     """
     from surefoot.inference.evaluate import evaluate as scores_of
 
-    scores = scores_of(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device)
+    scores = scores_of(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device, weights=weights)
     if json:
         print_json({"run": run, **scores.to_dict()})
     elif isinstance(scores, NumberScores):

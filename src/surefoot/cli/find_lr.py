@@ -6,14 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
+from surefoot.cli.flags import OF_A_RUN, ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
 from surefoot.cli.probe import check_picture, exit_code, measured, print_findings, save_picture, say_batch, sentence
 from surefoot.cli.tables import number, print_json, print_table, say_notes
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
-UNUSED = ("rows_per_epoch", "checkpoint_seconds", "lr", "epochs", "steps", "ema_decay")
+UNUSED = (*OF_A_RUN, "lr", "epochs", "steps", "ema_decay")
 """Settings of a run's record, averaged weights, which are not read here, and what a file says of rate and length."""
 
 
@@ -34,7 +34,9 @@ def find_lr(
 ) -> int:
     """Measure between which learning rates the loss drops within 100 steps, and suggest one.
 
-    It takes the flags of `surefoot train`, save those of rate, length and schedule. Exit code 3: no rate works.
+    It takes the flags of `surefoot train`, save those of rate, length and schedule. Exit code 3: no rate works. With
+    --from it measures in the middle of a training: from the weights of a run that is done, or of the newest checkpoint
+    of one that is not.
 
     Args:
         low: First rate of the grid, which is widened by itself where the answer lies on its border. If left out, that
@@ -61,12 +63,20 @@ def find_lr(
     say_notes(task.data.notes, quiet=quiet)
     # The table of rates stands in for the schedule; averaged weights are not read here.
     recipe = dataclasses.replace(recipe_for(chosen, task.data), ema_decay=None)
-    if "weight_decay" not in typed.flat:
+    if "weight_decay" not in typed.flat and chosen.from_run is None:  # of a run it is the run's own
         decay = weight_decay_of(recipe, task.data.examples)
         recipe = with_small_decay(dataclasses.replace(recipe, weight_decay=decay))
     say_batch(recipe, task.data.examples, quiet=quiet)
-    recipe = dataclasses.replace(recipe, batch_size=batch_size_of(recipe, task.data.examples))
+    recipe = dataclasses.replace(
+        recipe, batch_size=batch_size_of(recipe, task.data.examples),
+        weight_decay=weight_decay_of(recipe, task.data.examples),
+    )  # fmt: skip
     decision = measured(searching(task, recipe, search), quiet=quiet)
+    if decision.value is None and chosen.from_run is not None:
+        advice = (
+            "these weights may have learned all that this data holds: train on, or start from an earlier checkpoint"
+        )
+        decision = dataclasses.replace(decision, advice=advice)
     if plot is not None:
         from surefoot.report.lr_range import lr_range_chart
 

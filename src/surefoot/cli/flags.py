@@ -40,6 +40,10 @@ Data = Annotated[
 ]
 ConfigFile = Annotated[Path | None, Parameter(help="TOML file of settings; flags go before it.")]
 RunsDir = Annotated[Path, Parameter(help="Folder in which runs lie.")]
+OF_A_RUN = (
+    "rows_per_epoch", "checkpoint_seconds", "choose_by", "weights", "early_stopping_epochs", "early_stopping_min_delta",
+)  # fmt: skip
+"""Settings of what a run keeps and when it ends, which a measurement does not read."""
 _NO = "no-"
 _GROUPS = {1: Group("Run", sort_key=2), 2: Group("Recipe", sort_key=3), 3: Group("Schedule", sort_key=4)}
 
@@ -59,6 +63,8 @@ def with_settings(command: _F) -> _F:
         # A setting that is on has only its --no- form: it is turned off by name.
         off = (f"--{_NO}{name.replace('_', '-')}",) if setting.type is bool else ()
         names: dict[str, Any] = {"name": (), "negative": off} if off else {"negative": ()}
+        if setting.aliases:
+            names["alias"] = [f"--{alias}" for alias in setting.aliases]
         shape = Parameter(help=setting.help, group=group, consume_multiple=True, show_default=False, **names)
         hint = Annotated[setting.type | None, shape]
         named.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
+from surefoot.cli.flags import OF_A_RUN, ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
 from surefoot.cli.probe import exit_code, make_folder, measured, new_folder, print_findings, say_batch, sentence
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table, say_notes
@@ -63,8 +63,8 @@ def noise(
         sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points, groups=groups,
         group_size=group_size,
     )  # fmt: skip
-    chosen = resolve(typed.nested)
-    typed.say_unused("noise", (*length, "rows_per_epoch", "checkpoint_seconds"))
+    chosen = resolve(typed.nested, runs_dir=runs_dir)
+    typed.say_unused("noise", (*length, *OF_A_RUN))
     folder = new_folder("noise", chosen, name, runs_dir)
     task = make_task(chosen, Objects())
     say_notes(task.data.notes, quiet=quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from surefoot.cli.flags import RunsDir, Switch
 from surefoot.cli.tables import clean, print_table, say_notes, spread_digits
@@ -22,6 +22,7 @@ def predict(
     runs_dir: RunsDir = Path("runs"),
     out: Path | None = None,
     top: int | None = None,
+    weights: Literal["best", "last"] | None = None,
     device: str | None = None,
     csv: Switch = False,
     json: Switch = False,
@@ -36,6 +37,7 @@ def predict(
         inputs: Files and folders.
         out: File to write in place of stdout, as CSV or JSON, which its name says unless a flag does.
         top: How many of the most probable classes to give, 1 if left out.
+        weights: The best by the validation part, or the last; if left out those of which the result speaks.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         csv: Print as CSV.
         json: Print as JSON.
@@ -52,7 +54,7 @@ def predict(
             f"out = {out}", "it must be a file in a folder that exists", "make the folder, or choose another"
         )
     folder = store.run_folder(run, runs_dir)
-    classes, rows = _predicted(folder, inputs, top, device)
+    classes, rows = _predicted(folder, inputs, top, {"device": device, "weights": weights})
     if form == "table":
         columns = _columns(classes, rows)
         left = [name for name in columns if name.startswith(("name", "label", "error"))]
@@ -76,9 +78,9 @@ def predict(
 
 
 def _predicted(
-    folder: Path, inputs: tuple[str, ...], top: int | None, device: str | None
+    folder: Path, inputs: tuple[str, ...], top: int | None, how: dict[str, Any]
 ) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
-    """Return the classes and a row for each example, showing on stderr how far it is."""
+    """Return the classes and a row for each example, showing on stderr how far it is; `how` is for `predict`."""
     from surefoot.data.store import bar
     from surefoot.inference.predict import predict_batches
 
@@ -86,7 +88,7 @@ def _predicted(
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     with bar("predicting", unit="examples") as progress:
-        for piece in predict_batches(folder, list(inputs), device=device):
+        for piece in predict_batches(folder, list(inputs), **how):
             classes = piece.classes
             if classes is None and top is not None:
                 raise ConfigError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from surefoot.cli.flags import RunsDir, Switch, reference
-from surefoot.cli.tables import CHOSEN_ON, clean, loss_text, number, print_json, print_table, said, share
+from surefoot.cli.tables import chosen_by_it, clean, loss_text, number, print_json, print_table, said, share
 from surefoot.errors import ConfigError, SurefootError, nearest
 from surefoot.record import store
 from surefoot.record.intervals import wilson
@@ -166,17 +166,34 @@ def _result(result: dict[str, Any]) -> list[tuple[str, str]]:
         entries.append(
             ("test accuracy", f"{accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, {examples:,} examples)")
         )
-    chosen_on = CHOSEN_ON if "decisions" in result else ""
+    chosen_on = chosen_by_it(result)
     of_validation = share(result.get("val_accuracy"))
     entries += [
         ("test loss", loss_text(result.get("test_loss"))),
         ("validation accuracy", f"{of_validation}{chosen_on}" if of_validation is not None else None),
         ("validation loss", loss_text(result.get("val_loss"))),
+        ("weights", _weights(result)),
+        ("started from", _origin(result)),
         ("training time", number(result.get("train_seconds"), ".1f")),
         ("epochs", number(result.get("epochs"), "g")),
         ("parameters", number(result.get("parameters"), ",")),
     ]
     return [(name, text + " s" if name == "training time" else text) for name, text in entries if text is not None]
+
+
+def _weights(result: dict[str, Any]) -> str | None:
+    best, used = result.get("best"), result.get("weights")
+    if not isinstance(best, dict) or used is None:
+        return None
+    found = f"best {best['metric']} {best['value']:.4g} at step {best['step']:,}"
+    return f"{used}, of step {result.get('weights_from_step'):,}; {found}"
+
+
+def _origin(result: dict[str, Any]) -> str | None:
+    origin = result.get("started_from")
+    if not isinstance(origin, dict):
+        return None
+    return str(origin["from"]) + (f", step {origin['step']:,}" if origin.get("step") else "")
 
 
 def _print_entries(title: str, entries: Any) -> None:
@@ -199,7 +216,9 @@ def _listed(folder: Path) -> dict[str, Any]:
     config = stored.config
     values = (
         folder.name, stored.state, config.data, config.model, config.recipe.lr, config.seed,
-        last.epoch if last else 0.0, last.val_accuracy if last else None, last.val_loss if last else None,
+        last.epoch if last else 0.0, *(
+            result.get(name) if result else getattr(last, name, None) for name in ("val_accuracy", "val_loss")
+        ),
         result.get("test_accuracy"), result.get("test_loss"),
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
 """Terminal escapes of ECMA-48: control sequences, operating-system commands such as titles, and the short ones."""
 
-CHOSEN_ON = ", on the part by which the search chose"
-"""Behind a validation result of a tuned run: it flatters."""
 _WIDEST = 100_000
 """Letters of a line where no terminal breaks it: rich would at 80."""
 _FOUR_DECIMALS = (1e-3, 1e6)
@@ -41,6 +39,17 @@ def clean(text: object) -> str:
     return "".join(
         "?" if unicodedata.category(c) == "Cs" else c for c in plain if unicodedata.category(c) not in _HARMFUL
     )
+
+
+def chosen_by_it(result: Mapping[str, Any]) -> str:
+    """Return what stands behind a validation result by which something was chosen, since it flatters; else nothing.
+
+    >>> chosen_by_it({"weights": "best"}), chosen_by_it({"weights": "last"})
+    (', on the part by which these weights were chosen', '')
+    """
+    if "decisions" in result:
+        return ", on the part by which the search chose"
+    return ", on the part by which these weights were chosen" if result.get("weights") == "best" else ""
 
 
 def say_notes(notes: Iterable[str], *, quiet: bool) -> None:

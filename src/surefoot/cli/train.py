@@ -22,13 +22,15 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
-from surefoot.cli.tables import CHOSEN_ON, clean, counted, loss_text, print_entries, print_json, said
+from surefoot.cli.tables import chosen_by_it, clean, counted, loss_text, print_entries, print_json, said
 from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
 from surefoot.record.intervals import wilson
+from surefoot.record.lock import is_held
 from surefoot.record.noise import NOISE
+from surefoot.record.stored import IN_MEMORY, run_folders
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
@@ -96,21 +98,26 @@ def train(
     output = Output(
         report=not no_report, as_json=json, quiet=quiet, measure_noise=measure_noise, tensorboard=tensorboard
     )
-    return _train(resolve(typed.nested), name, runs_dir, output)
+    return _train(resolve(typed.nested, runs_dir=runs_dir), name, runs_dir, output)
 
 
 def resume(
-    run: str, *, data: Path | None = None, runs_dir: RunsDir = Path("runs"), json: Switch = False, quiet: Quiet = False
+    run: str | None = None,
+    *,
+    data: Path | None = None,
+    runs_dir: RunsDir = Path("runs"),
+    json: Switch = False,
+    quiet: Quiet = False,
 ) -> int:
     """Go on with an unfinished run from its newest checkpoint, bit for bit.
 
     Args:
-        run: Name of the run, or its folder.
+        run: Name of the run, or its folder; the newest that is not finished if left out.
         data: Where its data lies now, if it was moved.
         json: Print the result as JSON.
     """
     output = Output(as_json=json, quiet=quiet)
-    folder = store.run_folder(run, runs_dir, searches=True)
+    folder = store.run_folder(_unfinished(runs_dir) if run is None else run, runs_dir, searches=True)
     folder = folder if folder.name else folder.resolve()  # "." has no name
     if (folder / store.TUNE).is_file():
         from surefoot.cli.tune import resume as resume_search
@@ -120,6 +127,21 @@ def resume(
     from surefoot.training.open import read_config
 
     return _train(read_config(folder), folder.name, folder.parent, output, Objects(data=data))
+
+
+def _unfinished(runs_dir: Path) -> Path:
+    """Return the folder of the newest run or search that is not done and that nobody works on."""
+    searches = (path.parent for path in runs_dir.glob(f"*/{store.TUNE}"))
+    there = {folder for folder in (*run_folders(runs_dir), *searches) if not (folder / store.RESULT).is_file()}
+    newest = sorted(there, key=lambda folder: (folder.stat().st_mtime, folder.name), reverse=True)
+    found = next((folder for folder in newest if not is_held(folder)), None)
+    if found is None:
+        held = f", and {len(newest)} in work" if newest else ""
+        raise CheckpointError(
+            f"no unfinished run under {runs_dir}{held}", "resume goes on with a run that was stopped",
+            "list the runs with surefoot show, or start one with surefoot train",
+        )  # fmt: skip
+    return found
 
 
 def _train(config: Config, name: str | None, runs_dir: Path, output: Output, resumed: Objects | None = None) -> int:
@@ -153,6 +175,7 @@ def follow(run: Run, signals: StopSignals, output: Output, told: Collection[str]
     Notes that were told before are not told again.
     """
     with TrainingDisplay(run.plan.steps, quiet=output.quiet) as display, _events(run, output) as events:
+        said = len(run.notes)
         for note in (note for note in run.notes if note not in told):
             display.say(f"note: {clean(note)}")
         display.say(_introduction(run))
@@ -163,6 +186,9 @@ def follow(run: Run, signals: StopSignals, output: Output, told: Collection[str]
             if noise is not None:
                 noise.measure_if_due()
             rows = run.advance()
+            for note in run.notes[said:]:
+                display.say(f"note: {clean(note)}")
+            said = len(run.notes)
             display.show_rows(rows)
             display.move(run.now)
             if events is not None:
@@ -235,8 +261,10 @@ def _introduction(run: Run) -> str:
         if part is not None
     )
     place = run.task.machine
+    in_memory = IN_MEMORY in (run.config.data, run.config.model)
+    again = "" if in_memory or run.done else f"; if it is stopped: surefoot resume {reference(run.folder)}"
     return (
-        f"run      {run.folder}\n"
+        f"run      {run.folder}{again}\n"
         f"data     {data.name}: {parts} examples\n"
         f"model    {run.config.model}, {parameters:,} parameters\n"
         f"recipe   {_of_rule(recipe, plan.batch_size)}, {recipe.schedule.kind} schedule\n"
@@ -283,7 +311,7 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
         lines.append(("test", f"{accuracy}, loss {_loss(summary['test_loss'])}, {count:,} examples"))
     elif summary["test_loss"] is not None:
         lines.append(("test", f"loss {_loss(summary['test_loss'])}, {summary['test_examples']:,} examples"))
-    chosen_on = CHOSEN_ON if "decisions" in summary else ""
+    chosen_on = chosen_by_it(summary)
     if summary["val_accuracy"] is not None:
         accuracy = f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"
         lines.append(("validation", f"{accuracy}{chosen_on}"))
@@ -293,13 +321,29 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
         ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
     )
     lines += [("curves", clean(text)) for text in said(curves)]
-    lines.append(("weights", str(Path(summary["folder"]) / store.WEIGHTS)))
+    lines += [("weights", text) for text in weights_text(summary)]
     here = reference(Path(summary["folder"]))
     if summary["outcome"] == "finished":
         lines.append(("next", f"surefoot show {here}   surefoot evaluate {here}   surefoot predict {here} FILE..."))
     else:  # nobody is sent to use weights that went wrong
         lines += [("next", clean(text)) for text in next_steps(read_run(Path(summary["folder"])))]
     print_entries(lines, 11)
+
+
+def weights_text(result: dict[str, Any]) -> list[str]:
+    """Return where a run's weights lie, of which step they are, and what the best of them were."""
+    folder, used, best = Path(result["folder"]), result.get("weights"), result.get("best")
+    if used is None or best is None:
+        return [str(folder / store.WEIGHTS)]
+    value = f"{best['metric']} {best['value']:.4g}, of step {best['step']:,}"
+    if best["step"] == result["weights_from_step"]:
+        beside = [f"{folder / 'last.safetensors'}, of the last step, {result['steps']:,}; --weights last uses them"]
+        return [f"{folder / store.WEIGHTS}, the best by {value}", *(beside if best["step"] < result["steps"] else [])]
+    other = folder / "best.safetensors"
+    return [
+        f"{folder / store.WEIGHTS}, of the last step, {result['weights_from_step']:,}",
+        f"{other}, the best by {value}; --weights best uses them",
+    ]
 
 
 def _loss(value: float | None) -> str:

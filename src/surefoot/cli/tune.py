@@ -58,7 +58,7 @@ def tune(
     from surefoot.search.tune import asked_for
 
     words = {"data": data, "model": settings.pop("model", None)}
-    start, terms = asked_for(words, settings, config, budget, force=force)
+    start, terms = asked_for(words, settings, config, budget, force=force, runs_dir=runs_dir)
     output = Output(report=not no_report, as_json=json, quiet=quiet, tensorboard=tensorboard)
     with (
         StopSignals() as signals,

@@ -49,7 +49,7 @@ def judge_run(rows: Sequence[Row], outcome: Outcome, config: Config, result: Map
         result: as in `result.json`; that of a search has its decisions.
     """
     curves = read_curves(rows, outcome, in_training=in_training(config), val_examples=result.get("val_examples"))
-    findings = list(curves.findings)
+    findings = [_of_used_weights(each, result, rows) for each in curves.findings]
     if outcome.kind == "finished" and isinstance(result.get("baseline"), Mapping):
         beside = Baseline.from_dict(result["baseline"])
         findings += beside_baseline(beside, linear_model=config.model == "linear")
@@ -59,6 +59,21 @@ def judge_run(rows: Sequence[Row], outcome: Outcome, config: Config, result: Map
     return dataclasses.replace(
         curves, findings=tuple(weighed_up), verdict=first.verdict, reason=first.reason, advice=first.advice
     )
+
+
+def _of_used_weights(finding: Finding, result: Mapping[str, Any], rows: Sequence[Row]) -> Finding:
+    """Return a finding of the whole curve as it stands with weights of an earlier row, and with a run that stopped."""
+    used, end = result.get("weights_from_step") or 0, result.get("steps") or 0
+    if result.get("weights") == "best" and finding.name in ("overfitting", "overconfident") and used < end:
+        epoch = next((row.epoch for row in rows if row.step == used), None)
+        where = f"step {used:,}" if epoch is None else f"epoch {epoch:.3g}"
+        return Finding(
+            name=finding.name, verdict="pass",
+            reason=f"{finding.reason}; the weights that are used are those of {where}, the best on the validation part",
+        )  # fmt: skip
+    if finding.name == "still-improving" and finding.advice and end < (result.get("planned_steps") or end):
+        return dataclasses.replace(finding, advice="wait longer before it stops: a larger --early-stopping-epochs")
+    return finding
 
 
 def read_stored(stored: Stored) -> Decision | None:

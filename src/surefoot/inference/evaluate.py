@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,97 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surefoot.config import Config
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns, unembedded
-from surefoot.data.dataset import DataSet, Part, RawPart, Source, column_order
+from surefoot.data.dataset import DataSet, Part, RawPart, column_order
 from surefoot.data.load import read
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
-from surefoot.errors import CheckpointError, ConfigError, DataError, nearest
+from surefoot.errors import ConfigError, DataError, nearest
+from surefoot.inference.finished import FinishedRun, Which, finished_run
 from surefoot.inference.inputs import as_channels, as_pixels
 from surefoot.record import store
 from surefoot.record.baseline import Baseline, class_baseline
 from surefoot.record.number_scores import number_scores
 from surefoot.record.scores import Scores, by_example, class_scores
-from surefoot.record.stored import IN_MEMORY, located, read_config
-from surefoot.seeds import torch_stream
+from surefoot.record.stored import IN_MEMORY, located
 from surefoot.switches import usual_switches
 from surefoot.training.configure import data_of
-from surefoot.training.evaluate import outputs_of
 from surefoot.training.integers import Outside, looked_up
-from surefoot.training.machine import machine
-from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.run import Result
-from surefoot.training.task import Task
-from surefoot.training.weights import Trained, load_trained
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A finished run, ready to be applied to examples."""
-
-    folder: Path
-    config: Config
-    trained: Trained
-    task: Task
-
-    @property
-    def doubt(self) -> str | None:
-        """What is to be said of the weights: that the run diverged, or that what it came to cannot be read."""
-        path = self.folder / store.RESULT
-        if not path.is_file():
-            return f"{path} is gone: what the run came to is not known"
-        try:
-            result = store.read_sealed(path)
-        except CheckpointError as error:
-            return str(error)
-        return f"the run diverged: {result.get('reason')}" if result.get("outcome") == "diverged" else None
-
-    def outputs(self, part: Part) -> tuple[Tensor, Tensor]:
-        """Return logits [N, C] or numbers [N, ...] in the targets' unit, and the targets, of a part, on the CPU."""
-        model, place = self.task.template, self.task.machine
-        if self.trained.preprocessing.input == "integers":
-            part = replace(part, x=part.x.long())
-        placed = replace(part, x=place.place(part.x), y=place.place(part.y))
-        with place.computing(), torch_stream(self.task.seed, "test"):
-            outputs = torch.cat([o.cpu() for o, _ in outputs_of(self.task, model, model.state_dict(), placed)])
-        return Preprocessed(nn.Identity(), self.trained.preprocessing).answers(outputs), part.y
-
-
-def finished_run(
-    run: str | Path | Result, runs_dir: str | Path, model: nn.Module | None, device: str | None
-) -> FinishedRun:
-    """Return a run's finished weights on its device, or on the CPU where this machine lacks that one.
-
-    Raises:
-        CheckpointError: the run does not exist, is unfinished or damaged.
-    """
-    if isinstance(run, Result):
-        run, model = run.folder, run.model if model is None else model
-    folder = store.run_folder(run, runs_dir)
-    config = read_config(folder)
-    trained = load_trained(folder, model)
-    if device is None:
-        device = config.device if torch.cuda.is_available() else "cpu"
-    place = machine(device, config.precision, config.threads, trained.model.net, trained.input_shape)
-    about, y = trained.preprocessing, torch.zeros(1, dtype=torch.int64)
-    data = DataSet(
-        name=config.data,
-        kind="images" if trained.kind == "images" else "numbers",
-        train=Part(torch.zeros(1, *trained.input_shape), y, Source()),
-        validation=None,
-        test=None,
-        classes=trained.classes,
-        mean=about.mean.flatten().float() if trained.kind == "images" else about.mean,
-        std=about.std.flatten().float() if trained.kind == "images" else about.std,
-        fingerprint="",
-    )
-    return FinishedRun(
-        folder, config, trained, Task(data, place.place_model(trained.model.net), None, None, config.seed, place)
-    )
-
+from surefoot.training.weights import Trained
 
 PARTS = ("train", "validation", "test")
 _SHOWN = 5
@@ -117,6 +46,7 @@ def evaluate(
     runs_dir: str | Path = "runs",
     model: nn.Module | None = None,
     device: str | None = None,
+    weights: Which | None = None,
 ) -> Scores:
     """Return the scores of a finished run on a part of its own data, or on other labelled data.
 
@@ -131,9 +61,10 @@ def evaluate(
         runs_dir: where runs lie.
         model: the architecture, for a run whose model was given as an object; it is copied.
         device: as in `Config`; None for the run's, or the CPU where this machine lacks that.
+        weights: "best" by the validation part, or "last"; None for those of which the run's result speaks.
 
     Raises:
-        ConfigError: no such part; or the run's data was given as an object, and is not given here.
+        ConfigError: no such part or weights; or the run's data was given as an object, and is not given here.
         DataError: the data cannot be used, has changed, or has a class that the run does not know.
         CheckpointError: the run does not exist, is unfinished or damaged.
 
@@ -146,7 +77,7 @@ def evaluate(
     """
     if part is not None and part not in PARTS:
         raise ConfigError(f"part = {part!r}", f"part must be one of {', '.join(PARTS)}", "leave it out for test")
-    finished = finished_run(run, runs_dir, model, device)
+    finished = finished_run(run, runs_dir, model, device, weights)
     if data is None and finished.config.data == IN_MEMORY:
         raise ConfigError(
             f"{finished.folder} was trained on data given in Python",
@@ -166,7 +97,7 @@ def evaluate(
     except Outside as outside:
         holds = (chosen.x == outside.value).reshape(len(chosen), -1).any(1).nonzero()
         raise outside.error(chosen.name_of(int(holds[0])) if len(holds) else title) from None
-    title = title if (doubt := finished.doubt) is None else f"{title}; {doubt}"
+    title = "; ".join(each for each in (title, finished.of_weights(weights), finished.doubt) if each is not None)
     if finished.trained.classes is None:
         return number_scores(outputs.numpy(), targets.numpy(), title)
     scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from surefoot.data.dataset import Part, Source
-from surefoot.inference.evaluate import FinishedRun, finished_run
+from surefoot.inference.finished import FinishedRun, Which, finished_run
 from surefoot.inference.inputs import Expected, Inputs, batches
 from surefoot.record.scores import log_softmax
 from surefoot.switches import usual_switches
@@ -103,6 +103,7 @@ def predict(
     runs_dir: str | Path = "runs",
     model: nn.Module | None = None,
     device: str | None = None,
+    weights: Which | None = None,
 ) -> Predictions:
     """Return what a finished run's model says of examples without labels.
 
@@ -114,7 +115,7 @@ def predict(
         inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
             flat), of an .npz (its x, or its first array) or .npy, of a table with or without labels; a frame of pandas
             or Polars; or a sequence of paths.
-        runs_dir, model, device: as in `evaluate`.
+        runs_dir, model, device, weights: as in `evaluate`.
 
     Raises:
         DataError: an array, table or folder as a whole does not fit the model.
@@ -128,7 +129,7 @@ def predict(
     >>> len(predictions.labels), predictions.outputs.shape
     (2, (2, 10))
     """
-    pieces = list(predict_batches(run, inputs, runs_dir=runs_dir, model=model, device=device))
+    pieces = list(predict_batches(run, inputs, runs_dir=runs_dir, model=model, device=device, weights=weights))
     return joined(pieces)
 
 
@@ -139,9 +140,10 @@ def predict_batches(
     runs_dir: str | Path = "runs",
     model: nn.Module | None = None,
     device: str | None = None,
+    weights: Which | None = None,
 ) -> Iterator[Predictions]:
     """Yield `predict` batch by batch, so that memory stays bounded and progress can be shown."""
-    finished = finished_run(run, runs_dir, model, device)
+    finished = finished_run(run, runs_dir, model, device, weights)
     trained = finished.trained
     config, about = finished.config, trained.preprocessing
     dtype = {"integers": np.int64}.get(about.input, np.dtype(about.dtype).type)

@@ -8,7 +8,9 @@ runs/NAME/
   noise.jsonl        gradient noise at some rows, where it is measured: see `record.noise`
   progress.json      how far it is, until it is done: see `record.progress`
   checkpoints/       step-00000180/, ...: see `training.checkpoint`
+  start.safetensors  the weights that it started from, if these are another run's; start.json: what they learned with
   model.safetensors  the finished weights; model.json: what is needed to use them
+  best.safetensors   the best weights, where those of the result are the last; or last.safetensors, the other way round
   result.json        the result; its presence says that the run is done
   lock               held by the process that writes here
 
@@ -44,8 +46,10 @@ WEIGHTS, MODEL, LOCK = "model.safetensors", "model.json", "lock"
 TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS = (
     "tune.toml", "decisions.jsonl", "members.jsonl", "timings.json", "members"
 )  # fmt: skip
+START, START_ABOUT = OF_A_START = ("start.safetensors", "start.json")
 SEALED = (
-    CONFIG, COMMAND, ENVIRONMENT, METRICS, MODEL, "scores.json", "noise.jsonl", TUNE, DECISIONS, TRIALS, TIMINGS,
+    CONFIG, COMMAND, ENVIRONMENT, METRICS, MODEL, START_ABOUT, "scores.json", "noise.jsonl", TUNE, DECISIONS, TRIALS,
+    TIMINGS,
 )  # fmt: skip
 """Files of a finished run whose hashes are in its result; the hash of the weights is in `MODEL`."""
 OF_A_SEARCH = (TUNE, DECISIONS, TRIALS, TIMINGS, MEMBERS)
@@ -218,7 +222,7 @@ def discard_if_empty(folder: Path) -> None:
     """Remove a folder in which no run has begun. For the holder of its lock."""
     if not (folder / CONFIG).exists():
         with contextlib.suppress(OSError):
-            for name in (ENVIRONMENT, COMMAND, LOCK):
+            for name in (*OF_A_START, ENVIRONMENT, COMMAND, LOCK):
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
 

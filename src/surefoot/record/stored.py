@@ -85,7 +85,9 @@ def read_run(folder: Path) -> Stored:
         config=read_config(folder),
         command=_text(folder / store.COMMAND),
         environment={
-            name: value for name, value in environment.items() if name not in ("settings", "seal", "folder", "files")
+            name: value
+            for name, value in environment.items()
+            if name not in ("settings", "seal", "folder", "files", "started_from")
         },
         rows=read_rows(folder),
         result=result,

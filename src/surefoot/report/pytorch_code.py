@@ -49,6 +49,10 @@ def program_of(config: Config, recipe: Recipe, steps_per_epoch: int, *, own_loss
     code = pytorch_code(
         recipe, steps, steps_per_epoch, loss="your own" if own_loss else loss, precision=config.precision
     )
+    if config.from_run is not None:
+        code = f"# The initial weights are those of {config.from_run}: start.safetensors in the run's folder.\n" + code
+    if config.early_stopping_epochs is not None:
+        code = "# The run may stop early, and then its best weights are used; here all steps are done.\n" + code
     if own_loss or not (config.standardise_targets and config.target == "numbers" and loss != "bce"):
         return code
     return "# y has mean 0 and deviation 1 over the training part; so an answer is output * deviation + mean.\n" + code

@@ -139,6 +139,7 @@ def summary(folder: RunFolder) -> list[str]:
     lines += _beside(result) or ([] if lines else _on_validation(result))
     lines += [
         f"{stored.config.model} on {stored.config.data}, {result.get('outcome')}: {result.get('reason')}.",
+        *_of_weights(result),
         f"Training took {result.get('train_seconds') or 0:.1f} s for {result.get('epochs') or 0:.4g} epochs, "
         f"{result.get('steps') or 0:,} steps. One run with one seed: intervals speak of the examples that were scored, "
         "not of other seeds.",
@@ -150,6 +151,23 @@ def summary(folder: RunFolder) -> list[str]:
     cost = result.get("cost")
     if isinstance(cost, Mapping) and cost.get("trainings") is not None:
         lines.append(f"The search before it cost {cost['trainings']:.2f} final trainings, budget {cost.get('budget')}.")
+    return lines
+
+
+def _of_weights(result: Mapping[str, Any]) -> list[str]:
+    """Return of which step the weights are that are used, what the best were, and from where they started."""
+    lines, best, origin = list[str](), result.get("best"), result.get("started_from")
+    if isinstance(best, Mapping):
+        value = f"{best.get('metric')} {rounded(best.get('value'))}"
+        used = result.get("weights_from_step")
+        if used == best.get("step"):
+            lines.append(f"The weights are those of step {used:,}, the best on the validation part: {value}.")
+        else:
+            lines.append(f"The weights are those of step {used:,}; the best on the validation part, {value} at step "
+                         f"{best.get('step'):,}, lie beside them in best.safetensors.")  # fmt: skip
+    if isinstance(origin, Mapping):
+        step = f", step {origin['step']:,}" if origin.get("step") else ""
+        lines.append(f"It started from the weights of {origin.get('from')}{step}.")
     return lines
 
 

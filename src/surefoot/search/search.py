@@ -39,7 +39,7 @@ from surefoot.search.response import coordinates
 from surefoot.settings import differences, from_dict, to_dict
 from surefoot.training.configure import Objects, make_task, recipe_for
 from surefoot.training.identity import another, differing, identity
-from surefoot.training.open import open_run, run_place
+from surefoot.training.open import check_choice, open_run, run_place
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Task, check_label_smoothing
@@ -97,10 +97,15 @@ class Search:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said of the batch that the search begins with."""
+        """What is to be said of the batch that the search begins with, and of what holds for its end alone."""
         base, free = self.request.base, "batch_size" not in self.request.terms.fixed
         recipe = dataclasses.replace(base, batch_size="auto") if free else base
-        return said_of_batch(recipe, self.request.examples)
+        said = said_of_batch(recipe, self.request.examples)
+        if self.config.early_stopping_epochs is not None:
+            said.append(
+                "trials are trained to their end, so that they can be compared; the final training may stop early"
+            )
+        return said
 
     @property
     def failed(self) -> Decision | None:
@@ -268,6 +273,7 @@ def _check_identity(folder: Path, here: dict[str, str]) -> None:
 def _task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
     task = make_task(config, objects, folder)
     check_label_smoothing(task, config.recipe.label_smoothing)  # before there is a folder
+    check_choice(config, task)
     if task.data.validation is None:
         raise ConfigError(
             "data without a validation part", "recipes are compared by what they do on held-out examples",

@@ -23,6 +23,7 @@ from surefoot.training.configure import resolve, separated
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result
+from surefoot.training.start_from import found_place
 
 DEFAULT_BUDGET = "2x"
 """Two final trainings' worth of search: see `search.budget`."""
@@ -101,8 +102,10 @@ def tune(
     """
     objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn)
     given = {**settings, **(fixed or {})}
+    if (start_from := given.get("from_run")) is not None:  # a Result too
+        given["from_run"] = str(found_place(start_from, runs_dir))
     start, terms = asked_for(
-        words, given, config, budget, force=force, source=data, standard_loss=objects.standard_loss
+        words, given, config, budget, force=force, source=data, standard_loss=objects.standard_loss, runs_dir=runs_dir
     )
     place = runs_dir if final else None
     with open_search(start, terms, name=name, runs_dir=place, objects=objects, engine=engine) as search:
@@ -129,6 +132,7 @@ def asked_for(
     force: bool,
     source: Any = None,
     standard_loss: bool = True,
+    runs_dir: str | Path = "runs",
 ) -> tuple[Config, Terms]:
     """Return the configuration to start from, and the terms: what was given by name stays as it was given.
 
@@ -138,14 +142,14 @@ def asked_for(
         file: a TOML file of settings to start from: they may be changed by a search of them, and stay otherwise.
         budget: as in `tune`.
         force: as in `tune`.
-        source, standard_loss: as in `training.configure.resolve`.
+        source, standard_loss, runs_dir: as in `training.configure.resolve`.
 
     Raises:
         ConfigError: an unknown name or a bad value.
     """
     in_file = read_toml(file) if file else {}
     given = merged(in_file, nested({**words, **settings}))
-    start = resolve(given, source, standard_loss=standard_loss)
+    start = resolve(given, source, standard_loss=standard_loss, runs_dir=runs_dir)
     fields = flat_settings()
     fixed = frozenset(
         name for name, value in settings.items() if value is not None and fields[name].path[0] == "recipe"

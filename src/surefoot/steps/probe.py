@@ -23,6 +23,7 @@ from surefoot.models.build import Factory
 from surefoot.seeds import torch_stream
 from surefoot.steps.untouched import untouched
 from surefoot.training.losses import Loss
+from surefoot.training.start_from import found_place, read_origin, started_from
 from surefoot.training.task import Task, task
 
 MOST_EXAMPLES = 20_000
@@ -40,6 +41,7 @@ def probe_task(
     precision: str = "auto",
     threads: int | None = None,
     most_examples: int = MOST_EXAMPLES,
+    from_run: Any = None,
 ) -> Task:
     """Return the task for a probe; the model is copied and the data is read once.
 
@@ -48,6 +50,7 @@ def probe_task(
         data: as in `probe_data`.
         loss, augment, seed, device, precision, threads: as in `surefoot.task`.
         most_examples: as in `probe_data`.
+        from_run: a run or a file from whose weights it starts, as in `Config`; None for the model's own.
 
     Raises:
         ConfigError, DataError: as `probe_data` and `surefoot.task`.
@@ -55,10 +58,13 @@ def probe_task(
     >>> probe_task("linear", "digits").classifies
     True
     """
-    return task(
+    made = task(
         probe_data(data, seed=seed, most_examples=most_examples),
         model, loss=loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads,
     )  # fmt: skip
+    if from_run is None:
+        return made
+    return started_from(made, read_origin(found_place(from_run, "runs")), data if isinstance(data, str) else None)
 
 
 def probe_data(data: Any, *, seed: int = 0, most_examples: int = MOST_EXAMPLES) -> DataSet:

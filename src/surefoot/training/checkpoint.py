@@ -31,13 +31,23 @@ from torch import Tensor, nn
 from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, ENVIRONMENT, flush_folder, read_sealed
-from surefoot.training.state import State, Tally, named_tensors, packed_extra_state, restore_extra_state, trainable
+from surefoot.training.preprocessed import Preprocessing
+from surefoot.training.state import (
+    Snapshot,
+    State,
+    Tally,
+    named_tensors,
+    packed_extra_state,
+    restore_extra_state,
+    trainable,
+)
 from surefoot.training.task import Task
 
 SCHEMA = 2
 KEEP = 2
 """Checkpoints kept: the newest, and the one before it in case the newest is damaged."""
 
+_BEST = "best/"
 _MODEL, _TENSORS, _STATE, _MANIFEST = "model.safetensors", "state.safetensors", "state.json", "MANIFEST.json"
 
 
@@ -98,6 +108,26 @@ def load_newest(run_folder: Path, task: Task) -> tuple[State | None, list[str]]:
             "restore the folder from a copy, or train again under another name",
         )
     return None, []
+
+
+def newest_tensors(run_folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+    """Return the step of a run's newest sound checkpoint, the weights by which it validates there, and state.json.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for folder in reversed(_folders(run_folder / CHECKPOINTS)):
+        if _damage(folder) is None:
+            scalars = json.loads((folder / _STATE).read_bytes())
+            weights, others = read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS)
+            for name, value in others.items():
+                if name.startswith(("average/", "extra/")):
+                    weights[name.removeprefix("average/")] = value
+            return scalars["step"], weights, scalars
+    raise CheckpointError(
+        f"{run_folder} has no checkpoint yet", "weights are those of a checkpoint, or of a run that is done",
+        f"train it first: surefoot resume {run_folder}",
+    )  # fmt: skip
 
 
 def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
@@ -181,12 +211,14 @@ def _changed(scalars: dict[str, Any], task: Task) -> list[str]:
 
 
 def tensors_beside_model(state: State) -> dict[str, Tensor]:
-    """Return the rule's state, the average, and buffers that the model's state_dict leaves out, by name."""
+    """Return the rule's state, the average, buffers that the state_dict leaves out, and the best weights, by name."""
     tensors: dict[str, Tensor] = {}
     for name, each in state.slots.items():
         tensors |= {f"{name}/{i}": value for i, value in enumerate(each)}
     if state.average is not None:
         tensors |= {f"average/{name}": value for name, value in state.average.items()}
+    if state.best is not None:
+        tensors |= {f"{_BEST}{name}": value for name, value in state.best.tensors.items()}
     return tensors | _unsaved_buffers(state.model)
 
 
@@ -198,7 +230,12 @@ def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
 
 def _scalars(task: Task, state: State, settings: str | None) -> dict[str, Any]:
     at = {"schema": SCHEMA, "data": task.data.fingerprint, "seed": task.seed, "settings": settings}
-    return {**at, **scalars_of(state), "fingerprint": fingerprint(task)}
+    learned_with = {
+        "preprocessing": Preprocessing.of(task.data, loss_name=task.loss_name).to_dict(),
+        "classes": task.data.classes,
+        "columns": None if task.data.columns is None else task.data.columns.to_dict(),
+    }
+    return {**at, **scalars_of(state), "learned_with": learned_with, "fingerprint": fingerprint(task)}
 
 
 def scalars_of(state: State) -> dict[str, Any]:
@@ -211,7 +248,10 @@ def scalars_of(state: State) -> dict[str, Any]:
         "val_losses": state.val_losses,
         "seconds": state.seconds,
         "outcome": dataclasses.asdict(state.outcome) if state.outcome else None,
-    }
+        "best": None if state.best is None
+        else {"step": state.best.step, "extra": state.best.extra, "value": state.best.value},
+        "micro_batch_size": state.micro_batch_size,
+    }  # fmt: skip
 
 
 def restore(
@@ -237,6 +277,11 @@ def restore(
         state.average = {
             name: value.clone() for name, value in named_tensors(model).items() if value.is_floating_point()
         }
+    best, state.micro_batch_size = scalars.get("best"), scalars.get("micro_batch_size")
+    state.best = None
+    if best is not None:
+        tensors = {name.removeprefix(_BEST): value for name, value in others.items() if name.startswith(_BEST)}
+        state.best = Snapshot(best["step"], tensors, best["extra"], best["value"])
     restore_extra_state(model, scalars.get("extra_state", {}), others)
     _fill(tensors_beside_model(state), others, where)
 

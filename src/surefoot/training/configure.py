@@ -14,12 +14,14 @@ from surefoot.data.augment import listed
 from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
 from surefoot.data.named import NAMED
+from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
 from surefoot.record.stored import IN_MEMORY, code_in, located
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
+from surefoot.training.start_from import Origin, found_place, read_origin, settings_of, started_from
 from surefoot.training.task import Task, task
 
 CLIP_OF_NUMBERS = 1.0
@@ -30,12 +32,13 @@ finish; of lr 0.01 and 0.03, clipped or not, none ends lower by more than the sp
 
 @dataclass(frozen=True)
 class Objects:
-    """What a configuration cannot hold, in place of its text where it is not None."""
+    """What a configuration cannot hold, in place of its text where it is not None; `origin` is of weights."""
 
     data: Any = None
     model: nn.Module | Factory | None = None
     loss: Loss | LossName | None = None
     augment: Any = None
+    origin: Origin | None = None
     forward: Forward | None = None
     loss_fn: LossFn | None = None
 
@@ -83,20 +86,28 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
     return objects, words
 
 
-def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = True) -> Config:
+def resolve(
+    given: dict[str, Any], source: Any = None, *, standard_loss: bool = True, runs_dir: str | Path = "runs"
+) -> Config:
     """Return the configuration for what was given, over the shipped settings for its data and model.
 
     Args:
         given: settings as nested values.
         source: the data itself where it is no name or path: the model follows from it where none is named.
         standard_loss: whether the loss is the built-in one; label smoothing of shipped settings is of that alone.
+        runs_dir: where a run lies that `from_run` gives by its name.
 
     A shipped schedule shrinks with a run that is given fewer epochs. For numbers gradients are clipped, see
-    `CLIP_OF_NUMBERS`.
+    `CLIP_OF_NUMBERS`. Where weights are those of a run its settings take the place of the shipped ones.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
     """
+    if given.get("from_run") is not None:
+        place = found_place(str(given["from_run"]), runs_dir)
+        given = {**given, "from_run": str(place)}
+        if there := settings_of(place, given.get("data")):
+            return _over(there, given, place, standard_loss=standard_loss)
     data = str(given.get("data", "digits"))
     usual = default_model(data if source is None else source)
     model = str(given.get("model") or usual)
@@ -106,10 +117,33 @@ def resolve(given: dict[str, Any], source: Any = None, *, standard_loss: bool = 
         recipe.pop("label_smoothing", None)
     if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.target == "numbers"):
         recipe = {"clip_norm": CLIP_OF_NUMBERS, **recipe}
+    return from_dict(
+        Config, merged({"data": data, "model": model}, shipped | {"recipe": _fitting(recipe, given)}, given)
+    )
+
+
+def _fitting(recipe: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of a recipe with a schedule that shrinks with a run that is given fewer epochs."""
     epochs, whole = given.get("recipe", {}).get("epochs"), recipe.get("epochs")
     if "schedule" in recipe and whole and isinstance(epochs, int | float) and 0 < epochs < whole:
-        recipe["schedule"] = to_dict(shrunk(from_dict(Schedule, recipe["schedule"]), epochs / whole))
-    return from_dict(Config, merged({"data": data, "model": model}, shipped | {"recipe": recipe}, given))
+        return recipe | {"schedule": to_dict(shrunk(from_dict(Schedule, recipe["schedule"]), epochs / whole))}
+    return recipe
+
+
+def _over(there: dict[str, Any], given: dict[str, Any], place: Path, *, standard_loss: bool) -> Config:
+    """Return the configuration for what was given, over the settings of the run whose weights it starts from."""
+    for name in ("data", "model"):
+        if name not in there and name not in given:
+            raise ConfigError(
+                f"{place} without a {name}",
+                f"its {name} was given in Python, and is not in its settings",
+                f"give {name} too, in surefoot.train(...)",
+            )
+    recipe = dict(there.pop("recipe"))
+    if not standard_loss:
+        there.pop("loss", None)
+        recipe.pop("label_smoothing", None)
+    return from_dict(Config, merged(there, {"recipe": _fitting(recipe, given)}, given))
 
 
 def data_of(config: Config, source: Any = None, data_dir: str | Path | None = None) -> DataSet:
@@ -153,7 +187,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         importable_from(code_in(folder))
         config = located(config, folder, NAMED) if objects.data is None else config
     data = data_of(config, objects.data)
-    return task(
+    work = task(
         data,
         config.model if objects.model is None else objects.model,
         loss=config.loss if objects.loss is None else objects.loss,
@@ -166,6 +200,10 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         precision=config.precision,
         threads=config.threads,
     )
+    origin = objects.origin
+    if origin is None and config.from_run is not None:
+        origin = read_origin(found_place(config.from_run, "runs"))
+    return work if origin is None else started_from(work, origin, config.data)
 
 
 def recipe_for(config: Config, data: DataSet) -> Recipe:

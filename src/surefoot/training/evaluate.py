@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from surefoot.data import tree
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
-from surefoot.errors import DataError
+from surefoot.errors import DataError, is_out_of_memory
 from surefoot.record import store
 from surefoot.record.scores import SCORES, scored_classes, scored_numbers
 from surefoot.training.call import in_fp32
@@ -69,13 +69,20 @@ def outputs_of(task: Task, model: nn.Module, weights: Mapping[str, Tensor], part
     Between two batches the model is in its own mode, and gradients are on or off as the caller has them.
     """
     used = {name: weights[name] for name in named_tensors(model)}
-    at_once = examples_at_once(task)
-    for first in range(0, len(part), at_once):
-        rows = np.arange(first, min(first + at_once, len(part)))
-        x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
-        with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
-            outputs = task.outputs_with(model, used, x, y, tie_weights=False)
+    first, size = 0, examples_at_once(task)
+    while first < len(part):
+        rows = np.arange(first, min(first + size, len(part)))
+        try:
+            x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
+            with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
+                outputs = task.outputs_with(model, used, x, y, tie_weights=False)
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
+                raise
+            size = len(rows) // 2  # a mean over examples is the same in smaller pieces
+            continue
         yield in_fp32(outputs), y
+        first += len(rows)
 
 
 def examples_at_once(task: Task) -> int:

@@ -5,6 +5,7 @@ The caller owns the `for`: the loop gives back rows and calls nobody. To stop ea
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from surefoot.data import tree
 from surefoot.data.batches import batch_indices, fetch
-from surefoot.errors import ConfigError
+from surefoot.errors import ConfigError, is_out_of_memory
 from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
@@ -58,10 +59,7 @@ def start(task: Task, plan: Plan) -> State:
             "plateau reads the validation loss after every epoch",
             "set validation = 0.1, or choose another schedule",
         )
-    if task.custom_loss and plan.batch_size > plan.recipe.micro_batch_size:
-        _check_pieces(task, plan)
-    if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
-        _try_one_example(task, plan)
+    _check_computable(task, plan)
     model = task.fresh_model()
     state = State(step=0, model=model, slots={}, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None)
     if plan.recipe.ema_decay is not None:
@@ -109,14 +107,22 @@ class Stepper(Protocol):
         """Bring the tensors of a run's state up to date."""
         ...
 
+    def shrink(self) -> bool:
+        """Compute a batch in smaller pieces from now on, a step having run out of memory; False where nothing can."""
+        ...
 
-@dataclass(frozen=True)
+
+@dataclass
 class _Alone:
     """The update of one run."""
 
     task: Task
     plan: Plan
     state: State
+
+    def __post_init__(self) -> None:
+        if self.state.micro_batch_size is not None:
+            self.plan = _in_pieces(self.plan, self.state.micro_batch_size)
 
     def step(self, runs: Sequence[int], lrs: Sequence[float], *, measure_update: bool) -> list[Seen]:
         seen = step(self.task, self.plan, self.state, lrs[0], measure_update=measure_update)
@@ -129,6 +135,46 @@ class _Alone:
 
     def settle(self, run: int) -> None:
         """It is up to date after every step."""
+
+    def shrink(self) -> bool:
+        """Halve the pieces, whose gradients add up to that of the batch."""
+        plan = self.plan
+        largest = math.ceil(plan.batch_size / math.ceil(plan.batch_size / plan.recipe.micro_batch_size))
+        if largest == 1:
+            return False
+        smaller = _in_pieces(plan, largest // 2)
+        if self.task.machine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            _check_computable(self.task, smaller)
+        except ConfigError as error:
+            raise ConfigError(
+                f"out of memory with {largest} examples at once, at step {self.state.step + 1}; {error.given}",
+                error.allowed,
+                "use a smaller batch_size, a smaller model or smaller inputs",
+            ) from None
+        self.plan, self.state.micro_batch_size = smaller, smaller.recipe.micro_batch_size
+        return True
+
+
+def _in_pieces(plan: Plan, micro_batch_size: int) -> Plan:
+    return dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, micro_batch_size=micro_batch_size))
+
+
+def _found(
+    stepper: Stepper, live: Sequence[int], lrs: Sequence[float], seeds: StepSeeds, at: int, measure_update: bool
+) -> list[Seen]:
+    """Return what update number `at` saw; in smaller pieces, with the draws of its start, if memory is too small."""
+    while True:
+        seeds.at(at)
+        try:
+            return stepper.step(live, lrs, measure_update=measure_update)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = error.with_traceback(None)  # whose frames hold the tensors that are too many
+        if not stepper.shrink():
+            raise failed
 
 
 def advance_alike(
@@ -155,9 +201,8 @@ def advance_alike(
         try:
             while live and (at := states[live[0]].step) < last:
                 began = time.perf_counter()
-                seeds.at(at)
                 lrs = [rate(runs[i][1], states[i]) for i in live]
-                found = stepper.step(live, lrs, measure_update=at + 1 in marks)
+                found = _found(stepper, live, lrs, seeds, at, at + 1 in marks)
                 done = [(i, lr, seen) for i, lr, seen in zip(live, lrs, found, strict=True) if seen.finite]
                 for i, lr, seen in zip(live, lrs, found, strict=True):
                     if not seen.finite:
@@ -203,6 +248,14 @@ def fit(task: Task, plan: Plan) -> tuple[State, Record]:
 def rate(plan: Plan, state: State) -> float:
     """Return the learning rate of update number `state.step`: the plan's, lowered by plateaus seen so far."""
     return float(plan.lr[state.step]) * plateau_factor(plan.recipe.schedule, state.val_losses)
+
+
+def _check_computable(task: Task, plan: Plan) -> None:
+    """Raise ConfigError where the pieces of a batch cannot be computed, or do not add up to it."""
+    if task.custom_loss and plan.batch_size > plan.recipe.micro_batch_size:
+        _check_pieces(task, plan)
+    if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
+        _try_one_example(task, plan)
 
 
 def _try_one_example(task: Task, plan: Plan) -> None:

@@ -24,14 +24,14 @@ from torch import nn
 
 from surefoot.config import Config, LossName, __version__
 from surefoot.data.dataset import DataSet
-from surefoot.errors import ConfigError
+from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import Factory
 from surefoot.optim.plan import USUAL_BATCH, plan, said_of_batch
 from surefoot.record import store
-from surefoot.record.lock import locked
+from surefoot.record.lock import is_held, locked
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
-from surefoot.record.stored import made_in, read_config
+from surefoot.record.stored import IN_MEMORY, made_in, read_config, run_folders
 from surefoot.settings import (
     differences,
     merged,
@@ -55,8 +55,10 @@ from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.losses import Loss
 from surefoot.training.run import Result, Run
+from surefoot.training.start_from import Origin, found_place, read_origin
 from surefoot.training.task import Task, remarks
 
+_OVER_THE_WHOLE_RUN = ("cosine", "linear", "polynomial", "one-cycle", "wsd", "sgdr", "preset")
 _NAMED = 8
 """Most lost rows that a note names. Chosen by hand."""
 
@@ -91,7 +93,8 @@ def train(
         config: a TOML file of settings, under the ones given here.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
         runs_dir: where runs lie.
-        settings: any field of `Config`, `Recipe` or `Schedule` by its name: lr=0.2, epochs=5, seed=1.
+        settings: any field of `Config`, `Recipe` or `Schedule` by its name: lr=0.2, epochs=5, seed=1; from_run="first"
+            starts from the weights of that run, whose settings hold where none are given.
 
     Raises:
         ConfigError, DataError, CheckpointError: as `open_run`.
@@ -104,7 +107,10 @@ def train(
     """
     objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn)
     file = read_toml(config) if config else {}
-    chosen = resolve(merged(file, nested(words | settings)), data, standard_loss=objects.standard_loss)
+    if (start_from := settings.get("from_run")) is not None:  # a Result too
+        settings["from_run"] = str(found_place(start_from, runs_dir))
+    given = merged(file, nested(words | settings))
+    chosen = resolve(given, data, standard_loss=objects.standard_loss, runs_dir=runs_dir)
     with open_run(chosen, name=name, runs_dir=runs_dir, objects=objects) as run:
         while not run.done:
             run.advance()
@@ -154,8 +160,10 @@ def open_run(
         begun = (folder / store.CONFIG).is_file()
         if begun:
             config = agreed_config(config, folder)
-        work = make_task(config, objects or Objects(), folder if resumed else None)
+        objects, origin = objects or Objects(), _origin(config, folder if begun else None, runs_dir)
+        work = make_task(config, dataclasses.replace(objects, origin=origin), folder if resumed else None)
         cleaner.callback(work.close)
+        check_choice(config, work)
         told, fitted = said_of_batch(config.recipe, work.data.examples), left_to_data(config)
         config = settled(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
@@ -163,9 +171,12 @@ def open_run(
         if begun:
             told += check_identity(folder, work)
         else:
-            _identify(folder, config, work, command, fitted=fitted)
+            told += _unfinished_alike(folder, config, work) if name is None else []
+            if origin is not None:
+                origin.write(folder)
+            _identify(folder, config, work, command, fitted=fitted, origin=origin)
         state, notes = checkpoint.load_newest(folder, work)
-        notes = [*work.data.notes, *notes, *told, *remarks(work)]
+        notes = [*work.data.notes, *notes, *told, *remarks(work), *_said_of_stopping(config)]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}
@@ -174,7 +185,61 @@ def open_run(
             notes.append(
                 f"{store.METRICS} has lost {len(lost)} of its rows, of step {steps}; the weights are not touched by it"
             )
-        return Run(folder, config, work, plan_, state, rows, notes, cleaner.pop_all())
+        source = None if origin is None else origin.source
+        return Run(folder, config, work, plan_, state, rows, notes, source, cleaner.pop_all())
+
+
+def _origin(config: Config, begun: Path | None, runs_dir: str | Path) -> Origin | None:
+    """Return the weights that a run starts from: of one that has begun those that lie in its folder."""
+    if config.from_run is None:
+        return None
+    return read_origin(found_place(config.from_run, runs_dir)) if begun is None else Origin.of_run(begun)
+
+
+def _unfinished_alike(folder: Path, config: Config, work: Task) -> list[str]:
+    """Return which run beside a new one has the same settings and data and was stopped: perhaps it was meant."""
+    if IN_MEMORY in (config.data, config.model):
+        return []
+    for other in reversed(run_folders(folder.parent)):
+        if not (other / store.RESULT).is_file() and (other / store.ENVIRONMENT).is_file() and not is_held(other):
+            with contextlib.suppress(CheckpointError):
+                begun = store.read_sealed(other / store.ENVIRONMENT)
+                if (begun.get("settings"), begun.get("data_fingerprint")) == (to_dict(config), work.data.fingerprint):
+                    return [
+                        f"{other} has the same settings and is not finished: surefoot resume {other} goes on with it"
+                    ]
+    return []
+
+
+def check_choice(config: Config, work: Task) -> None:
+    """Raise ConfigError where weights are to be chosen by a number that the rows of a task have not."""
+    asked = {
+        "choose_by": config.choose_by, "weights": "best" if config.weights == "best" else None,
+        "early_stopping_epochs": config.early_stopping_epochs,
+    }  # fmt: skip
+    name, value = next(((name, value) for name, value in asked.items() if value is not None), ("", None))
+    if value is not None and work.data.validation is None:
+        raise ConfigError(
+            f"{name} = {value if isinstance(value, str) else f'{value:g}'} without validation data",
+            "weights are chosen, and runs stopped, by what they do on held-out examples",
+            f"set validation = 0.1, or leave {name} out",
+        )
+    if config.chosen_by == "val_accuracy" and not work.counts_right:
+        raise ConfigError(
+            "choose_by = 'val_accuracy' for targets that are numbers", "only classes have an accuracy",
+            "choose val_loss",
+        )  # fmt: skip
+
+
+def _said_of_stopping(config: Config) -> list[str]:
+    """Return what is to be said where a run may stop before its schedule has lowered the rate."""
+    kind = config.recipe.schedule.kind
+    if config.early_stopping_epochs is None or kind not in _OVER_THE_WHOLE_RUN:
+        return []
+    return [
+        f"schedule {kind} lowers the learning rate over the whole run, so a run that stops early ends at a rate that "
+        "has not come down; constant and plateau do not count on the length"
+    ]
 
 
 def agreed_config(config: Config, folder: Path) -> Config:
@@ -259,7 +324,7 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
 
 def _abandoned(folder: Path) -> bool:
     """Whether a folder holds only what a run killed in its first moment leaves, or a search without its final run."""
-    first = {store.LOCK, store.ENVIRONMENT, store.COMMAND, PROGRESS, *store.OF_A_SEARCH}  # no configuration yet
+    first = {store.LOCK, store.ENVIRONMENT, store.COMMAND, PROGRESS, *store.OF_A_START, *store.OF_A_SEARCH}  # no config
     return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
@@ -296,7 +361,9 @@ def check_identity(folder: Path, work: Task) -> list[str]:
     return [f"nothing was trained: this is the finished run of {store.finished_at(folder)}"] if finished else []
 
 
-def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted: list[str]) -> None:
+def _identify(
+    folder: Path, config: Config, work: Task, command: str, *, fitted: list[str], origin: Origin | None
+) -> None:
     """Write down what the run is, on its first opening."""
     words = (command + "\n").encode()
     environment = {
@@ -312,6 +379,7 @@ def _identify(folder: Path, config: Config, work: Task, command: str, *, fitted:
         "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
         "fitted": fitted,
+        "started_from": None if origin is None else origin.source,
         "files": {store.COMMAND: store.sha256(words)},
         "settings": to_dict(config),
     }

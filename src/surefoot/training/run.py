@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 from surefoot.config import Config
 from surefoot.optim.plan import Plan
 from surefoot.record import store
+from surefoot.record.choosing import is_better, number_of, stopped_early
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
@@ -32,7 +34,7 @@ from surefoot.training.evaluate import (
 )
 from surefoot.training.loop import advance, start
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
-from surefoot.training.state import State
+from surefoot.training.state import Snapshot, State
 from surefoot.training.task import Task
 from surefoot.training.weights import save_weights
 
@@ -64,7 +66,10 @@ class Result:
 
 @dataclass
 class Run:
-    """A run in progress. Made by `open_run`; close it (or use `with`) to free its folder."""
+    """A run in progress. Made by `open_run`; close it (or use `with`) to free its folder.
+
+    `origin` says from which run's weights it started, as `started_from` in its result; None for fresh ones.
+    """
 
     folder: Path
     config: Config
@@ -73,6 +78,7 @@ class Run:
     state: State
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
+    origin: dict[str, Any] | None = None
     _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _saved_at: float = field(default_factory=time.monotonic)
     _step_seconds: float = 0.0
@@ -90,21 +96,40 @@ class Run:
         Args:
             steps: updates to do; None for about a quarter of a second's worth, but not past the next row.
         """
-        next_row = next((step for step in self.plan.row_steps if step > self.state.step), self.plan.steps)
         slice_steps = max(1, int(_SLICE_SECONDS / self._step_seconds)) if self._step_seconds else 1
-        before, began = self.state.step, time.perf_counter()
-        until = min(next_row, before + slice_steps) if steps is None else before + steps
-        self.state, rows = advance(self.task, self.plan, self.state, until)
+        before, began, pieces = self.state.step, time.perf_counter(), self.state.micro_batch_size
+        until, rows = before + (slice_steps if steps is None else steps), list[Row]()
+        while not self.done and self.state.step < until and not (rows and steps is None):
+            next_row = next((step for step in self.plan.row_steps if step > self.state.step), self.plan.steps)
+            self.state, new = advance(self.task, self.plan, self.state, min(until, next_row))
+            for row in new:
+                self._look_at(row)
+            rows += new
         taken = self.state.step - before
         self._step_seconds = (time.perf_counter() - began) / taken if taken else self._step_seconds
-        self.rows += rows
         append_rows(self.folder, rows)
         self._progress = self._progress or ProgressFile(self.folder)
         if self._progress.due:
             self._progress.write(self.now)
-        if not self.done and time.monotonic() - self._saved_at >= self.config.checkpoint_seconds:
-            self.save()
+        shrunk = self.state.micro_batch_size != pieces
+        if shrunk:
+            self.notes.append(_said_of_pieces(self))
+        if not self.done and (shrunk or time.monotonic() - self._saved_at >= self.config.checkpoint_seconds):
+            self.save()  # at once after memory ran out, so that the run goes on in these pieces whoever resumes it
         return rows
+
+    def _look_at(self, row: Row) -> None:
+        """Take in a new row: keep the weights if they are the best so far, and end the run if it is to stop."""
+        self.rows.append(row)
+        config, state = self.config, self.state
+        value = number_of(row, config.chosen_by)
+        if value is not None and (state.best is None or is_better(value, state.best.value, config.chosen_by)):
+            state.best = Snapshot.of(state, value)
+        if config.early_stopping_epochs is not None and state.outcome is None:
+            delta = config.early_stopping_min_delta or 0.0
+            why = stopped_early(self.rows, config.chosen_by, config.early_stopping_epochs, delta, self.plan.steps)
+            if why is not None:
+                state.outcome = Outcome(kind="finished", step=state.step, reason=why)
 
     @property
     def now(self) -> Progress:
@@ -136,6 +161,9 @@ class Run:
             earlier, notes = checkpoint.load_newest(self.folder, self.task)
             self.notes += notes
             kept = earlier or start(self.task, self.plan)
+        used, other = self._final_weights(kept)
+        kept = dataclasses.replace(kept, step=used[1].step, average=None)
+        used[1].put_into_(kept.model)
         name, part = judged_part(self.task)
         with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
             outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
@@ -147,17 +175,25 @@ class Run:
             answers = Preprocessed(nn.Identity(), about).answers(torch.cat([each for each, _ in outputs]))
             write_scored(self.folder, self.task, name, part, [(answers, part.y.cpu())])
             beside = baseline_of(self.task, name, part, [(answers, part.y.cpu())])
-        save_weights(self.folder, self.config, self.task, kept, about)
+        save_weights(self.folder, self.config, self.task, used, other, about)
         files = store.digests(self.folder, store.SEALED)
-        summary = _summary(self, outcome, kept, judged if name == "test" else None)
+        summary = _summary(self, used, judged if name == "test" else None)
         summary |= {"baseline": None if beside is None else beside.to_dict(), "files": files}
         summary = store.write_sealed(self.folder / store.RESULT, summary)
         ProgressFile(self.folder).remove()
-        model = kept.model
-        checkpoint.load_weights(model, {name: value.clone() for name, value in kept.weights.items()}, "the average")
         record = Record(rows=tuple(self.rows), outcome=outcome)
-        whole = Preprocessed(model, about, self.task.forward or called).to(self.task.machine.device).eval()
+        whole = Preprocessed(kept.model, about, self.task.forward or called).to(self.task.machine.device).eval()
         return Result(summary, record, self.config, whole, self.folder, tuple(self.notes))
+
+    def _final_weights(self, kept: State) -> tuple[tuple[str, Snapshot], tuple[str, Snapshot] | None]:
+        """Return which weights are used, with their name, and the others where they are of another step."""
+        last, best = ("last", Snapshot.of(kept)), self.state.best
+        if best is None:
+            return last, None
+        used, other = last, ("best", best)
+        if self.config.used_weights == "best":
+            used, other = other, used
+        return used, None if best.step == kept.step else other
 
     def close(self) -> None:
         """Free the run's folder for other processes."""
@@ -170,9 +206,25 @@ class Run:
         self.close()
 
 
-def _summary(run: Run, outcome: Outcome, kept: State, test: Evaluation | None) -> dict[str, Any]:
+def _said_of_pieces(run: Run) -> str:
+    """Return what is to be said once a step ran out of memory."""
+    size = run.state.micro_batch_size
+    norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in run.state.model.modules())
+    beside = "; batch norm sees one piece at a time" if norm else ""
+    return (
+        f"out of memory: from about step {run.state.step} on, a batch of {run.plan.batch_size} is computed in pieces "
+        f"of at most {size}, whose gradients add up to its own{beside}; micro_batch_size = {size} does so at once"
+    )
+
+
+def _summary(run: Run, used: tuple[str, Snapshot], test: Evaluation | None) -> dict[str, Any]:
+    work, state, best = run.task, run.state, run.state.best
+    assert state.outcome is not None
+    outcome, name = state.outcome, run.config.chosen_by
     last = run.rows[-1] if run.rows else None
-    work, state = run.task, run.state
+    if used[0] == "best":
+        last = next((row for row in run.rows if row.step == used[1].step), last)
+    pieces = state.micro_batch_size or run.config.recipe.micro_batch_size
     return {
         "schema": store.SCHEMA,
         "run": run.folder.name,
@@ -190,9 +242,14 @@ def _summary(run: Run, outcome: Outcome, kept: State, test: Evaluation | None) -
         "train_seconds": state.seconds,
         "epochs": state.step / run.plan.steps_per_epoch,
         "steps": state.step,
-        "weights_from_step": kept.step,
+        "planned_steps": run.plan.steps,
+        "weights": used[0],
+        "weights_from_step": used[1].step,
+        "best": None if best is None else {"step": best.step, "metric": name, "value": best.value},
+        "micro_batch_size": min(pieces, run.plan.batch_size),
+        "started_from": run.origin,
         "examples_per_second": last.examples_per_second if last else None,
-        "parameters": sum(parameter.numel() for parameter in kept.model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
         "data": run.config.data,
         "model": run.config.model,
         "seed": run.config.seed,

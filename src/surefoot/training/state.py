@@ -118,6 +118,38 @@ class Tally:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a model's weights file holds, as it was at a step, on the CPU.
+
+    Attributes:
+        step: updates done.
+        tensors: weights, the averaged ones where an average is kept, buffers, and the tensors of extra state, by name.
+        extra: extra state, as `packed_extra_state` gives it.
+        value: the number by which it was chosen; NaN where it was not.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    extra: dict[str, Any]
+    value: float = math.nan
+
+    @classmethod
+    def of(cls, state: State, value: float = math.nan) -> Snapshot:
+        """Return a copy of what validation and prediction use of a state."""
+        extra, tensors = packed_extra_state(state.model)
+        copies = {name: each.detach().to("cpu", copy=True) for name, each in (state.weights | tensors).items()}
+        return cls(state.step, copies, extra, value)
+
+    def put_into_(self, model: nn.Module) -> None:
+        """Give a model of the same structure these weights and this extra state."""
+        tensors = dict(self.tensors)
+        restore_extra_state(model, self.extra, tensors)
+        with torch.no_grad():
+            for name, value in named_tensors(model).items():
+                value.copy_(tensors[name])
+
+
 @dataclass
 class State:
     """A run between two steps.
@@ -137,6 +169,8 @@ class State:
         val_losses: one validation loss per epoch, which the plateau schedule reads.
         seconds: training time so far.
         outcome: how the run ended; None while it can go on.
+        best: the best weights so far, where whoever owns the `for` keeps them.
+        micro_batch_size: examples computed at once since a step ran out of memory; None where none did.
     """
 
     step: int
@@ -147,6 +181,8 @@ class State:
     val_losses: list[float]
     seconds: float
     outcome: Outcome | None
+    best: Snapshot | None = None
+    micro_batch_size: int | None = None
 
     def clone(self) -> State:
         """Return an independent copy."""

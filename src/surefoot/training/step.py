@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.optim.kernels import new_slots, update_
@@ -53,7 +53,11 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     recipe = plan.recipe
     named = trainable(state.model)
     buffers = [buffer.clone() for buffer in state.model.buffers()]
-    objective, correct, grads = gradient(task, plan, state)
+    try:
+        objective, correct, grads = gradient(task, plan, state)
+    except (RuntimeError, MemoryError):  # as where memory is too small: nothing of the step is left
+        _take_back(state.model, buffers)
+        raise
     loss = objective * task.loss_unit
     active = [
         (name, parameter, grad)
@@ -66,8 +70,7 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     grad_norm = float(norm)
     seen = Seen(loss, correct, grad_norm, None)
     if not seen.finite:
-        for buffer, value in zip(state.model.buffers(), buffers, strict=True):
-            buffer.copy_(value)  # batch norm has already put what it saw into its statistics
+        _take_back(state.model, buffers)
         return seen
     of_layers = _norms(gradients) if measure_update else []
     if recipe.clip_norm is not None:
@@ -88,6 +91,15 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     updates = [a - b for a, b in zip(parameters, before, strict=True)]
     ratio = float(global_norm(updates)) / size if size > 0 else 0.0
     return Seen(loss, correct, grad_norm, ratio, _layers([name for name, _, _ in active], of_layers, updates, before))
+
+
+def _take_back(model: nn.Module, buffers: Sequence[Tensor]) -> None:
+    """Give a model its buffers back, in which batch norm has put what it saw, and drop its gradients."""
+    with torch.no_grad():
+        for buffer, value in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(value)
+    for parameter in model.parameters():
+        parameter.grad = None
 
 
 def gradient(task: Task, plan: Plan, state: State) -> tuple[float, float, list[Tensor | None]]:

@@ -76,6 +76,7 @@ class Task:
         class_weights: what an example of each class counts in the training loss, [C]; None is 1.
         reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
         draws: whether model or loss draw from NumPy's or Python's generators, which are then set at each step.
+        trained: whether the template's weights were learned before, so that no seed makes them anew.
         forward: how the model is called, or None for `training.call.called`.
         loss_fn: the user's loss of model and batch, in place of outputs and loss, or None.
         counts_right: whether outputs are answers of which a share is right: accuracy means something.
@@ -92,6 +93,7 @@ class Task:
     draws: bool = False
     loss_name: LossName | None = None
     class_weights: Tensor | None = None
+    trained: bool = False
     forward: Forward | None = None
     loss_fn: LossFn | None = None
     counts_right: bool = False
@@ -368,7 +370,7 @@ def _augmentation(augment: Any, data: DataSet) -> Augment | None:
 def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     """Return the task with another seed: other initial weights, and another order, augmentation and dropout.
 
-    A task made from a module keeps that module's weights.
+    A task made from a module, or from trained weights, keeps these.
 
     Args:
         task: the task, which stays as it is.
@@ -381,7 +383,7 @@ def reseeded(task: Task, seed: int, *, same_batches: bool = False) -> Task:
     >>> other.seed == digits.seed, bool((other.template.head.weight == digits.template.head.weight).all())
     (True, False)
     """
-    if task.model is None:
+    if task.model is None or task.trained:
         return task if same_batches else dataclasses.replace(task, seed=seed)
     template = task.machine.place_model(
         build(task.model, task.data.input_shape, task.data.outputs, seed, task.data.categories)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,7 +21,7 @@ from surefoot.switches import usual_switches
 from surefoot.training.checkpoint import load_weights, read_tensors, tensor_bytes
 from surefoot.training.identity import warn_of_other_code
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
-from surefoot.training.state import State, packed_extra_state, restore_extra_state
+from surefoot.training.state import Snapshot, restore_extra_state
 from surefoot.training.task import Task
 
 
@@ -64,12 +63,29 @@ class Trained:
         return None if found is None else Columns.from_dict(found)
 
 
-def save_weights(folder: Path, config: Config, task: Task, state: State, preprocessing: Preprocessing) -> None:
-    """Write `model.safetensors` and then `model.json`, which holds its hash and the preprocessing."""
-    extra, tensors = packed_extra_state(state.model)
-    content = tensor_bytes(state.weights | tensors)
+def save_weights(
+    folder: Path, config: Config, task: Task, used: tuple[str, Snapshot], other: tuple[str, Snapshot] | None,
+    preprocessing: Preprocessing,
+) -> None:  # fmt: skip
+    """Write `model.safetensors` and then `model.json`, which holds its hash and the preprocessing.
+
+    Args:
+        folder: of the run.
+        config: of it.
+        task: that was learned.
+        used: "best" or "last", and these weights.
+        other: those of the two that are not used, where they are of another step: in a file of their name.
+        preprocessing: what goes before and after them.
+    """
+    name, snapshot = used
+    content, beside = tensor_bytes(snapshot.tensors), None
+    if other is not None:
+        of_other = tensor_bytes(other[1].tensors)
+        store.write_bytes(folder / f"{other[0]}.safetensors", of_other)
+        beside = {"weights": other[0], "step": other[1].step, "sha256": store.sha256(of_other)}
+        beside |= {"extra_state": other[1].extra} if other[1].extra else {}
     store.write_bytes(folder / store.WEIGHTS, content)
-    data = task.data
+    data, extra = task.data, snapshot.extra
     store.write_sealed(
         folder / store.MODEL,
         {
@@ -82,7 +98,10 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, preproc
             **({} if data.kind == "tree" else {"mean": data.mean.tolist(), "std": data.std.tolist()}),
             **({"target": data.target} if data.target_kind is not None else {}),
             **({"label_name": data.label_name} if data.label_name is not None else {}),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": store.sha256(content),
+            "weights": name,
+            "step": snapshot.step,
+            "beside": beside,
             "preprocessing": preprocessing.to_dict(),
             **({"probabilities": True} if preprocessing.output == "probabilities" else {}),
             **({"pixels": str(data.train.x.dtype).removeprefix("torch.")} if data.kind == "images" else {}),
@@ -94,15 +113,24 @@ def save_weights(folder: Path, config: Config, task: Task, state: State, preproc
 
 
 @usual_switches
-def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: str | Path = "runs") -> Trained:
+def load_trained(
+    run: str | Path,
+    model: nn.Module | None = None,
+    *,
+    weights: Literal["best", "last"] | None = None,
+    runs_dir: str | Path = "runs",
+) -> Trained:
     """Return the finished model of a run.
 
     Args:
         run: name of the run, or its folder.
         model: the architecture, for a run whose model was given as an object; it is copied.
+        weights: those of the step at which the validation part was best, or of the last step; None for those of which
+            the result speaks.
         runs_dir: where runs lie.
 
     Raises:
+        ConfigError: there are no such weights.
         CheckpointError: the run does not exist or is unfinished, or its files are damaged or belong to another model.
 
     >>> import surefoot, tempfile
@@ -121,8 +149,9 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
     information = store.read_sealed(folder / store.MODEL)
     try:
         shape, outputs = tree.from_plain(information["input_shape"], tuple), int(information["outputs"])
-        about = _preprocessing(information)
-        name, sha256, classes = information["model"], information["sha256"], information["classes"]
+        about = preprocessing_of(information)
+        name, classes = information["model"], information["classes"]
+        file, sha256, extra = _chosen(folder, information, weights)
         kind = information["kind"]
         columns = None if information.get("columns") is None else Columns.from_dict(information["columns"])
     except (KeyError, TypeError, ValueError) as error:
@@ -143,14 +172,36 @@ def load_trained(run: str | Path, model: nn.Module | None = None, *, runs_dir: s
         ) from None
     if model is None and ":" in name:
         warn_of_other_code(folder, name, built)
-    tensors = read_tensors(folder / store.WEIGHTS, sha256)
-    restore_extra_state(built, information.get("extra_state", {}), tensors)
-    load_weights(built, tensors, str(folder / store.WEIGHTS))
+    tensors = read_tensors(file, sha256)
+    restore_extra_state(built, extra, tensors)
+    load_weights(built, tensors, str(file))
     whole = Preprocessed(built, about).eval()
     return Trained(whole, shape, tuple(classes) if classes else None, kind, about, information)
 
 
-def _preprocessing(information: Mapping[str, Any]) -> Preprocessing:
+def _chosen(folder: Path, about: Mapping[str, Any], weights: str | None) -> tuple[Path, str, dict[str, Any]]:
+    """Return the file of the weights that are asked for, its hash, and extra state.
+
+    Raises:
+        ConfigError: there are none of that name.
+    """
+    if weights not in (None, "best", "last"):
+        raise ConfigError(f"weights = {weights!r}", "weights are best or last", "leave it out for those of the result")
+    used, beside = about.get("weights", "last"), about.get("beside")
+    if weights is not None and weights != used:
+        if beside is not None:
+            return folder / f"{weights}.safetensors", beside["sha256"], beside.get("extra_state", {})
+        result = store.read_sealed(folder / store.RESULT) if (folder / store.RESULT).is_file() else {}
+        if result.get("best") is None:  # else both are of one step
+            raise ConfigError(
+                f"weights = {weights!r} of {folder}",
+                "it has only its last weights: none was ever the best on a validation part",
+                "leave it out",
+            )
+    return folder / store.WEIGHTS, about["sha256"], about.get("extra_state", {})
+
+
+def preprocessing_of(information: Mapping[str, Any]) -> Preprocessing:
     """Return the block of model.json; or, of files of older versions, what they did."""
     if "preprocessing" in information:
         return Preprocessing.from_dict(information["preprocessing"])

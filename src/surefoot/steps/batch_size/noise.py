@@ -48,6 +48,7 @@ def gradient_noise(
     micro_batch_size: int = MICRO_BATCH_SIZE,
     label_smoothing: float = 0.0,
     augment: Any = (),
+    from_run: Any = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -66,6 +67,7 @@ def gradient_noise(
         batch_size: B, of the batches whose variance and signal to noise are asked for.
         groups: independent micro-batches, at least 8; with the default 32, 95 % intervals cover 93 to 97 %.
         micro_batch_size: examples in each. More narrow the intervals; with batch norm it is what is measured.
+        from_run: a run, done or not, at whose weights noise is measured.
         label_smoothing, augment, seed, device, precision, threads: as in `Config`; `augment` as in `surefoot.task`.
 
     Raises:
@@ -79,8 +81,9 @@ def gradient_noise(
     """
     with untouched(model, data):
         task = probe_task(
-            model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
-        )
+            model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads,
+            from_run=from_run,
+        )  # fmt: skip
         return noise_of(
             task, task.fresh_model(), batch_size=batch_size, groups=groups, micro_batch_size=micro_batch_size,
             label_smoothing=label_smoothing,

@@ -48,6 +48,7 @@ def find_lr(
     rule: str = "sgd",
     weight_decay: float | None = None,
     augment: Any = (),
+    from_run: Any = None,
     range_test: bool = True,
     seed: int = 0,
     device: str = "auto",
@@ -74,6 +75,7 @@ def find_lr(
         rule: that updates the weights.
         weight_decay: held fixed; None is the rule's own, at most 1e-4.
         augment: as in `surefoot.task`.
+        from_run: a run, done or not, from whose weights each rate starts: a rate in the middle of a training.
         range_test: also show what the usual rules read from a classic range test.
         seed: of the first repetition; the others count on.
         device, precision, threads: as in `Config`.
@@ -95,8 +97,9 @@ def find_lr(
     )
     with untouched(model, data) as proof:
         task = probe_task(
-            model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
-        )
+            model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads,
+            from_run=from_run,
+        )  # fmt: skip
         asked = {} if weight_decay is None else {"weight_decay": weight_decay}
         recipe = Recipe(batch_size=batch_size, rule=rule, **asked, **_known(settings))  # which checks them
         recipe = with_small_decay(recipe) if weight_decay is None else recipe

@@ -104,6 +104,10 @@ class Stack:
         if self.averages is not None:
             state.average = {name: value[row].clone() for name, value in self.averages.items()}
 
+    def shrink(self) -> bool:
+        """A step may have changed some members when memory ran out, so that it cannot be done again."""
+        return False
+
     def _tabulate(self, members: Sequence[Member]) -> None:
         self.members = list(members)
         recipes = [member.plan.recipe for member in members]
