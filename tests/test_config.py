@@ -45,6 +45,7 @@ OUT_OF_RANGE = {
         "image_size": [0, -1],
         "seed": [-1],
         "threads": [0, -2],
+        "workers": [-1],
         "rows_per_epoch": [0],
         "checkpoint_seconds": [-1, NAN, INF],
         "early_stopping_epochs": [0, -1, NAN, INF],

@@ -374,11 +374,7 @@ class Config(_Checked):
     precision: Literal["auto", "fp32", "bf16"] = _setting(
         "auto", "auto: bf16 where this machine computes it natively, else fp32"
     )
-    workers: int | None = _setting(
-        None,
-        "processes that read a Dataset ahead where it draws at random (as its DataLoader has, else 0 if left out)",
-        **_AT_LEAST_0,
-    )
+    workers: int | None = _setting(None, "processes that read a random Dataset ahead (as its loader)", **_AT_LEAST_0)
     threads: int | None = _setting(None, "CPU threads (all cores if left out)", **_AT_LEAST_1)
     rows_per_epoch: int = _setting(1, "rows of the record per epoch, each with validation", **_AT_LEAST_1)
     checkpoint_seconds: float = _setting(60.0, "seconds between checkpoints", **_AT_LEAST_0)

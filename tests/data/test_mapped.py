@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from surefoot.data import mapped
+from surefoot.data import mapped, tree
 from surefoot.data.batches import fetch
 from surefoot.data.load import inspect, load
-from surefoot.data.mapped import Mapped, MappedTensor, large, on_disk, pieces
+from surefoot.data.mapped import Mapped, large, on_disk, pieces
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -69,39 +70,6 @@ def test_images_of_16_bits_are_gathered_too():
     assert torch.equal(first, second)
 
 
-def test_what_a_tensor_can_do_a_mapped_one_can():
-    plain = torch.arange(24, dtype=torch.int32).reshape(6, 2, 2)
-    there = MappedTensor(Mapped(plain.numpy()))
-    mask = torch.tensor([True, False, True, False, False, True])
-    acts = [
-        lambda x: x[1:3], lambda x: x[-1], lambda x: x[5], lambda x: x[torch.tensor([2, 0])], lambda x: x[mask],
-        lambda x: x[[3, 3]], lambda x: x.index_select(0, torch.tensor([1])), lambda x: x.long()[:2],
-        lambda x: x.float().mean(), lambda x: x.reshape(6, -1).amax(1), lambda x: x.reshape(len(x), 4)[1],
-        lambda x: (x == 3).sum(), lambda x: x[:, 1], lambda x: x.double().std(0), lambda x: torch.cat([x, x]),
-        lambda x: x.bfloat16()[:2], lambda x: x[1, 0], lambda x: torch.from_numpy(x.numpy()),
-        lambda x: x.detach()[:1], lambda x: x.cpu().contiguous()[2:3], lambda x: x[4:][0], lambda x: x[::2],
-        lambda x: torch.stack(list(x)), lambda x: x.index_select(1, torch.tensor([1])),
-    ]  # fmt: skip
-    for i, act in enumerate(acts):
-        assert torch.equal(act(there), act(plain)), i
-    assert "MappedTensor(shape=(6, 2, 2)" in repr(there)
-
-
-def test_another_type_or_place_reads_nothing():
-    reads = []
-
-    class Counted(Mapped):
-        def __getitem__(self, key):
-            reads.append(key)
-            return super().__getitem__(key)
-
-    there = MappedTensor(Counted(np.zeros((6, 2), np.int32)))
-    for same in (there.cpu(), there.to("cpu"), there.contiguous(), there.detach(), there.long(), there.reshape(6, 2)):
-        assert isinstance(same, MappedTensor)
-    assert (there.shape, there.dim(), len(there), there.is_floating_point()) == ((6, 2), 2, 6, False)
-    assert reads == []
-
-
 def test_numpys_face():
     x = np.arange(12).reshape(6, 2)
     there = Mapped(x, index=np.array([5, 3, 1]))
@@ -143,3 +111,29 @@ def test_twins_on_disk_are_found(placed, small_memory):
     x[50] = x[7]
     problems = inspect((placed(x), np.arange(60) % 3)).problems
     assert problems.warnings == ["1 equal examples have different labels: row 50 = row 7"]
+
+
+IDS = RNG.integers(0, 9, (60, 8)).astype(np.uint16)
+TREES = {
+    "tokens": (IDS, np.roll(IDS, 1, 1)),
+    "segmentation": (RNG.integers(0, 255, (60, 3, 6, 6), dtype=np.uint8), RNG.integers(0, 3, (60, 6, 6))),
+    "multilabel": (RNG.normal(size=(60, 5)), (RNG.random((60, 4)) > 0.5).astype(np.uint8)),
+    "classes": ({"a": RNG.normal(size=(60, 5)).astype(np.float32), "b": IDS}, np.arange(60) % 2),
+}
+
+
+@pytest.mark.parametrize("target", TREES)
+def test_targets_and_trees_stay_on_disk_too(target, tmp_path, monkeypatch):
+    def placed(name, x):
+        np.save(tmp_path / f"{name}.npy", x)
+        return np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+
+    x, y = TREES[target]
+    here = load((x, y))
+    monkeypatch.setattr(mapped, "IN_MEMORY", 50)
+    on_disk = {name: placed(name, each) for name, each in x.items()} if isinstance(x, dict) else placed("x", x)
+    there = load((on_disk, placed("y", y)))
+    assert (there.fingerprint, there.target) == (here.fingerprint, target)
+    assert all(isinstance(leaf, MappedTensor) for leaf in tree.leaves(there.train.x))
+    pair, twin = (fetch(data, data.train, np.array([3, 1])) for data in (there, here))
+    assert all(torch.equal(a, b) for a, b in zip(tree.leaves(pair), tree.leaves(twin), strict=True))

@@ -150,24 +150,6 @@ def test_one_array_alone_is_data_to_predict_and_none_to_train_on(tmp_path):
     assert found.names[4] == f"{tmp_path / 'a.npy'}:4"
 
 
-def test_arrays_beside_each_other_are_data_as_those_of_an_archive(tmp_path):
-    twin = load(archive(tmp_path / "a.npz", good(x_val=X[:5], y_val=Y[:5])))
-    folder = tmp_path / "arrays"
-    folder.mkdir()
-    for name, array in {"x": X, "y": Y, "x_val": X[:5], "y_val": Y[:5]}.items():
-        np.save(folder / f"{name}.npy", array)
-    for path in (folder, folder / "x.npy", str(folder / "x_val.npy")):
-        assert load(path).fingerprint == twin.fingerprint
-    np.save(folder / "classes.npy", np.array(["no", "yes"]))
-    assert load(folder).classes == ("no", "yes")
-    (folder / "y_val.npy").unlink()
-    with pytest.raises(DataError, match="array x_val: has no y beside it"):
-        load(folder)
-    np.save(folder / "x.npy", np.array([{}, 1], object))
-    with pytest.raises(DataError, match=r"x\.npy: holds Python objects"):
-        load(folder)
-
-
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_large_arrays_that_are_not_compressed_stay_on_disk(tmp_path, monkeypatch, order):
     x = np.asarray(np.random.default_rng(0).normal(size=(12, 3)), order=order)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import surefoot
 from surefoot.data import mapped, streams
 from surefoot.data.load import default_model, load
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.errors import ConfigError, DataError
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
@@ -55,7 +56,7 @@ def test_a_stream_is_the_arrays_that_it_holds(way, in_memory, monkeypatch):
     monkeypatch.setattr(mapped, "IN_MEMORY", in_memory)
     data = load(WAYS[way]())
     assert data.fingerprint == twin.fingerprint
-    assert isinstance(data.train.x, mapped.MappedTensor) == (in_memory == 100)
+    assert isinstance(data.train.x, MappedTensor) == (in_memory == 100)
     assert torch.equal(data.validation.x[:], twin.validation.x)
 
 

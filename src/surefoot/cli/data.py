@@ -38,7 +38,7 @@ def listing(*, json: Switch = False) -> int:
     ]  # fmt: skip
     columns = ("name", "what it is", "train + test", "shape", "classes", "on this machine", "from")
     print_table(columns, rows, left=("name", "what it is", "on this machine", "from"))
-    print("\nYour own: a folder of images by class, an .npz or a table. Check it with surefoot data check PATH.")
+    print("\nYour own: a folder of images by class, an .npz, a table, shards. Check it with surefoot data check PATH.")
     return 0
 
 
@@ -56,7 +56,7 @@ def check(
     """Find everything that is wrong with a data set, and say what it holds. Exit code 1 if anything is wrong.
 
     Args:
-        path: A folder of images by class, an .npz, a table (.csv, .tsv, .parquet), or a named set.
+        path: A folder of images by class, an .npz, a table (.csv, .tsv, .parquet), shards (.tar), or a named set.
         data_dir: Folder or archive that already holds the named set.
         image_size: Side in pixels to which a folder's images will be resized; chosen where they differ in size.
         label: Name of the label column of a table; the last if left out.

@@ -36,7 +36,8 @@ Switch = Annotated[bool, Parameter(negative=())]
 """A flag without a value."""
 Quiet = Annotated[bool, Parameter(alias="-q", negative=(), help="Show no progress.")]
 Data = Annotated[
-    str | None, Parameter(help="A named set (digits, cifar10), or a folder of images by class, an .npz or a .csv.")
+    str | None,
+    Parameter(help="A named set (digits, cifar10), or a folder of images by class, an .npz, a table, shards."),
 ]
 ConfigFile = Annotated[Path | None, Parameter(help="TOML file of settings; flags go before it.")]
 RunsDir = Annotated[Path, Parameter(help="Folder in which runs lie.")]

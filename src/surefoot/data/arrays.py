@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,11 +15,12 @@ from surefoot.data import frames, hugging_face, nested, streams, tree
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
-from surefoot.data.dataset import Raw, RawPart, Source, TargetKind, channel_axis, channels_first
+from surefoot.data.dataset import Raw, RawPart, Source, TargetKind, channels_first
 from surefoot.data.examples import tensor_array, value_array
 from surefoot.data.labels import Target, chosen_target, coded
+from surefoot.data.layout import kind_of_array, standard, standard_leaf
 from surefoot.data.map_style import Reader, read_examples, unwrapped
-from surefoot.data.mapped import Mapped, large, pieces
+from surefoot.data.mapped import Mapped, large
 from surefoot.data.targets import LABEL_NAMES, label_name, special_target
 from surefoot.errors import ConfigError
 
@@ -38,11 +38,6 @@ _READ_ANEW = (
     "statistics, and what is held out of it for validation, are of one reading"
 )
 _READ_ONCE = "the Dataset draws at random: it is read once, and keeps what was drawn"
-
-_LEVELS_AT_ONCE = 256
-_LEVEL_TOLERANCE = 1e-3
-"""How far, in grey levels, float pixels may be from whole levels to be taken for images. Rounding of k/255 to
-float16 moves 255 levels by at most 0.06; to float32, by 1e-5. Chosen by hand between the latter and real fractions."""
 
 
 def read(source: Any, problems: Problems, target: Target = "auto", columns: Columns | None = None) -> Raw:
@@ -134,10 +129,10 @@ def kind_of(source: Any) -> Literal["images", "numbers"]:
         if frames.is_frame(first[0]):
             return "numbers"
         x = _array(first[0], "x", Problems("arrays"))
-        return "numbers" if x is None else _kind(x)
+        return "numbers" if x is None else kind_of_array(x)
     try:
         with seeds.StepSeeds(0, "read-dataset", every=True):
-            return _kind(value_array(first[0][0])[None])
+            return kind_of_array(value_array(first[0][0])[None])
     except Exception:  # the user's code: reading all of it will name the example
         return "images"
 
@@ -236,7 +231,7 @@ def _raw(
             )
             continue
         parts[part] = RawPart(x, y, Source(f"{part} row " if many else "row "))
-        kinds.add(_kind(x))
+        kinds.add(kind_of_array(x))
     kind = "images" if kinds == {"images"} else "numbers"
     special = None
     if "train" in parts and classes is None:
@@ -244,7 +239,7 @@ def _raw(
         special = special_target(target, channels_first(train.x) if kind == "images" else train.x, train.y)
     xs = [each.x for each in parts.values()]
     integers, wanted = kind == "numbers" and all(x.dtype.kind in "iu" for x in xs), number_type(*xs)
-    parts = {part: RawPart(_standard(each.x, kind, wanted), each.y, each.source) for part, each in parts.items()}
+    parts = {part: RawPart(standard(each.x, kind, wanted), each.y, each.source) for part, each in parts.items()}
     if special is not None:
         _say(special, target, problems)
         return Raw(name, parts, None, kind, integers=integers, target=target, target_kind=special)
@@ -298,7 +293,7 @@ def _trees(name: str, pairs: dict[str, tuple[Any, Any]], problems: Problems, tar
             )
             continue
         parts[part] = RawPart(
-            tree.map_leaves(_standard_leaf, sides[0]), sides[1], Source(f"{part} row " if many else "row ")
+            tree.map_leaves(standard_leaf, sides[0]), sides[1], Source(f"{part} row " if many else "row ")
         )
     if "train" not in parts:
         return Raw(name, {}, None, "numbers")
@@ -309,7 +304,7 @@ def _trees(name: str, pairs: dict[str, tuple[Any, Any]], problems: Problems, tar
             problems.add(f"{part} inputs", of_both, "all parts have the same inputs", "make them alike")
             return Raw(name, {}, None, "numbers")
         parts[part] = replace(parts[part], x=tree.from_named(parts["train"].x, here))
-    kind = "tree" if not tree.is_leaf(parts["train"].x) else _kind(parts["train"].x)
+    kind = "tree" if not tree.is_leaf(parts["train"].x) else kind_of_array(parts["train"].x)
     special = special_target(target, parts["train"].x, parts["train"].y)
     if special is not None:
         _say(special, target, problems)
@@ -331,19 +326,6 @@ def _several(side: Any, other: Any) -> Any:
     if _is_tree(side) or nested.is_several(side, examples):
         return nested.inputs_tree(side, examples)
     return side
-
-
-def _standard_leaf(x: np.ndarray) -> np.ndarray | Mapped:
-    """Return one of several inputs: images as uint8 [N, C, H, W], whole numbers as int64, others in floating point."""
-    if x.dtype.kind == "b":
-        return x
-    if large(x):
-        x = Mapped(x)
-    if x.ndim > 1 and _kind(x) == "images":
-        return _standard(x, "images", np.float32)
-    wanted = np.int64 if x.dtype.kind in "iu" else number_type(x)
-    change = partial(np.ascontiguousarray, dtype=wanted)
-    return x.changed(change) if isinstance(x, Mapped) else change(x)
 
 
 def _array(value: Any, name: str, problems: Problems, *, names: bool | None = None) -> np.ndarray | None:
@@ -408,33 +390,3 @@ def typed(array: np.ndarray) -> np.ndarray:
         texts = ["" if missing else str(value) for value, missing in zip(values, gone, strict=True)]
         return np.array(texts, dtype=str).reshape(array.shape)
     return array
-
-
-def _kind(x: np.ndarray | Mapped) -> Literal["images", "numbers"]:
-    if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and channel_axis(x.shape) is not None)):
-        return "images"
-    if x.dtype.kind == "f" and x.ndim == 4 and x.shape[1] in (1, 3):  # what torchvision's ToTensor makes of an image
-        return "images" if all(_whole_levels(x[piece]) for piece in pieces(x, _LEVELS_AT_ONCE)) else "numbers"
-    return "numbers"
-
-
-def _whole_levels(x: np.ndarray) -> bool:
-    levels = x.astype(np.float32) * 255
-    with np.errstate(invalid="ignore"):
-        return bool(np.all((levels >= 0) & (levels <= 255.5) & (np.abs(levels - np.round(levels)) < _LEVEL_TOLERANCE)))
-
-
-def _standard(x: np.ndarray | Mapped, kind: str, wanted: type) -> np.ndarray | Mapped:
-    """Return images as uint8 [N, C, H, W] and numbers in the wanted type, [N, ...]."""
-    if isinstance(x, Mapped):
-        return x.changed(partial(_standard, kind=kind, wanted=wanted))
-    if kind == "numbers":
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named by the check
-            return np.ascontiguousarray(x.reshape(-1, 1) if x.ndim == 1 else x, dtype=wanted)
-    if x.dtype.kind == "f":
-        x = np.concatenate([_levels(x[piece]) for piece in pieces(x, _LEVELS_AT_ONCE)])
-    return channels_first(x)
-
-
-def _levels(x: np.ndarray) -> np.ndarray:
-    return np.round(x.astype(np.float32) * 255).astype(np.uint8)

@@ -19,7 +19,8 @@ from surefoot import seeds
 from surefoot.data import tree
 from surefoot.data.augment import Augment, parse
 from surefoot.data.dataset import DataSet, Part, channels_first
-from surefoot.data.mapped import Mapped, MappedTensor, pieces
+from surefoot.data.mapped import Mapped, pieces
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.errors import ConfigError
 
 _ROWS_AT_ONCE = 1024

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 
+from surefoot.data import parquet
 from surefoot.data.cells import MARKS
 from surefoot.data.check import Problems
 from surefoot.data.dataset import Source
@@ -83,8 +83,8 @@ def frame_of(
     Raises:
         DataError: it cannot be read, is no table in UTF-8, or is empty.
     """
-    if path.name.lower().endswith((".parquet", ".pq")):
-        return _parquet(path)
+    if files := parquet.files_of(path):
+        return _parquet(path, files)
     content = _content(path)
     separator, head = _head(path, content)
     width, names = len(head[0]), [cell.strip() for cell in head[0]]
@@ -239,12 +239,8 @@ def _filled(table: pa.Table, lines: NDArray[np.int64]) -> tuple[pa.Table, NDArra
     return (table.filter(pa.array(~blank)), lines[~blank]) if blank.any() else (table, lines)
 
 
-def _parquet(path: Path) -> Frame:
-    try:
-        table = pa.parquet.ParquetFile(str(path)).read()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: {first}", "it must be a whole .parquet file", "write it again") from None
+def _parquet(path: Path, files: list[Path]) -> Frame:
+    table = parquet.table_of(files)
     if not table.num_rows or not table.num_columns:
         raise DataError(f"{path}: is empty", "it must hold a row per example", "check how it was written")
     return Frame(str(path), tuple(table.column_names), table, True, np.arange(1, table.num_rows + 1))

@@ -46,8 +46,9 @@ def load(
     """Return checked data from a name, a path or Python objects. Everything wrong with it is found here.
 
     Args:
-        source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz or a table (.csv,
-            .tsv, .parquet); a pair (x, y) of arrays, tensors or frames of pandas or Polars; a map-style PyTorch
+        source: a named set ("digits", "cifar10"); the path of a folder of images by class, an .npz, an x.npy beside its
+            y.npy, a table (.csv, .tsv, .parquet, or a folder of these last) or shards (`data.shards`); a pair (x, y) of
+            arrays, tensors or frames of pandas or Polars; a stream (`data.streams`); a map-style PyTorch
             Dataset, or a DataLoader of one, read once, and for training anew in each epoch if it draws at random
             (`data.map_style`), or a pair (train, test) of them; a mapping from "train", "validation" and "test" to
             pairs or Datasets; a `DataSet`, which is returned as it is.
@@ -201,13 +202,16 @@ def read(
     if (paths := shards.shards_of(source)) is not None:
         return shards.read(str(source), paths, problems, target, image_size, label)
     path = _path(source)
-    if path.is_dir():
+    if path.is_dir() and not is_table(path):
         from surefoot.data import archives, folder
 
         if archives.holds_arrays(path):
             return archives.read_npy(path, problems, target, columns)
         return folder.read(path, problems, image_size)
-    npz.check_file(path)
+    if not path.is_dir():
+        npz.check_file(path)
+    if is_table(path):
+        return table.read(path, problems, label, target, header, columns)
     if path.suffix.lower() == ".npy":
         from surefoot.data import archives
 
@@ -221,11 +225,9 @@ def read(
         from surefoot.data import archives
 
         return archives.read_npz(path, problems, target, columns)
-    if is_table(path):
-        return table.read(path, problems, label, target, header, columns)
     raise DataError(
         f"{path}",
-        "data is a folder of images by class, an .npz, a .csv, .tsv or .parquet",
+        "data is a folder of images by class, an .npz, a .csv, .tsv or .parquet, or shards (.tar)",
         "convert it to one of these",
     )
 

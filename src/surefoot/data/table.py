@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 
+from surefoot.data import arrays, mapped, parquet
 from surefoot.data.cells import Reading, cells_of
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns, raw_columns
@@ -24,13 +25,14 @@ _RAGGED = 10
 
 
 def is_table(path: Path) -> bool:
-    """Return whether a file is named as a table is: .parquet, or .csv or .tsv, which may be compressed by gzip.
+    """Return whether a file is named as a table is: .parquet, or .csv or .tsv, which may be compressed by gzip; or a
+    folder holds Parquet files alone.
 
     >>> is_table(Path("a.csv")), is_table(Path("A.TSV.gz")), is_table(Path("a.parquet")), is_table(Path("a.npz"))
     (True, True, True, False)
     """
     name = path.name.lower()
-    return name.removesuffix(".gz").endswith((".csv", ".tsv")) or name.endswith((".parquet", ".pq"))
+    return name.removesuffix(".gz").endswith((".csv", ".tsv")) or bool(parquet.files_of(path))
 
 
 def read(
@@ -61,6 +63,9 @@ def read(
         DataError: the file cannot be read as a table at all.
         ConfigError: there is no column of that name.
     """
+    files = parquet.files_of(path)
+    if files and columns is None and parquet.is_large(files):
+        return _large(path, files, problems, label, target)
     words = {label} if columns is None else {label, columns.label}
     frame = frame_of(path, problems, header, known={word for word in words if word is not None})
     if columns is not None and label is None and columns.label in frame.names:
@@ -78,6 +83,16 @@ def read(
         problems.add(f"{len(frame.ragged) - _RAGGED} more rows", "have another number of fields",
                      f"every row has {len(frame.names)}, as the first", "check the separator")  # fmt: skip
     return raw
+
+
+def _large(path: Path, files: list[Path], problems: Problems, label: str | None, target: Target) -> Raw:
+    """Return a table that does not fit into memory, as an array of numbers with names."""
+    x, y, features, label = parquet.numbers_of(str(path), files, label)
+    raw = arrays.raw_of(str(path), {"train": (x, y)}, problems, target)
+    problems.notes.append(
+        f"the table is larger than {mapped.IN_MEMORY / 2**30:g} GiB: it is read by row groups, as an array of numbers"
+    )
+    return replace(raw, features=tuple(features), label=label, integers=False)
 
 
 def of_frame(frame: Frame, column: int, problems: Problems, target: Target, columns: Columns | None) -> Raw:

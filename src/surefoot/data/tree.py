@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data.mapped import Mapped, MappedTensor, large
+from surefoot.data.mapped import Mapped, large
+from surefoot.data.mapped_tensor import MappedTensor
 
 Tree: TypeAlias = Tensor | tuple["Tree", ...] | dict[str, "Tree"]
 """Tensors, all with one entry per example along their first axis; in data that is not yet checked, arrays."""

@@ -330,7 +330,8 @@ def died(error: Died, prefix: str, epoch: int) -> DataError:
     """Return what to tell the user of a process that ended."""
     first, last = error.positions[0], error.positions[-1]
     where = f"{prefix}{first}" + (f", or one of the {len(error.positions) - 1} read after it" if first != last else "")
-    how = f"by signal {-error.code}" if (error.code or 0) < 0 else f"with exit code {error.code}"
+    code = error.code or 0
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     return DataError(
         f"{where}, in epoch {epoch}: the process that read it ended {how}",
         "the processes that read a Dataset must live: the system may have ended it where memory is short",

@@ -135,9 +135,9 @@ def as_pixels(x: Tensor, dtype: str, title: str) -> Tensor:
 def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
     waiting: list[Path] = []  # neighbours share batches, whichever argument they came from
     for path in paths:
-        if path.is_dir():
+        if path.is_dir() and not is_table(path):
             waiting += _images_below(path)
-        elif path.is_file() and (path.suffix.lower() in _ARCHIVES or is_table(path)):
+        elif (path.is_file() or path.is_dir()) and (path.suffix.lower() in _ARCHIVES or is_table(path)):
             yield from _of_images(waiting, expected)
             waiting = []
             archive = path.suffix.lower() in _ARCHIVES

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from surefoot.data.dataset import Part
-from surefoot.data.mapped import MappedTensor
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.record.baseline import Baseline, class_baseline, linear_answers, number_baseline
 from surefoot.record.ranking import ranked
 from surefoot.record.scores import by_example

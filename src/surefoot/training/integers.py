@@ -138,6 +138,13 @@ def _check_range(model: nn.Module, part: Part) -> None:
             return
 
 
+def _extremes(x: Tensor) -> Tensor:
+    """Return which of some examples hold the least and the largest number of a position, or of all positions."""
+    flat = x.reshape(len(x), -1)
+    flat = flat if flat.shape[1] <= _POSITIONS else torch.stack([flat.amin(1), flat.amax(1)], 1)
+    return torch.unique(torch.cat([flat.argmin(0), flat.argmax(0)]))
+
+
 def check_embedded(task: Task) -> None:
     """Raise DataError where a whole number of several inputs, or of tokens, has no place in the embedding it goes to.
 
@@ -162,13 +169,6 @@ def check_embedded(task: Task) -> None:
             raise outside.error(part.name_of(holds[0] if holds else min(rows))) from None
         except Exception:  # the model is tried, and what is wrong said, elsewhere
             return
-
-
-def _extremes(x: Tensor) -> Tensor:
-    """Return which of some examples hold the least and the largest number of a position, or of all positions."""
-    flat = x.reshape(len(x), -1)
-    flat = flat if flat.shape[1] <= _POSITIONS else torch.stack([flat.amin(1), flat.amax(1)], 1)
-    return torch.unique(torch.cat([flat.argmin(0), flat.argmax(0)]))
 
 
 def _device(model: nn.Module) -> torch.device:
