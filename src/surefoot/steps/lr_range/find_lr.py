@@ -22,6 +22,7 @@ from surefoot.steps.lr_range.range_test import range_test
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.switches import usual_switches
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.configure import CLIP_OF_NUMBERS
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
@@ -49,6 +50,8 @@ def find_lr(
     weight_decay: float | None = None,
     augment: Any = (),
     from_run: Any = None,
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     range_test: bool = True,
     seed: int = 0,
     device: str = "auto",
@@ -74,7 +77,7 @@ def find_lr(
         batch_size: as in `Recipe`; more than there are: all of them.
         rule: that updates the weights.
         weight_decay: held fixed; None is the rule's own, at most 1e-4.
-        augment: as in `surefoot.task`.
+        augment, forward, loss_fn: as in `surefoot.task`.
         from_run: a run, done or not, from whose weights each rate starts: a rate in the middle of a training.
         range_test: also show what the usual rules read from a classic range test.
         seed: of the first repetition; the others count on.
@@ -97,8 +100,8 @@ def find_lr(
     )
     with untouched(model, data) as proof:
         task = probe_task(
-            model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads,
-            from_run=from_run,
+            model, data, loss, augment=augment, forward=forward, loss_fn=loss_fn, seed=seed, device=device,
+            precision=precision, threads=threads, from_run=from_run,
         )  # fmt: skip
         asked = {} if weight_decay is None else {"weight_decay": weight_decay}
         recipe = Recipe(batch_size=batch_size, rule=rule, **asked, **_known(settings))  # which checks them
