@@ -46,6 +46,7 @@ import surefoot
 from surefoot.data.tree import map_leaves
 from surefoot.errors import SurefootError
 from surefoot.record.run import CLOCK_FIELDS
+from surefoot.record.store import SEAL
 
 FORK = multiprocessing.get_context("fork")
 """Processes that need not import anything again; this one trains nothing itself."""
@@ -159,7 +160,7 @@ def came_to(run: Path) -> dict[str, str]:
     """Return a SHA-256 of all that must be the same."""
     last = max((run / "checkpoints").glob("step-*"))
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timeless = [{key: value for key, value in row.items() if key not in CLOCK_FIELDS} for row in rows]
+    timeless = [{key: value for key, value in row.items() if key not in (*CLOCK_FIELDS, SEAL)} for row in rows]
     found = {"weights": run / "model.safetensors", "state": last / "state.safetensors"}
     digests = {name: _sha256(path.read_bytes()) for name, path in found.items()}
     digests["rows"] = _sha256(json.dumps(timeless, sort_keys=True).encode())
@@ -178,7 +179,7 @@ def disturbed(
     name: str, runs: Path, work: Callable[..., Any], kills: int, as_before: Path, seed: int
 ) -> dict[str, Any]:
     """Do some work again under another name, killed so often at random moments, and compare it with what it was."""
-    chance, again = random.Random(seed), f"{as_before.name}-killed"
+    chance, again = random.Random(f"{seed} {name}"), f"{as_before.name}-killed"
     file = "members.jsonl" if work is tune else "metrics.jsonl"
     lines = len((as_before / file).read_text().splitlines())
     when: list[str] = []
