@@ -35,7 +35,7 @@ import surefoot
 from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.optim.plan import Plan
-from surefoot.optim.update import decays, sgd_
+from surefoot.optim.update import sgd_
 from surefoot.training.task import Task
 
 PIXELS = 4
@@ -78,7 +78,6 @@ def model_arm(task: Task, plan: Plan) -> Callable[[int], float]:
     model = task.fresh_model().train()
     recipe = plan.recipe
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    decaying = decays(list(parameters.items()), recipe.decay_on)
     velocity: list[Tensor] | None = None
     _, rows = batch_indices(plan.examples, plan.batch_size, 0, 0)
     x, y = fetch(task.data, task.data.train, rows, augment=task.augment, seed=0, epoch=0)
@@ -97,7 +96,7 @@ def model_arm(task: Task, plan: Plan) -> Callable[[int], float]:
                 [parameter.grad for parameter in parameters.values() if parameter.grad is not None],
                 velocity, lr=0.01, momentum=recipe.momentum, momentum_form=recipe.momentum_form,
                 dampening=recipe.dampening, weight_decay=recipe.weight_decay,
-                weight_decay_form=recipe.weight_decay_form, decays=decaying,
+                weight_decay_form=recipe.weight_decay_form,
             )  # fmt: skip
         return time.perf_counter() - began
 

@@ -15,15 +15,13 @@ from typing import Any
 
 import numpy as np
 from tasks import Subject
-from truth import LRS, MOMENTA, WEIGHT_DECAYS
+from truth import AXES
 
 import surefoot
 from surefoot.config import Recipe
 from surefoot.steps.lr_range.range_test import ramp, suggestions
 from surefoot.training.task import Task
 
-LR, DECAY, MOMENTUM = (LRS[0], LRS[-1]), (WEIGHT_DECAYS[0], WEIGHT_DECAYS[-1]), (MOMENTA[0], MOMENTA[-1])
-"""The search space: rate and decay log-uniform, momentum uniform, between the ends of the truth's map."""
 REDUCTION = 3
 """Of successive halving: the eta of Hyperband (Li et al. 2018, arXiv 1603.06560, section 3.6), Optuna's default too."""
 RANGE_STEPS = 100
@@ -90,7 +88,7 @@ class Trial:
 
     def said(self) -> dict[str, Any]:
         recipe = self.recipe
-        return {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum,
+        return {"lr": recipe.lr, "weight_decay": recipe.weight_decay, recipe.update_rule.memory: recipe.memory,
                 "epochs": self.epochs, "diverged": self.diverged, "val_accuracy": self.accuracy}  # fmt: skip
 
 
@@ -166,6 +164,7 @@ def optuna_search(subject: Subject, budget: int, seed: int) -> Choice:
         pruner=optuna.pruners.HyperbandPruner(min_resource=1, max_resource=subject.epochs),
     )
     trials, most = list[Trial](), budget * _final_steps(subject)
+    lrs, decays, memories = _box(subject)
 
     def spent() -> int:
         return sum(trial.steps for trial in trials)
@@ -173,9 +172,9 @@ def optuna_search(subject: Subject, budget: int, seed: int) -> Choice:
     while spent() < most:
         asked = study.ask()
         recipe = subject.recipe(
-            asked.suggest_float("lr", *LR, log=True),
-            asked.suggest_float("weight_decay", *DECAY, log=True),
-            asked.suggest_float("momentum", *MOMENTUM),
+            asked.suggest_float("lr", *lrs, log=True),
+            asked.suggest_float("weight_decay", *decays, log=True),
+            asked.suggest_float("memory", *memories),
         )
         trial, pruned = Trial(subject, seed, recipe), False
         trials.append(trial)
@@ -196,7 +195,7 @@ def by_rule(rule: str) -> Method:
 
     def choose(subject: Subject, budget: int, seed: int) -> Choice:
         lr = _read(subject, seed, LIGHTNING_RAMP if rule == "lightning" else FASTAI_RAMP)[rule]
-        recipe = _default(subject) if lr is None else dataclasses.replace(_default(subject), lr=lr)
+        recipe = subject.default if lr is None else dataclasses.replace(subject.default, lr=lr)
         return Choice(recipe, RANGE_STEPS / _final_steps(subject), {"answered": lr is not None})
 
     return choose
@@ -204,20 +203,16 @@ def by_rule(rule: str) -> Method:
 
 def default(subject: Subject, budget: int, seed: int) -> Choice:
     """The library's default recipe: nothing is searched."""
-    return Choice(_default(subject), 0.0)
+    return Choice(subject.default, 0.0)
 
 
 @cache
 def _read(subject: Subject, seed: int, ends: tuple[float, float]) -> dict[str, float | None]:
-    return suggestions(*ramp(seen_task(subject, seed), _default(subject), *ends, RANGE_STEPS))
-
-
-def _default(subject: Subject) -> Recipe:
-    return Recipe(batch_size=subject.batch_size, epochs=subject.epochs)
+    return suggestions(*ramp(seen_task(subject, seed), subject.default, *ends, RANGE_STEPS))
 
 
 def _final_steps(subject: Subject) -> int:
-    return surefoot.plan(_default(subject), subject.data().examples).steps
+    return surefoot.plan(subject.default, subject.data().examples).steps
 
 
 def _draw_seed(subject: Subject, seed: int) -> int:
@@ -226,8 +221,15 @@ def _draw_seed(subject: Subject, seed: int) -> int:
 
 
 def _drawn(subject: Subject, rng: np.random.Generator) -> Recipe:
-    lr, decay = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (LR, DECAY))
-    return subject.recipe(lr, decay, float(rng.uniform(*MOMENTUM)))
+    lrs, decays, memories = _box(subject)
+    lr, decay = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (lrs, decays))
+    return subject.recipe(lr, decay, float(rng.uniform(*memories)))
+
+
+def _box(subject: Subject) -> list[tuple[float, float]]:
+    """Return the search space: rate and decay log-uniform, memory uniform, between the ends of the truth's map."""
+    axes = AXES[subject.rule]
+    return [(values[0], values[-1]) for values in (axes.lrs, axes.weight_decays, axes.memories)]
 
 
 def _best(subject: Subject, among: Sequence[Trial], trials: Sequence[Trial]) -> Choice:

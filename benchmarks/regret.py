@@ -28,10 +28,11 @@ from typing import Any
 import torch
 from peers import FIXED, PEERS, Choice, Method, seen_data
 from tasks import Score, Subject, first_task, subjects, trained
-from truth import SEEDS, features, setting, shown, write
+from truth import AXES, SEEDS, features, setting, shown, write
 
 import surefoot
 from surefoot.config import Recipe
+from surefoot.rules import update_rule
 
 FIXED_BUDGET = 2
 """Under which the methods are listed whose cost does not depend on the budget."""
@@ -41,7 +42,7 @@ def tuned(subject: Subject, budget: int, seed: int) -> Choice:
     """Surefoot's own answer."""
     found = surefoot.tune(
         seen_data(subject), subject.model, budget=f"{budget}x", seed=seed, final=False, precision="fp32", threads=1,
-        fixed={"batch_size": subject.batch_size, "epochs": subject.epochs, "schedule": "cosine"},
+        fixed={"batch_size": subject.batch_size, "epochs": subject.epochs, "schedule": "cosine"}, rule=subject.rule,
     )  # fmt: skip
     if found.recipe is None:
         failed = next(decision for decision in found.decisions if decision.verdict == "fail")
@@ -61,8 +62,7 @@ def measured(subject: Subject, method: str, budget: int, seed: int) -> dict[str,
     scores, recipe = judged(subject, choice.recipe), choice.recipe
     return {
         "task": subject.name, "method": method, "budget": budget, "seed": seed,
-        "lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum,
-        "momentum_form": recipe.momentum_form, "weight_decay_form": recipe.weight_decay_form,
+        **recipe.rule_values,
         "schedule": recipe.schedule.kind, "cost": choice.cost, "seconds": seconds, "cpu_seconds": cpu_seconds,
         "test_accuracies": [100 * score.test_accuracy for score in scores],
         "outcomes": [score.outcome for score in scores], "said": choice.said,
@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="folder or archive of CIFAR-10")
     parser.add_argument("--tasks", nargs="*", help="only those whose name holds one of these words")
     parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--rule", choices=list(AXES), default="sgd", help="that of the truth")
     parser.add_argument("--budgets", nargs="*", type=int, default=[2], help="in complete trainings")
     parser.add_argument("--repetitions", type=int, default=3, help="seeds of each method")
     parser.add_argument("--truth", type=Path, required=True, help="what truth.py has written")
@@ -148,8 +149,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {"runs": {}}
-    known = subjects(options.cifar10)
-    names = [name for name in known if not options.tasks or any(word in name for word in options.tasks)]
+    known, maps = subjects(options.cifar10, options.rule), json.loads(options.truth.read_text())["tasks"]
+    names = [name for name in known if name in maps]
+    names = [name for name in names if not options.tasks or any(word in name for word in options.tasks)]
     wanted = product(names, product(options.budgets, range(options.repetitions)), options.methods)
     for name, (budget, seed), method in wanted:
         key = f"{name} | {method} | {budget}x | {seed}"
@@ -157,14 +159,14 @@ def main() -> None:
             continue
         run = measured(known[name], method, budget, seed)
         result["runs"][key] = run
-        chosen = f"lr {run['lr']:.3g}, weight decay {run['weight_decay']:.2g}, momentum {run['momentum']:.3g}"
+        memory = update_rule(options.rule).memory
+        chosen = f"lr {run['lr']:.3g}, weight decay {run['weight_decay']:.2g}, {memory} {run[memory]:.3g}"
         accuracy = statistics.fmean(run["test_accuracies"])
         print(f"{key}: {chosen}: {accuracy:.2f} at {run['cost']:.2f}, {run['seconds']:.0f} s", flush=True)
         write(options.out, result)
-    maps = json.loads(options.truth.read_text())["tasks"]
     result |= {
         "what": "test accuracy of the best cell of a whole map minus that of the recipe a method chose, in points",
-        **setting(), "truth": options.truth.name, "truth_seeds": SEEDS,
+        **setting(), "rule": options.rule, "truth": options.truth.name, "truth_seeds": SEEDS,
         "summary": summary(result["runs"].values(), maps),
     }  # fmt: skip
     if any(run["method"] == "optuna" for run in result["runs"].values()):

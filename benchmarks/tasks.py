@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.datasets import load_breast_cancer
 from torch import Tensor, nn
 
 import surefoot
 from surefoot.config import Recipe
 from surefoot.data.dataset import DataSet, stratified
+from surefoot.rules import update_rule
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, fit_many
@@ -57,6 +59,7 @@ class Subject:
         data: returns the data with a test part.
         model: as in `surefoot.task`.
         batch_size, epochs: of every complete training. The schedule is the recipe's default, cosine to 0.
+        rule: that updates the weights.
     """
 
     name: str
@@ -64,21 +67,28 @@ class Subject:
     model: Any
     batch_size: int
     epochs: int
+    rule: str = "sgd"
 
-    def recipe(self, lr: float, weight_decay: float, momentum: float) -> Recipe:
-        """Return the recipe of a complete training."""
-        return Recipe(
-            lr=lr, weight_decay=weight_decay, momentum=momentum, batch_size=self.batch_size, epochs=self.epochs
-        )
+    @property
+    def default(self) -> Recipe:
+        """The library's default recipe at this length."""
+        return Recipe(rule=self.rule, batch_size=self.batch_size, epochs=self.epochs)
+
+    def recipe(self, lr: float, weight_decay: float, memory: float) -> Recipe:
+        """Return the recipe of a complete training; memory: momentum of SGD, or what the rule has in its place."""
+        changes: dict[str, float] = {update_rule(self.rule).memory: memory}
+        return dataclasses.replace(self.default, lr=lr, weight_decay=weight_decay, **changes)
 
 
-def subjects(cifar10: str | None) -> dict[str, Subject]:
+def subjects(cifar10: str | None, rule: str = "sgd") -> dict[str, Subject]:
     """Return the tasks by name, the cheap ones first.
 
     Args:
         cifar10: folder or archive of CIFAR-10; None leaves its tasks out.
+        rule: that updates the weights in all of them.
     """
     found = [
+        Subject("breast cancer, mlp", breast_cancer, "mlp", 16, 12),
         Subject("digits, linear", digits, "linear", 32, 9),
         Subject("digits, mlp", digits, "mlp", 32, 9),
         Subject("digits with flipped labels, mlp", noisy_digits, "mlp", 32, 9),
@@ -91,7 +101,14 @@ def subjects(cifar10: str | None) -> dict[str, Subject]:
             Subject("cifar10, cnn with norm", lambda: cifar(cifar10, 2048, side=12), small_cnn(norm=True), 64, 9),
             Subject("cifar10, resnet20", lambda: cifar(cifar10, 1024, side=8), "resnet20", 64, 6),
         ]
-    return {subject.name: subject for subject in found}
+    return {subject.name: dataclasses.replace(subject, rule=rule) for subject in found}
+
+
+@cache
+def breast_cancer() -> DataSet:
+    """Return scikit-learn's table of 30 numbers as 285 training, 114 validation and 170 test rows of 2 classes."""
+    x, y = (torch.from_numpy(values) for values in load_breast_cancer(return_X_y=True))
+    return surefoot.load(_parts(x.float(), y.long(), test=170, validation=114))
 
 
 @cache
@@ -116,9 +133,15 @@ def _digits_parts() -> dict[str, Pair]:
     whole = surefoot.load("digits", validation=0)
     assert whole.test is not None
     x, y = torch.cat([whole.train.x, whole.test.x]), torch.cat([whole.train.y, whole.test.y])
-    rest, test = stratified(y.numpy(), len(y), 600 / len(y), seed=0, stream="benchmark-test")
-    train, validation = stratified(y.numpy()[rest], len(rest), 301 / len(rest), seed=0, stream="benchmark-validation")
-    rows = {"train": rest[train], "validation": rest[validation], "test": test}
+    return _parts(x, y, test=600, validation=301)
+
+
+def _parts(x: Tensor, y: Tensor, *, test: int, validation: int) -> dict[str, Pair]:
+    """Return examples by their part, each with the same mix of classes."""
+    rest, tested = stratified(y.numpy(), len(y), test / len(y), seed=0, stream="benchmark-test")
+    share = validation / len(rest)
+    train, validated = stratified(y.numpy()[rest], len(rest), share, seed=0, stream="benchmark-validation")
+    rows = {"train": rest[train], "validation": rest[validated], "test": tested}
     return {name: (x[torch.from_numpy(at)], y[torch.from_numpy(at)]) for name, at in rows.items()}
 
 

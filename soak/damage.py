@@ -53,6 +53,7 @@ from surefoot.training.open import open_run
 
 KINDS = ("bit", "cut", "zeros", "emptied", "deleted")
 ROWS = 60
+NOISE = {"batch_size": 8, "micro_batches": 8, "micro_batch_size": 4}
 CLOCKS = re.compile(r"\d+\.\d+ s\b|\d+:\d\d, \d+ \w+ \d{4}|\"(train_)?seconds\": [\d.e+-]+")
 """What a clock wrote into an output."""
 _CLOCK_KEYS = (
@@ -150,7 +151,7 @@ def subjects(home: Path) -> list[Subject]:
     with open_run(config, name="run", runs_dir=folder) as run:
         while not run.done:
             run.advance()
-            append_noise(folder / "run", noise_at(run.task, run.state, batch_size=8, groups=8, micro_batch_size=4))
+            append_noise(folder / "run", noise_at(run.task, run.state, **NOISE))
         run.finish()
     found.append(Subject("finished training", folder, {**reads, **uses, **watch, "resume": ["resume", "run"],
                                                        "train": again}, False))  # fmt: skip
@@ -158,7 +159,7 @@ def subjects(home: Path) -> list[Subject]:
     with open_run(config, name="run", runs_dir=folder) as run:
         for steps in (4, 3):
             run.advance(steps)
-            append_noise(folder / "run", noise_at(run.task, run.state, batch_size=8, groups=8, micro_batch_size=4))
+            append_noise(folder / "run", noise_at(run.task, run.state, **NOISE))
             run.save()
     found.append(Subject("stopped training", folder, {**reads, **watch, "resume": ["resume", "run", "--json"],
                                                       "train": [*again, "--json"]}, True))  # fmt: skip

@@ -119,7 +119,7 @@ def test_whole_numbers_are_numbers_and_lists_are_tuples():
         ("end", 0.1, "constant"), ("milestones_epochs", (1,), "cosine"), ("factor", 0.1, "cosine"),
         ("power", 2, "linear"), ("cycle_epochs", 5, "cosine"), ("cycle_mult", 2, "cosine"),
         ("decay_epochs", 1, "cosine"), ("peak_epochs", 1, "cosine"),
-        ("patience_epochs", 1, "step"), ("preset", "bert", "cosine"),
+        ("patience_epochs", 1, "step"),
     ],
 )  # fmt: skip
 def test_a_value_without_an_effect_is_refused(name, value, kind):
@@ -136,6 +136,7 @@ def test_a_value_without_an_effect_is_refused(name, value, kind):
         (lambda: Schedule(kind="step"), "step needs the epochs of its drops"),
         (lambda: Schedule(kind="preset"), "kind preset needs preset = NAME"),
         (lambda: Schedule(kind="preset", preset="bert", warmup_epochs=1), "a preset brings its own warmup"),
+        (lambda: Schedule(preset="bert"), "a preset is a schedule, too"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(make, message):

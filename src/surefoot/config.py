@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from surefoot.errors import ConfigError, nearest, type_error
 from surefoot.rules import update_rule, update_rules
+from surefoot.rules.groups import Group, groups_of
 from surefoot.rules.rule import UpdateRule
 
 __version__ = "0.1.0"
@@ -38,7 +39,9 @@ DEFAULT_CHOICE = "val_loss"
 
 
 def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None, **more: Any) -> Any:
-    """A field with its documentation and its range; `ok` judges values that are not None, `aliases` are other flags."""
+    """A field with its documentation and its range; `ok` judges values that are not None, `aliases` are other flags,
+    `typed` is a flag's type.
+    """
     return field(default=default, metadata={"help": help, "range": range, "ok": ok, **more})
 
 
@@ -102,7 +105,7 @@ class Schedule(_Checked):
     """
 
     kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
-    preset: str | None = _setting(None, "a published schedule, for kind preset; `surefoot schedule --list` names them")
+    preset: str | None = _setting(None, "a published recipe, below what is given beside it: surefoot schedule --list")
     warmup_epochs: float = _setting(0.0, "length of the linear warmup", **_AT_LEAST_0)
     warmup_start: float = _setting(
         0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=_up_to_one
@@ -153,7 +156,6 @@ class Schedule(_Checked):
         "decay_epochs": ("wsd",),
         "peak_epochs": ("one-cycle",),
         "patience_epochs": ("plateau",),
-        "preset": ("preset",),
     }
 
     def __post_init__(self) -> None:
@@ -171,11 +173,11 @@ class Schedule(_Checked):
                 "step needs the epochs of its drops",
                 "give for example milestones_epochs = [30, 60, 90]",
             )
-        if self.kind == "preset" and self.preset is None:
+        if (self.kind == "preset") != (self.preset is not None):
             raise ConfigError(
-                "schedule preset without a preset's name",
-                "kind preset needs preset = NAME",
-                "list the names with surefoot schedule --list",
+                f"schedule {self.kind} with {'no preset' if self.preset is None else f'preset = {self.preset!r}'}",
+                "kind preset needs preset = NAME, and a preset is a schedule, too",
+                "list the names with surefoot schedule --list, or leave one of the two out",
             )
         if self.kind == "preset" and self.warmup_epochs > 0:
             raise ConfigError(
@@ -218,9 +220,7 @@ class Recipe(_Checked):
     rule: str = _setting("sgd", f"update rule: {', '.join(update_rules())}")
     lr: float = _setting(None, f"peak learning rate ({_left_out('lr')})", **_ABOVE_0)
     epochs: float | None = _setting(
-        None,
-        "length of the run in passes over the training part (10 if left out, and more where these are few updates)",
-        **_ABOVE_0,
+        None, "passes over the training part (10 if left out, and more where these are few updates)", **_ABOVE_0
     )
     steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
     batch_size: int | Literal["full", "auto"] = _setting(
@@ -247,10 +247,7 @@ class Recipe(_Checked):
         None, f"decay of the mean gradient ({_left_out('beta1')})", range="in [0, 1)", ok=_fraction
     )
     beta2: float | None = _setting(
-        None,
-        f"decay of the mean squared gradient ({_left_out('beta2')})",
-        range="in [0, 1)",
-        ok=_fraction,
+        None, f"decay of the mean squared gradient ({_left_out('beta2')})", range="in [0, 1)", ok=_fraction
     )
     alpha: float | None = _setting(
         None, f"decay of the mean squared gradient ({_left_out('alpha')})", range="in [0, 1)", ok=_fraction
@@ -267,6 +264,12 @@ class Recipe(_Checked):
     )
     decay_on: Literal["all", "weights"] = _setting(
         "all", "all: every parameter decays; weights: biases and norms (parameters of under two dimensions) do not"
+    )
+    groups: tuple[Group, ...] = _setting(
+        (),
+        "multipliers of lr and weight_decay by name of a parameter or module, and what is frozen, as head.lr=10 "
+        "*norm*.weight_decay=0 stem=frozen body.frozen_epochs=2; of two patterns that match the later one counts",
+        typed=tuple[str, ...],
     )
     clip_norm: float | None = _setting(None, "gradients longer than this are scaled down to it", **_ABOVE_0)
     label_smoothing: float = _setting(0.0, "label smoothing of the cross-entropy", range="in [0, 1)", ok=_fraction)
@@ -291,6 +294,7 @@ class Recipe(_Checked):
                     f"{name} = {value!r} with rule {rule.name}", f"{name} belongs to {readers}",
                     f"leave {name} out, or choose that rule",
                 )  # fmt: skip
+        object.__setattr__(self, "groups", groups_of(self.groups))
         super().__post_init__()
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(

@@ -22,6 +22,7 @@ import tomli_w
 
 from surefoot.config import Config, Recipe, Schedule, rule_settings
 from surefoot.errors import ConfigError, nearest
+from surefoot.rules.groups import texts_of
 
 _T = TypeVar("_T")
 MOST_NESTED = 20
@@ -52,12 +53,13 @@ def flat_settings() -> dict[str, Setting]:
             if not dataclasses.is_dataclass(hints[item.name]):
                 name = "schedule" if (cls, item.name) == (Schedule, "kind") else item.name
                 about = item.metadata
-                found[name] = Setting((*prefix, item.name), hints[item.name], about["help"], about.get("aliases", ()))
+                typed = about.get("typed", hints[item.name])
+                found[name] = Setting((*prefix, item.name), typed, about["help"], about.get("aliases", ()))
     return found
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return flat settings as nested ones, without those that are None.
+    """Return flat settings as nested ones, without those that are None. A preset is a schedule's kind, too.
 
     Raises:
         ConfigError: an unknown name.
@@ -65,6 +67,8 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     >>> nested({"lr": 0.2, "schedule": "linear", "seed": None})
     {'recipe': {'lr': 0.2, 'schedule': {'kind': 'linear'}}}
     """
+    if flat.get("preset") is not None and flat.get("schedule") is None:
+        flat = {**flat, "schedule": "preset"}
     known = flat_settings()
     result: dict[str, Any] = {}
     for name, value in flat.items():
@@ -207,6 +211,8 @@ def to_dict(config: Any) -> dict[str, Any]:
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value):
             plain[item.name] = to_dict(value)
+        elif item.name == "groups":
+            plain |= {"groups": texts_of(value)} if value else {}
         elif value is not None:
             plain[item.name] = list(value) if isinstance(value, tuple) else value
     return plain
@@ -235,7 +241,7 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
             other = {"epochs": "steps", "steps": "epochs"}.get(name)
             if other is not None and other not in layer:  # both in one layer is a mistake, which `Recipe` names
                 result.pop(other, None)
-            if isinstance(value, Mapping):
+            if isinstance(value, Mapping) and name != "groups":  # whose patterns have an order, as a list's values
                 below = result.get(name, {})
                 if name == "schedule" and value.get("kind", below.get("kind")) != below.get("kind"):
                     below = {}

@@ -56,6 +56,14 @@ def test_what_has_no_effect_or_no_meaning_is_refused(capsys, words):
     assert words[0][2:] in seen.err
 
 
+def test_a_preset_says_the_rule_and_nothing_of_it_is_called_unused(capsys):
+    code, seen = answer(capsys, "digits", *QUICK, "--preset", "bert", "--json")
+    assert code == 0
+    assert "not used" not in seen.err
+    evidence = json.loads(seen.out)["evidence"]
+    assert (evidence["rule"], evidence["eps"]) == ("adamw", 1e-6)
+
+
 def test_what_a_file_says_of_a_long_training_is_named_and_the_rest_is_used(capsys, tmp_path):
     job = tmp_path / "job.toml"
     job.write_text("checkpoint_seconds = 9.0\n[recipe]\nlr = 0.5\nepochs = 3\nbatch_size = 64\nweight_decay = 1e-3\n")

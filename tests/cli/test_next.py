@@ -29,7 +29,8 @@ FIRST = {
     "find-lr, fewer rows than the shipped batch": (60, "find-lr few.csv --model mlp --steps 30 --seeds 3"),
     "find-lr, enough rows": (400, "find-lr few.csv --model linear --steps 30 --seeds 3"),
     "find-lr, a batch of one's own": (400, "find-lr few.csv --model mlp --steps 30 --seeds 3 --batch-size 16"),
-    "noise": (400, "noise few.csv --model linear --probe-steps 20 --points 2 --groups 8 --group-size 8 --no-report"),
+    "noise": (400, "noise few.csv --model linear --probe-steps 20 --points 2 --micro-batches 8 "
+                   "--micro-batch-examples 8 --no-report"),
     "train": (200, "train few.csv --model linear --epochs 3 --batch-size 16 --name it --no-report"),
     "train, numbers": (200, "train few.csv --model linear --target numbers --epochs 3 --batch-size 16 --lr 0.01 "
                             "--name it --no-report"),

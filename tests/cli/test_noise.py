@@ -8,7 +8,7 @@ import pytest
 from surefoot.cli.app import run
 from surefoot.record.lines import read_lines
 
-QUICK = ("--model", "linear", "--sizes", "16", "64", "--probe-steps", "10", "--points", "2", "--groups", "8",
+QUICK = ("--model", "linear", "--sizes", "16", "64", "--probe-steps", "10", "--points", "2", "--micro-batches", "8",
          "--threads", "1", "--lr", "0.05")  # fmt: skip
 
 
@@ -65,7 +65,9 @@ def test_a_rate_that_diverges_is_an_answer_with_exit_code_3(capsys, tmp_path):
     assert len(list((tmp_path / "runs").glob("*/report.html"))) == 1, "what failed has its page too"
 
 
-@pytest.mark.parametrize("words", [("--epochs", "3"), ("--schedule", "cosine"), ("--groups", "4"), ("--sizes", "9999")])
+@pytest.mark.parametrize(
+    "words", [("--epochs", "3"), ("--schedule", "cosine"), ("--micro-batches", "4"), ("--sizes", "9999")]
+)
 def test_what_has_no_effect_or_no_meaning_is_refused(capsys, words):
     code, seen = answer(capsys, "noise", "digits", *QUICK[:2], *words, "--quiet")
     assert code == 2

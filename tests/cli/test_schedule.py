@@ -56,9 +56,12 @@ def test_rescaling_and_another_peak_are_told(capsys):
     assert told["seams"] == [{"step": 10, "lr_before": pytest.approx(0.09), "lr": pytest.approx(0.099)}]
 
 
-def test_a_preset_of_another_optimizer_warns_about_its_peak(capsys):
-    assert "--rule adamw --decay-on weights --lr 0.00025 --weight-decay 0.01" in printed(capsys, "gpt")
-    assert "--lr 0.1 --momentum 0.9 --weight-decay 0.0001" in printed(capsys, "resnet-cifar")
+def test_a_preset_says_by_which_flag_it_runs_and_what_that_sets(capsys):
+    text = " ".join(printed(capsys, "gpt").split())
+    assert "--preset gpt, which stands for --rule adamw --decay-on weights --lr 0.00025 --weight-decay 0.01" in text
+    assert "--preset resnet-cifar, which stands for --lr 0.1 --momentum 0.9" in " ".join(
+        printed(capsys, "resnet-cifar").split()
+    )
 
 
 def test_a_name_given_twice_is_shown_once(capsys):

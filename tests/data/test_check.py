@@ -471,7 +471,7 @@ def nothing_but_names(root):
     return csv(root, "who,label", *(f"person {i} of {i * i},{i % 2}" for i in range(40)))
 
 
-@kind("only a folder's images are resized", error=ConfigError, image_size=32)
+@kind("only a folder's images, and those of shards, are resized", error=ConfigError, image_size=32)
 def setting_of_another_source(root):
     return npz(root, x=numbers(), y=labels())
 

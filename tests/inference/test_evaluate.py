@@ -182,3 +182,26 @@ def test_a_run_whose_result_is_gone_says_so_with_every_answer(tmp_path):
     (result.folder / "result.json").unlink()
     assert "result.json is gone" in surefoot.evaluate(result).of
     assert "result.json is gone" in surefoot.predict(result, surefoot.load("digits").test.x[:3]).notes[0]
+
+
+@pytest.mark.parametrize("kind", ["numbers", "images", "wide"])
+def test_data_on_disk_is_scored_as_in_memory(kind, tmp_path, monkeypatch):
+    """It is scored where it lies: the run's own and other data."""
+    from surefoot.data import mapped
+
+    rng = np.random.default_rng(0)
+    x = {"numbers": rng.normal(size=(60, 3)), "wide": 1.7e9 + rng.normal(size=(60, 3)),
+         "images": rng.integers(0, 255, (60, 8, 8, 3), dtype=np.uint8)}[kind]  # fmt: skip
+    y = np.arange(60) % 2
+    np.save(tmp_path / "x.npy", x)
+    result = surefoot.train((x, y), "linear", epochs=1, runs_dir=tmp_path, name="a")
+    here = evaluate(result, (x, y))
+    monkeypatch.setattr(mapped, "IN_MEMORY", 100)
+    there = evaluate(result, (np.load(tmp_path / "x.npy", mmap_mode="r"), y))
+    assert there.to_dict() == here.to_dict()
+    x = x.astype(np.float64)
+    x[7] = np.nan
+    np.save(tmp_path / "bad.npy", x)
+    if kind != "images":
+        with pytest.raises(DataError, match="1 examples hold values that are not finite: row 7"):
+            evaluate(result, (np.load(tmp_path / "bad.npy", mmap_mode="r"), y))

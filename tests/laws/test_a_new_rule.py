@@ -52,7 +52,9 @@ RULES = [
         lr_range=(1e-6, 1e-3),
         memory="beta2",
         memories=(0.98, 0.99),
-        decay_searched=True,
+        memory_scale=0.7,
+        batch_exponent=0.5,
+        decays=(0.1, 1.0, 10.0),
     )
 ]
 '''

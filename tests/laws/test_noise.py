@@ -108,14 +108,14 @@ def test_measuring_leaves_the_state_and_the_random_numbers_as_they_were():
     work, made = reference_job()
     state, _ = advance(work, made, start(work, made), 7)
     before, random, places = contents(state), torch.get_rng_state(), [b.data_ptr() for b in state.model.buffers()]
-    noise = noise_at(work, state, batch_size=10, groups=8, micro_batch_size=10)
+    noise = noise_at(work, state, batch_size=10, micro_batches=8, micro_batch_size=10)
     assert noise.batch_norm
     assert noise.total.trace.value > 0
     assert contents(state) == before
     assert torch.equal(torch.get_rng_state(), random)
     assert [b.data_ptr() for b in state.model.buffers()] == places
     assert all(parameter.grad is None for parameter in state.model.parameters())
-    assert noise_at(work, state, batch_size=10, groups=8, micro_batch_size=10) == noise, (
+    assert noise_at(work, state, batch_size=10, micro_batches=8, micro_batch_size=10) == noise, (
         "the same draw at the same step"
     )
 

@@ -1,14 +1,21 @@
-"""Every preset equals its published formula at its first, seam, middle and last step, and everywhere between.
+"""Every preset equals its published formula at its first, seam, middle and last step, and everywhere between; and runs
+with the update that it was published with.
 
 The formulas are written out here once more, from the papers and the originals' code, without our schedules.
 """
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+from printed import off
 
+from surefoot.config import Config, Recipe
+from surefoot.errors import ConfigError
 from surefoot.optim.presets import PRESETS, preset
+from surefoot.settings import from_dict, nested, to_dict
+from surefoot.training.configure import resolve
 
 CIFAR = 50_000 // 128
 IMAGENET = 1_281_167 // 256
@@ -71,6 +78,13 @@ def gpt_finetune(t):  # opt.py warmup_linear: (s x/w + (1 - s)) (1 - x), w = 0.0
     return 6.25e-5 * (x / 0.002 if x <= 0.002 else 1.0) * (1 - x)
 
 
+def gpt3(t):  # appendix B: warmup 375e6 tokens, cosine to 10 % over 260e9, then 10 %; table 2.1: 0.5e6 an update
+    warm, last = 750, 520_000
+    if t < warm:
+        return 6e-4 * t / warm
+    return 6e-4 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min((t - warm) / (last - warm), 1))))
+
+
 def bert(t):  # optimization.py: t/w lr for t < w, else polynomial_decay(power 1) over all steps, from step 0
     return 1e-4 * (t / 10_000 if t < 10_000 else 1 - t / 1_000_000)
 
@@ -101,6 +115,7 @@ ORIGINALS = {
     "gpt": (gpt(2.5e-4, 2_000, 1_000_000), 1_000_000, [2_001]),
     "gpt-finetune": (gpt_finetune, 36_813, [74]),
     "sparse-transformer": (gpt(3.5e-4, 5_000, 180_000), 180_000, [5_001]),
+    "gpt3-small": (gpt3, 600_000, [750, 520_000]),
     "bert": (bert, 1_000_000, [10_000]),
     "roberta-large": (roberta(4e-4, 30_000), 500_000, [30_000]),
     "roberta-base": (roberta(6e-4, 24_000), 500_000, [24_000]),
@@ -147,3 +162,85 @@ def test_a_rescaled_preset_is_the_same_shape_in_another_time(name, factor):
 def test_rescaling_to_its_own_length_changes_nothing():
     for each in PRESETS.values():
         assert each.rescaled(each.steps) == (each, ())
+
+
+WEIGHTS_ALONE = {"decay_on": "weights"}
+ADAMW = {"rule": "adamw", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "clip_norm": None}
+UPDATES = {
+    "gpt": ADAMW | WEIGHTS_ALONE,  # section 4.1: w = 0.01 "on all non bias or gain weights"; opt.py: b1, b2, e
+    "gpt-finetune": ADAMW | WEIGHTS_ALONE | {"clip_norm": 1.0},  # train.py: max_grad_norm 1, l2 0.01, vector_l2 off
+    "sparse-transformer": ADAMW | WEIGHTS_ALONE | {"clip_norm": 1.0},  # section 6
+    "gpt3-small": ADAMW | WEIGHTS_ALONE | {"beta2": 0.95, "weight_decay": 0.1, "clip_norm": 1.0},  # appendix B
+    "bert": ADAMW | WEIGHTS_ALONE | {"eps": 1e-6, "clip_norm": 1.0},  # A.2; optimization.py: exclude_from_weight_decay
+    "roberta-base": ADAMW | {"beta2": 0.98, "eps": 1e-6, "decay_on": "all"},  # table 9: gradient clipping 0.0
+    "roberta-large": ADAMW | {"beta2": 0.98, "eps": 1e-6, "decay_on": "all"},
+    "xlnet": ADAMW | WEIGHTS_ALONE | {"eps": 1e-6, "clip_norm": 1.0},  # A.4; model_utils.py, train.py: clip
+    "resnet-step": {"rule": "sgd", "momentum": 0.9, "momentum_form": "nesterov", "weight_decay": 1e-4},
+    "slowfast": {"rule": "sgd", "momentum": 0.9, "momentum_form": "pytorch", "weight_decay": 1e-4},
+    "sgdr": {"rule": "sgd", "momentum": 0.9, "momentum_form": "sutskever", "weight_decay": 5e-4},
+    "goyal-imagenet": {"rule": "sgd", "momentum_form": "nesterov", "weight_decay": 1e-4, "decay_on": "weights"},
+    "airbench94": {"rule": "sgd", "momentum": 0.85, "momentum_form": "nesterov", "label_smoothing": 0.2},
+}
+
+
+def run_as_published(name, data="digits", **beside):
+    return resolve(nested({"data": data, "preset": name, **beside})).recipe
+
+
+@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("data", ["digits", "cifar10"])  # of which the cnn has shipped settings, and another rule's
+def test_a_preset_brings_the_update_that_it_was_published_with(name, data):
+    recipe = run_as_published(name, data)
+    assert {setting: getattr(recipe, setting) for setting in UPDATES[name]} == UPDATES[name]
+    assert recipe.lr == PRESETS[name].peak_lr
+    assert (recipe.schedule.kind, recipe.schedule.preset) == ("preset", name)
+    rest = dataclasses.replace(recipe, label_smoothing=0.0)
+    assert (rest.label_smoothing, rest.ema_decay) == (0.0, None), "what is shipped belongs to another recipe"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_its_run_is_that_of_the_printed_program_with_the_optimizer_of_pytorch(name):
+    recipe = dataclasses.replace(run_as_published(name), epochs=100, batch_size=20)
+    if name == "airbench94":
+        recipe = dataclasses.replace(recipe, label_smoothing=0.0)
+    if recipe.rule == "adamw":  # a quotient of gradients near 0 is all rounding
+        recipe = dataclasses.replace(recipe, eps=1e-3)
+    if name == "slowfast" or recipe.lr > 1:
+        recipe = dataclasses.replace(recipe, lr=0.1)
+    difference, code = off({"recipe": recipe, "kind": "classes", "loss": "cross-entropy", "precision": "fp32"})
+    assert difference < 1e-4, code
+    assert "AdamW(" in code if recipe.rule == "adamw" else "momentum" in code or "velocity" in code
+
+
+def test_what_is_given_beside_a_preset_goes_before_it():
+    recipe = run_as_published("roberta", lr=1e-3, beta2=0.9, clip_norm=0.5, epochs=3.0)
+    assert (recipe.lr, recipe.beta2, recipe.clip_norm, recipe.epochs) == (1e-3, 0.9, 0.5, 3.0)
+    assert (recipe.eps, recipe.schedule.preset) == (1e-6, "roberta")
+
+
+def test_another_rule_keeps_the_shape_and_leaves_the_published_rule_s_settings():
+    recipe = run_as_published("bert", rule="sgd")
+    assert (recipe.rule, recipe.lr, recipe.momentum, recipe.eps) == ("sgd", 0.1, 0.9, None)
+    assert (recipe.clip_norm, recipe.schedule.preset) == (1.0, "bert")
+    assert run_as_published("sgdr", rule="adamw").lr == 1e-3
+
+
+def test_what_a_run_wrote_down_comes_back_as_it_is():
+    chosen = resolve(nested({"preset": "bert", "eps": 1e-7}))
+    assert resolve(to_dict(chosen)) == chosen
+    assert from_dict(Config, to_dict(chosen)) == chosen
+    old = Recipe(lr=0.3, schedule=chosen.recipe.schedule)  # of before presets brought their rule: all is written down
+    again = resolve({"recipe": to_dict(old)}).recipe
+    assert again.rule_values == old.rule_values
+
+
+@pytest.mark.parametrize(
+    ("beside", "says"),
+    [({"schedule": "cosine"}, "a preset is a schedule, too"), ({"momentum": 0.9}, "momentum belongs to sgd"),
+     ({"warmup_epochs": 2.0}, "brings its own warmup"), ({"end": 0.1}, "end belongs to"),
+     ({"preset": "brt"}, "Did you mean 'bert'"), ({"preset": 3}, "name of a published schedule"),
+     ({"preset": ["bert"]}, "name of a published schedule")],
+)  # fmt: skip
+def test_what_contradicts_a_preset_is_refused(beside, says):
+    with pytest.raises(ConfigError, match=says):
+        run_as_published(**{"name": "bert"} | beside) if "preset" not in beside else resolve(nested(beside))

@@ -28,6 +28,7 @@ def test_all_kinds_of_recipes_are_among_them():
     assert {recipe.rule for recipe in recipes} == set(update_rules())
     assert {recipe.schedule.kind for recipe in recipes} == set(ScheduleKind.__args__)
     assert {recipe.momentum_form for recipe in recipes} == {None, "pytorch", "sutskever", "nesterov"}
+    assert 20 < sum(bool(recipe.groups) for recipe in recipes) < 40
     assert {recipe.weight_decay_form for recipe in recipes} == {None, "coupled", "decoupled"}
 
 
@@ -42,6 +43,18 @@ EDGES = {
     },
     "pieces that are not equal": {"batch_size": 20, "micro_batch_size": 7},
     "all examples": {"batch_size": "full", "micro_batch_size": 16},
+    "groups, damped, thawing": {
+        "groups": {"first": {"frozen_epochs": 1}, "last": {"lr": 3}}, "dampening": 0.4, "momentum_form": "pytorch",
+    },
+    "groups, sutskever, damped, thawing": {
+        "groups": {"first": {"frozen_epochs": 1}, "last": {"lr": 3}}, "dampening": 0.4, "momentum_form": "sutskever",
+    },
+    "groups, decoupled": {
+        "groups": {"*.bias": {"weight_decay": 0, "lr": 2}, "last.weight": {"weight_decay": 5}}, "weight_decay": 0.1,
+        "weight_decay_form": "decoupled",
+    },
+    "groups, all but the head frozen": {"groups": {"*": "frozen", "last": "trained"}, "clip_norm": 0.1},
+    "groups, the norm goes on": {"groups": {"first": "frozen", "norm": "frozen"}, "ema_decay": 0.9},
 }  # fmt: skip
 
 

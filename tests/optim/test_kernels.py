@@ -8,6 +8,7 @@ import torch
 from surefoot.config import Recipe
 from surefoot.optim.kernels import KERNELS, update_
 from surefoot.rules import update_rules
+from surefoot.rules.groups import Factors
 
 TORCH = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
 OPTIONS = {
@@ -23,6 +24,10 @@ OPTIONS = {
 OPTIONS["adamw"] = OPTIONS["adam"]
 
 
+FACTORS = (Factors(), Factors(4.0, 0.0), Factors(1.0, 0.0), Factors(0.5, 3.0))
+"""Of rate and weight decay of each weight: torch's parameter groups."""
+
+
 def recipes(name):
     for values in itertools.product(*OPTIONS[name].values()):
         options = dict(zip(OPTIONS[name], values, strict=True))
@@ -31,8 +36,8 @@ def recipes(name):
         yield Recipe(rule=name, lr=0.01, **options)
 
 
-def of_torch(recipe, params, decays):
-    """torch.optim's own optimizer in the words of a recipe, its weights in two groups."""
+def of_torch(recipe, params):
+    """torch.optim's own optimizer in the words of a recipe, each weight in a group of its own."""
     words = {name: value for name, value in recipe.rule_values.items() if name not in ("momentum_form", "weight_decay")}
     words.pop("weight_decay_form", None)
     if recipe.momentum_form == "nesterov":
@@ -40,10 +45,9 @@ def of_torch(recipe, params, decays):
     if recipe.beta1 is not None:
         words["betas"] = (words.pop("beta1"), words.pop("beta2"))
     groups = [
-        {"params": [w for w, yes in zip(params, decays, strict=True) if yes is each],
-         "weight_decay": recipe.weight_decay if each else 0.0}
-        for each in (True, False)
-    ]  # fmt: skip
+        {"params": [w], "weight_decay": recipe.weight_decay * factor.weight_decay}
+        for w, factor in zip(params, FACTORS, strict=True)
+    ]
     return TORCH[recipe.rule](groups, **words)
 
 
@@ -64,19 +68,19 @@ def gradients(step, dtype):
 
 def walk(recipe, dtype, updates=500, layout=torch.contiguous_format, formula=False):
     """Return our weights and torch's after updates with changing rates."""
-    decays = (True, False, False, True)
     ours, theirs = weights(dtype, layout), [torch.nn.Parameter(w) for w in weights(dtype, layout)]
-    optimizer = None if formula else of_torch(recipe, theirs, decays)
+    optimizer = None if formula else of_torch(recipe, theirs)
     slots = {}
     for t in range(updates):
         grads, lr = gradients(t, dtype), 0.01 / (1 + t / 100)
         at = [i for i, grad in enumerate(grads) if grad is not None]
         some = {name: [each[i] for i in at] for name, each in slots.items()}
-        new = update_(recipe, [ours[i] for i in at], [grads[i].clone() for i in at], some, lr, [decays[i] for i in at])
+        factors = [FACTORS[i] for i in at]
+        new = update_(recipe, [ours[i] for i in at], [grads[i].clone() for i in at], some, lr, factors)
         slots = slots or new
         if optimizer is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            for group, factor in zip(optimizer.param_groups, FACTORS, strict=True):
+                group["lr"] = lr * factor.lr
             for parameter, grad in zip(theirs, grads, strict=True):
                 parameter.grad = grad
             optimizer.step()

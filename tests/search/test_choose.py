@@ -44,7 +44,7 @@ def test_a_recipe_that_has_a_decay_of_its_own_keeps_it_where_nothing_is_measured
     assert own.usual_decay in own.decays
     assert space.usual(own, 1.0).decay == own.usual_decay
     assert {point.decay for point in space.only_rates(own).candidates} == {own.usual_decay}
-    assert WHERE.usual_decay == space.USUAL_DECAY
+    assert WHERE.usual_decay == 1.0
 
 
 def test_what_is_fixed_stays():
@@ -78,7 +78,7 @@ def test_rates_alone_are_evenly_spaced_with_the_usual_decay():
     points = space.coarse_grid(space.only_rates(WHERE), 5)
     steps = [math.log10(b.rate / a.rate) for a, b in itertools.pairwise(points)]
     assert steps == pytest.approx([steps[0]] * 4)
-    assert {(point.decay, point.momentum) for point in points} == {(space.USUAL_DECAY, 0.9)}
+    assert {(point.decay, point.momentum) for point in points} == {(1.0, 0.9)}
 
 
 def tried_grid(error, shares=(0.25,), where=WHERE, count=7, seeds=1):
@@ -157,10 +157,10 @@ def test_an_answer_on_the_border_is_said():
 
 def test_only_what_was_tried_is_chosen_among_momenta_and_decays():
     tried = tried_grid(valley(0.3, cliff=9), (1.0,))
-    assert choosing.choose(tried, WHERE, 1000).point[1:] == (space.USUAL_DECAY, 0.9)
+    assert choosing.choose(tried, WHERE, 1000).point[1:] == (1.0, 0.9)
     other = [came_to(trial(0.03, decay=0.1), -4.0), came_to(trial(0.02, decay=0.1, momentum=0.95), -3.0)]
     choice = choosing.choose((*tried, *other), WHERE, 1000)
-    assert choice.point.decay < space.USUAL_DECAY
+    assert choice.point.decay < 1.0
     assert not choice.decay_open
     assert not choice.momentum_open
 

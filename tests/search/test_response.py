@@ -6,6 +6,7 @@ from invented import came_to, outcomes, trial, valley
 
 from surefoot.config import Recipe
 from surefoot.record.trial import Trial, TrialResult
+from surefoot.rules import update_rule
 from surefoot.search.response import CEILING, coordinates, errors, fitted, points
 
 RATES = np.geomspace(0.003, 0.3, 9)
@@ -41,6 +42,26 @@ def test_the_total_decay_is_the_shrinking_of_a_weight_without_gradients():
         weight.grad = torch.zeros(1, dtype=torch.float64)
         optimizer.step()
     assert -math.log(float(weight.detach())) == pytest.approx(10 ** coordinates(recipe)[1], rel=0.02)
+
+
+def test_the_scales_of_decay_and_memory_are_the_rule_s():
+    """On maps of AdamW beta2 hardly matters: a trial at 0.95 says of 0.999 almost what one at 0.999 would."""
+    for rule, memory, other in (("sgd", 0.9, 0.0), ("adamw", 0.999, 0.95)):
+        name = update_rule(rule).memory
+        results = [
+            TrialResult(
+                trial=Trial(stage="a", recipe=Recipe(rule=rule, lr=lr, steps=100, **{name: memory}), seed=0, share=1.0),
+                outcome="finished", examples=1, train_loss=1.0, val_loss=loss, val_accuracy=None, seconds=0,
+            )
+            for lr, loss in ((0.001, 1.0), (0.01, 0.5), (0.1, 1.0))
+        ]  # fmt: skip
+        response = fitted(results, 100)
+        assert response.others == (update_rule(rule).decay_scale, update_rule(rule).memory_scale)
+        at = points(results)[1:2].repeat(2, axis=0)
+        at[1, 2] = math.log10(1 - other)
+        _, covariance = response.predict(at)
+        apart = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+        assert (apart < 0.3 * response.amplitude**2) == (rule == "adamw"), rule
 
 
 def test_errors_mean_loss_and_error_rate_in_logarithms():

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from surefoot.config import Recipe, Schedule
+from surefoot.rules import update_rule, update_rules
 from surefoot.search.response import coordinates
 from surefoot.search.space import coarse_grid, only_rates, shrunk, space_around, trial_of, usual, without_momentum
 
@@ -26,6 +27,21 @@ def test_a_recipe_has_the_rate_and_the_total_decay_of_its_point(form, share):
         rate, decay = coordinates(recipe, share)[:2]
         assert rate == pytest.approx(math.log10(point.rate), abs=1e-3)
         assert decay == pytest.approx(math.log10(point.decay), abs=5e-3)
+
+
+@pytest.mark.parametrize("rule", update_rules())
+def test_the_space_follows_from_the_rule(rule):
+    of_rule = update_rule(rule)
+    where = space_around(Recipe(rule=rule), 1000, *of_rule.lr_range, frozenset())
+    assert where.decays == (of_rule.decays or (None,))
+    assert set(where.momenta) == {*of_rule.memories, of_rule.defaults[of_rule.memory]}
+    point = usual(where, where.rates[5])
+    recipe = where.recipe(point, 1.0)
+    assert recipe.rule == rule
+    if rule == "adamw":  # lr wd T, the timescale of Wang & Aitchison 2024
+        assert recipe.lr * recipe.weight_decay * 1000 == pytest.approx(of_rule.usual_decay, rel=0.01)
+    if rule in ("adam", "rmsprop"):
+        assert recipe.weight_decay == of_rule.defaults["weight_decay"]
 
 
 def test_what_is_fixed_stays_and_the_rest_is_free():

@@ -18,6 +18,7 @@ from surefoot.optim.plan import Plan
 from surefoot.optim.presets import PRESETS
 from surefoot.report.pytorch_code import program_of
 from surefoot.rules import update_rules
+from surefoot.training.groups import freeze_
 from surefoot.training.loop import advance, start
 from surefoot.training.task import Task, task
 
@@ -105,6 +106,20 @@ def random_schedule(draw: random.Random, epochs: int) -> Schedule:
     return Schedule(kind=kind, **chosen)
 
 
+def random_groups(draw: random.Random) -> dict[str, Any] | None:
+    """Return groups for `Net`, of any kind; None as often as not."""
+    if draw.random() < 0.5:
+        return None
+    found: dict[str, Any] = {
+        "*": {"lr": draw.choice([1.0, draw.uniform(0.3, 2)])},
+        "first": draw.choice(["frozen", {"frozen_epochs": draw.choice([0.5, 1.0]), "lr": 0.5}, {"weight_decay": 2.0}]),
+        "*norm*": draw.choice([{"weight_decay": 0.0}, "frozen", {"frozen_epochs": 1.0}]),
+        "last": {"lr": draw.uniform(0.5, 2), "frozen_epochs": 0},
+        "*.bias": {"weight_decay": draw.choice([0.0, 2.0])},
+    }
+    return {name: value for name, value in found.items() if draw.random() < 0.7}
+
+
 def random_case(seed: int) -> dict[str, Any]:
     """Return a recipe, a kind of target, a loss and a precision."""
     draw = random.Random(seed)
@@ -118,9 +133,10 @@ def random_case(seed: int) -> dict[str, Any]:
                 micro_batch_size=draw.choice([2048, 2048, 7]), decay_on=draw.choice(["all", "weights"]),
                 clip_norm=draw.choice([None, 0.05, 1.0]), ema_decay=draw.choice([None, None, 0.9, 0.99]),
                 label_smoothing=draw.choice([0.0, 0.1]) if loss == "cross-entropy" else 0.0,
-                schedule=random_schedule(draw, epochs),
+                schedule=random_schedule(draw, epochs), groups=random_groups(draw),
             )  # fmt: skip
             surefoot.plan(recipe, 60)
+            freeze_(Net((6,), 3), recipe.groups)
         except ConfigError:  # lengths or forms that do not go together
             continue
         return {"recipe": recipe, "kind": kind, "loss": loss, "precision": draw.choice(["fp32"] * 4 + ["bf16"])}

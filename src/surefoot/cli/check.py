@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 USED = frozenset({
     "data", "data_dir", "validation", "image_size", "label", "header", "target", "loss", "normalise",
-    "standardise_targets", "model", "seed", "device", "precision", "threads", "weight_decay",
+    "standardise_targets", "model", "seed", "device", "precision", "threads", "weight_decay", "rule", "preset",
     "from_run",
 })  # fmt: skip
 """Settings that steps 0 to 2 depend on. They train at many rates, without augmentation, for as long as they need."""
@@ -79,7 +79,7 @@ def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
     yield initial
     if "fail" not in (wiring.verdict, initial.verdict):
         say("step 2, overfitting a small sample")
-        yield overfit_sample(model, data, config.loss, **place)
+        yield overfit_sample(model, data, config.loss, rule=config.recipe.rule, **place)
 
 
 def _data_and_model(config: Config) -> tuple[Any, Any]:

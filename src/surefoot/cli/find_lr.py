@@ -49,7 +49,8 @@ def find_lr(
         json: Print the decision as JSON, with all measurements.
     """
     typed = Settings.read({"data": data, **settings}, config)
-    typed.refuse("find-lr", dict.fromkeys(("lr", "epochs", *of_schedule()), "each rate is held for --steps updates"))
+    held = of_schedule() - {"preset"}  # which says the rule, too
+    typed.refuse("find-lr", dict.fromkeys(("lr", "epochs", *held), "each rate is held for --steps updates"))
     check_picture("plot", plot)
     from surefoot.optim.plan import batch_size_of, weight_decay_of
     from surefoot.steps.lr_range.find_lr import searching, with_small_decay
@@ -58,7 +59,7 @@ def find_lr(
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)
     chosen = resolve(typed.nested)
-    typed.say_unused("find-lr", (*UNUSED, *of_schedule()))
+    typed.say_unused("find-lr", (*UNUSED, *held))
     task = make_task(chosen, Objects())
     say_notes(task.data.notes, quiet=quiet)
     # The table of rates stands in for the schedule; averaged weights are not read here.

@@ -124,7 +124,9 @@ class Settings:
 
     def say_unused(self, command: str, names: Iterable[str]) -> None:
         """Name on stderr what was given, by flags or the file, and has no effect on a command."""
-        unused = [name for name in self.flat if name in set(names)]
+        flat = self.flat
+        kind = {"schedule"} if "preset" in flat else set[str]()  # that a preset is one needs no saying
+        unused = [name for name in flat if name in set(names) - kind]
         if unused:
             print(f"not used by {command}: {', '.join(unused)}", file=sys.stderr, flush=True)
 

@@ -25,8 +25,8 @@ def noise(
     sizes: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
     probe_steps: int = 200,
     points: int = 5,
-    groups: int = 32,
-    group_size: int = 64,
+    micro_batches: int = 32,
+    micro_batch_examples: int = 64,
     no_report: Switch = False,
     name: str | None = None,
     runs_dir: Path = Path("runs"),
@@ -45,23 +45,23 @@ def noise(
         sizes: Batch sizes to compare; powers of two up to where memory, data or throughput end if left out.
         probe_steps: Updates of the short run.
         points: Times at which noise is measured along it.
-        groups: Independent micro-batches of each measurement, at least 8.
-        group_size: Examples in each micro-batch; more narrow the intervals, and with batch norm it is what is measured.
+        micro_batches: Independent ones of each measurement, at least 8.
+        micro_batch_examples: Examples in each; more narrow the intervals, and with batch norm it is what is measured.
         no_report: Do not draw report.html into the folder at the end, which takes seconds.
         name: Name of the folder; date, data and model if left out.
         runs_dir: Folder in which it is made.
         json: Print the decision as JSON, with all measurements, per layer too.
     """
     typed = Settings.read({"data": data, **settings}, config)
-    length = ("epochs", "steps", *of_schedule())
+    length = ("epochs", "steps", *(of_schedule() - {"preset"}))  # which says the rule, too
     typed.refuse("noise", dict.fromkeys(length, "the short run has --probe-steps updates at a constant rate"))
     from surefoot.steps.batch_size.choose import choosing_batch_size
     from surefoot.steps.batch_size.measure import BatchSizeSearch
     from surefoot.training.configure import Objects, make_task, recipe_for, resolve
 
     search = BatchSizeSearch(
-        sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points, groups=groups,
-        group_size=group_size,
+        sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points,
+        micro_batches=micro_batches, micro_batch_examples=micro_batch_examples,
     )  # fmt: skip
     chosen = resolve(typed.nested, runs_dir=runs_dir)
     typed.say_unused("noise", (*length, *OF_A_RUN))

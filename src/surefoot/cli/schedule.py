@@ -149,7 +149,7 @@ def _text(shown: _Shown) -> str:
         entries += [
             ("source", published.citation),
             ("optimizer", published.optimizer),
-            ("flags", " ".join(f"--{name.replace('_', '-')} {value}" for name, value in published.settings.items())),
+            ("flags", f"--preset {published.name}, which stands for {_flags(published)}"),
             ("with", ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if value is not None)),
             ("uncertain", published.uncertain or "nothing"),
             ("notes", published.notes),
@@ -158,6 +158,15 @@ def _text(shown: _Shown) -> str:
         entries.append(("notes", "constant until the validation loss stops falling; then the record decides"))
     lines = textwrap.TextWrapper(110, subsequent_indent=" " * 12, break_on_hyphens=False)
     return "\n".join([shown.name, *(lines.fill(f"  {name:<10}{value}") for name, value in entries if value)])
+
+
+def _flags(published: Preset) -> str:
+    """Return the settings that a preset sets, as flags.
+
+    >>> _flags(preset("resnet-cifar"))
+    '--lr 0.1 --momentum 0.9 --weight-decay 0.0001'
+    """
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in published.settings.items())
 
 
 def _print_list(*, as_json: bool) -> None:

@@ -31,6 +31,7 @@ from surefoot.record.intervals import wilson
 from surefoot.record.lock import is_held
 from surefoot.record.noise import NOISE
 from surefoot.record.stored import IN_MEMORY, run_folders
+from surefoot.rules.groups import texts_of
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
@@ -269,6 +270,7 @@ def _introduction(run: Run) -> str:
         f"model    {run.config.model}, {parameters:,} parameters\n"
         f"recipe   {_of_rule(recipe, plan.batch_size)}, {recipe.schedule.kind} schedule\n"
         f"{_weights(run.task)}"
+        f"{_groups(run)}"
         f"length   {plan.steps / plan.steps_per_epoch:g} epochs, {plan.steps:,} steps\n"
         f"machine  {place.device}, {place.precision}, {counted(place.threads, 'thread')}, seed {run.config.seed}"
     )
@@ -281,6 +283,15 @@ def _weights(task: Task) -> str:
     pairs = list(zip(task.data.classes, task.class_weights.tolist(), strict=True))
     more = f" and {len(pairs) - _SHOWN_CLASSES} more" if len(pairs) > _SHOWN_CLASSES else ""
     return f"weights  {', '.join(f'{clean(name)} {weight:.3g}' for name, weight in pairs[:_SHOWN_CLASSES])}{more}\n"
+
+
+def _groups(run: Run) -> str:
+    """The groups of parameters, as a line; nothing without any."""
+    groups = run.config.recipe.groups
+    if not groups:
+        return ""
+    trained = sum(parameter.numel() for parameter in run.state.model.parameters() if parameter.requires_grad)
+    return f"groups   {clean(', '.join(texts_of(groups)))}: {trained:,} parameters are trained\n"
 
 
 def _of_rule(recipe: Recipe, batch_size: int) -> str:

@@ -111,14 +111,15 @@ def compare(
     Args:
         model, data, loss: as in `surefoot.task`; nothing of them is changed.
         rules: NAME setting=value ..., as `surefoot compare --help` says; NAME is gradient-descent, sgd, mini-batch,
-            momentum, sutskever or nesterov. A rule with lr= is not searched.
+            momentum, sutskever or nesterov, or another update rule. A rule with lr= is not searched.
         epochs: the budget of each run, in passes over the training examples.
         examples: training examples used, with the same mix of classes; None is all.
         seeds: final runs of each rule; a module that was given keeps its initial weights in all of them.
         batch_size: of mini-batch and of momentum; auto: 32, halved until an epoch has 20 updates, but not under 16.
         momentum: of its three forms.
         weight_decay: of all rules.
-        low, high: of the first grid.
+        low, high: of the first grid of SGD's rules; that of another rule is as long, and lies as much lower as its
+            `lr_range`.
         points_per_decade: rates per factor of 10.
         target_loss: training loss that rules are timed to; None is the least that all but the worst rule reach.
         slice_points: points of the slice through the paths on each side; None leaves it out.

@@ -25,6 +25,7 @@ from surefoot.optim.plan import batch_size_of
 from surefoot.optim.update import clip_, global_norm
 from surefoot.record.comparison import Averaging, DirectionNoise
 from surefoot.record.progress import Progress, finished
+from surefoot.rules.groups import Factors
 from surefoot.seeds import StepSeeds
 from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import start
@@ -72,7 +73,8 @@ def directions_of(
 ) -> Generator[Progress, None, Directions]:
     """Return the noise of each rule's steps, all at the weights of this state.
 
-    Rules of one batch size see the same gradients. Of rules whose steps are not linear in them there is none.
+    Rules of one batch size see the same gradients. Of rules whose steps are not linear in them, or that have groups,
+    there is none.
 
     Args:
         task: of the state.
@@ -89,16 +91,23 @@ def directions_of(
         if size not in gradients and most >= LEAST_SAMPLES:
             gradients[size] = yield from gradients_at(task, recipe, weights, most, now)
     noises = [
-        noise_of(recipe, gradients[size], full) if size in gradients and recipe.rule == "sgd" else None
+        noise_of(recipe, gradients[size], full)
+        if size in gradients and recipe.rule == "sgd" and not recipe.groups
+        else None
         for recipe, size in zip(recipes, sizes, strict=True)
     ]
     return Directions(noises, gradients, full)
 
 
+def _linear(recipe: Recipe) -> bool:
+    """Return whether steps are the same linear function of the gradients for all parameters."""
+    return recipe.rule == "sgd" and not recipe.groups
+
+
 def averaging_of(rules: Sequence[Rule], recipes: Sequence[Recipe], directions: Directions) -> Averaging | None:
     """Return what the first rule with momentum and mini-batches makes of its gradients; None where there is none."""
     for rule, recipe in zip(rules, recipes, strict=True):
-        if recipe.rule != "sgd" or not recipe.momentum or isinstance(recipe.batch_size, str):
+        if not _linear(recipe) or not recipe.momentum or isinstance(recipe.batch_size, str):
             continue
         gradients, skipped = directions.gradients.get(recipe.batch_size), settling_steps(recipe)
         if gradients is None or len(gradients) < skipped + LEAST_SAMPLES:
@@ -122,23 +131,23 @@ def gradients_at(
     Args:
         task: what is trained; augmentation and dropout are those of the steps.
         recipe: gives the batch size.
-        weights: trainable parameters, [D].
+        weights: all parameters, [D].
         most: how many batches. A batch that is all examples is looked at twice.
         now: what is yielded at each gradient.
     """
-    made = rate_plan(recipe, task.data.examples, np.zeros(max(2, most)))
+    made = rate_plan(replace(recipe, groups=()), task.data.examples, np.zeros(max(2, most)))
     state = start(task, made)
     with torch.no_grad():
         for name, value in parameters_from(state.model, weights).items():
-            trainable(state.model)[name].copy_(value)
+            state.model.get_parameter(name).copy_(value)
     vectors = []
     for step in range(2 if made.batch_size == task.data.examples else most):
         state.step = step
         with StepSeeds(task.seed, "step", every=task.draws) as seeds, task.machine.computing():
             seeds.at(step)
             _, _, grads = gradient(task, made, state)
-        pairs = zip(trainable(state.model).values(), grads, strict=True)
-        pieces = [torch.zeros_like(parameter) if grad is None else grad for parameter, grad in pairs]
+        found = {name: grad for name, grad in zip(trainable(state.model), grads, strict=True) if grad is not None}
+        pieces = [found.get(name, torch.zeros_like(parameter)) for name, parameter in state.model.named_parameters()]
         vectors.append(torch.cat([piece.float().reshape(-1).cpu() for piece in pieces]))
         yield now
     return torch.stack(vectors)
@@ -162,7 +171,7 @@ def steps_of(recipe: Recipe, gradients: Tensor) -> Tensor:
         grads = [g.clone()]
         if recipe.clip_norm is not None:
             clip_(grads, global_norm(grads), recipe.clip_norm)
-        slots = update_(bare, w, grads, slots, 1.0, [True])
+        slots = update_(bare, w, grads, slots, 1.0, [Factors()])
         steps.append(-w[0].clone())
         w[0].zero_()
     gain = (1 - recipe.dampening) / (1 - recipe.momentum) if recipe.momentum > 0 else 1.0

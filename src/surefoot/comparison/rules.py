@@ -30,6 +30,7 @@ COMMON: dict[str, Any] = {"batch_size": "auto", "momentum": 0.9, "weight_decay":
 """What rules share unless told otherwise. No weight decay, so that all go down the same surface; a constant rate, of
 which theory speaks. 32, which auto is here, and 0.9 are usual values, chosen by hand."""
 _LENGTHS = ("epochs", "steps")
+_LISTS = ("milestones_epochs", "groups")
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def parse_rules(texts: Sequence[str], common: Mapping[str, Any] | None = None) -
 
     A rule is a name (gradient-descent, sgd, mini-batch, momentum, sutskever, nesterov, adam and other rules' own) and
     then settings of a recipe or its schedule as setting=value; lists have commas. `lr=` fixes the rate, which is
-    searched otherwise; `preset=` takes a published schedule; `label=` says how the rule is called in tables and
-    pictures.
+    searched otherwise; `preset=` takes a published schedule, of its recipe nothing else, so that rules go down one
+    surface; `label=` says how the rule is called in tables and pictures.
 
     Args:
         texts: one for each rule.
@@ -99,11 +100,9 @@ def _parsed(text: str, common: Mapping[str, Any]) -> Rule:
     of_rule = _named()[name]
     label = words.pop("label", " ".join([name, *(f"{key}={value}" for key, value in words.items())]))
     typed = {  # as the number, numbers or word that each is; `Recipe` then checks it against its type
-        key: [_number(word) for word in value.split(",") if word] if key == "milestones_epochs" else _number(value)
+        key: [_number(word) for word in value.split(",") if word] if key in _LISTS else _number(value)
         for key, value in words.items()
     }
-    if "preset" in typed and "schedule" not in typed:
-        typed["schedule"] = "preset"
     for key in (*typed, *common):
         _check_key(key, text)
     clash = [key for key in of_rule if key in typed and typed[key] != of_rule[key]]

@@ -29,7 +29,7 @@ from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, start
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
-from surefoot.training.state import State, trainable
+from surefoot.training.state import State
 from surefoot.training.task import Task
 
 MOST_WIDENINGS = 4
@@ -108,13 +108,13 @@ def part_of(data: DataSet, part: Part, examples: int, stream: str) -> Part:
 
 
 def flat(model: nn.Module) -> Tensor:
-    """Return the trainable parameters as one vector, [D] float32 on the CPU."""
-    return torch.cat([parameter.detach().float().reshape(-1).cpu() for parameter in trainable(model).values()])
+    """Return all parameters, what is frozen too, as one vector, [D] float32 on the CPU."""
+    return torch.cat([parameter.detach().float().reshape(-1).cpu() for parameter in model.parameters()])
 
 
 def parameters_from(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
-    """Return the trainable parameters of a model by name as they are in a vector, [D]."""
-    parameters = trainable(model)
+    """Return the parameters of a model by name as they are in a vector, [D]."""
+    parameters = dict(model.named_parameters())
     pieces = vector.split([parameter.numel() for parameter in parameters.values()])
     return {
         name: piece.reshape(parameter.shape).to(parameter.device, parameter.dtype)

@@ -16,6 +16,8 @@ from surefoot.data.check import Problems
 from surefoot.data.columns import Columns, unembedded
 from surefoot.data.dataset import DataSet, Part, RawPart, column_order
 from surefoot.data.load import read
+from surefoot.data.mapped import Mapped, pieces
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
@@ -203,11 +205,11 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
             f"{name}: it holds {raw.kind}", f"the model takes {trained.kind}", "give data like the run's own"
         )
     y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
-    x = torch.from_numpy(
-        np.array(
-            chosen.x, np.float32 if chosen.x.dtype == np.float64 and trained.preprocessing.dtype == "float32" else None
-        )
-    )
+    narrow = np.float32 if chosen.x.dtype == np.float64 and trained.preprocessing.dtype == "float32" else None
+    if isinstance(chosen.x, Mapped):
+        x: Tensor = MappedTensor(chosen.x if narrow is None else chosen.x.changed(narrow))
+    else:
+        x = torch.from_numpy(np.array(chosen.x, narrow))
     if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
         x = as_pixels(as_channels(x, trained.input_shape[0]), trained.pixels, name)
     wanted = np.int64 if classes is not None else number_type(y)
@@ -288,13 +290,15 @@ def _fitted(name: str, part: Part, classes: tuple[str, ...] | None, trained: Tra
             f"the model takes {trained.input_shape}",
             "give data like the run's own",
         )
-    if trained.preprocessing.input == "integers" and bool((part.x != part.x.floor()).any()):
+    if trained.preprocessing.input == "integers" and any(
+        bool((x != x.floor()).any()) for x in (part.x[piece] for piece in pieces(part.x, len(part)))
+    ):
         raise DataError(f"{name}: fractions", "the model embeds whole numbers", "give whole numbers, as int64")
-    bad = (
-        (~torch.isfinite(part.x)).reshape(len(part), -1).any(1).nonzero()[:, 0].tolist()
-        if part.x.is_floating_point()
-        else []
-    )
+    bad = [
+        piece.start + row
+        for piece in (pieces(part.x, len(part)) if part.x.is_floating_point() else ())
+        for row in (~torch.isfinite(part.x[piece])).flatten(1).any(1).nonzero()[:, 0].tolist()
+    ]
     if bad:
         named = ", ".join(part.name_of(i) for i in bad[:_SHOWN])
         raise DataError(

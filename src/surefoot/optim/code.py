@@ -135,12 +135,13 @@ def _cycles(peak: float, steps: int, lengths: Sequence[int], how: Mapping[str, A
 
 
 def _ramp_then_decay(peak: float, steps: int, lengths: Sequence[int], how: Mapping[str, Any]) -> Lines:
-    warm, start, seam = lengths[0], how.get("start", 0.0), how["seam"]
+    (warm, *later), start, seam = lengths, how.get("start", 0.0), how["seam"]
+    last = later[0] if later else steps
     body = _CURVES[how["decay"].__name__](
-        peak, {"steps": steps - warm if seam == "shift" else steps, "end": how.get("end", 0.0)}
+        peak, {"steps": last - warm if seam == "shift" else last, "end": how.get("end", 0.0)}
     )
     if seam == "meet":
-        top = how["decay"](peak, steps, end=how.get("end", 0.0))(warm)
+        top = how["decay"](peak, last, end=how.get("end", 0.0))(warm)
         ramp = [f"if t < {warm}:", f"    return {start * peak!r} + {top - start * peak!r} * t / {warm}"]
     else:
         ramp = _ramp(peak, warm, start)

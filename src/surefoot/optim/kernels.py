@@ -11,12 +11,13 @@ from torch.optim.adam import adam
 from torch.optim.rmsprop import rmsprop
 
 from surefoot.config import Recipe
-from surefoot.optim.update import fusible, parts, sgd_
+from surefoot.optim.update import fusible, sgd_
+from surefoot.rules.groups import Factors
 
 Slots = dict[str, list[Tensor]]
 """State of a rule by name, a tensor for each weight; empty before the first update."""
-Kernel = Callable[[list[Tensor], list[Tensor], Slots, float, dict[str, Any]], None]
-"""(weights, gradients, slots, lr, values) in place; all of the weights decay, or weight_decay is 0."""
+Kernel = Callable[[list[Tensor], list[Tensor], Slots, float, dict[str, Any], bool], None]
+"""(weights, gradients, slots, lr, values, whether it is the first update) in place."""
 
 
 def new_slots(recipe: Recipe, params: Sequence[Tensor]) -> Slots:
@@ -33,7 +34,7 @@ def new_slots(recipe: Recipe, params: Sequence[Tensor]) -> Slots:
 
 @torch.no_grad()
 def update_(
-    recipe: Recipe, params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, decays: Sequence[bool]
+    recipe: Recipe, params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, factors: Sequence[Factors]
 ) -> Slots:
     """Do one update in place and return the rule's state. The gradients may be used up.
 
@@ -43,29 +44,27 @@ def update_(
         grads: their gradients, dense.
         slots: what the last update returned, changed in place; empty before the first.
         lr: of this update.
-        decays: for each of `params` whether it decays.
+        factors: of rate and weight decay of each of `params`.
 
     >>> w = [torch.tensor([1.0])]
-    >>> slots = update_(Recipe(rule="adam"), w, [torch.tensor([0.5])], {}, 0.1, [True])
+    >>> slots = update_(Recipe(rule="adam"), w, [torch.tensor([0.5])], {}, 0.1, [Factors()])
     >>> round(w[0].item(), 4), slots["updates"][0].item()
     (0.9, 1.0)
     """
-    values = recipe.rule_values
-    if recipe.rule == "sgd":
-        settings = {name: value for name, value in values.items() if name != "lr"}
-        velocity = sgd_(params, grads, slots.get("velocity"), lr=lr, decays=decays, **settings)
-        return {} if velocity is None else {"velocity": velocity}
-    first = not slots
+    values, first = recipe.rule_values, not slots
     slots = slots or new_slots(recipe, params)
-    for places, decay in parts(len(params), values["weight_decay"], decays):
+    for places, factor in _alike(factors, values["weight_decay"] != 0):
         some = {name: [each[i] for i in places] for name, each in slots.items()}
-        of_part = {**values, "weight_decay": decay}
+        of_some = {**values, "weight_decay": values["weight_decay"] * factor.weight_decay}
         weights, of_weights = [params[i] for i in places], [grads[i] for i in places]
         if recipe.rule in KERNELS:
-            KERNELS[recipe.rule](weights, of_weights, some, lr, of_part)
+            KERNELS[recipe.rule](weights, of_weights, some, lr * factor.lr, of_some, first)
+            for name, each in some.items():
+                for i, value in zip(places, each, strict=True):
+                    slots[name][i] = value
             continue
         rule = recipe.update_rule
-        told = {**rule.words(values), **rule.numbers(of_part, first), "lr": lr}
+        told = {**rule.words(values), **rule.numbers(of_some, first), "lr": lr * factor.lr}
         for i, (w, g) in enumerate(zip(weights, of_weights, strict=True)):
             moved, new = rule.formula(w, g, {name: each[i] for name, each in some.items()}, told)
             w.copy_(moved)
@@ -74,8 +73,23 @@ def update_(
     return slots
 
 
-def _adam(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, values: dict[str, Any], *,
-          decoupled: bool) -> None:  # fmt: skip
+def _alike(factors: Sequence[Factors], decaying: bool) -> list[tuple[list[int], Factors]]:
+    """Return the positions that have the same factors: a kernel takes one rate and one weight decay."""
+    found: dict[Factors, list[int]] = {}
+    for i, factor in enumerate(factors):
+        found.setdefault(Factors(factor.lr, factor.weight_decay if decaying else 1.0), []).append(i)
+    return [(places, factor) for factor, places in found.items()]
+
+
+def _sgd(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, values: dict[str, Any], first: bool
+         ) -> None:  # fmt: skip
+    velocity = sgd_(params, grads, None if first else slots.get("velocity"), **{**values, "lr": lr})
+    if velocity is not None:
+        slots["velocity"] = velocity
+
+
+def _adam(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, values: dict[str, Any], first: bool,
+          *, decoupled: bool) -> None:  # fmt: skip
     fused = fusible(params, grads, slots["mean"], slots["square"])
     adam(
         params, grads, slots["mean"], slots["square"], [], slots["updates"], foreach=not fused, fused=fused,
@@ -84,7 +98,8 @@ def _adam(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, va
     )  # fmt: skip
 
 
-def _rmsprop(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, values: dict[str, Any]) -> None:
+def _rmsprop(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, values: dict[str, Any], first: bool
+             ) -> None:  # fmt: skip
     steps = [torch.zeros(()) for _ in params]  # PyTorch's counts, which its formula does not read
     rmsprop(
         params, grads, slots["square"], [], slots.get("velocity", []), steps, foreach=True, lr=lr,
@@ -94,6 +109,7 @@ def _rmsprop(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float,
 
 
 KERNELS: dict[str, Kernel] = {
+    "sgd": _sgd,
     "adam": lambda *given: _adam(*given, decoupled=False),
     "adamw": lambda *given: _adam(*given, decoupled=True),
     "rmsprop": _rmsprop,

@@ -10,8 +10,10 @@ CIFAR-10, 1,281,167 // 256 = 5004 and 1,281,167 // 8192 = 156 for ImageNet.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from surefoot.errors import ConfigError, nearest
 from surefoot.optim import published, schedules
@@ -25,7 +27,8 @@ _SGDR_UNCERTAIN = (
     "it is 390 updates of 128"
 )
 _ADAMW = {"rule": "adamw", "decay_on": "weights"}
-"""Of the Adam presets: each takes its weight decay off the weights beside the step, and not off biases and norms."""
+"""Of the Adam presets, RoBERTa's excepted: weight decay is taken off the weights beside the step, and not off biases
+and norms. Where a source names no betas or eps, the rule's defaults stand, which are Kingma & Ba's."""
 _NO_CORRECTION = "the original's Adam has no bias correction, so its first updates are longer than ours"
 _GPT_PAPER = "Radford et al. 2018, Improving Language Understanding by Generative Pre-Training, section 4.1"
 
@@ -59,12 +62,13 @@ def _resnet() -> list[Preset]:
         Preset(
             name="goyal-imagenet",
             citation="Goyal et al. 2017, Accurate, Large Minibatch SGD (arXiv 1706.02677), sections 2.2, 5.1 and 5.2",
-            optimizer="SGD, Nesterov momentum 0.9", rule={"momentum_form": "nesterov"},
+            optimizer="SGD, Nesterov momentum 0.9", rule={"momentum_form": "nesterov", "decay_on": "weights"},
             steps=90 * 156, peak_lr=3.2,
             lengths=(("end of warmup", 5 * 156), *((f"drop at epoch {e}", e * 156) for e in (30, 60, 80))),
             shape=partial(published.ramp_then_drops, start=1 / 32),
             batch_size=8192, momentum=0.9, weight_decay=1e-4,
-            notes="peak = 0.1 * batch / 256, warmup from 0.1; no weight decay on the scale and shift of batch norm",
+            notes="peak = 0.1 * batch / 256, warmup from 0.1; no weight decay on the scale and shift of batch norm, "
+            "and here not on the last layer's bias either",
         ),
     ]  # fmt: skip
 
@@ -112,13 +116,14 @@ def _images() -> list[Preset]:
         Preset(
             name="airbench94",
             citation="KellerJordan/cifar10-airbench legacy/airbench94.py @1b8f794; Jordan 2024 (arXiv 2404.00498)",
-            optimizer="SGD, Nesterov momentum 0.85, with Lookahead", rule={"momentum_form": "nesterov"},
+            optimizer="SGD, Nesterov momentum 0.85, with Lookahead",
+            rule={"momentum_form": "nesterov", "label_smoothing": 0.2},
             steps=476, peak_lr=1.5, lengths=(),
             shape=partial(published.triangle, share=0.23, start=0.2, end=0.07),
             batch_size=1024, momentum=0.85, weight_decay=0.0153 / 11.5,
             notes="476 = ceil(9.9 epochs of 48 batches); 1.5 = 11.5 / (1 + 1 / (1 - 0.85)) and weight decay "
-            "0.0153 / 11.5 hold for the mean loss (the code sums it); label smoothing 0.2; the biases of batch norm "
-            "learn at 64 times the rate",
+            "0.0153 / 11.5 hold for the mean loss (the code sums it); Lookahead is left out, and so is that the biases "
+            "of batch norm learn at 64 times the rate",
         ),
     ]  # fmt: skip
 
@@ -129,21 +134,23 @@ def _text() -> list[Preset]:
         name="roberta-large",
         citation="Liu et al. 2019, RoBERTa (arXiv 1907.11692), section 3.1 and table 9; the seam from "
         "facebookresearch/fairseq polynomial_decay_schedule.py @003179f",
-        optimizer="Adam, betas (0.9, 0.98), eps 1e-6", rule={**_ADAMW, "beta2": 0.98, "eps": 1e-6},
+        optimizer="Adam, betas (0.9, 0.98), eps 1e-6", rule={"rule": "adamw", "beta2": 0.98, "eps": 1e-6},
         steps=500_000, peak_lr=4e-4,
         lengths=(("end of warmup", 30_000),), shape=partial(warm_linear, seam="shift"), batch_size=8192,
         weight_decay=0.01,
-        uncertain="the paper writes the batch size as 8K; fairseq's README gives other values (125k updates, "
+        uncertain="the paper writes the batch size as 8K and does not say which parameters decay: in fairseq's adam.py "
+        "all do; fairseq's README gives other values (125k updates, "
         "warmup 10k, 5e-4), which an author calls more conservative than the paper's (facebookresearch/fairseq#1378)",
     )  # fmt: skip
     return [
         Preset(
             name="gpt", citation=f"{_GPT_PAPER}; openai/finetune-transformer-lm opt.py @f7c1330 (warmup_cosine)",
-            optimizer="Adam", rule=_ADAMW,
+            optimizer="Adam, weight decay beside the step, not on biases and gains", rule=_ADAMW,
             steps=1_000_000, peak_lr=2.5e-4, lengths=(("end of warmup", 2_000),),
             shape=published.gpt_cosine, batch_size=64, weight_decay=0.01,
             uncertain="the paper gives 100 epochs, not a number of updates; 1,000,000 follows from its 2,000 updates "
-            "of warmup and the share 0.002 that the released code has as its default",
+            "of warmup and the share 0.002 that the released code has as its default; betas (0.9, 0.999) and eps 1e-8 "
+            "are that code's too, and whether gradients were clipped is not said",
         ),
         Preset(
             name="gpt-finetune",
@@ -166,26 +173,40 @@ def _text() -> list[Preset]:
             notes="gradients clipped at norm 1; it models density, it does not classify",
         ),
         Preset(
+            name="gpt3-small",
+            citation="Brown et al. 2020, GPT-3 (arXiv 2005.14165), table 2.1 (the model of 125 million) and appendix B",
+            optimizer="Adam, betas (0.9, 0.95), eps 1e-8", rule={**_ADAMW, "beta2": 0.95, "clip_norm": 1.0},
+            steps=600_000, peak_lr=6e-4, lengths=(("end of warmup", 750), ("end of decay", 520_000)),
+            shape=partial(published.ramp_then_decay, decay=schedules.cosine, seam="shift", end=0.1), batch_size=244,
+            weight_decay=0.1,
+            uncertain="lengths are in tokens there (warmup 375 million, decay to 10 % over 260 billion, 300 billion in "
+            "all), here in updates of 0.5 million; whether the decay counts from the end of warmup, and which "
+            "parameters decay, is not said",
+            notes="gradients clipped at norm 1; a batch is 244 sequences of 2,048 tokens, and smaller over the first "
+            "4 to 12 billion tokens; larger models have smaller rates",
+        ),
+        Preset(
             name="bert",
-            citation="Devlin et al. 2018, BERT (arXiv 1810.04805), appendix A.2; google-research/bert optimization.py "
-            "@02102db",
-            optimizer="Adam, betas (0.9, 0.999), eps 1e-6", rule={**_ADAMW, "eps": 1e-6},
+            citation="Devlin et al. 2018, BERT (arXiv 1810.04805), appendix A.2; eps, clipping, what decays and the "
+            "seam from google-research/bert optimization.py @02102db",
+            optimizer="Adam, betas (0.9, 0.999), eps 1e-6", rule={**_ADAMW, "eps": 1e-6, "clip_norm": 1.0},
             steps=1_000_000, peak_lr=1e-4,
             lengths=(("end of warmup", 10_000),), shape=partial(warm_linear, seam="jump"), batch_size=256,
             weight_decay=0.01,
-            notes=f"the rate jumps from 1e-4 to 0.99e-4 at the end of warmup; {_NO_CORRECTION}",
+            notes=f"the rate jumps from 1e-4 to 0.99e-4 at the end of warmup; gradients clipped at norm 1; "
+            f"{_NO_CORRECTION}",
         ),
         roberta,
         replace(roberta, name="roberta-base", peak_lr=6e-4, lengths=(("end of warmup", 24_000),)),
         Preset(
             name="xlnet",
             citation="Yang et al. 2019, XLNet (arXiv 1906.08237v2), appendix, pretraining of XLNet-Large; "
-            "zihangdai/xlnet model_utils.py @0989600",
-            optimizer="Adam, eps 1e-6", rule={**_ADAMW, "eps": 1e-6},
+            "zihangdai/xlnet model_utils.py @0989600 and train.py @0265911",
+            optimizer="Adam, eps 1e-6", rule={**_ADAMW, "eps": 1e-6, "clip_norm": 1.0},
             steps=500_000, peak_lr=4e-4, lengths=(("end of warmup", 40_000),),
             shape=partial(warm_linear, seam="shift", end=1e-3), batch_size=8192, weight_decay=0.01,
             uncertain="the batch is 8192 in version 2 of the paper and 2048 in the README and version 1; the end at "
-            "0.001 of the peak is the code's default (min_lr_ratio), the paper does not give it",
+            "0.001 of the peak (min_lr_ratio) and clipping at norm 1 are the code's defaults, the paper gives neither",
             notes=_NO_CORRECTION,
         ),
     ]  # fmt: skip
@@ -194,7 +215,7 @@ def _text() -> list[Preset]:
 PRESETS: dict[str, Preset] = {each.name: each for each in [*_resnet(), *_images(), *_text()]}
 """Every preset by its name, SGD recipes first."""
 
-ALIASES = {"roberta": "roberta-large", "sgdr-10-2": "sgdr"}
+ALIASES = {"roberta": "roberta-large", "sgdr-10-2": "sgdr", "gpt3": "gpt3-small"}
 """Other names under which a preset is known."""
 
 
@@ -210,8 +231,28 @@ def preset(name: str) -> Preset:
     Traceback (most recent call last):
     surefoot.errors.ConfigError: preset = 'brt': it must be the name of a published schedule. Did you mean 'bert'?
     """
-    known = ALIASES.get(name, name)
-    if known not in PRESETS:
+    known = ALIASES.get(name, name) if isinstance(name, str) else name
+    if not isinstance(known, str) or known not in PRESETS:
         choices = [*PRESETS, *ALIASES]
         raise ConfigError(f"preset = {name!r}", "it must be the name of a published schedule", nearest(name, choices))
     return PRESETS[known]
+
+
+def published_recipe(recipe: Any) -> dict[str, Any]:
+    """Return the settings of a recipe that stand under those given, nested, where these name a preset.
+
+    What is given beside a preset goes before it; another rule takes its own settings along (`settings.merged`).
+
+    Args:
+        recipe: settings of a `Recipe` as nested values.
+
+    Raises:
+        ConfigError: there is no such preset.
+
+    >>> published_recipe({"schedule": {"preset": "bert"}})["clip_norm"], published_recipe({"lr": 0.1})
+    (1.0, {})
+    """
+    schedule = recipe.get("schedule") if isinstance(recipe, Mapping) else None
+    if not isinstance(schedule, Mapping) or schedule.get("preset") is None:
+        return {}
+    return preset(schedule["preset"]).recipe if schedule.get("kind", "preset") == "preset" else {}

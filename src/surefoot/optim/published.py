@@ -16,6 +16,7 @@ import numpy as np
 from surefoot.errors import ConfigError
 from surefoot.optim import schedules
 from surefoot.optim.schedules import ScheduleFn, Seam
+from surefoot.rules import update_rule
 
 Shape = Callable[[float, int, tuple[int, ...]], tuple[ScheduleFn, tuple[int, ...]]]
 
@@ -28,7 +29,8 @@ class Preset:
         name: as in `surefoot schedule NAME`.
         citation: paper and section, or code and commit, that the values come from.
         optimizer: the optimizer that the original used, in its words.
-        rule: the same as settings of a `Recipe`, but for rate, momentum and weight decay, which stand for themselves.
+        rule: the same as settings of a `Recipe`, but for rate, momentum and weight decay, which stand for themselves;
+            and what else of a recipe was published with it.
         steps: updates of the original run, T.
         peak_lr: highest learning rate of the original.
         lengths: (name, position in steps counted from 0) of what `rescaled` scales besides `steps`.
@@ -64,6 +66,19 @@ class Preset:
         """
         numbers = {"lr": self.peak_lr, "momentum": self.momentum, "weight_decay": self.weight_decay}
         return {**self.rule, **{name: value for name, value in numbers.items() if value is not None}}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The same with its schedule, nested, and with the default of each setting of its rule that the original names
+        not: all that a run reads under what is given beside the preset, but for length and batch size.
+
+        >>> from surefoot.optim.presets import preset
+        >>> preset("resnet-step").recipe["rule"], preset("resnet-step").recipe["dampening"]
+        ('sgd', 0.0)
+        """
+        rule = update_rule(self.rule.get("rule", "sgd"))
+        schedule = {"kind": "preset", "preset": self.name}
+        return {"rule": rule.name, **rule.defaults, **self.settings, "schedule": schedule}
 
     def lr(self, step: Any) -> Any:
         """Return the learning rate of update `step` (a number or an array), counted from 0."""
@@ -141,9 +156,14 @@ def ramp_then_decay(
     peak: float, steps: int, lengths: tuple[int, ...], *, decay: Callable[..., ScheduleFn], seam: Seam,
     start: float = 0.0, end: float = 0.0,
 ) -> tuple[ScheduleFn, tuple[int, ...]]:  # fmt: skip
-    """A linear warmup over the first length, and `decay` (cosine or linear) joined to it by `seam`."""
-    length = steps - lengths[0] if seam == "shift" else steps
-    return schedules.warmup(decay(peak, length, end=end), lengths[0], start, seam), lengths
+    """A linear warmup over the first length, and `decay` (cosine or linear) joined to it by `seam`.
+
+    It ends with the run, or at a second length, from which on its last rate is kept.
+    """
+    warm, *later = lengths
+    last = later[0] if later else steps
+    length = last - warm if seam == "shift" else last
+    return schedules.warmup(decay(peak, length, end=end), warm, start, seam), lengths
 
 
 def gpt_cosine(peak: float, steps: int, lengths: tuple[int, ...]) -> tuple[ScheduleFn, tuple[int, ...]]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from surefoot.config import Recipe
+from surefoot.rules.groups import Factors
 from surefoot.rules.rule import UpdateRule
 
 Slots = dict[str, list[Tensor]]
@@ -66,7 +67,7 @@ def slot_names(recipes: Sequence[Recipe]) -> dict[str, str]:
 
 @torch.no_grad()
 def stacked_(
-    params: list[Tensor], grads: list[Tensor], slots: Slots, given: Hyperparameters, decays: Sequence[bool]
+    params: list[Tensor], grads: list[Tensor], slots: Slots, given: Hyperparameters, factors: Sequence[Factors]
 ) -> None:
     """Do one update of K members in place; the gradients are used up.
 
@@ -75,21 +76,21 @@ def stacked_(
         grads: their gradients.
         slots: the rule's state in their order, each [K, ...] or [K], zeros before the first step.
         given: the hyperparameters of this step.
-        decays: for each of `params` whether it decays.
+        factors: of rate and weight decay of each of `params`, the same for all members.
 
     >>> from surefoot.config import Recipe
     >>> w, rates = [torch.ones(2, 1)], torch.tensor([0.1, 0.2])
     >>> recipe = Recipe(momentum=0, weight_decay=0)
-    >>> stacked_(w, [torch.ones(2, 1)], {}, hyperparameters([recipe] * 2, rates, first=True), [True])
+    >>> stacked_(w, [torch.ones(2, 1)], {}, hyperparameters([recipe] * 2, rates, first=True), [Factors()])
     >>> w[0].flatten().tolist()
     [0.8999999761581421, 0.800000011920929]
     """
     if given.rule.name == "sgd":
-        _sgd_(params, grads, slots.get("velocity"), given, decays)
+        _sgd_(params, grads, slots.get("velocity"), given, factors)
         return
     for i, (w, g) in enumerate(zip(params, grads, strict=True)):
         moved, new = formula(given.rule, w, g, {name: each[i] for name, each in slots.items()}, values_for(given, w),
-                             decays=decays[i])  # fmt: skip
+                             factors[i])  # fmt: skip
         w.copy_(moved)
         for name, value in new.items():
             slots[name][i].copy_(value)
@@ -101,12 +102,16 @@ def values_for(given: Hyperparameters, w: Tensor) -> dict[str, Any]:
 
 
 def formula(
-    rule: UpdateRule, w: Tensor, g: Tensor, slots: Mapping[str, Tensor], values: Mapping[str, Any], *, decays: bool
+    rule: UpdateRule, w: Tensor, g: Tensor, slots: Mapping[str, Tensor], values: Mapping[str, Any], factors: Factors
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return new weights and slots by the rule's formula; slots that are one number for each member as [K]."""
-    told = values if decays else {**values, "weight_decay": 0.0}
+    told = {**values, **{name: _times(values[name], getattr(factors, name)) for name in ("lr", "weight_decay")}}
     moved, new = rule.formula(w, g, {name: _wide(s, w) if s.dim() < w.dim() else s for name, s in slots.items()}, told)
     return moved, {name: value.reshape(slots[name].shape) for name, value in new.items()}
+
+
+def _times(value: Any, factor: float) -> Any:
+    return value if factor == 1 else value * factor if factor else 0.0
 
 
 def _wide(value: Tensor, like: Tensor) -> Tensor:
@@ -115,7 +120,7 @@ def _wide(value: Tensor, like: Tensor) -> Tensor:
 
 def _sgd_(
     params: list[Tensor], grads: list[Tensor], velocity: list[Tensor] | None, given: Hyperparameters,
-    decays: Sequence[bool],
+    factors: Sequence[Factors],
 ) -> None:  # fmt: skip
     form, coupled = given.words["momentum_form"], given.words["weight_decay_form"] == "coupled"
     for i, (w, g) in enumerate(zip(params, grads, strict=True)):
@@ -123,7 +128,8 @@ def _sgd_(
             _wide(value, w)
             for value in (given.lr, given.numbers["momentum"], given.numbers["keep"], given.numbers["weight_decay"])
         )
-        if given.decaying and decays[i]:
+        lr, decay = _times(lr, factors[i].lr), _times(decay, factors[i].weight_decay)
+        if given.decaying and factors[i].weight_decay:
             if coupled:
                 g.addcmul_(w, decay)
             else:

@@ -42,8 +42,7 @@ WeightDecayForm = Literal["coupled", "decoupled"]
 def sgd_(
     params: list[Tensor], grads: list[Tensor], velocity: list[Tensor] | None, *,
     lr: float | Tensor, momentum: float, momentum_form: MomentumForm = "pytorch", dampening: float = 0.0,
-    weight_decay: float = 0.0, weight_decay_form: WeightDecayForm = "coupled", decays: Sequence[bool] | None = None,
-    maximize: bool = False,
+    weight_decay: float = 0.0, weight_decay_form: WeightDecayForm = "coupled", maximize: bool = False,
 ) -> list[Tensor] | None:  # fmt: skip
     """Do one update in place and return the velocity, or None with momentum 0.
 
@@ -59,7 +58,6 @@ def sgd_(
         dampening: d.
         weight_decay: wd.
         weight_decay_form: see the module's text.
-        decays: for each of `params` whether it decays; None is all.
         maximize: go up the gradient instead of down.
 
     >>> w, g = [torch.tensor([1.0])], [torch.tensor([0.5])]
@@ -71,30 +69,20 @@ def sgd_(
     first = velocity is None
     if momentum != 0 and velocity is None:
         velocity = [torch.empty_like(param) for param in params]
-    coupled = weight_decay if weight_decay_form == "coupled" else 0.0
-    if weight_decay != 0 and coupled == 0:
-        chosen = params if decays is None else [p for p, yes in zip(params, decays, strict=True) if yes]
-        if chosen:
-            torch._foreach_mul_(chosen, 1 - float(lr) * weight_decay)
-    for part, decay in parts(len(params), coupled, decays):
-        w, g = [params[i] for i in part], [grads[i] for i in part]
-        v = [] if velocity is None or momentum == 0 else [velocity[i] for i in part]
-        settings: dict[str, Any] = {
-            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": decay, "maximize": maximize,
-        }  # fmt: skip
-        if momentum_form != "sutskever" and fusible(w, g, v):
-            _fused_(w, g, v, nesterov=momentum_form == "nesterov" and momentum != 0, first=first, **settings)
-        else:
-            _foreach_(w, g, v, form=momentum_form, first=first, **settings)
+    if not params:
+        return velocity
+    if weight_decay != 0 and weight_decay_form == "decoupled":
+        torch._foreach_mul_(params, 1 - float(lr) * weight_decay)
+        weight_decay = 0.0
+    v = [] if velocity is None or momentum == 0 else velocity
+    settings: dict[str, Any] = {
+        "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "maximize": maximize,
+    }  # fmt: skip
+    if momentum_form != "sutskever" and fusible(params, grads, v):
+        _fused_(params, grads, v, nesterov=momentum_form == "nesterov" and momentum != 0, first=first, **settings)
+    else:
+        _foreach_(params, grads, v, form=momentum_form, first=first, **settings)
     return velocity if momentum != 0 else None
-
-
-def parts(count: int, decay: float, decays: Sequence[bool] | None) -> list[tuple[list[int], float]]:
-    """Split the parameters into those that decay and those that do not: a kernel takes one weight decay."""
-    if decay == 0 or decays is None:
-        return [(list(range(count)), decay)] if count else []
-    split = [([i for i in range(count) if bool(decays[i]) is yes], decay if yes else 0.0) for yes in (True, False)]
-    return [part for part in split if part[0]]
 
 
 def fusible(params: list[Tensor], *others: list[Tensor]) -> bool:
@@ -159,7 +147,7 @@ def reference_step(
     params: list[Tensor], grads: list[Tensor], velocity: list[Tensor] | None, *,
     lr: float | Tensor, momentum: float | Tensor, momentum_form: MomentumForm = "pytorch",
     dampening: float | Tensor = 0.0, weight_decay: float | Tensor = 0.0,
-    weight_decay_form: WeightDecayForm = "coupled", decays: Sequence[bool] | None = None, maximize: bool = False,
+    weight_decay_form: WeightDecayForm = "coupled", maximize: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
     """Return the new weights and velocity by the formula of `rules.sgd`. The slow twin of `sgd_`.
 
@@ -173,10 +161,9 @@ def reference_step(
     words = {"momentum_form": momentum_form, "weight_decay_form": weight_decay_form}
     new_params, new_velocity = [], []
     for i, (w, grad) in enumerate(zip(params, grads, strict=True)):
-        wd = weight_decay if decays is None or decays[i] else 0.0
         keep = 1.0 if velocity is None or still else 1 - dampening
         before = torch.zeros_like(w) if velocity is None else velocity[i]
-        values = {"lr": lr, "momentum": momentum, "keep": keep, "weight_decay": wd, **words}
+        values = {"lr": lr, "momentum": momentum, "keep": keep, "weight_decay": weight_decay, **words}
         w, slots = update_rule("sgd").formula(w, -grad if maximize else grad, {"velocity": before}, values)
         new_params.append(w)
         new_velocity.append(slots["velocity"])
@@ -215,15 +202,3 @@ def clip_(grads: list[Tensor], norm: Tensor, max_norm: float) -> None:
     """
     if grads:
         torch._foreach_mul_(grads, torch.clamp(max_norm / norm, max=1.0))
-
-
-def decays(named_parameters: Iterable[tuple[str, Tensor]], decay_on: Literal["all", "weights"]) -> tuple[bool, ...]:
-    """Return for each parameter whether weight decay acts on it.
-
-    "weights" leaves out parameters of under two dimensions: biases, and the scales and shifts of norms (He et al.
-    2018, "Bag of tricks", arXiv 1812.01187, section 3.1).
-
-    >>> decays(torch.nn.Linear(2, 3).named_parameters(), "weights")
-    (True, False)
-    """
-    return tuple(decay_on == "all" or parameter.ndim >= 2 for _, parameter in named_parameters)

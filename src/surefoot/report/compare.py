@@ -127,18 +127,23 @@ def cost_chart(comparison: Comparison) -> Any:
               axis=alt.Axis(format="~g", tickCount=5))  # fmt: skip
     y = alt.Y("noise:Q", title="variance of the step's direction / squared gradient",
               scale=alt.Scale(type="log", padding=16, nice=False), axis=alt.Axis(format="~g", tickCount=5))  # fmt: skip
-    names = [rule.name for rule in comparison.rules]
-    shapes = [_SHAPES[i % len(_SHAPES)] for i in range(len(names))]
+    every = [rule.name for rule in comparison.rules]
+    names = [rule.name for rule, _ in rules]
+    colors = dict(zip(every, palette(every), strict=True))  # as in the other pictures
+    shapes = [_SHAPES[every.index(name) % len(_SHAPES)] for name in names]
     under = alt.Legend(title=None, orient="bottom", columns=3, labelLimit=330)
     dots = chart_of(points).mark_point(size=160, strokeWidth=2.5, filled=False).encode(
         x=x, y=y,
-        color=alt.Color("rule:N", sort=names, scale=alt.Scale(domain=names, range=palette(names)), legend=under),
+        color=alt.Color("rule:N", sort=names, scale=alt.Scale(domain=names, range=[colors[name] for name in names]),
+                        legend=under),
         shape=alt.Shape("rule:N", sort=names, scale=alt.Scale(domain=names, range=shapes), legend=under),
     )  # fmt: skip
     text = "What a step costs, and how noisy its direction is"
     note = "variance: all rules at the same weights; 1 is as much noise as signal" + (
         "; gradient descent without noise stands at the bottom" if len(noisy) < len(rules) else ""
     )
+    if left_out := [name for name in every if name not in names]:
+        note += f"; not of {' and '.join(left_out)}, whose steps are no sum of gradients"
     return styled(alt.layer(dots, title=heading(text, note)).properties(width=620, height=320))
 
 

@@ -12,6 +12,8 @@ from surefoot.config import Config, Recipe
 from surefoot.optim.code import rate_lines
 from surefoot.optim.plan import default_epochs, plateau_numbers
 from surefoot.optim.schedules import PLATEAU_THRESHOLD
+from surefoot.report.group_code import group_lines, grouped_update
+from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.rules.rule import OF_OPTIMIZER
 
 CROSS_ENTROPY, BCE_OF_CLASSES = "cross-entropy", "bce of two classes"
@@ -77,27 +79,33 @@ def pytorch_code(
     grouped = "parameters"
     if recipe.decay > 0 and recipe.decay_on == "weights":
         grouped = '[{"params": decaying}, {"params": others, "weight_decay": 0.0}]'
-    before, update = recipe.update_rule.program(recipe.rule_values, grouped)
-    used = "\n".join([*before, *update])
+    if recipe.groups or (recipe.rule == OF_CALLER and recipe.decay_on == "weights"):
+        named, at_step = group_lines(recipe, steps, steps_per_epoch)
+        before, update = grouped_update(recipe)
+    else:
+        before, update = recipe.update_rule.program(recipe.rule_values, grouped)
+        used = "\n".join([*before, *update])
+        split = [line for name, line in _SPLIT[recipe.decay_on].items() if name in used]
+        named, at_step = ["parameters = [w for w in model.parameters() if w.requires_grad]", *split], []
     lines = [
         *rate_lines(recipe.schedule, recipe.lr, steps, steps_per_epoch),
         "",
-        "parameters = [w for w in model.parameters() if w.requires_grad]",
-        *(line for name, line in _SPLIT[recipe.decay_on].items() if name in used),
+        *named,
         *before,
         *_of_loss(recipe, loss),
         *(_AVERAGE if recipe.ema_decay is not None else []),
         *(_validation(recipe, loss, precision) if plateau else []),
         "for t, (x, y) in enumerate(batches):",
     ]
-    body = [*_gradient(recipe, loss, precision), "lr = rate(t) * factor" if plateau else "lr = rate(t)"]
+    body = [*at_step, *_gradient(recipe, loss, precision), "lr = rate(t) * factor" if plateau else "lr = rate(t)"]
     body += update if update[0] == OF_OPTIMIZER else ["with torch.no_grad():", *_indented(update)]
     if recipe.ema_decay is not None:
         body += _averaging(recipe.ema_decay)
     if plateau:
         body += _watching(recipe, steps_per_epoch)
     lines += _indented(body)
-    imports = ["import math", ""] if any("math." in line for line in lines) else []
+    imports = [f"import {name}" for name in ("fnmatch", "math") if any(f"{name}." in line for line in lines)]
+    imports += [""] if imports else []
     return "\n".join([*_head(recipe, steps, loss, precision), *imports, "import torch", "", *lines]) + "\n"
 
 
@@ -126,6 +134,8 @@ def _head(recipe: Recipe, steps: int, loss: str, precision: str) -> list[str]:
         brought.append(("loss_of", f"(outputs, y) -> the mean loss, or one for each example: {loss}"))
     if loss == WEIGHTED:
         brought.append(("weight_of", "[C]: N / (C n) of a class with n of the N training examples, 0 where n is 0"))
+    if recipe.rule == OF_CALLER:
+        brought.append(("make_optimizer", "(parameters, or their groups) -> the optimizer"))
     if recipe.schedule.kind == "plateau":
         brought.append(("validation", "a list of x and y: held out, its loss lowers the rate"))
     lines = ["# You bring"] + [f"#   {name:<10} {text}" for name, text in brought]

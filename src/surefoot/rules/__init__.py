@@ -11,7 +11,10 @@ import importlib
 import pkgutil
 
 from surefoot.errors import ConfigError, nearest
+from surefoot.rules.optimizer import NAME, OPTIMIZER
 from surefoot.rules.rule import UpdateRule
+
+_NO_FAMILIES = ("rule", "groups", "optimizer")
 
 
 @functools.cache
@@ -21,7 +24,7 @@ def update_rules() -> dict[str, UpdateRule]:
     >>> list(update_rules())
     ['sgd', 'adam', 'adamw', 'rmsprop']
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "rule")
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NO_FAMILIES)
     modules = [importlib.import_module(f"{__name__}.{name}") for name in sorted(names, key="sgd".__ne__)]
     return {rule.name: rule for module in modules for rule in module.RULES}
 
@@ -36,6 +39,8 @@ def update_rule(name: str) -> UpdateRule:
     Traceback (most recent call last):
     surefoot.errors.ConfigError: rule = 'adamm': it must be an update rule. Did you mean 'adam'?
     """
+    if name == NAME:
+        return OPTIMIZER
     rules = update_rules()
     if not isinstance(name, str) or name not in rules:
         raise ConfigError(f"rule = {name!r}", "it must be an update rule", nearest(name, rules))

@@ -49,10 +49,11 @@ RULES = [
         numbers=_numbers,
         formula=_formula,
         program=_program,
-        lr_range=(1e-5, 1e-2),  # as Adam's, whose steps are of the same size
+        lr_range=(3e-5, 3e-2),  # as Adam's, whose steps are of the same size
+        batch_exponent=0.5,  # Malladi et al. 2022 (arXiv 2205.10287), section 5, as Adam's; and no `decays`, as Adam
         per_rate=lambda values: 1 - values["momentum"],
-        decay_searched=False,  # as Adam's
         memory="momentum",
         memories=(0.0, 0.8, 0.9, 0.95),  # SGD's, but for the last
+        memory_scale=0.7,  # SGD's: not measured for this rule
     )
 ]

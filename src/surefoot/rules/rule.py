@@ -39,12 +39,18 @@ class UpdateRule:
         program: (values, weights) -> lines of plain PyTorch that do the same. `weights` is the text of what an
             optimizer takes: "parameters", or groups where not all decay. In the lines of the update `lr` is the rate,
             and `parameters` and `decaying` are lists.
-        lr_range: where the search for a rate begins.
+        lr_range: where the search for a rate begins; where none can be paid for, its upper two decades are searched.
+        batch_exponent: the best rate grows as this power of the batch size while noise is large: 1 for SGD, 0.5 where
+            a step's length does not depend on the gradient's.
         per_rate: (values) -> lr for each unit of effective rate, of the step in the long run.
         per_shrink: (values) -> lr x weight_decay for each unit of the share by which an update shrinks a weight.
-        decay_searched: whether weight decay can be searched as a share by which weights shrink.
+        decays: total decays that a search chooses from, the share lr x weight_decay x steps by which weights would
+            shrink; none where decay goes through what divides the gradient, so that it has no such share.
+        usual_decay: the one of them that stands where nothing is measured.
         memory: the setting that a search varies beside rate and decay, its values evenly spaced in log(1 - value); and
-            those values.
+            those values, `memories`.
+        decay_scale, memory_scale: decades of total decay and of 1 - memory over which the log error after training
+            bends, as `search.response` has them.
         refuses: (values) -> what was given, what is allowed and what to do, where values do not go together.
     """
 
@@ -55,9 +61,13 @@ class UpdateRule:
     formula: Callable[[Any, Any, Slots, Values], tuple[Any, dict[str, Any]]]
     program: Callable[[Values, str], Program]
     lr_range: tuple[float, float]
+    batch_exponent: float
     memory: str
     memories: tuple[float, ...]
-    decay_searched: bool
+    memory_scale: float
+    decays: tuple[float, ...] = ()
+    usual_decay: float = 1.0
+    decay_scale: float = 1.0
     numbers: Callable[[Values, bool], dict[str, float]] = _as_they_are
     per_rate: Callable[[Values], float] = _one
     per_shrink: Callable[[Values], float] = _one

@@ -94,9 +94,19 @@ RULES = [
         formula=_formula,
         program=_program,
         lr_range=(1e-4, 1e-1),  # the lecture's "good rates to try"
+        batch_exponent=1.0,  # McCandlish et al. 2018 (arXiv 1812.06162), equation 2.6
         per_rate=_per_rate,
         per_shrink=_per_shrink,
-        decay_searched=True,
+        # Published recipes lie at 3 (ResNet on CIFAR-10: He et al. 2015, arXiv 1512.03385, and airbench94: Jordan 2024,
+        # arXiv 2404.00498); 0.03 is as good as none, and 10 is there to be the border.
+        decays=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        # Within 0.6 points of the best decay on each of eight small tasks, 0.2 on average (docs/log.md, "Regret at two
+        # trainings, halved").
+        usual_decay=1.0,
+        # The usual grids of weight decay and of 1 - momentum are a decade and half a decade wide. Five maps of
+        # benchmarks/truth.py, their likelihood under scales of 0.5 to 3 and 0.35 to 5.6: none is likelier for all.
+        decay_scale=1.5,
+        memory_scale=0.7,
         memory="momentum",
         # CS231n notes, neural-networks-3: "[0.5, 0.9, 0.95, 0.99]", here evenly spaced in log(1 - momentum).
         memories=(0.0, 0.8, 0.9, 0.95, 0.98),

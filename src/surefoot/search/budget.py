@@ -19,6 +19,7 @@ from surefoot.errors import ConfigError
 from surefoot.optim.plan import batch_size_of, default_epochs, fitting_batch, plan
 from surefoot.record.decision import Decision
 from surefoot.record.progress import Progress
+from surefoot.rules.groups import shortened
 from surefoot.settings import shrunk
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -185,8 +186,9 @@ def _shortened(base: Recipe, timed: StepTime, seconds: float, examples: int) -> 
     if wanted is not None and wanted <= affordable:
         return base
     epochs = float(min(affordable, MOST_EPOCHS))
-    schedule = base.schedule if wanted is None else shrunk(base.schedule, epochs / wanted)
-    return dataclasses.replace(base, epochs=epochs, steps=None, schedule=schedule)
+    share = 1.0 if wanted is None else epochs / wanted
+    schedule, groups = shrunk(base.schedule, share), shortened(base.groups, share)
+    return dataclasses.replace(base, epochs=epochs, steps=None, schedule=schedule, groups=groups)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ class Executor:
         task, engine = self.task, self.engine
         match move:
             case Check("overfit-sample"):
-                work = overfitting_sample(task, most_examples=move.most_examples, engine=engine)
+                most, rule = move.most_examples, move.recipe.rule
+                work = overfitting_sample(task, rule=rule, most_examples=most, engine=engine)
                 return (yield from within("step 2: overfit a sample", work))
             case Check():
                 place, most = task.machine, move.most_examples
@@ -232,7 +233,7 @@ class _Run:
         """Return the state that was saved last, or else that before the first step."""
         task, state = self.member.task, None
         if self.folder is not None and self.folder.is_dir():
-            state, _ = checkpoint.load_newest(self.folder, task)
+            state, _ = checkpoint.load_newest(self.folder, task, self.trial.recipe)
         return state or start(task, self.member.plan)
 
     def save(self, state: State) -> None:

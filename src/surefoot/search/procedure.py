@@ -265,7 +265,7 @@ def _refined(at: Standing) -> Standing | Move:
         at = at.without(
             f"a run of the final length: the longest trial was {longest:.0%} of it, and the rate is extrapolated"
         )
-    if not at.final.recipe.update_rule.decay_searched and "weight_decay" not in at.request.terms.fixed:
+    if not at.final.recipe.update_rule.decays and "weight_decay" not in at.request.terms.fixed:
         at = at.without(
             f"weight decay: that of {at.final.recipe.rule} is coupled to the gradients; adamw's is searched"
         )

@@ -27,9 +27,8 @@ CEILING = 1.5
 """A trial that is worse than the best of its length by this much, in units of log error, counts as no worse: how bad a
 bad recipe is says nothing of where the best one lies, and a cliff is not a smooth thing. Chosen by hand: a factor of
 4.5 in the error."""
-_LENGTH_SCALES = {"rate": (0.3, 0.5, 0.8), "decay": 1.5, "memory": 0.7}
-"""Decades over which the error bends. Of the rate the data chooses; the others are chosen by hand: the usual grids of
-weight decay and of 1 - momentum are a decade and half a decade wide."""
+_RATE_SCALES = (0.3, 0.5, 0.8)
+"""Decades of the rate over which the error bends: the data chooses. Those of decay and memory are the rule's."""
 _AMPLITUDES = (0.1, 0.25, 0.5, 1.0)
 _NOISES = (0.015, 0.03, 0.06, 0.12, 0.25)
 """In units of log error; the data chooses. Two trials of a recipe differ by 2 to 25 %."""
@@ -55,7 +54,7 @@ def coordinates(recipe: Recipe, share: float = 1.0) -> tuple[float, float, float
     of steps (lr in place of the rate where weight decay is decoupled: Loshchilov & Hutter 2019, arXiv 1711.05101): by
     e to minus this would a weight shrink without gradients at the peak rate. It, and not weight decay, keeps its best
     value when length or rate changes (Wang & Aitchison 2024, arXiv 2405.13698, who show it for AdamW). Other rules say
-    what these are for them (`surefoot.rules`); the scales below were chosen on SGD, and are not calibrated for others.
+    what these are for them (`surefoot.rules`).
 
     Args:
         recipe: with its length in steps.
@@ -108,11 +107,13 @@ class Response:
     Attributes:
         at: where the trials were, [P, 4].
         error: theirs, clipped, [P].
+        others: scales of decay and memory, in decades.
         scale: of the rate, in decades; amplitude and noise: in units of log error. The likeliest of a few.
     """
 
     at: np.ndarray
     error: np.ndarray
+    others: tuple[float, float]
     scale: float
     amplitude: float
     noise: float
@@ -140,8 +141,7 @@ class Response:
 
     def _kernel(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         apart = left[:, None, :3] - right[None, :, :3]
-        scales = np.array([self.scale, _LENGTH_SCALES["decay"], _LENGTH_SCALES["memory"]])
-        bend = np.exp(-0.5 * ((apart / scales) ** 2).sum(axis=2))
+        bend = np.exp(-0.5 * ((apart / np.array([self.scale, *self.others])) ** 2).sum(axis=2))
         lengths = left[:, None, 3] * right[None, :, 3]
         shape = self.amplitude**2 * bend * (1 + _SHIFT**2 * lengths)
         return shape + _LEVEL**2 + _GAIN[1] ** 2 * lengths
@@ -160,6 +160,7 @@ def fitted(results: Sequence[TrialResult], validation_examples: int) -> Response
         least = error[same].min()
         level = least if np.isfinite(least) else error[np.isfinite(error)].max()
         error[same] = np.minimum(error[same], level + CEILING)
-    choices = itertools.product(_LENGTH_SCALES["rate"], _AMPLITUDES, _NOISES)
-    made = [Response(at, error, *choice) for choice in choices]
+    rule = results[0].trial.recipe.update_rule
+    choices = itertools.product(_RATE_SCALES, _AMPLITUDES, _NOISES)
+    made = [Response(at, error, (rule.decay_scale, rule.memory_scale), *choice) for choice in choices]
     return max(made, key=Response.log_likelihood)

@@ -38,7 +38,9 @@ from surefoot.search.procedure import next_move
 from surefoot.search.response import coordinates
 from surefoot.settings import differences, from_dict, to_dict
 from surefoot.training.configure import Objects, make_task, recipe_for
+from surefoot.training.groups import check_lengths
 from surefoot.training.identity import another, differing, identity
+from surefoot.training.loop import start
 from surefoot.training.open import check_choice, open_run, run_place
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result, Run
@@ -274,6 +276,10 @@ def _task(config: Config, objects: Objects, folder: Path | None = None) -> Task:
     task = make_task(config, objects, folder)
     check_label_smoothing(task, config.recipe.label_smoothing)  # before there is a folder
     check_choice(config, task)
+    if config.recipe.groups:
+        made = plan(config.recipe, task.data.examples)
+        check_lengths(made)
+        start(task, made)
     if task.data.validation is None:
         raise ConfigError(
             "data without a validation part", "recipes are compared by what they do on held-out examples",

@@ -13,15 +13,10 @@ import numpy as np
 
 from surefoot.config import Recipe
 from surefoot.record.trial import Trial
+from surefoot.rules.groups import shortened
 from surefoot.search.response import coordinates
 from surefoot.settings import shrunk
 
-DECAYS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Total decays to choose from. Published recipes lie at 3 (ResNet on CIFAR-10: He et al. 2015, arXiv 1512.03385, and
-airbench94: Jordan 2024, arXiv 2404.00498); 0.03 is as good as none, and 10 is there to be the border."""
-USUAL_DECAY = 1.0
-"""Where the budget does not allow to look, and the recipe to start from says nothing: within 0.6 points of the best
-decay on each of eight small tasks, 0.2 on average (docs/log.md, "Regret at two trainings, halved")."""
 PER_DECADE = 8
 """Rates per factor of 10 among the candidates: no tuning needs finer ones (Bengio 2012, arXiv 1206.5533: "up to
 approximately a factor of 2")."""
@@ -51,8 +46,8 @@ class Space:
         low, high: smallest and largest effective rate of the bracket; for SGD lr / (1 - momentum).
         decays: total decays that may be chosen; (None,) where weight decay is fixed.
         momenta: likewise, of the rule's memory; the base's alone where that is fixed.
-        fixed_rate: whether the base's rate is kept.
         usual_decay: the one of `decays` that stands where nothing else was measured.
+        fixed_rate: whether the base's rate is kept.
         keeps_decay: the base's weight decay was asked for, and stays as it is where decays are not searched.
     """
 
@@ -62,8 +57,8 @@ class Space:
     high: float
     decays: tuple[float | None, ...]
     momenta: tuple[float, ...]
+    usual_decay: float
     fixed_rate: bool = False
-    usual_decay: float = USUAL_DECAY
     keeps_decay: bool = False
 
     def recipe(self, point: Point, share: float) -> Recipe:
@@ -83,7 +78,8 @@ class Space:
         weight_decay = self.base.weight_decay
         if decay is not None:
             weight_decay = float(f"{decay / (lr / rule.per_shrink(values) * self.steps):.3g}")
-        return dataclasses.replace(self.base, lr=lr, weight_decay=weight_decay, epochs=None, steps=steps, **changes)
+        changes = {"lr": lr, "weight_decay": weight_decay, **changes}
+        return dataclasses.replace(self.base, epochs=None, steps=steps, **changes)
 
     @property
     def rates(self) -> list[float]:
@@ -117,15 +113,15 @@ def space_around(
     momenta = (base.memory,) if stays else tuple(sorted({*rule.memories, base.memory}))
     keeps_decay = "weight_decay" in given
     wanted = _decay_of(base, steps, given=keeps_decay)
-    free = "weight_decay" not in fixed and rule.decay_searched
-    decays = tuple(sorted({*DECAYS, wanted})) if free else (None,)
-    return Space(base, steps, low / keep, high / keep, decays, momenta, "lr" in fixed, wanted, keeps_decay)
+    free = "weight_decay" not in fixed and rule.decays
+    decays = tuple(sorted({*rule.decays, wanted})) if free else (None,)
+    return Space(base, steps, low / keep, high / keep, decays, momenta, wanted, "lr" in fixed, keeps_decay)
 
 
 def _decay_of(base: Recipe, steps: int, *, given: bool) -> float:
     """Return the total decay of a recipe that has one of its own, and the usual one for the rule's default."""
     if not given and base.weight_decay in (0.0, base.update_rule.defaults["weight_decay"]):
-        return USUAL_DECAY
+        return base.update_rule.usual_decay
     if base.weight_decay == 0:
         return 0.0
     return float(f"{10 ** coordinates(dataclasses.replace(base, epochs=None, steps=steps))[1]:.3g}")
@@ -199,10 +195,10 @@ def trial_of(stage: str, base: Recipe, recipe: Recipe, seed: int, share: float) 
 
     Args:
         stage: that asks for it.
-        base: has the final run's schedule.
+        base: has the final run's schedule and groups.
         recipe: with the trial's length in steps.
         seed: number of the repetition.
         share: the trial's length as a share of the final run's.
     """
-    schedule = shrunk(base.schedule, share)
-    return Trial(stage=stage, recipe=dataclasses.replace(recipe, schedule=schedule), seed=seed, share=share)
+    lengths = {"schedule": shrunk(base.schedule, share), "groups": shortened(base.groups, share)}
+    return Trial(stage=stage, recipe=dataclasses.replace(recipe, **lengths), seed=seed, share=share)

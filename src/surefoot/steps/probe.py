@@ -27,6 +27,7 @@ from surefoot.steps.answers import joined
 from surefoot.steps.untouched import untouched
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory
 from surefoot.training.outputs import described
 from surefoot.training.start_from import found_place, read_origin, started_from
 from surefoot.training.task import Task, task
@@ -43,6 +44,7 @@ def probe_task(
     augment: Any = (),
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
+    optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -55,7 +57,7 @@ def probe_task(
     Args:
         model: a shipped name, "package.module:factory", a factory, or a module.
         data: as in `probe_data`.
-        loss, augment, forward, loss_fn, seed, device, precision, threads: as in `surefoot.task`.
+        loss, augment, forward, loss_fn, optimizer, seed, device, precision, threads: as in `surefoot.task`.
         most_examples: as in `probe_data`.
         from_run: a run or a file from whose weights it starts, as in `Config`; None for the model's own.
 
@@ -67,8 +69,8 @@ def probe_task(
     """
     made = task(
         probe_data(data, seed=seed, most_examples=most_examples),
-        model, loss=loss, augment=augment, forward=forward, loss_fn=loss_fn, seed=seed, device=device,
-        precision=precision, threads=threads,
+        model, loss=loss, augment=augment, forward=forward, loss_fn=loss_fn, optimizer=optimizer, seed=seed,
+        device=device, precision=precision, threads=threads,
     )  # fmt: skip
     if from_run is None:
         return made

@@ -28,9 +28,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from surefoot.config import Recipe
 from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, ENVIRONMENT, flush_folder, read_sealed
+from surefoot.training.optimizer import optimizer_for, restore_, state_of
 from surefoot.training.preprocessed import Preprocessing
 from surefoot.training.state import (
     Snapshot,
@@ -83,10 +85,11 @@ def save(run_folder: Path, task: Task, state: State) -> Path:
     return final
 
 
-def load_newest(run_folder: Path, task: Task) -> tuple[State | None, list[str]]:
+def load_newest(run_folder: Path, task: Task, recipe: Recipe | None = None) -> tuple[State | None, list[str]]:
     """Return the state of the newest checkpoint that verifies, and a sentence for each that does not.
 
-    The state is None where the run has no checkpoint yet.
+    The state is None where the run has no checkpoint yet. Of the recipe only the groups are needed, and where the task
+    has an optimizer: None is one without groups.
 
     Where it was written by another version of PyTorch or another machine, a sentence says what may differ.
 
@@ -99,7 +102,7 @@ def load_newest(run_folder: Path, task: Task) -> tuple[State | None, list[str]]:
         if damage is None:
             notes = [f"{each}; {folder.name}, before it, is used" for each in damaged]
             scalars = json.loads((folder / _STATE).read_bytes())
-            return _load(folder, scalars, task), notes + _changed(scalars, task)
+            return _load(folder, scalars, task, recipe or Recipe()), notes + _changed(scalars, task)
         damaged.append(f"{folder.name} is damaged ({damage})")
     if damaged:
         raise CheckpointError(
@@ -213,6 +216,8 @@ def _changed(scalars: dict[str, Any], task: Task) -> list[str]:
 def tensors_beside_model(state: State) -> dict[str, Tensor]:
     """Return the rule's state, the average, buffers that the state_dict leaves out, and the best weights, by name."""
     tensors: dict[str, Tensor] = {}
+    if state.optimizer is not None:
+        tensors |= state_of(state.optimizer)[1]
     for name, each in state.slots.items():
         tensors |= {f"{name}/{i}": value for i, value in enumerate(each)}
     if state.average is not None:
@@ -243,6 +248,7 @@ def scalars_of(state: State) -> dict[str, Any]:
     return {
         "step": state.step,
         "slots": list(state.slots),
+        **({} if state.optimizer is None else {"optimizer": state_of(state.optimizer)[0]}),
         "has_average": state.average is not None,
         "tally": dataclasses.asdict(state.tally),
         "val_losses": state.val_losses,
@@ -283,6 +289,8 @@ def restore(
         tensors = {name.removeprefix(_BEST): value for name, value in others.items() if name.startswith(_BEST)}
         state.best = Snapshot(best["step"], tensors, best["extra"], best["value"])
     restore_extra_state(model, scalars.get("extra_state", {}), others)
+    if state.optimizer is not None:
+        restore_(state.optimizer, scalars["optimizer"], others, next(model.parameters()).device)
     _fill(tensors_beside_model(state), others, where)
 
 
@@ -300,7 +308,7 @@ def _like(weight: Tensor, saved: Tensor) -> Tensor:
     return torch.empty_like(saved, device=weight.device)
 
 
-def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
+def _load(folder: Path, scalars: dict[str, Any], task: Task, recipe: Recipe) -> State:
     if scalars.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{folder}: schema {scalars.get('schema')}",
@@ -320,8 +328,10 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task) -> State:
             "a run keeps its settings from beginning to end",
             f"restore {ENVIRONMENT} from a copy, or train again under another name",
         )
-    model = task.fresh_model()
+    model = task.fresh_model(recipe.groups)
     state = State(0, model, {}, None, Tally(), [], 0.0, None)
+    if task.optimizer is not None:
+        state.optimizer = optimizer_for(task.optimizer, recipe, model)
     restore(state, scalars, read_tensors(folder / _MODEL), read_tensors(folder / _TENSORS), str(folder))
     return state
 

@@ -17,10 +17,13 @@ from surefoot.data.named import NAMED
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
+from surefoot.optim.presets import published_recipe
 from surefoot.record.stored import IN_MEMORY, code_in, located
+from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory, own_rate
 from surefoot.training.start_from import Origin, found_place, read_origin, settings_of, started_from
 from surefoot.training.task import Task, task
 
@@ -28,6 +31,8 @@ CLIP_OF_NUMBERS = 1.0
 """The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of
 the mlp on four regressions with deviation 1, and on 500 correlated columns at 0.01 too. Clipped at 1 all of these
 finish; of lr 0.01 and 0.03, clipped or not, none ends lower by more than the spread of five seeds."""
+_BESIDE_PRESET = ("epochs", "batch_size")
+"""What a published preset leaves to the data and the model."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Objects:
     origin: Origin | None = None
     forward: Forward | None = None
     loss_fn: LossFn | None = None
+    optimizer: OptimizerFactory | None = None
 
     @property
     def standard_loss(self) -> bool:
@@ -67,7 +73,7 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
 
     Args:
         data, model, augment: as `train` takes them.
-        others: `loss`, `forward`, `loss_fn`, as it takes them.
+        others: `loss`, `forward`, `loss_fn`, `optimizer`, as it takes them.
     """
     loss = others.pop("loss", None)
     objects = Objects(
@@ -77,12 +83,15 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
         augment=augment_object(augment),
         **others,
     )
-    words = {  # an object is named before settings are looked up, or it would get those shipped for other data
+    # An object is named before settings are looked up, or it would get those shipped for other data.
+    words: dict[str, Any] = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": augment_names(augment),
         "loss": None if callable(loss) else loss,
     }
+    if objects.optimizer is not None:
+        words |= {"rule": OF_CALLER, "lr": own_rate(objects.optimizer)}
     return objects, words
 
 
@@ -98,10 +107,14 @@ def resolve(
         runs_dir: where a run lies that `from_run` gives by its name.
 
     A shipped schedule shrinks with a run that is given fewer epochs. For numbers gradients are clipped, see
-    `CLIP_OF_NUMBERS`. Where weights are those of a run its settings take the place of the shipped ones.
+    `CLIP_OF_NUMBERS`. A published preset brings all that its original's update had, in place of what is shipped; what
+    is given beside it goes before it. Where weights are those of a run its settings take the place of the shipped ones.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
+    >>> found = resolve({"recipe": {"lr": 0.002, "schedule": {"preset": "bert"}}}).recipe
+    >>> found.rule, found.lr, found.eps, found.clip_norm, found.schedule.kind
+    ('adamw', 0.002, 1e-06, 1.0, 'preset')
     """
     if given.get("from_run") is not None:
         place = found_place(str(given["from_run"]), runs_dir)
@@ -112,14 +125,15 @@ def resolve(
     usual = default_model(data if source is None else source)
     model = str(given.get("model") or usual)
     shipped = default_settings(data, model, table=usual == "mlp")
-    recipe = shipped.get("recipe", {})
+    recipe, published = shipped.get("recipe", {}), published_recipe(given.get("recipe"))
+    if published:
+        recipe = {name: recipe[name] for name in _BESIDE_PRESET if name in recipe} | published
     if not standard_loss:
         recipe.pop("label_smoothing", None)
     if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.target == "numbers"):
         recipe = {"clip_norm": CLIP_OF_NUMBERS, **recipe}
-    return from_dict(
-        Config, merged({"data": data, "model": model}, shipped | {"recipe": _fitting(recipe, given)}, given)
-    )
+    recipe = recipe if published else _fitting(recipe, given)
+    return from_dict(Config, merged({"data": data, "model": model}, shipped | {"recipe": recipe}, given))
 
 
 def _fitting(recipe: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -139,11 +153,13 @@ def _over(there: dict[str, Any], given: dict[str, Any], place: Path, *, standard
                 f"its {name} was given in Python, and is not in its settings",
                 f"give {name} too, in surefoot.train(...)",
             )
-    recipe = dict(there.pop("recipe"))
+    recipe, published = dict(there.pop("recipe")), published_recipe(given.get("recipe"))
+    if published:
+        recipe = {name: recipe[name] for name in _BESIDE_PRESET if name in recipe} | published
     if not standard_loss:
         there.pop("loss", None)
         recipe.pop("label_smoothing", None)
-    return from_dict(Config, merged(there, {"recipe": _fitting(recipe, given)}, given))
+    return from_dict(Config, merged(there, {"recipe": recipe if published else _fitting(recipe, given)}, given))
 
 
 def data_of(config: Config, source: Any = None, data_dir: str | Path | None = None) -> DataSet:
@@ -195,6 +211,7 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         class_weights=config.class_weights,
         forward=objects.forward,
         loss_fn=objects.loss_fn,
+        optimizer=objects.optimizer,
         seed=config.seed,
         device=config.device,
         precision=config.precision,

@@ -28,6 +28,7 @@ from surefoot.training.state import named_tensors
 from surefoot.training.task import Task, training_modes_
 
 MODEL, WEIGHTS, LOSS, AUGMENT = "the model's code", "the initial weights", "the loss", "the augmentation"
+OPTIMIZER = "the optimizer"
 FORWARD = "forward"
 
 
@@ -51,7 +52,7 @@ def identity(task: Task) -> dict[str, str]:
         found[MODEL] = _code_of(code, task.fresh_model())
         if task.model is None:
             found[WEIGHTS] = _hash(_tensors(task.template))
-    for name, code in ((LOSS, task.loss or task.loss_fn), (FORWARD, task.forward)):
+    for name, code in ((LOSS, task.loss or task.loss_fn), (FORWARD, task.forward), (OPTIMIZER, task.optimizer)):
         if code is not None:
             found[name] = _hash(_described(code, set()))
     operations = task.augment.operations if task.augment is not None else ()
@@ -87,7 +88,7 @@ def differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     ['the loss']
     """
     comparable = there.get("python", _PYTHON) == here.get("python", _PYTHON)
-    names = [MODEL, LOSS, FORWARD, AUGMENT, WEIGHTS] if comparable else [WEIGHTS]
+    names = [MODEL, LOSS, FORWARD, AUGMENT, OPTIMIZER, WEIGHTS] if comparable else [WEIGHTS]
     return [name for name in names if there.get(name) != here.get(name)]
 
 
@@ -96,7 +97,7 @@ def another(folder: Path, changed: list[str]) -> ConfigError:
     fresh = ", or a function that makes the model: its weights come from the seed" if WEIGHTS in changed else ""
     return ConfigError(
         f"{folder} was started with something else: {', '.join(changed)} given here differ from there",
-        "a run keeps its model, initial weights, loss and augmentation from beginning to end",
+        "a run keeps its model, initial weights, loss, augmentation and optimizer from beginning to end",
         f"choose another name, or give the same{fresh}",
     )
 

@@ -24,6 +24,8 @@ from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
 from surefoot.switches import usual_switches
 from surefoot.training.evaluate import evaluate_part
+from surefoot.training.groups import asleep, sleeping
+from surefoot.training.optimizer import check_rule, optimizer_for
 from surefoot.training.state import State, Tally, averaging_decay, named_tensors, trainable
 from surefoot.training.step import Seen, step
 from surefoot.training.task import Task, check_label_smoothing
@@ -44,8 +46,8 @@ def start(task: Task, plan: Plan) -> State:
     Raises:
         ConfigError: the plan's schedule reads a validation loss and the data has no validation part; the model cannot
             train on a single example, and the plan has pieces of a batch that are one; the plan smooths labels, and
-            the loss is not the built-in cross-entropy; a batch is computed in pieces, and the loss of the whole is
-            not the mean of theirs.
+            the loss is not the built-in cross-entropy; its groups do not fit the model, or its rule not the task's
+            optimizer; a batch is computed in pieces, and the loss of the whole is not the mean of theirs.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -53,6 +55,7 @@ def start(task: Task, plan: Plan) -> State:
     0
     """
     check_label_smoothing(task, plan.recipe.label_smoothing)
+    check_rule(task.optimizer, plan.recipe)
     if plan.recipe.schedule.kind == "plateau" and task.data.validation is None:
         raise ConfigError(
             "schedule plateau without validation data",
@@ -60,8 +63,12 @@ def start(task: Task, plan: Plan) -> State:
             "set validation = 0.1, or choose another schedule",
         )
     _check_computable(task, plan)
-    model = task.fresh_model()
+    if any(group.frozen_epochs for group in plan.recipe.groups):
+        _try_groups(task, plan)
+    model = task.fresh_model(plan.recipe.groups)
     state = State(step=0, model=model, slots={}, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None)
+    if task.optimizer is not None:
+        state.optimizer = optimizer_for(task.optimizer, plan.recipe, model)
     if plan.recipe.ema_decay is not None:
         averaged = {name: value for name, value in named_tensors(model).items() if value.is_floating_point()}
         state.average = {name: value.clone() for name, value in averaged.items()}
@@ -273,6 +280,21 @@ def _try_one_example(task: Task, plan: Plan) -> None:
             "batch norm in training needs more than one value per channel, and some pieces of a batch are one example",
             "use a batch_size of at least 2, or a model without batch norm",
         ) from error
+
+
+def _try_groups(task: Task, plan: Plan) -> None:
+    """Raise ConfigError where nothing that the outputs depend on is trained at the beginning."""
+    rows = np.arange(min(2, len(task.data.train)))
+    x, y = fetch(task.data, task.data.train, rows, augment=None, seed=task.seed, epoch=0)
+    model = task.fresh_model(plan.recipe.groups).eval()
+    with torch.random.fork_rng(devices=[]), sleeping(model, asleep(model, plan, 0)), torch.enable_grad():
+        loss, _ = task.training_loss(task.outputs(model, x, y), y)
+    if not loss.requires_grad:
+        raise ConfigError(
+            "groups that freeze all parameters that the loss depends on",
+            "something must be trained from the beginning",
+            "leave some out, as the head of the model with NAME=trained after the others",
+        )
 
 
 def _check_pieces(task: Task, plan: Plan) -> None:

@@ -51,9 +51,11 @@ from surefoot.training.configure import (
     separated,
     settled,
 )
+from surefoot.training.groups import check_lengths
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory, check_rule
 from surefoot.training.run import Result, Run
 from surefoot.training.start_from import Origin, found_place, read_origin
 from surefoot.training.task import Task, remarks
@@ -72,6 +74,7 @@ def train(
     augment: Any = None,
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
+    optimizer: OptimizerFactory | None = None,
     config: str | Path | None = None,
     name: str | None = None,
     runs_dir: str | Path = "runs",
@@ -90,6 +93,9 @@ def train(
             `training.call.called`.
         loss_fn: (model, batch) -> a loss, in place of `forward` and `loss`; a batch is (x, y), or the mapping that an
             example was.
+        optimizer: in place of an update rule, a function of parameters that makes a `torch.optim.Optimizer`, or such a
+            class. Its own rate is the peak, which the schedule multiplies; with several parameter groups `lr` is that
+            of the first, and the others keep their ratio to it.
         config: a TOML file of settings, under the ones given here.
         name: the run's folder under `runs_dir`. The same call with the same name goes on with an unfinished run.
         runs_dir: where runs lie.
@@ -105,7 +111,7 @@ def train(
     >>> result.record.outcome.kind, result.summary["test_accuracy"] > 0.8
     ('finished', True)
     """
-    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn)
+    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn, optimizer=optimizer)
     file = read_toml(config) if config else {}
     if (start_from := settings.get("from_run")) is not None:  # a Result too
         settings["from_run"] = str(found_place(start_from, runs_dir))
@@ -164,9 +170,11 @@ def open_run(
         work = make_task(config, dataclasses.replace(objects, origin=origin), folder if resumed else None)
         cleaner.callback(work.close)
         check_choice(config, work)
+        check_rule(work.optimizer, config.recipe)
         told, fitted = said_of_batch(config.recipe, work.data.examples), left_to_data(config)
         config = settled(config, work)
         plan_ = plan(config.recipe, work.data.examples, config.rows_per_epoch)
+        check_lengths(plan_)
         first = None if begun else start(work, plan_)  # what cannot be trained leaves no run behind
         if begun:
             told += check_identity(folder, work)
@@ -175,7 +183,7 @@ def open_run(
             if origin is not None:
                 origin.write(folder)
             _identify(folder, config, work, command, fitted=fitted, origin=origin)
-        state, notes = checkpoint.load_newest(folder, work)
+        state, notes = checkpoint.load_newest(folder, work, plan_.recipe)
         notes = [*work.data.notes, *notes, *told, *remarks(work), *_said_of_stopping(config)]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))

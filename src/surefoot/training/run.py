@@ -158,7 +158,7 @@ class Run:
         outcome = self.state.outcome
         kept = self.state
         if outcome.kind == "diverged":
-            earlier, notes = checkpoint.load_newest(self.folder, self.task)
+            earlier, notes = checkpoint.load_newest(self.folder, self.task, self.plan.recipe)
             self.notes += notes
             kept = earlier or start(self.task, self.plan)
         used, other = self._final_weights(kept)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from surefoot.errors import ConfigError
 from surefoot.record.run import Outcome
@@ -50,7 +51,7 @@ def packed_extra_state(model: nn.Module) -> tuple[dict[str, Any], dict[str, Tens
                 "what is saved with a run must be set again when it goes on",
                 "add set_extra_state(state) to it",
             )
-    return {name: _packed(value, f"extra/{name}", tensors) for name, value in found.items()}, tensors
+    return {name: packed(value, f"extra/{name}", tensors) for name, value in found.items()}, tensors
 
 
 def restore_extra_state(model: nn.Module, packed: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -60,7 +61,7 @@ def restore_extra_state(model: nn.Module, packed: Mapping[str, Any], tensors: di
     """
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
     for name, value in packed.items():
-        _module(model, name).set_extra_state(_unpacked(value, tensors, device))
+        _module(model, name).set_extra_state(unpacked(value, tensors, device))
 
 
 def _is_extra(name: str) -> bool:
@@ -71,33 +72,54 @@ def _module(model: nn.Module, name: str) -> nn.Module:
     return model.get_submodule(name.rpartition(".")[0])
 
 
-def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return JSON values in which a dict is {"dict": ...}, so that a tensor can be {"tensor": its name}."""
+def packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return JSON values in which a dict is {"dict": ...}, so that a tensor can be {"tensor": its name}.
+
+    Args:
+        value: to be saved.
+        name: of it, with which the names of its tensors begin.
+        tensors: they are added here.
+
+    Raises:
+        ConfigError: there is something in it that is neither a JSON value nor a tensor, a tuple or a number as a key.
+    """
     if isinstance(value, Tensor) and value.layout is torch.strided:
         tensors[name] = value.detach()
         return {"tensor": name, "cpu": value.device.type == "cpu"}
     if type(value) is dict and all(type(key) is str for key in value):
-        return {"dict": {key: _packed(item, f"{name}/{key}", tensors) for key, item in value.items()}}
-    if type(value) is list:
-        return [_packed(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]
+        return {"dict": {key: packed(item, f"{name}/{key}", tensors) for key, item in value.items()}}
+    if type(value) is dict and all(type(key) is int for key in value):
+        return {"items": [[key, packed(item, f"{name}/{key}", tensors)] for key, item in value.items()]}
+    if type(value) in (list, tuple):
+        found = [packed(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]
+        return {"tuple": found} if type(value) is tuple else found
     if type(value) is float and not math.isfinite(value):
         return {"float": repr(value)}
     if value is None or type(value) in (bool, int, float, str):
         return value
+    kind, _, place = name.partition("/")
+    of_model = kind == "extra"
     raise ConfigError(
-        f"{name.removeprefix('extra/')} of the model is of type {type(value).__name__}",
-        "extra state is saved where it is numbers, text, lists, dicts with text keys and tensors; pickles are not",
-        "return such values from get_extra_state, or register a buffer in its place",
-    )
+        f"{place} of the {'model' if of_model else kind} is of type {type(value).__name__}",
+        "state is saved where it is numbers, text, lists, tuples, dicts with text or numbers as keys, and tensors; "
+        "pickles are not",
+        "return such values from get_extra_state, or register a buffer in its place" if of_model else
+        f"choose an {kind} whose state_dict has such values",
+    )  # fmt: skip
 
 
-def _unpacked(value: Any, tensors: dict[str, Tensor], device: torch.device) -> Any:
+def unpacked(value: Any, tensors: dict[str, Tensor], device: torch.device) -> Any:
+    """Return what `packed` made plain; its tensors leave `tensors`, for the CPU if they were there, or for a device."""
     if isinstance(value, list):
-        return [_unpacked(item, tensors, device) for item in value]
+        return [unpacked(item, tensors, device) for item in value]
     if not isinstance(value, dict):
         return value
     if "dict" in value:
-        return {key: _unpacked(item, tensors, device) for key, item in value["dict"].items()}
+        return {key: unpacked(item, tensors, device) for key, item in value["dict"].items()}
+    if "items" in value:
+        return {key: unpacked(item, tensors, device) for key, item in value["items"]}
+    if "tuple" in value:
+        return tuple(unpacked(item, tensors, device) for item in value["tuple"])
     if "float" in value:
         return float(value["float"])
     return tensors.pop(value["tensor"]).to("cpu" if value["cpu"] else device)
@@ -171,6 +193,7 @@ class State:
         outcome: how the run ended; None while it can go on.
         best: the best weights so far, where whoever owns the `for` keeps them.
         micro_batch_size: examples computed at once since a step ran out of memory; None where none did.
+        optimizer: of the caller's, where there is one; then there are no slots.
     """
 
     step: int
@@ -183,6 +206,7 @@ class State:
     outcome: Outcome | None
     best: Snapshot | None = None
     micro_batch_size: int | None = None
+    optimizer: Optimizer | None = None
 
     def clone(self) -> State:
         """Return an independent copy."""

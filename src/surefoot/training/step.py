@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.optim.kernels import new_slots, update_
 from surefoot.optim.plan import Plan
-from surefoot.optim.update import clip_, decays, global_norm
+from surefoot.optim.update import clip_, global_norm
+from surefoot.training.groups import asleep, factors_of, sleeping, thaws
+from surefoot.training.optimizer import stepped
 from surefoot.training.state import State, trainable
 from surefoot.training.task import Task
 
@@ -76,15 +78,7 @@ def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: boo
     if recipe.clip_norm is not None:
         clip_(gradients, norm, recipe.clip_norm)
     before = [parameter.clone() for parameter in parameters] if measure_update else None
-    places = [i for i, grad in enumerate(grads) if grad is not None]
-    of_active = {name: [each[i] for i in places] for name, each in state.slots.items()}
-    which = decays([(name, parameter) for name, parameter, _ in active], recipe.decay_on)
-    slots = update_(recipe, parameters, gradients, of_active, lr, which)
-    if not state.slots:  # that of a parameter which the model did not use in this step starts at zero
-        state.slots = new_slots(recipe, [parameter.data for parameter in named.values()])
-        for name, each in slots.items():
-            for i, value in zip(places, each, strict=True):
-                state.slots[name][i] = value
+    _move(plan, state, {i: grad for i, grad in enumerate(grads) if grad is not None}, lr)
     if before is None:
         return seen
     size = float(global_norm(before))
@@ -102,6 +96,31 @@ def _take_back(model: nn.Module, buffers: Sequence[Tensor]) -> None:
         parameter.grad = None
 
 
+def _move(plan: Plan, state: State, grads: Mapping[int, Tensor], lr: float) -> None:
+    """Update by the recipe's rule the parameters that have a gradient, by their places in the order of the slots."""
+    recipe, model = plan.recipe, state.model
+    if state.optimizer is not None:
+        named = list(trainable(model).values())
+        stepped(state.optimizer, {named[i]: grad for i, grad in grads.items()}, lr)
+        return
+    parameters = [parameter.data for parameter in trainable(model).values()]
+    factors = list(factors_of(model, recipe).values())
+    began = list(thaws(model, plan).values())
+    if not state.slots:  # that of a parameter which the model did not use in its first step starts at zero
+        state.slots = new_slots(recipe, parameters)
+    for first in (True, False):
+        places = [i for i in grads if (began[i] == state.step) is first]
+        if places:
+            of_some = {} if first else {name: [each[i] for i in places] for name, each in state.slots.items()}
+            slots = update_(
+                recipe, [parameters[i] for i in places], [grads[i] for i in places], of_some, lr,
+                [factors[i] for i in places],
+            )  # fmt: skip
+            for name, each in slots.items():
+                for i, value in zip(places, each, strict=True):
+                    state.slots[name][i] = value
+
+
 def gradient(task: Task, plan: Plan, state: State) -> tuple[float, float, list[Tensor | None]]:
     """Return the objective, correct predictions and the gradient of batch number `state.step`.
 
@@ -116,16 +135,17 @@ def gradient(task: Task, plan: Plan, state: State) -> tuple[float, float, list[T
     for parameter in parameters:
         parameter.grad = None
     total, correct, counts, count = 0.0, 0.0, 0.0, None
-    for piece in pieces:
-        x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch)
-        with task.machine.autocast():
-            outputs = task.outputs(state.model, x, y)
-        loss, count = task.training_loss(outputs, y, recipe.label_smoothing)
-        share = len(piece) / len(indices) if count is None or len(pieces) == 1 else float(count)
-        (loss * share if share != 1 else loss).backward()
-        total += float(loss.detach()) * share
-        counts += share
-        correct += float(task.right(outputs, y)) if task.counts_right else 0
+    with sleeping(state.model, asleep(state.model, plan, state.step)):
+        for piece in pieces:
+            x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch)
+            with task.machine.autocast():
+                outputs = task.outputs(state.model, x, y)
+            loss, count = task.training_loss(outputs, y, recipe.label_smoothing)
+            share = len(piece) / len(indices) if count is None or len(pieces) == 1 else float(count)
+            (loss * share if share != 1 else loss).backward()
+            total += float(loss.detach()) * share
+            counts += share
+            correct += float(task.right(outputs, y)) if task.counts_right else 0
     grads = [parameter.grad for parameter in parameters]
     if count is not None and len(pieces) > 1:
         total /= counts or 1

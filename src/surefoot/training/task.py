@@ -21,9 +21,11 @@ from surefoot.data.dataset import IGNORED, DataSet, TargetKind
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build, embeds
 from surefoot.models.usable import copied
+from surefoot.rules.groups import Group
 from surefoot.seeds import generator_states, torch_stream
 from surefoot.switches import usual_switches
 from surefoot.training.call import Bound, Forward, LossFn, arguments, batch_of, bound_names, called, in_fp32, logits_of
+from surefoot.training.groups import freeze_
 from surefoot.training.integers import check_embedded, with_integers_for
 from surefoot.training.losses import (
     SHIPPED,
@@ -35,6 +37,7 @@ from surefoot.training.losses import (
     with_targets_for,
 )
 from surefoot.training.machine import Machine, machine, takes_channels_last
+from surefoot.training.optimizer import OptimizerFactory, try_optimizer
 from surefoot.training.outputs import (
     answers_fit,
     check_gradient,
@@ -79,6 +82,7 @@ class Task:
         trained: whether the template's weights were learned before, so that no seed makes them anew.
         forward: how the model is called, or None for `training.call.called`.
         loss_fn: the user's loss of model and batch, in place of outputs and loss, or None.
+        optimizer: makes the optimizer that moves the weights in place of a rule; None follows the recipe's rule.
         counts_right: whether outputs are answers of which a share is right: accuracy means something.
     """
 
@@ -96,6 +100,7 @@ class Task:
     trained: bool = False
     forward: Forward | None = None
     loss_fn: LossFn | None = None
+    optimizer: OptimizerFactory | None = None
     counts_right: bool = False
 
     @property
@@ -157,9 +162,12 @@ class Task:
         bound = Bound(model, self.outputs)
         return functional_call(bound, bound_names(tensors), (inputs, targets), tie_weights=tie_weights)
 
-    def fresh_model(self) -> nn.Module:
-        """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`."""
-        return training_modes_(copied(self.template))
+    def fresh_model(self, groups: tuple[Group, ...] = ()) -> nn.Module:
+        """Return a new copy of the initialised model, its modules in the modes of training: see `training_modes_`.
+
+        What `groups` freeze is frozen in it, see `training.groups.freeze_`, which says what errors there are.
+        """
+        return freeze_(training_modes_(copied(self.template)), groups)
 
     def objective(self, outputs: Any, targets: Any, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean loss of a batch in fp32, as a scalar tensor, whose gradient is followed.
@@ -233,6 +241,7 @@ def task(
     class_weights: Literal["balanced"] | None = None,
     forward: Forward | None = None,
     loss_fn: LossFn | None = None,
+    optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -251,11 +260,12 @@ def task(
         forward: (model, inputs) -> outputs; None calls the model by the form of its inputs, see `training.call.called`.
         loss_fn: (model, batch) -> a loss as above, in place of `forward` and `loss`; a batch is (x, y), or the mapping
             that an example was.
+        optimizer: as in `surefoot.train`; plans for it are of Recipe(rule="optimizer", lr=its rate).
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
 
     Raises:
-        ConfigError: model, loss, augmentation or device cannot be used with this data.
+        ConfigError: model, loss, augmentation, optimizer or device cannot be used with this data.
 
     >>> import surefoot
     >>> digits = surefoot.load("digits")
@@ -295,7 +305,7 @@ def task(
     own = loss if callable(loss) else None
     built = Task(
         placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name, forward=forward,
-        loss_fn=loss_fn,
+        loss_fn=loss_fn, optimizer=optimizer,
     )  # fmt: skip
     if class_weights is not None:
         built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
@@ -457,6 +467,8 @@ def _tried(task: Task) -> Task:
         model = task.fresh_model()
         outputs = outputs_of_trial(task, model, x, y)
         check_gradient(model, task.mean_loss(outputs, y))
+        if task.optimizer is not None:
+            try_optimizer(task.optimizer, model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
         _, *after = generator_states()
     counts_right = task.counts_right and answers_fit(task, outputs, y)  # auxiliary heads may answer in training alone
     return dataclasses.replace(task, draws=after != before, counts_right=counts_right)

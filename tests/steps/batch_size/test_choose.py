@@ -14,7 +14,9 @@ from surefoot.steps.batch_size.choose import choosing_batch_size
 from surefoot.steps.batch_size.measure import BatchSizeSearch
 from surefoot.training.loop import start
 
-SEARCH = BatchSizeSearch(sizes=(8, 32, 128), probe_steps=30, points=3, groups=16, group_size=32, rounds=2)
+SEARCH = BatchSizeSearch(
+    sizes=(8, 32, 128), probe_steps=30, points=3, micro_batches=16, micro_batch_examples=32, rounds=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,9 @@ def test_batch_norm_is_said_and_nothing_is_changed():
     work = surefoot.task(images(), BatchNormDropoutNet, augment=["flip"], threads=1)
     plan = surefoot.plan(Recipe(batch_size=10), 60)
     before = contents(start(work, plan))
-    search = BatchSizeSearch(sizes=(10, 30), probe_steps=10, points=1, groups=8, group_size=100, rounds=1)
+    search = BatchSizeSearch(
+        sizes=(10, 30), probe_steps=10, points=1, micro_batches=8, micro_batch_examples=100, rounds=1
+    )
     decision = finished(choosing_batch_size(work, Recipe(lr=0.05, batch_size=10), search))
     assert "batch-norm" in {finding.name for finding in decision.findings}
     assert decision.evidence["noise"][0]["micro_batch_size"] == 60, "no more than there are examples"
@@ -79,7 +83,7 @@ def test_a_rate_that_diverges_fails_without_a_value():
 
 def test_full_batches_and_larger_ones_than_there_are_examples_are_brought_down():
     work = surefoot.task(images(), "linear", threads=1)
-    search = BatchSizeSearch(sizes=(60,), probe_steps=10, points=1, groups=8, group_size=8, rounds=1)
+    search = BatchSizeSearch(sizes=(60,), probe_steps=10, points=1, micro_batches=8, micro_batch_examples=8, rounds=1)
     decision = finished(choosing_batch_size(work, Recipe(lr=0.01, batch_size="full"), search))
     assert decision.evidence["batch_size"] == 60
 
@@ -89,7 +93,7 @@ def test_full_batches_and_larger_ones_than_there_are_examples_are_brought_down()
     [
         {"probe_steps": 5},
         {"points": 0},
-        {"groups": 7},
+        {"micro_batches": 7},
         {"rounds": 0},
         {"points": 20, "probe_steps": 10},
         {"sizes": ()},

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from surefoot.record.noise import QUANTITIES, Estimate, LayerNoise, Noise
+from surefoot.rules import update_rule
 from surefoot.steps.batch_size.judge import (
     Race,
     ShortRun,
@@ -160,6 +161,14 @@ def test_a_race_lasts_as_long_as_the_short_run_did():
 def test_the_rate_follows_the_noise_from_linear_to_constant(scale, expected):
     own, choice = case(scale, {64: [1.0], 256: [1.0]})
     assert race_for(own, choice, 256).lr == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1e9, 0.2), (1e-3, 0.1)])
+def test_the_rate_of_adam_follows_the_root_of_the_batch_where_noise_is_large(scale, expected):
+    """Malladi et al. 2022: a batch four times as large has a rate twice as large."""
+    own, choice = case(scale, {64: [1.0], 256: [1.0]})
+    adam = dataclasses.replace(own, batch_exponent=update_rule("adamw").batch_exponent)
+    assert race_for(adam, choice, 256).lr == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_race_that_is_won_confirms_and_one_that_is_lost_overrules():

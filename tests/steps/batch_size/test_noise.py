@@ -39,7 +39,7 @@ def test_the_estimate_holds_the_exact_value_in_its_interval(model):
 
 def test_parameters_out_of_reach_have_no_noise_and_frozen_ones_no_row():
     work = surefoot.task(DATA, Odd, threads=1)
-    seen = {layer.name: layer for layer in noise_of(work, work.fresh_model(), batch_size=32, groups=8).layers}
+    seen = {layer.name: layer for layer in noise_of(work, work.fresh_model(), batch_size=32, micro_batches=8).layers}
     assert set(seen) == {"head", "model", "unused"}
     assert seen["unused"].trace.value == 0
     assert seen["model"].parameters == 1
@@ -49,14 +49,14 @@ def test_batch_norm_dropout_and_augmentation_are_measured_and_change_nothing():
     work = surefoot.task(images(), BatchNormDropoutNet, augment=["flip", "crop:1"], threads=1)
     model = work.fresh_model().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    seen = noise_of(work, model, batch_size=16, groups=16, micro_batch_size=16)
+    seen = noise_of(work, model, batch_size=16, micro_batches=16, micro_batch_size=16)
     assert seen.batch_norm
     assert seen.total.trace.low > 0
     assert seen.examples == 256
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     model.eval()
     assert not has_batch_norm(model)
-    assert not noise_of(work, model, batch_size=16, groups=8).batch_norm
+    assert not noise_of(work, model, batch_size=16, micro_batches=8).batch_norm
 
 
 def test_augmentation_adds_to_the_variance():
@@ -65,18 +65,18 @@ def test_augmentation_adds_to_the_variance():
     model = plain.fresh_model()
     with torch.no_grad():
         model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
-    first, second = (noise_of(t, model, batch_size=16, groups=64).total.grad_norm_sq for t in (plain, moved))
+    first, second = (noise_of(t, model, batch_size=16, micro_batches=64).total.grad_norm_sq for t in (plain, moved))
     assert first.value != second.value
 
 
 def test_a_large_model_gets_fewer_and_larger_groups(monkeypatch):
     work = surefoot.task(DATA, "linear", threads=1)
     monkeypatch.setattr("surefoot.steps.batch_size.noise.MOST_NUMBERS", 650 * 8)
-    seen = noise_of(work, work.fresh_model(), batch_size=32, groups=32, micro_batch_size=8)
+    seen = noise_of(work, work.fresh_model(), batch_size=32, micro_batches=32, micro_batch_size=8)
     assert (seen.groups, seen.micro_batch_size) == (8, 32)
 
 
-@pytest.mark.parametrize("wrong", [{"groups": 7}, {"batch_size": 0}, {"micro_batch_size": 0}])
+@pytest.mark.parametrize("wrong", [{"micro_batches": 7}, {"batch_size": 0}, {"micro_batch_size": 0}])
 def test_numbers_out_of_range_are_errors(wrong):
     work = surefoot.task(DATA, "linear", threads=1)
     with pytest.raises(surefoot.ConfigError, match="must be at least"):

@@ -11,6 +11,7 @@ from torch import nn
 
 import surefoot
 from surefoot.config import Recipe
+from surefoot.errors import ConfigError
 from surefoot.record.decision import Decision
 from surefoot.record.progress import finished
 from surefoot.steps.lr_range.find_lr import find_lr, searching
@@ -144,3 +145,20 @@ def test_no_more_updates_are_done_than_granted(most, cut):
     assert evidence["cut"] == cut
     if not cut:
         assert (evidence["rates"][-1]["lr"] > 0.1, len(evidence["seeds"])) == (True, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "held"),
+    [({"preset": "roberta"}, {"rule": "adamw", "beta2": 0.98, "eps": 1e-6}),
+     ({"preset": "bert", "eps": 1e-8}, {"rule": "adamw", "beta2": 0.999, "eps": 1e-8}),
+     ({"preset": "bert", "rule": "sgd"}, {"rule": "sgd", "momentum": 0.9}),
+     ({"preset": "resnet-step"}, {"rule": "sgd", "momentum_form": "nesterov", "weight_decay": 1e-4})],
+)  # fmt: skip
+def test_the_update_of_a_preset_is_held_at_every_rate(asked, held):
+    found = find_lr("linear", "digits", steps=10, seeds=1, range_test=False, **asked)
+    assert {name: found.evidence[name] for name in held} == held
+
+
+def test_a_preset_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match="Did you mean 'bert'"):
+        find_lr("linear", "digits", preset="brt")

@@ -9,8 +9,10 @@ from small import image_arrays, images, number_arrays
 from torch import nn
 
 import surefoot
+from surefoot.errors import ConfigError
 from surefoot.record.decision import cost_in_examples
 from surefoot.record.progress import finished
+from surefoot.rules import update_rule, update_rules
 from surefoot.steps.overfit.check import look_examples, measure_sample, overfit_sample, overfitting_sample, sample_task
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.strategy import LOOP
@@ -49,6 +51,20 @@ def test_shipped_models_learn_digits_by_heart(model):
     assert found.verdict == "pass", found.reason
     assert found.value["steps"] <= 800
     assert found.evidence["sample"]["examples"] >= 64
+
+
+@pytest.mark.parametrize("rule", [*update_rules()][1:])
+def test_every_rule_learns_digits_by_heart_at_rates_of_its_own(rule):
+    found = overfit_sample("mlp", "digits", rule=rule, threads=1)
+    assert found.verdict == "pass", found.reason
+    assert found.evidence["rule"] == rule
+    rates = [each["lr"] for each in found.evidence["runs"]]
+    assert rates[0] == pytest.approx(10 * update_rule(rule).lr_range[0], rel=0.01)
+
+
+def test_a_rule_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match="rule = 'adamm'"):
+        overfit_sample("mlp", "digits", rule="adamm")
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from surefoot.data.tree import leaves
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan
 from surefoot.record.noise import Noise, append_noise, truncate_noise
-from surefoot.steps.batch_size.noise import GROUPS, MICRO_BATCH_SIZE, noise_at
-from surefoot.steps.batch_size.noise_estimate import LEAST_GROUPS
+from surefoot.steps.batch_size.noise import MICRO_BATCH_SIZE, MICRO_BATCHES, noise_at
+from surefoot.steps.batch_size.noise_estimate import LEAST_MICRO_BATCHES
 from surefoot.training.run import Run
 from surefoot.training.task import Task
 
@@ -41,7 +41,7 @@ class NoiseLog:
 
     Attributes:
         run: from `open_run`.
-        due: after how many updates, and in how many groups.
+        due: after how many updates, and in how many micro-batches.
         micro_batch_size: examples in each group.
         measured: what has been measured, oldest first.
     """
@@ -67,7 +67,7 @@ class NoiseLog:
             return None
         try:
             noise = noise_at(
-                run.task, run.state, batch_size=run.plan.batch_size, groups=self.due[at],
+                run.task, run.state, batch_size=run.plan.batch_size, micro_batches=self.due[at],
                 micro_batch_size=self.micro_batch_size, label_smoothing=run.plan.recipe.label_smoothing,
             )  # fmt: skip
         except ConfigError:  # a gradient that is not finite: the next step says so, as the run's outcome
@@ -78,9 +78,9 @@ class NoiseLog:
 
 
 def due(plan: Plan, cost: float, share: float) -> dict[int, int]:
-    """Return after which updates noise is measured, and in how many groups there.
+    """Return after which updates noise is measured, and in how many micro-batches there.
 
-    At the first row after which the share of the steps since the last measurement pays for enough groups.
+    At the first row after which the share of the steps since the last measurement pays for enough of them.
 
     Args:
         plan: of the run.
@@ -95,9 +95,9 @@ def due(plan: Plan, cost: float, share: float) -> dict[int, int]:
     steps: dict[int, int] = {}
     last = 0
     for at in plan.row_steps:
-        groups = min(GROUPS, int(share * (at - last) / cost))
-        if groups >= LEAST_GROUPS:
-            steps[at], last = groups, at
+        count = min(MICRO_BATCHES, int(share * (at - last) / cost))
+        if count >= LEAST_MICRO_BATCHES:
+            steps[at], last = count, at
     return steps
 
 

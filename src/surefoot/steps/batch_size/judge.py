@@ -15,7 +15,10 @@ a share whose interval ends at 0.
 The prediction is checked by a race from the same start: another size wins if it is at the loss at which the short run
 ended in less than its S_0 t(B_0) seconds, at the rate that goes with its size (section 2.2, equation 2.6),
 
-    lr(B) = lr(B_0) f(B) / f(B_0).
+    lr(B) = lr(B_0) (f(B) / f(B_0))^a,
+
+a being 1 for SGD and 1/2 for Adam and RMSProp, whose rate goes with the root of the batch where noise is most of the
+gradient (Malladi et al. 2022, arXiv 2205.10287, section 5, who change betas and eps with it, which stay here).
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ class ShortRun:
         first_loss, last_loss: mean training loss at its beginning and its end: the target.
         diverged: whether it did.
         noise: along it, at least one.
+        batch_exponent: a, of its rule.
     """
 
     batch_size: int
@@ -56,6 +60,7 @@ class ShortRun:
     last_loss: float
     diverged: bool
     noise: tuple[Noise, ...]
+    batch_exponent: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -339,7 +344,7 @@ def race_for(run: ShortRun, choice: BatchSizeChoice, size: int) -> Race:
     f = choice.progress.value
     share = f + (1 - f) * run.batch_size / size  # f(B_0) / f(B)
     return Race(
-        batch_size=size, lr=run.lr / share, step_seconds=seconds[size],
+        batch_size=size, lr=run.lr / share**run.batch_exponent, step_seconds=seconds[size],
         limit=max(1, math.floor(run.steps * seconds[run.batch_size] / seconds[size])), reached=None,
     )  # fmt: skip
 

@@ -14,8 +14,8 @@ from surefoot.config import Recipe
 from surefoot.errors import ConfigError
 from surefoot.record.progress import Progress
 from surefoot.steps.batch_size.judge import BatchSizeChoice, Race, ShortRun, StepTime, race_for, reached, rivals
-from surefoot.steps.batch_size.noise import GROUPS, MICRO_BATCH_SIZE, noise_at
-from surefoot.steps.batch_size.noise_estimate import LEAST_GROUPS
+from surefoot.steps.batch_size.noise import MICRO_BATCH_SIZE, MICRO_BATCHES, noise_at
+from surefoot.steps.batch_size.noise_estimate import LEAST_MICRO_BATCHES
 from surefoot.steps.follow import follow, losses_of, rate_plan, without_validation
 from surefoot.training.loop import advance, start
 from surefoot.training.population.member import Member
@@ -48,20 +48,20 @@ class BatchSizeSearch:
         sizes: batch sizes to compare; None takes powers of two up to where memory, data or throughput end.
         probe_steps: of the short run along which noise is measured, at the recipe's batch size and rate.
         points: of that run at which it is, evenly spaced.
-        groups, group_size: of each measurement: independent micro-batches, and examples in each.
+        micro_batches, micro_batch_examples: of each measurement: independent micro-batches, and examples in each.
         rounds: timings of each size.
     """
 
     sizes: tuple[int, ...] | None = None
     probe_steps: int = 200
     points: int = 5
-    groups: int = GROUPS
-    group_size: int = MICRO_BATCH_SIZE
+    micro_batches: int = MICRO_BATCHES
+    micro_batch_examples: int = MICRO_BATCH_SIZE
     rounds: int = ROUNDS
 
     def __post_init__(self) -> None:
-        for name, least in (("probe_steps", 10), ("points", 1), ("groups", LEAST_GROUPS), ("group_size", 1),
-                            ("rounds", 1)):  # fmt: skip
+        for name, least in (("probe_steps", 10), ("points", 1), ("micro_batches", LEAST_MICRO_BATCHES),
+                            ("micro_batch_examples", 1), ("rounds", 1)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"{name} = {getattr(self, name)}", f"{name} must be at least {least}", f"leave {name} out"
@@ -195,8 +195,8 @@ def short_run(task: Task, recipe: Recipe, search: BatchSizeSearch) -> Generator[
             yield Progress(state.step, steps, f"measuring noise after {state.step} steps")
             try:
                 noise.append(noise_at(
-                    member.task, state, batch_size=size, groups=search.groups,
-                    micro_batch_size=min(search.group_size, examples), label_smoothing=recipe.label_smoothing,
+                    member.task, state, batch_size=size, micro_batches=search.micro_batches,
+                    micro_batch_size=min(search.micro_batch_examples, examples), label_smoothing=recipe.label_smoothing,
                 ))  # fmt: skip
             except ConfigError:  # the numbers were checked at the door: what is left is a gradient that is not finite
                 finite = False
@@ -204,7 +204,7 @@ def short_run(task: Task, recipe: Recipe, search: BatchSizeSearch) -> Generator[
     return ShortRun(
         batch_size=size, steps=steps, lr=recipe.lr, first_loss=float(losses[0]),
         last_loss=float(losses[-search.window_steps :].mean()), diverged=not finite or not np.isfinite(losses).all(),
-        noise=tuple(noise),
+        noise=tuple(noise), batch_exponent=recipe.update_rule.batch_exponent,
     )  # fmt: skip
 
 

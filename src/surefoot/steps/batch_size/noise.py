@@ -20,7 +20,7 @@ from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.record.noise import Noise
 from surefoot.seeds import generator, torch_seed, torch_stream
-from surefoot.steps.batch_size.noise_estimate import LEAST_GROUPS, estimated
+from surefoot.steps.batch_size.noise_estimate import LEAST_MICRO_BATCHES, estimated
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.switches import usual_switches
@@ -29,7 +29,7 @@ from surefoot.training.losses import Loss
 from surefoot.training.state import State, trainable
 from surefoot.training.task import Task, check_label_smoothing
 
-GROUPS = 32
+MICRO_BATCHES = 32
 """Micro-batches. Intervals of 95 % then cover 93 to 97 % (tests/laws/test_noise.py). Chosen by hand: doubling them
 narrows intervals by no more than doubling the micro-batch does, and costs more."""
 MICRO_BATCH_SIZE = 64
@@ -45,7 +45,7 @@ def gradient_noise(
     loss: Loss | LossName | None = None,
     *,
     batch_size: int = 128,
-    groups: int = GROUPS,
+    micro_batches: int = MICRO_BATCHES,
     micro_batch_size: int = MICRO_BATCH_SIZE,
     label_smoothing: float = 0.0,
     augment: Any = (),
@@ -68,7 +68,7 @@ def gradient_noise(
         model, data, loss: as in `find_lr`. A module is measured at the weights that it has, a name or a factory at
             fresh ones.
         batch_size: B, of the batches whose variance and signal to noise are asked for.
-        groups: independent micro-batches, at least 8; with the default 32, 95 % intervals cover 93 to 97 %.
+        micro_batches: independent ones, at least 8; with the default 32, 95 % intervals cover 93 to 97 %.
         micro_batch_size: examples in each. More narrow the intervals; with batch norm it is what is measured.
         from_run: a run, done or not, at whose weights noise is measured.
         label_smoothing, augment, seed, device, precision, threads: as in `Config`; `augment` as in `surefoot.task`.
@@ -89,15 +89,15 @@ def gradient_noise(
             precision=precision, threads=threads, from_run=from_run,
         )  # fmt: skip
         return noise_of(
-            task, task.fresh_model(), batch_size=batch_size, groups=groups, micro_batch_size=micro_batch_size,
-            label_smoothing=label_smoothing,
+            task, task.fresh_model(), batch_size=batch_size, micro_batches=micro_batches,
+            micro_batch_size=micro_batch_size, label_smoothing=label_smoothing,
         )  # fmt: skip
 
 
 @usual_switches
 def noise_at(
-    task: Task, state: State, *, batch_size: int, groups: int = GROUPS, micro_batch_size: int = MICRO_BATCH_SIZE,
-    label_smoothing: float = 0.0,
+    task: Task, state: State, *, batch_size: int, micro_batches: int = MICRO_BATCHES,
+    micro_batch_size: int = MICRO_BATCH_SIZE, label_smoothing: float = 0.0,
 ) -> Noise:  # fmt: skip
     """Return the gradient noise at the state of a run, which stays as it is, bit for bit.
 
@@ -105,7 +105,7 @@ def noise_at(
         task: of the run.
         state: from `start` or `advance`.
         batch_size: B, of the batches whose variance is asked for.
-        groups, micro_batch_size, label_smoothing: as in `noise_of`.
+        micro_batches, micro_batch_size, label_smoothing: as in `noise_of`.
 
     Raises:
         ConfigError: as `noise_of`.
@@ -119,14 +119,14 @@ def noise_at(
     (5, True)
     """
     return noise_of(
-        task, state.model, step=state.step, batch_size=batch_size, groups=groups, micro_batch_size=micro_batch_size,
-        label_smoothing=label_smoothing,
+        task, state.model, step=state.step, batch_size=batch_size, micro_batches=micro_batches,
+        micro_batch_size=micro_batch_size, label_smoothing=label_smoothing,
     )  # fmt: skip
 
 
 def noise_of(
-    task: Task, model: nn.Module, *, batch_size: int, groups: int = GROUPS, micro_batch_size: int = MICRO_BATCH_SIZE,
-    label_smoothing: float = 0.0, step: int = 0,
+    task: Task, model: nn.Module, *, batch_size: int, micro_batches: int = MICRO_BATCHES,
+    micro_batch_size: int = MICRO_BATCH_SIZE, label_smoothing: float = 0.0, step: int = 0,
 ) -> Noise:  # fmt: skip
     """Return the gradient noise of a model in the mode that it is in, which for training is its training mode.
 
@@ -144,8 +144,8 @@ def noise_of(
         task: data, loss, augmentation, machine and seed.
         model: whose gradients.
         batch_size: B.
-        groups: K, at least 8. Where K gradients would take over a gigabyte, K is lowered, to no less than 8, and b is
-            raised.
+        micro_batches: K, at least 8. Where K gradients would take over a gigabyte, K is lowered, to no less than 8, and
+            b is raised.
         micro_batch_size: b.
         label_smoothing: of the built-in cross-entropy.
         step: numbers the draw; another step, other examples.
@@ -154,14 +154,15 @@ def noise_of(
         ConfigError: a number is out of range, or a gradient is not finite.
     """
     for name, value, least in (
-        ("batch_size", batch_size, 1), ("groups", groups, LEAST_GROUPS), ("micro_batch_size", micro_batch_size, 1)
+        ("batch_size", batch_size, 1), ("micro_batches", micro_batches, LEAST_MICRO_BATCHES),
+        ("micro_batch_size", micro_batch_size, 1),
     ):  # fmt: skip
         if value < least:
             raise ConfigError(f"{name} = {value}", f"{name} must be at least {least}", f"leave {name} out")
     check_label_smoothing(task, label_smoothing)
     size = sum(parameter.numel() for parameter in trainable(model).values())
-    fewer = min(groups, max(LEAST_GROUPS, MOST_NUMBERS // max(1, size)))
-    larger = -(-groups * micro_batch_size // fewer)
+    fewer = min(micro_batches, max(LEAST_MICRO_BATCHES, MOST_NUMBERS // max(1, size)))
+    larger = -(-micro_batches * micro_batch_size // fewer)
     losses, grads = _gradients(task, model, (fewer, larger), label_smoothing, step)
     layers: dict[str, list[Tensor]] = {}
     for name, grad in grads.items():

@@ -24,7 +24,7 @@ from scipy.special import stdtrit
 from surefoot.record.noise import Estimate, LayerNoise
 
 CONFIDENCE = 0.95
-LEAST_GROUPS = 8
+LEAST_MICRO_BATCHES = 8
 """With fewer, intervals of a few effective dimensions cover under 90 % (tests/laws/test_noise.py plants them)."""
 _RATIOS = np.geomspace(1e-9, 1e9, 721)
 """Ratios ||grad F||^2 / (tr(Sigma) / b) among which the ends of intervals are looked for, 6 % apart; what lies between
@@ -85,8 +85,8 @@ def estimated(
     >>> round(total.noise_scale.value), total.noise_scale.low < 64 < total.noise_scale.high
     (69, True)
     """
-    if grams.ndim != 3 or grams.shape[1] != grams.shape[2] or grams.shape[1] < LEAST_GROUPS:
-        raise ValueError(f"Gram matrices {grams.shape}: they are [L, K, K] with K at least {LEAST_GROUPS}")
+    if grams.ndim != 3 or grams.shape[1] != grams.shape[2] or grams.shape[1] < LEAST_MICRO_BATCHES:
+        raise ValueError(f"Gram matrices {grams.shape}: they are [L, K, K] with K at least {LEAST_MICRO_BATCHES}")
     moments = _moments(np.asarray(grams, dtype=np.float64), micro_batch_size)
     t = float(stdtrit(moments.groups - 1, 0.5 + CONFIDENCE / 2))
     alive = moments.T > 0

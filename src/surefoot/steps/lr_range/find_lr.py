@@ -14,8 +14,11 @@ from surefoot.config import LossName, Recipe
 from surefoot.errors import ConfigError, nearest
 from surefoot.models.build import Factory
 from surefoot.optim.plan import batch_size_of
+from surefoot.optim.presets import published_recipe
 from surefoot.record.decision import Decision, worst
 from surefoot.record.progress import Progress, finished
+from surefoot.rules.optimizer import NAME as OF_CALLER
+from surefoot.settings import merged
 from surefoot.steps.lr_range.judge import NEITHER_END, Bracket, ShortRuns, answer, bracket, judge, word
 from surefoot.steps.lr_range.measure import LrSearch, Measurement, measure
 from surefoot.steps.lr_range.range_test import range_test
@@ -25,6 +28,7 @@ from surefoot.switches import usual_switches
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.configure import CLIP_OF_NUMBERS
 from surefoot.training.losses import Loss
+from surefoot.training.optimizer import OptimizerFactory, own_rate
 from surefoot.training.population.engine import Engine
 from surefoot.training.task import Task
 
@@ -46,7 +50,9 @@ def find_lr(
     steps: int = 100,
     seeds: int = 3,
     batch_size: int | Literal["full", "auto"] = "auto",
-    rule: str = "sgd",
+    rule: str | None = None,
+    preset: str | None = None,
+    optimizer: OptimizerFactory | None = None,
     weight_decay: float | None = None,
     augment: Any = (),
     from_run: Any = None,
@@ -75,7 +81,9 @@ def find_lr(
         steps: of each run.
         seeds: repetitions; a module that was given keeps its initial weights in all of them.
         batch_size: as in `Recipe`; more than there are: all of them.
-        rule: that updates the weights.
+        rule: that updates the weights; None is the preset's, or else SGD.
+        preset: a published recipe, whose update holds where nothing else is given.
+        optimizer: in place of a rule, as in `surefoot.train`; its parameter groups keep their ratios at each rate.
         weight_decay: held fixed; None is the rule's own, at most 1e-4.
         augment, forward, loss_fn: as in `surefoot.task`.
         from_run: a run, done or not, from whose weights each rate starts: a rate in the middle of a training.
@@ -100,13 +108,17 @@ def find_lr(
     )
     with untouched(model, data) as proof:
         task = probe_task(
-            model, data, loss, augment=augment, forward=forward, loss_fn=loss_fn, seed=seed, device=device,
-            precision=precision, threads=threads, from_run=from_run,
+            model, data, loss, augment=augment, forward=forward, loss_fn=loss_fn, optimizer=optimizer, seed=seed,
+            device=device, precision=precision, threads=threads, from_run=from_run,
         )  # fmt: skip
-        asked = {} if weight_decay is None else {"weight_decay": weight_decay}
-        recipe = Recipe(batch_size=batch_size, rule=rule, **asked, **_known(settings))  # which checks them
+        given = {"batch_size": batch_size, "rule": rule, "weight_decay": weight_decay, **_known(settings)}
+        if optimizer is not None and rule is None:
+            given |= {"rule": OF_CALLER, "lr": own_rate(optimizer)}
+        recipe = _held(preset, {name: value for name, value in given.items() if value is not None})
         recipe = with_small_decay(recipe) if weight_decay is None else recipe
-        if task.data.target_std is not None and "clip_norm" not in settings:  # as `surefoot.train` does
+        if (
+            task.data.target_std is not None and recipe.clip_norm is None and "clip_norm" not in settings
+        ):  # as `surefoot.train` does
             recipe = dataclasses.replace(recipe, clip_norm=CLIP_OF_NUMBERS)
         size = batch_size_of(recipe, task.data.examples)
         recipe = dataclasses.replace(recipe, batch_size=min(size, task.data.examples))
@@ -117,6 +129,13 @@ def find_lr(
 def with_small_decay(recipe: Recipe) -> Recipe:
     """Return the recipe with the procedure's "small weight decay": more would hide a rate that is too small."""
     return dataclasses.replace(recipe, weight_decay=min(recipe.decay, SMALL_WEIGHT_DECAY))
+
+
+def _held(preset: str | None, given: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of what is given over the update of a preset."""
+    published = published_recipe({"schedule": {"preset": preset}})
+    published.pop("schedule", None)  # each rate is held
+    return Recipe(**merged({"recipe": published}, {"recipe": given})["recipe"])
 
 
 def _known(settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -23,6 +23,8 @@ from surefoot.models.build import Factory
 from surefoot.record.decision import Decision, cost_in_examples, decision
 from surefoot.record.progress import Progress, finished
 from surefoot.record.run import Outcome, Record, Row
+from surefoot.rules import update_rule
+from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.steps.answers import class_logits, dense, equal, one_class_each
 from surefoot.steps.follow import follow, rate_plan
 from surefoot.steps.overfit.floor import floor_of
@@ -39,9 +41,9 @@ from surefoot.training.population.member import Member
 from surefoot.training.state import State
 from surefoot.training.task import Task
 
-LRS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0)
-"""The lecture's "good rates to try", 1e-4 to 1e-1, a decade higher since it is meant to be learned quickly, two rates a
-decade; widened where the best lies on the border."""
+RATES = 7
+"""Rates, two a decade, from the first of the rule's range on, a decade higher since it is meant to be learned quickly:
+for SGD the lecture's "good rates to try", 1e-4 to 1e-1, and so 1e-3 to 1. Widened where the best lies on the border."""
 BATCHES = 8
 BATCH_SIZE = 16
 """Batches of the sample, and examples per update: 128 in all. Chosen by hand."""
@@ -70,6 +72,7 @@ def overfit_sample(
     batch_size: int | None = None,
     lrs: Sequence[float] | None = None,
     max_steps: int = MOST_STEPS,
+    rule: str = "sgd",
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -77,12 +80,13 @@ def overfit_sample(
 ) -> Decision:
     """Train copies of the model on a few mini-batches at many rates, until one knows every example by heart.
 
-    The same examples in every pass, no augmentation, no weight decay, torch's dropout modules off, momentum 0.9. A
-    sample of classes is learned when all of it is classified right over a pass in training mode and after it in
-    evaluation mode; a regression when its squared error is under 1 % of the targets' variance (with a loss of your
-    own: under 1 % of the initial loss); pixels and tokens when nine tenths are gone of the loss that the best constant
-    answer leaves over the least that this model can have: it cannot tell alike what stands in one context. A `loss_fn`,
-    or a loss of targets of any form, has a least value that nobody knows: it has to fall by half. Several rates at once, so that a failure means the model and not the rate.
+    The same examples in every pass, no augmentation, no weight decay, torch's dropout modules off; what else the update
+    rule reads is at its defaults, for SGD momentum 0.9. A sample of classes is learned when all of it is classified
+    right over a pass in training mode and after it in evaluation mode; a regression when its squared error is under
+    1 % of the targets' variance (with a loss of your own: under 1 % of the initial loss); pixels and tokens when nine
+    tenths are gone of the loss that the best constant answer leaves over the least that this model can have: it cannot
+    tell alike what stands in one context. A `loss_fn`, or a loss of targets of any form, has a least value that nobody
+    knows: it has to fall by half. Several rates at once, so that a failure means the model and not the rate.
 
     CS231n notes, neural-networks-3, "Before learning: sanity checks Tips/Tricks": "unless you pass this sanity check
     with a small dataset it is not worth proceeding to the full dataset".
@@ -92,8 +96,9 @@ def overfit_sample(
         batches: mini-batches in the sample.
         batch_size: examples in each; None: 16, or fewer where the model has fewer parameters for each output than there
             would be examples, which not even a sound model could learn by heart.
-        lrs: the rates; None: 0.001 to 1, widened where the best lies on the border.
+        lrs: the rates; None: for SGD 0.001 to 1, for Adam 0.0003 to 0.3, widened where the best lies on the border.
         max_steps: updates of each rate at most.
+        rule: that updates the weights.
         seed: of the sample and of the initialisation.
         device, precision, threads: as in `Config`.
 
@@ -111,12 +116,13 @@ def overfit_sample(
             raise ConfigError(f"{name} = {given}", f"{name} must be at least 1", f"leave {name} out")
     if lrs is not None and not _rates(lrs):
         raise ConfigError(f"lrs = {lrs!r}", "lrs must be a list of rates above 0", "leave lrs out")
+    update_rule(rule)  # which checks it
     with untouched(model, data) as proof:
         task = probe_task(
             model, data, loss, forward=forward, loss_fn=loss_fn, seed=seed, device=device, precision=precision,
             threads=threads,
         )  # fmt: skip
-        made = finished(overfitting_sample(task, batches, batch_size, lrs, max_steps))
+        made = finished(overfitting_sample(task, batches, batch_size, lrs, max_steps, rule=rule))
     return dataclasses.replace(made, untouched=proof.digest)
 
 
@@ -133,6 +139,7 @@ def overfitting_sample(
     lrs: Sequence[float] | None = None,
     max_steps: int = MOST_STEPS,
     *,
+    rule: str = "sgd",
     most_examples: float = math.inf,
     engine: Engine | None = None,
 ) -> Generator[Progress, None, Decision]:
@@ -140,21 +147,22 @@ def overfitting_sample(
 
     Args:
         task: what is learned.
-        batches, batch_size, lrs, max_steps: as in `overfit_sample`.
+        batches, batch_size, lrs, max_steps, rule: as in `overfit_sample`.
         most_examples: what it may cost, in training examples. Beyond the first look none is begun that would cost more;
             what is not decided by then is said to be open, and is no failure.
         engine: computes the steps; None makes one.
     """
     began = time.perf_counter()
+    rule = "sgd" if rule == OF_CALLER else rule  # the rates of an optimizer of the caller's are not known
     size = min(batch_size or _fitting_batch(task, batches), task.data.examples)
     small = sample_task(task, min(task.data.examples, batches * size))
     sample = measure_sample(small, size)
     facts = Facts(sample, loss_enough(sample, custom_loss=small.custom_loss))
-    done, waiting = 0, sorted(set(lrs or LRS))
+    done, waiting = 0, sorted(set(lrs or usual_rates(rule)))
     while waiting:
         planned, doing = done + len(waiting) * max_steps, f"rates {waiting[0]:.2g} to {waiting[-1]:.2g}"
         yield Progress(done, planned, doing)
-        members, marks = _members(small, size, waiting, max_steps)
+        members, marks = _members(small, Recipe(rule=rule, batch_size=size, weight_decay=0.0), waiting, max_steps)
         for look in follow(members, marks, engine):
             done += look.steps
             yield Progress(done, planned, doing)
@@ -181,6 +189,7 @@ def overfitting_sample(
         value={"lr": passed[0], "steps": facts.records[passed[0]].rows[-1].step} if passed else None,
         evidence={
             "sample": dataclasses.asdict(sample),
+            "rule": rule,
             "enough": facts.enough,
             "dropout": "the dropout of torch's modules is off; functional dropout cannot be switched off from outside",
             "runs": [_run(facts, lr) for lr in sorted(facts.records)],
@@ -196,7 +205,16 @@ def overfit_examples(task: Task) -> int:
     size = min(_fitting_batch(task, BATCHES), task.data.examples)
     examples = min(task.data.examples, BATCHES * size)
     described = cost_in_examples(*_described_examples(task, examples, size))
-    return described + LEAST_LOOKS * look_examples(examples, len(LRS))
+    return described + LEAST_LOOKS * look_examples(examples, RATES)
+
+
+def usual_rates(rule: str) -> list[float]:
+    """Return the rates at which a rule first tries to learn a sample.
+
+    >>> usual_rates("sgd")
+    [0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0]
+    """
+    return [float(f"{update_rule(rule).lr_range[0] * 10 ** (1 + k / 2):.3g}") for k in range(RATES)]
 
 
 def look_examples(examples: int, rates: int, passes: int = _PASSES_AT_ONCE) -> int:
@@ -238,12 +256,12 @@ def _parameters(task: Task) -> int:
     return sum(parameter.numel() for parameter in task.template.parameters() if parameter.requires_grad)
 
 
-def _members(task: Task, batch_size: int, lrs: Sequence[float], max_steps: int) -> tuple[list[Member], list[int]]:
+def _members(task: Task, recipe: Recipe, lrs: Sequence[float], max_steps: int) -> tuple[list[Member], list[int]]:
     """Return a member for each constant rate, with a row for each pass, and the steps at which to look at them."""
-    steps_per_pass = task.data.examples // batch_size
+    steps_per_pass = task.data.examples // int(recipe.batch_size)
     steps = max(1, max_steps // steps_per_pass) * steps_per_pass
     passes = tuple(range(steps_per_pass, steps + 1, steps_per_pass))
-    recipe = Recipe(batch_size=batch_size, momentum=0.9, weight_decay=0.0)
+    task = dataclasses.replace(task, optimizer=None)
     plans = [rate_plan(recipe, task.data.examples, np.full(steps, lr)) for lr in lrs]
     members = [Member(task, dataclasses.replace(plan, row_steps=passes)) for plan in plans]
     return members, [*passes[_PASSES_AT_ONCE - 1 : -1 : _PASSES_AT_ONCE], steps]
@@ -376,7 +394,7 @@ def _loss_of_means(task: Task, groups: Sequence[Sequence[int]]) -> float:
 
 def _initial_loss(task: Task, batch_size: int) -> float:
     """One pass at rate 0 through the one loop."""
-    bare = dataclasses.replace(task, data=dataclasses.replace(task.data, validation=None))
+    bare = dataclasses.replace(task, optimizer=None, data=dataclasses.replace(task.data, validation=None))
     still = rate_plan(Recipe(batch_size=batch_size), bare.data.examples, np.zeros(bare.data.examples // batch_size))
     _, rows = advance(bare, still, start(bare, still), still.steps)
     return rows[-1].train_loss if rows else float("nan")

@@ -157,6 +157,7 @@ class _Training:
         constant = Schedule(kind="constant")
         base = Recipe(steps=_LOOKS[-1], batch_size=self.size, weight_decay=0.0, schedule=constant)
         recipes = [dataclasses.replace(base, lr=lr) for lr in _RATES]
+        task = dataclasses.replace(task, optimizer=None)
         self.looks = follow([Member(task, plan(recipe, task.data.examples)) for recipe in recipes], _LOOKS, engine)
         self.tests: list[HeldOutTest] = []
         self.z, self.accuracy, self.alive = _NONE, None, True

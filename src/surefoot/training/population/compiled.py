@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
+from surefoot.errors import ConfigError
 from surefoot.optim.stacked import formula, slot_names
+from surefoot.training.groups import thaw
 from surefoot.training.population.member import Member
 from surefoot.training.population.stack import Found, Stack, norms_of, wide
 
@@ -40,8 +42,13 @@ class CompiledStep:
         (x, y), *others = pieces
         if others:
             raise ValueError("a compiled step takes its batch in one piece")
-        rule = stack.rule_at(step, lr)
-        settings = (rule.rule, rule.words, rule.decaying, stack.decays)
+        if thaw(stack.members[0].plan.recipe.groups):
+            raise ConfigError(
+                "a compiled step with groups that are frozen at first", "what is compiled trains the same weights in "
+                "every step", "leave the engine's way out, or take Way('stacked', ...)",
+            )  # fmt: skip
+        rule = stack.rule[0 if step == 0 else 1].at(lr)
+        settings = (rule.rule, rule.words, rule.decaying, stack.factors)
         given = (lr, rule.numbers, stack.smoothing, stack.clip)
         with warnings.catch_warnings():
             if not self.ready:  # the compiler warns of its own parts
@@ -71,7 +78,7 @@ def _compute(
 ) -> tuple[list[Tensor], dict[str, list[Tensor]], Found]:  # fmt: skip
     """Return new weights and slots, and what was seen: `Network.total` and the rule's formula in one graph."""
     lr, numbers, smoothing, clip = given
-    rule, words, decaying, decays = settings
+    rule, words, decaying, factors = settings
     by_name, (_, (loss, correct, *_)) = grad_and_value(network.total, has_aux=True)(weights, buffers, x, y, smoothing)
     grads, params = list(by_name.values()), list(weights.values())
     norms = norms_of(grads)
@@ -84,7 +91,7 @@ def _compute(
     for i, (w, g) in enumerate(zip(params, grads, strict=True)):
         values = {**words, "lr": wide(lr, w), **{name: wide(number, w) for name, number in numbers.items()}}
         old = {name: each[i] for name, each in slots.items()}
-        moved, new = formula(rule, w, g, old, values, decays=decaying and decays[i])
+        moved, new = formula(rule, w, g, old, values, factors[i] if decaying else factors[i]._replace(weight_decay=0.0))
         new_weights.append(torch.where(wide(all_finite, w), moved, w))
         for name, value in new.items():
             new_slots[name].append(torch.where(wide(all_finite, value), value, old[name]))

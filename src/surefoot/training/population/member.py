@@ -36,10 +36,10 @@ class Member:
 def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
     """Return the positions of the members that can be computed as one, a list for each kind.
 
-    Alike are: data, model, loss, augmentation and machine; batch size, length and rows; the rule and its forms. Free
-    for each member are the numbers that the rule reads, schedule, label smoothing, clipping, and the seed, unless the
-    model draws random numbers: these come from one generator for each seed. A model with extra state shares its steps
-    with no other: the state is one module's.
+    Alike are: data, model, loss, augmentation and machine; batch size, length and rows; the rule, its forms and groups.
+    Free for each member are the numbers that the rule reads, schedule, label smoothing, clipping, and the seed, unless
+    the model draws random numbers: these come from one generator for each seed. A model with extra state shares its
+    steps with no other: the state is one module's.
     """
     found: dict[Hashable, list[int]] = {}
     for i, member in enumerate(members):
@@ -47,12 +47,12 @@ def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
         kind = (
             id(task.data.train.x), id(task.data.train.y), id(task.loss), task.loss_name, id(task.class_weights),
             id(task.forward), id(task.loss_fn),
-            id(task.augment), task.machine, id(task.data.target_std),
+            id(task.augment), id(task.optimizer), task.machine, id(task.data.target_std),
             _structure(task), task.seed if task.draws or _draws(task) else None,
             i if has_extra_state(task.template) else None,
             plan.examples, plan.steps, plan.row_steps, plan.batch_size,
             recipe.micro_batch_size, recipe.rule, tuple(recipe.update_rule.words(recipe.rule_values).items()),
-            recipe.decay_on,
+            recipe.decay_on, recipe.groups,
             recipe.ema_decay is None, recipe.schedule.kind == "plateau",
         )  # fmt: skip
         found.setdefault(kind, []).append(i)

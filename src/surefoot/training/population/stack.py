@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from surefoot.data import tree
 from surefoot.data.batches import batch_indices, epoch_order, fetch
-from surefoot.optim.stacked import Hyperparameters, hyperparameters, slot_names, stacked_
-from surefoot.optim.update import decays
+from surefoot.optim.stacked import hyperparameters, slot_names, stacked_
 from surefoot.record.run import Row
+from surefoot.training.groups import asleep, factors_of, sleeping, thaws
 from surefoot.training.loop import advance_alike
 from surefoot.training.population.layers import StackedLayers
 from surefoot.training.population.member import Member
@@ -46,16 +46,18 @@ class Stack:
         used: names of the weights that took part in the last step; one without a gradient is left as it is.
         slots: the rule's state by name, one for each weight, each [K, ...] or [K]: all that any member needs.
         averages: moving averages by name, each [K, ...]; None where none is kept.
-        decays: for each weight whether it decays.
+        factors: of rate and weight decay of each weight.
+        began: the step with which each weight begins to be trained.
         smoothing, clip: label smoothing and longest gradient, [K]; None where no member has one.
         ema: decay of the averages, [K].
-        rule: the hyperparameters of the first step and those of all later ones, but for their rates.
+        rule: the hyperparameters of a weight's first step and those of all later ones, but for their rates.
     """
 
     def __init__(self, members: Sequence[Member], states: Sequence[State], compute: Compute | None = None) -> None:
         self.states, self.compute, self.rows = states, compute or eager, list(range(len(members)))
         self._orders: dict[int, np.ndarray] = {}
-        model = members[0].task.fresh_model()
+        plan = members[0].plan
+        model = members[0].task.fresh_model(plan.recipe.groups)
         self.trained = trainable(model)
         tensors = [_tensors(state.model) for state in states]
         stacked = {name: torch.stack([each[name].detach() for each in tensors]) for name in tensors[0]}
@@ -71,7 +73,8 @@ class Stack:
             self.slots[name] = [torch.stack(rows) for rows in zip(*each, strict=True)]
         kept = [state.average for state in states if state.average is not None]
         self.averages = {name: torch.stack([each[name] for each in kept]) for name in kept[0]} if kept else None
-        self.decays = decays(list(self.trained.items()), members[0].plan.recipe.decay_on)
+        self.factors = tuple(factors_of(model, plan.recipe).values())
+        self.began = list(thaws(model, plan).values())
         self._tabulate(members)
 
     @torch.no_grad()
@@ -123,10 +126,6 @@ class Stack:
         rates = torch.zeros(len(recipes), device=self.device)
         self.rule = tuple(hyperparameters(recipes, rates, first=first) for first in (True, False))
 
-    def rule_at(self, step: int, lr: Tensor) -> Hyperparameters:
-        """Return the hyperparameters of a step with these rates, [K]."""
-        return self.rule[0 if step == 0 else 1].at(lr)
-
     def _keep(self, places: Sequence[int]) -> None:
         """Drop the members that are not at these places."""
         index = torch.as_tensor(list(places), device=self.device)
@@ -167,7 +166,9 @@ class Stack:
         They are accumulated over the pieces of a batch as in one run.
         """
         pieces, shares = self.batch(step)
-        found = [self.network.gradient(self.weights, self.buffers, x, y, self.smoothing) for x, y in pieces]
+        still = asleep(self.network.model, self.members[0].plan, step)
+        with sleeping(self.network.model, still):
+            found = [self.network.gradient(self.weights, self.buffers, x, y, self.smoothing, still) for x, y in pieces]
         if len(found) == 1:
             return found[0][0], found[0][1], found[0][3]
         counts = [count for _, _, count, _ in found if count is not None]
@@ -211,7 +212,7 @@ class Stack:
 
 def eager(stack: Stack, step: int, lr: Tensor) -> Found:
     """Compute one step operation by operation: convolutions grouped, linear layers as batched products."""
-    buffers = {name: value.clone() for name, value in stack.buffers.items()}
+    buffers = {name: stack.buffers[name].clone() for name, _ in stack.network.model.named_buffers()}
     loss, correct, grads = stack.gradient(step)
     stack.used = list(grads)
     moved, norms = list(grads.values()), norms_of(list(grads.values()))
@@ -226,11 +227,15 @@ def eager(stack: Stack, step: int, lr: Tensor) -> Found:
         scale = torch.clamp(stack.clip / norm, max=1.0)
         for grad in moved:
             grad.mul_(wide(scale, grad))
-    stacked_(weights, moved, slots, stack.rule_at(step, lr), [stack.decays[place] for place in places])
+    for first in (True, False):
+        some = [i for i, place in enumerate(places) if (stack.began[place] == step) is first]
+        of_some = {name: [each[i] for i in some] for name, each in slots.items()}
+        rule, factors = stack.rule[0 if first else 1].at(lr), [stack.factors[places[i]] for i in some]
+        stacked_([weights[i] for i in some], [moved[i] for i in some], of_some, rule, factors)
     for value, former in zip(moving, kept, strict=False):
         value[dead] = former
-    for name, value in stack.buffers.items() if dead else ():
-        value[dead] = buffers[name][dead]
+    for name, value in buffers.items() if dead else ():
+        stack.buffers[name][dead] = value[dead]
     return loss, correct, norms
 
 
@@ -263,14 +268,16 @@ class Network:
     has_rules: bool
 
     def gradient(
-        self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Any, y: Any, smoothing: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None, dict[str, Tensor]]:
+        self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Any, y: Any, smoothing: Tensor | None,
+        still: Collection[str] = (),
+    ) -> tuple[Tensor, Tensor, Tensor | None, dict[str, Tensor]]:  # fmt: skip
         """Return what a batch shows, over how many its losses are the mean (None: its examples) and the gradients, each
-        [K, ...]. Buffers change in place, as in training.
+        [K, ...], but of the weights that stand still. Buffers change in place, as in training.
         """
-        leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+        weights = {name: value.detach() for name, value in weights.items()}
+        leaves = {name: value.requires_grad_() for name, value in weights.items() if name not in still}
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for the other kinds of attention
-            total, (loss, correct, *counts) = self.total(leaves, buffers, x, y, smoothing)
+            total, (loss, correct, *counts) = self.total(weights, buffers, x, y, smoothing)
             # Not `torch.func.grad`: it takes a fifth longer, and loads the compiler, 1.5 s.
             grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         return (

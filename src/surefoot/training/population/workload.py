@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.seeds import StepSeeds, torch_stream
+from surefoot.training.groups import thaw
 from surefoot.training.loop import start
 from surefoot.training.population.member import Member
 from surefoot.training.population.spread import possible
@@ -43,12 +44,13 @@ _traces: WeakKeyDictionary[nn.Module, dict[object, _Trace]] = WeakKeyDictionary(
 
 @dataclass(frozen=True)
 class _Trace:
-    """A forward and backward pass: calls, numbers written, bytes kept, and whether every weight took part."""
+    """A forward and backward pass: calls, numbers written, bytes kept, trained weights, whether all took part."""
 
     examples: int
     calls: int
     numbers: int
     kept_bytes: int
+    weights: int
     whole: bool
 
 
@@ -78,7 +80,7 @@ def work_of(member: Member, members: int) -> Work:
     task, plan = member.task, member.plan
     trace, piece = _trace(member), min(plan.batch_size, plan.recipe.micro_batch_size)
     pieces = math.ceil(plan.batch_size / piece)
-    weights = sum(value.numel() for value in trainable(task.template).values())
+    weights, groups = trace.weights, plan.recipe.groups
     growing = max(0, trace.numbers - weights)  # the gradients are as many, whatever the batch
     convolves, buffered = has_rules(task.template), any(True for _ in task.template.buffers())
     return Work(
@@ -90,7 +92,9 @@ def work_of(member: Member, members: int) -> Work:
         fitting=max(1, int(_STACK_SHARE * total_bytes(task.machine.device) / step_bytes(member))),
         threads=task.machine.threads if task.machine.device.type == "cpu" else 1,
         processes=min(task.machine.threads, os.cpu_count() or 1) if possible(member) else 1,
-        compilable=not (convolves or buffered or task.forward or task.loss_fn) and pieces == 1 and trace.whole,
+        compilable=not (convolves or buffered or task.forward or task.loss_fn or thaw(groups))
+        and pieces == 1
+        and trace.whole,
     )
 
 
@@ -108,7 +112,8 @@ def _trace(member: Member) -> _Trace:
     task, plan = member.task, member.plan
     few = min(plan.batch_size, plan.recipe.micro_batch_size, _TRACED_EXAMPLES)
     known = _traces.setdefault(task.template, {})
-    key = few, id(task.data.train.x), id(task.loss), task.loss_name, id(task.forward), id(task.loss_fn), task.machine
+    of_loss = id(task.loss), task.loss_name, id(task.forward), id(task.loss_fn)
+    key = few, id(task.data.train.x), of_loss, task.machine, plan.recipe.groups
     if key not in known:
         known[key] = _traced(member, few)
     return known[key]
@@ -117,7 +122,8 @@ def _trace(member: Member) -> _Trace:
 def _traced(member: Member, few: int) -> _Trace:
     task, plan = member.task, member.plan
     _, indices = batch_indices(plan.examples, plan.batch_size, task.seed, 0)
-    model = task.fresh_model() if few > 1 else task.fresh_model().eval()
+    model = task.fresh_model(plan.recipe.groups)
+    model = model if few > 1 else model.eval()
     kept: dict[int, int] = {}
 
     def note(value: Tensor) -> Tensor:
@@ -129,8 +135,9 @@ def _traced(member: Member, few: int) -> _Trace:
         with saved_tensors_hooks(note, lambda value: value), task.machine.autocast():
             loss = task.objective(task.outputs(model, x, y), y)
         loss.backward()
-    whole = all(value.grad is not None for value in trainable(model).values())
-    return _Trace(few, counter.calls, counter.numbers, sum(kept.values()), whole)
+    trained = trainable(model).values()
+    weights, whole = sum(value.numel() for value in trained), all(value.grad is not None for value in trained)
+    return _Trace(few, counter.calls, counter.numbers, sum(kept.values()), weights, whole)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -162,6 +169,8 @@ def refusal(members: Sequence[Member]) -> str | None:
     the answer is a function of the members, whatever has been trained. It costs about ten steps of one member. What a
     model keeps beside its buffers is nobody's state: a stack has one such thing for all its members.
     """
+    if members[0].task.optimizer is not None:
+        return "the optimizer is one of the caller's, for the weights of one model"
     other = next((member for member in members if member.task.seed != members[0].task.seed), members[-1])
     pair = [members[0], other]
     alone, stacked = ([start(member.task, member.plan) for member in pair] for _ in range(2))
