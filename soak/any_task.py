@@ -62,8 +62,9 @@ RESULTS = Path(__file__).parent / "results"
 def check(asked: dict[str, Any], runs: Path) -> str:
     """Return the verdicts of steps 0 to 2."""
     data = surefoot.load(asked["data"], target=asked.get("target", "auto"))
-    steps = (surefoot.check_wiring, surefoot.check_initial_loss, surefoot.overfit_sample)
-    decisions = [step(asked["model"], data, threads=1) for step in steps]
+    model, rule = asked["model"], asked.get("rule", "sgd")
+    decisions = [step(model, data, threads=1) for step in (surefoot.check_wiring, surefoot.check_initial_loss)]
+    decisions.append(surefoot.overfit_sample(model, data, rule=rule, threads=1))
     return "; ".join(f"{each.verdict}: {each.reason}" for each in decisions)
 
 
@@ -182,11 +183,12 @@ def disturbed(
     chance, again = random.Random(f"{seed} {name}"), f"{as_before.name}-killed"
     file = "members.jsonl" if work is tune else "metrics.jsonl"
     lines = len((as_before / file).read_text().splitlines())
+    pause = json.loads((as_before / "metrics.jsonl").read_text().splitlines()[-1])["seconds"] / lines
     when: list[str] = []
     moments = sorted(chance.randrange(lines) for _ in range(kills))
     for moment in moments:
         process, answer = begin(work, name, runs, again)
-        if (said := killed(process, answer, runs / again / file, moment, chance.uniform(0, 0.2))) is None:
+        if (said := killed(process, answer, runs / again / file, moment, chance.uniform(0, pause))) is None:
             break
         when.append(said)
     how, found = ended(*begin(work, name, runs, again))
