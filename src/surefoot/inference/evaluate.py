@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
     narrow = np.float32 if chosen.x.dtype == np.float64 and trained.preprocessing.dtype == "float32" else None
     if isinstance(chosen.x, Mapped):
-        x: Tensor = MappedTensor(chosen.x if narrow is None else chosen.x.changed(narrow))
+        x: Tensor = MappedTensor(chosen.x if narrow is None else chosen.x.changed(partial(np.asarray, dtype=narrow)))
     else:
         x = torch.from_numpy(np.array(chosen.x, narrow))
     if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
