@@ -21,15 +21,9 @@ from surefoot.data.labels import Target, chosen_target, coded
 from surefoot.data.layout import kind_of_array, standard, standard_leaf
 from surefoot.data.map_style import Reader, read_examples, unwrapped
 from surefoot.data.mapped import Mapped, large
+from surefoot.data.npz_names import PARTS
 from surefoot.data.targets import LABEL_NAMES, label_name, special_target
 from surefoot.errors import ConfigError
-
-PARTS = {
-    "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""The names by which people call the parts."""
 
 _ARRAYS = (np.ndarray, torch.Tensor, Image.Image)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from surefoot.data import cifar, digits, npz, shards, table, tree
+from surefoot.data import cifar, digits, npz, npz_names, shards, table, tree
 from surefoot.data.batches import image_statistics, number_statistics, number_type
 from surefoot.data.check import Problems, examine
 from surefoot.data.columns import Columns
@@ -215,7 +215,7 @@ def read(
     if path.suffix.lower() == ".npy":
         from surefoot.data import archives
 
-        if archives.key_of(path.stem) is None:
+        if npz_names.by_letter(path.stem) is None:
             raise DataError(
                 f"{path}", "an .npy is one array, without labels",
                 "name it x.npy and put y.npy beside it, or save both together with numpy.savez",

@@ -24,7 +24,18 @@ from surefoot.models.usable import copied
 from surefoot.rules.groups import Group
 from surefoot.seeds import generator_states, torch_stream
 from surefoot.switches import usual_switches
-from surefoot.training.call import Bound, Forward, LossFn, arguments, batch_of, bound_names, called, in_fp32, logits_of
+from surefoot.training.call import (
+    Bound,
+    Forward,
+    LossFn,
+    arguments,
+    batch_of,
+    bound_names,
+    called,
+    function_of,
+    in_fp32,
+    logits_of,
+)
 from surefoot.training.groups import freeze_
 from surefoot.training.integers import check_embedded, with_integers_for
 from surefoot.training.losses import (
@@ -236,11 +247,11 @@ def task(
     data: DataSet,
     model: str | nn.Module | Factory,
     *,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     augment: str | Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     class_weights: Literal["balanced"] | None = None,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -254,7 +265,8 @@ def task(
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied. A fresh model with a
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
         loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar, [B] or (sum, count), which
-            gets targets in their own unit, not standardised; None chooses by the targets.
+            gets targets in their own unit, not standardised, and may be named as "package.module:function", as
+            `forward` and `loss_fn` may be; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         class_weights: as in `Config`.
         forward: (model, inputs) -> outputs; None calls the model by the form of its inputs, see `training.call.called`.
@@ -273,6 +285,9 @@ def task(
     True
     """
     model = model.net if isinstance(model, Preprocessed) else model
+    loss, forward, loss_fn = (
+        function_of(given, name) for name, given in (("loss", loss), ("forward", forward), ("loss_fn", loss_fn))
+    )
     if isinstance(loss, type):
         raise ConfigError(
             f"loss = {loss.__name__}, a class", "a loss is a function (outputs, targets)", f"pass {loss.__name__}()"
@@ -447,7 +462,7 @@ def _tried(task: Task) -> Task:
     with torch_stream(task.seed, "tried"):
         outputs = outputs_of_trial(task, task.fresh_model().eval(), x, y)
         task = dataclasses.replace(
-            task, reshapes=_must_reshape(task, outputs, y), counts_right=answers_fit(task, outputs, y)
+            task, reshapes=must_reshape(task, outputs, y), counts_right=answers_fit(task, outputs, y)
         )
         try:
             with warnings.catch_warnings():
@@ -474,7 +489,17 @@ def _tried(task: Task) -> Task:
     return dataclasses.replace(task, draws=after != before, counts_right=counts_right)
 
 
-def _must_reshape(task: Task, outputs: Any, y: Any) -> bool:
+def class_axis(task: Task) -> int | None:
+    """Return the axis of the outputs along which classes lie; None where outputs are no classes.
+
+    >>> import surefoot
+    >>> class_axis(surefoot.task(surefoot.load("digits"), "linear"))
+    1
+    """
+    return 1 if task.classifies else _CLASSES_AT.get(task.data.target)
+
+
+def must_reshape(task: Task, outputs: Any, y: Any) -> bool:
     """Return whether a user's loss is for outputs of the targets' shape, and these have another with as many numbers.
 
     [B, 1] against [B] broadcasts to [B, B] in most losses, so that each output is compared with every target. A loss
