@@ -359,8 +359,16 @@ class Config(_Checked):
         "classes: classification; numbers: regression; multilabel: several yes or no; segmentation: a class for each "
         "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said",
     )
-    loss: LossName | None = _setting(
-        None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
+    loss: str | None = _setting(
+        None,
+        "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out), or "
+        "package.module:function of outputs and targets",
+    )
+    forward: str | None = _setting(
+        None, "package.module:function of model and inputs, where the model is not called by the form of its inputs"
+    )
+    loss_fn: str | None = _setting(
+        None, "package.module:function of model and batch that returns the loss, in place of forward and loss"
     )
     normalise: bool = _setting(True, "whether inputs are brought to the training part's mean 0 and deviation 1")
     standardise_targets: bool = _setting(
@@ -407,6 +415,7 @@ class Config(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_functions()
         if self.choose_by is not None and self.choose_by not in RISES:
             raise ConfigError(
                 f"choose_by = {self.choose_by!r}",
@@ -429,6 +438,28 @@ class Config(_Checked):
     def used_weights(self) -> Literal["best", "last"]:
         """The weights that a finished run is scored and applied with, where it has both."""
         return self.weights or ("last" if self.early_stopping_epochs is None else "best")
+
+    def _check_functions(self) -> None:
+        if self.loss is not None and not is_path(self.loss) and self.loss not in get_args(LossName):
+            raise ConfigError(
+                f"loss = {self.loss!r}",
+                f"a loss is one of {', '.join(get_args(LossName))}, or package.module:function",
+                nearest(self.loss, get_args(LossName)),
+            )
+        for name in ("forward", "loss_fn"):
+            if (value := getattr(self, name)) is not None and not is_path(value):
+                raise ConfigError(
+                    f"{name} = {value!r}", f"{name} is package.module:function", "put the module and ':' before it"
+                )
+
+
+def is_path(given: Any) -> bool:
+    """Return whether this is text such as "package.module:function", which names something to import.
+
+    >>> is_path("losses:focal"), is_path("mse"), is_path(len)
+    (True, False, False)
+    """
+    return isinstance(given, str) and ":" in given
 
 
 def _converted(hint: Any, value: Any, name: str) -> Any:

@@ -23,7 +23,7 @@ from surefoot.cli.flags import (
     with_settings,
 )
 from surefoot.cli.tables import chosen_by_it, clean, counted, loss_text, print_entries, print_json, said
-from surefoot.config import Config, Recipe
+from surefoot.config import Config, Recipe, is_path
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
@@ -238,7 +238,7 @@ def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects |
     config = agreed_config(config, folder)
     if resumed is None and Path(config.data).expanduser().exists():  # the user's, and may be other data now
         check_data(folder, data_of(config))
-    if ":" in config.model:  # so may be the code of a factory
+    if any(map(is_path, (config.model, config.loss, config.forward, config.loss_fn))):  # so may be the code of these
         check_identity(folder, make_task(config, resumed or Objects(), folder if resumed is not None else None))
     summary = store.read_sealed(folder / store.RESULT)
     lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())

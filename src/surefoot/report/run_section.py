@@ -17,6 +17,7 @@ from surefoot.report.compare import comparison_figures
 from surefoot.report.curves import run_figure
 from surefoot.report.layers import layers_figure
 from surefoot.report.look import Figure
+from surefoot.report.loss_code import Calls
 from surefoot.report.pytorch_code import program_of
 from surefoot.report.run_folder import RunFolder, thinned
 from surefoot.report.steps import step_figure
@@ -61,8 +62,8 @@ def run_section(folder: RunFolder, number: int) -> dict[str, Any]:
         return section | {"about": _about(about), "unchecked": []}
     if stored.rows:
         per_epoch = max(1, round(stored.rows[-1].step / stored.rows[-1].epoch))
-        own_loss = "the loss" in stored.environment.get("identity", {})
-        section["code"] = program_of(stored.config, stored.config.recipe, per_epoch, own_loss=own_loss)
+        calls = Calls.of(stored.environment, stored.config.target)
+        section["code"] = program_of(stored.config, stored.config.recipe, per_epoch, calls)
     curves = run_figure(folder, pins_of(folder.decisions))
     shown = thinned(stored.rows, _MOST_LINES)
     return section | {

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from surefoot.config import Config, LossName, Recipe
+from surefoot.config import Config, Recipe
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision
 from surefoot.search.budget import Terms
@@ -58,10 +58,10 @@ def tune(
     *,
     budget: str | float = DEFAULT_BUDGET,
     fixed: Mapping[str, Any] | None = None,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     augment: Any = None,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     optimizer: OptimizerFactory | None = None,
     config: str | Path | None = None,
     force: bool = False,

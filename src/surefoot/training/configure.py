@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from surefoot.config import Config, LossName, Recipe, Schedule
+from surefoot.config import Config, Recipe, Schedule, is_path
 from surefoot.data.augment import listed
 from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
@@ -41,7 +41,7 @@ class Objects:
 
     data: Any = None
     model: nn.Module | Factory | None = None
-    loss: Loss | LossName | None = None
+    loss: Loss | None = None
     augment: Any = None
     origin: Origin | None = None
     forward: Forward | None = None
@@ -75,20 +75,20 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
         data, model, augment: as `train` takes them.
         others: `loss`, `forward`, `loss_fn`, `optimizer`, as it takes them.
     """
-    loss = others.pop("loss", None)
+    optimizer = others.pop("optimizer", None)
     objects = Objects(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
-        loss=loss if callable(loss) else None,
         augment=augment_object(augment),
-        **others,
+        optimizer=optimizer,
+        **{name: None if isinstance(each, str) else each for name, each in others.items()},
     )
     # An object is named before settings are looked up, or it would get those shipped for other data.
     words: dict[str, Any] = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": augment_names(augment),
-        "loss": None if callable(loss) else loss,
+        **{name: each if isinstance(each, str) else None for name, each in others.items()},
     }
     if objects.optimizer is not None:
         words |= {"rule": OF_CALLER, "lr": own_rate(objects.optimizer)}
@@ -128,7 +128,7 @@ def resolve(
     recipe, published = shipped.get("recipe", {}), published_recipe(given.get("recipe"))
     if published:
         recipe = {name: recipe[name] for name in _BESIDE_PRESET if name in recipe} | published
-    if not standard_loss:
+    if not standard_loss or given.get("loss_fn") is not None or is_path(given.get("loss")):
         recipe.pop("label_smoothing", None)
     if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.target == "numbers"):
         recipe = {"clip_norm": CLIP_OF_NUMBERS, **recipe}
@@ -209,8 +209,8 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         loss=config.loss if objects.loss is None else objects.loss,
         augment=config.augment if objects.augment is None else objects.augment,
         class_weights=config.class_weights,
-        forward=objects.forward,
-        loss_fn=objects.loss_fn,
+        forward=config.forward if objects.forward is None else objects.forward,
+        loss_fn=config.loss_fn if objects.loss_fn is None else objects.loss_fn,
         optimizer=objects.optimizer,
         seed=config.seed,
         device=config.device,

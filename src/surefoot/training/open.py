@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from surefoot.config import Config, LossName, __version__
+from surefoot.config import Config, __version__
 from surefoot.data.dataset import DataSet
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import Factory
@@ -59,6 +59,7 @@ from surefoot.training.optimizer import OptimizerFactory, check_rule
 from surefoot.training.run import Result, Run
 from surefoot.training.start_from import Origin, found_place, read_origin
 from surefoot.training.task import Task, remarks
+from surefoot.training.weights import calls_written
 
 _OVER_THE_WHOLE_RUN = ("cosine", "linear", "polynomial", "one-cycle", "wsd", "sgdr", "preset")
 _NAMED = 8
@@ -70,10 +71,10 @@ def train(
     data: Any = None,
     model: str | nn.Module | Factory | None = None,
     *,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     augment: Any = None,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     optimizer: OptimizerFactory | None = None,
     config: str | Path | None = None,
     name: str | None = None,
@@ -87,7 +88,8 @@ def train(
             file says, else the digits.
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied and stays as it is.
         loss: "mse", "mae" or "huber" for numbers, "cross-entropy" for classes, "bce" for either; or a function
-            (outputs, targets) -> scalar or [B], which gets targets in their own unit; None chooses by the targets.
+            (outputs, targets) -> scalar, [B] or (sum, count), which gets targets in their own unit; None chooses by the
+            targets. It, `forward` and `loss_fn` may also be named as "package.module:function".
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         forward: (model, inputs) -> outputs, where the model is not called by the form of its inputs, see
             `training.call.called`.
@@ -387,6 +389,7 @@ def _identify(
         "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
         "fitted": fitted,
+        "calls": calls_written(config, work),
         "started_from": None if origin is None else origin.source,
         "files": {store.COMMAND: store.sha256(words)},
         "settings": to_dict(config),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Result:
             was trained.
         folder: on disk.
         notes: what is to be said of how it was opened.
+        functions: of the task: "forward", "loss" and "loss_fn", None where there is none.
     """
 
     summary: dict[str, Any]
@@ -62,6 +64,7 @@ class Result:
     model: Preprocessed
     folder: Path
     notes: tuple[str, ...] = ()
+    functions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -183,7 +186,8 @@ class Run:
         ProgressFile(self.folder).remove()
         record = Record(rows=tuple(self.rows), outcome=outcome)
         whole = Preprocessed(kept.model, about, self.task.forward or called).to(self.task.machine.device).eval()
-        return Result(summary, record, self.config, whole, self.folder, tuple(self.notes))
+        functions = {name: getattr(self.task, name) for name in ("forward", "loss", "loss_fn")}
+        return Result(summary, record, self.config, whole, self.folder, tuple(self.notes), functions)
 
     def _final_weights(self, kept: State) -> tuple[tuple[str, Snapshot], tuple[str, Snapshot] | None]:
         """Return which weights are used, with their name, and the others where they are of another step."""

@@ -24,7 +24,18 @@ from surefoot.models.usable import copied
 from surefoot.rules.groups import Group
 from surefoot.seeds import generator_states, torch_stream
 from surefoot.switches import usual_switches
-from surefoot.training.call import Bound, Forward, LossFn, arguments, batch_of, bound_names, called, in_fp32, logits_of
+from surefoot.training.call import (
+    Bound,
+    Forward,
+    LossFn,
+    arguments,
+    batch_of,
+    bound_names,
+    called,
+    function_of,
+    in_fp32,
+    logits_of,
+)
 from surefoot.training.groups import freeze_
 from surefoot.training.integers import check_embedded, with_integers_for
 from surefoot.training.losses import (
@@ -38,7 +49,14 @@ from surefoot.training.losses import (
 )
 from surefoot.training.machine import Machine, machine, takes_channels_last
 from surefoot.training.optimizer import OptimizerFactory, try_optimizer
-from surefoot.training.outputs import answers_fit, check_gradient, described, outputs_of_trial
+from surefoot.training.outputs import (
+    answers_fit,
+    check_gradient,
+    check_shifted,
+    copied_targets,
+    described,
+    outputs_of_trial,
+)
 from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
 
@@ -229,11 +247,11 @@ def task(
     data: DataSet,
     model: str | nn.Module | Factory,
     *,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     augment: str | Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     class_weights: Literal["balanced"] | None = None,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -247,7 +265,8 @@ def task(
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied. A fresh model with a
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
         loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar, [B] or (sum, count), which
-            gets targets in their own unit, not standardised; None chooses by the targets.
+            gets targets in their own unit, not standardised, and may be named as "package.module:function", as
+            `forward` and `loss_fn` may be; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         class_weights: as in `Config`.
         forward: (model, inputs) -> outputs; None calls the model by the form of its inputs, see `training.call.called`.
@@ -266,6 +285,9 @@ def task(
     True
     """
     model = model.net if isinstance(model, Preprocessed) else model
+    loss, forward, loss_fn = (
+        function_of(given, name) for name, given in (("loss", loss), ("forward", forward), ("loss_fn", loss_fn))
+    )
     if isinstance(loss, type):
         raise ConfigError(
             f"loss = {loss.__name__}, a class", "a loss is a function (outputs, targets)", f"pass {loss.__name__}()"
@@ -311,8 +333,19 @@ def task(
 def remarks(task: Task) -> list[str]:
     """Return what a user may not expect of a task's inputs and targets, a sentence each."""
     data, said = task.data, list[str]()
+    if not task.custom_loss and (name := copied_targets(task)) is not None:
+        said.append(f"targets are {name} itself, position by position: to predict the next token, shift them by one")
     if data.kind == "numbers" and data.target != "tokens" and not data.train.x.is_floating_point():
         said.append("integers are given to the model as they are, since it embeds them")
+    narrow = {
+        p.dtype for p in task.template.parameters() if p.requires_grad and p.is_floating_point() and p.itemsize < 4
+    }
+    if narrow:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in narrow))
+        said.append(
+            f"weights are {names}, in which small updates are lost: model.float() keeps them, with precision = "
+            '"bf16" to compute in it'
+        )
     y = data.train.y
     if task.custom_loss and data.target == "numbers" and y.is_floating_point():
         mean, std = float(y.double().mean()), float(y.double().std(correction=0))
@@ -422,13 +455,14 @@ def _tried(task: Task) -> Task:
         ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
             through the loss and its gradient.
     """
+    check_shifted(task)
     part = task.data.train
     rows = torch.arange(min(2, len(part))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
     with torch_stream(task.seed, "tried"):
         outputs = outputs_of_trial(task, task.fresh_model().eval(), x, y)
         task = dataclasses.replace(
-            task, reshapes=_must_reshape(task, outputs, y), counts_right=answers_fit(task, outputs, y)
+            task, reshapes=must_reshape(task, outputs, y), counts_right=answers_fit(task, outputs, y)
         )
         try:
             with warnings.catch_warnings():
@@ -446,14 +480,26 @@ def _tried(task: Task) -> Task:
     with torch_stream(task.seed, "tried"):
         _, *before = generator_states()
         model = task.fresh_model()
-        check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
+        outputs = outputs_of_trial(task, model, x, y)
+        check_gradient(model, task.mean_loss(outputs, y))
         if task.optimizer is not None:
             try_optimizer(task.optimizer, model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
         _, *after = generator_states()
-    return dataclasses.replace(task, draws=after != before)
+    counts_right = task.counts_right and answers_fit(task, outputs, y)  # auxiliary heads may answer in training alone
+    return dataclasses.replace(task, draws=after != before, counts_right=counts_right)
 
 
-def _must_reshape(task: Task, outputs: Any, y: Any) -> bool:
+def class_axis(task: Task) -> int | None:
+    """Return the axis of the outputs along which classes lie; None where outputs are no classes.
+
+    >>> import surefoot
+    >>> class_axis(surefoot.task(surefoot.load("digits"), "linear"))
+    1
+    """
+    return 1 if task.classifies else _CLASSES_AT.get(task.data.target)
+
+
+def must_reshape(task: Task, outputs: Any, y: Any) -> bool:
     """Return whether a user's loss is for outputs of the targets' shape, and these have another with as many numbers.
 
     [B, 1] against [B] broadcasts to [B, B] in most losses, so that each output is compared with every target. A loss
