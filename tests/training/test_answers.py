@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from kinds import kinds, masks, tokens
 from PIL import Image
 from sklearn import metrics as sk
+from target_kinds import kinds, masks, tokens
 from torch import nn
 
 import surefoot

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from kinds import kinds, labels
 from small import images, number_arrays
+from target_kinds import kinds, labels
 from torch import nn
 
 import surefoot

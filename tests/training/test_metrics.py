@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from kinds import kinds, labels, masks, tokens
 from sklearn import metrics as sk
 from small import images, number_arrays
+from target_kinds import kinds, labels, masks, tokens
 from torch import nn
 
 import surefoot

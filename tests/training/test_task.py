@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from kinds import masks
 from small import bits, image_arrays, images, number_arrays
+from target_kinds import masks
 from torch import nn
 
 import surefoot

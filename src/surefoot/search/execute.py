@@ -94,15 +94,17 @@ class Executor:
                 return (yield from within("step 2: overfit a sample", work))
             case Check():
                 place, most = task.machine, move.most_examples
-                where: dict[str, Any] = {"seed": task.seed, "device": str(place.device), "precision": place.precision,
-                                         "threads": place.threads, "most_examples": most}  # fmt: skip
+                where: dict[str, Any] = {
+                    "loss": task.loss or task.loss_name, "forward": task.forward, "loss_fn": task.loss_fn,
+                    "seed": task.seed, "device": str(place.device), "precision": place.precision,
+                    "threads": place.threads, "most_examples": most,
+                }  # fmt: skip
                 if move.name == "wiring":
                     yield Progress(0, 1, "step 0: wiring")
-                    return check_wiring(self.model, task.data, task.loss or task.loss_name, engine=engine, **where)
+                    return check_wiring(self.model, task.data, engine=engine, **where)
                 yield Progress(0, 1, "step 1: initial loss")
                 decay = move.recipe.weight_decay
-                loss = task.loss or task.loss_name
-                return check_initial_loss(self.model, task.data, loss, weight_decay=decay, **where)
+                return check_initial_loss(self.model, task.data, weight_decay=decay, **where)
             case BracketRates(recipe):
                 fine = move.points_per_decade > 2
                 low, high = recipe.update_rule.lr_range

@@ -51,7 +51,14 @@ from surefoot.training.losses import (
 from surefoot.training.machine import Machine, machine, takes_channels_last
 from surefoot.training.metrics import Metric, MetricSet, asked_metrics, metrics_of, tried_metrics
 from surefoot.training.optimizer import OptimizerFactory, try_optimizer
-from surefoot.training.outputs import answers_fit, check_gradient, described, outputs_of_trial
+from surefoot.training.outputs import (
+    answers_fit,
+    check_gradient,
+    check_shifted,
+    copied_targets,
+    described,
+    outputs_of_trial,
+)
 from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
 
@@ -339,8 +346,19 @@ def task(
 def remarks(task: Task) -> list[str]:
     """Return what a user may not expect of a task's inputs and targets, a sentence each."""
     data, said = task.data, list[str]()
+    if not task.custom_loss and (name := copied_targets(task)) is not None:
+        said.append(f"targets are {name} itself, position by position: to predict the next token, shift them by one")
     if data.kind == "numbers" and data.target != "tokens" and not data.train.x.is_floating_point():
         said.append("integers are given to the model as they are, since it embeds them")
+    narrow = {
+        p.dtype for p in task.template.parameters() if p.requires_grad and p.is_floating_point() and p.itemsize < 4
+    }
+    if narrow:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in narrow))
+        said.append(
+            f"weights are {names}, in which small updates are lost: model.float() keeps them, with precision = "
+            '"bf16" to compute in it'
+        )
     y = data.train.y
     if task.custom_loss and data.target == "numbers" and y.is_floating_point():
         mean, std = float(y.double().mean()), float(y.double().std(correction=0))
@@ -464,6 +482,7 @@ def _tried(task: Task, asked: Mapping[str, Metric | None] | None) -> Task:
         ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
             through the loss and its gradient.
     """
+    check_shifted(task)
     part = task.data.train
     rows = torch.arange(min(2, len(part))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
@@ -490,11 +509,13 @@ def _tried(task: Task, asked: Mapping[str, Metric | None] | None) -> Task:
     with torch_stream(task.seed, "tried"):
         _, *before = generator_states()
         model = task.fresh_model()
-        check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
+        outputs = outputs_of_trial(task, model, x, y)
+        check_gradient(model, task.mean_loss(outputs, y))
         if task.optimizer is not None:
             try_optimizer(task.optimizer, model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
         _, *after = generator_states()
-    return dataclasses.replace(task, draws=after != before)
+    counts_right = task.counts_right and answers_fit(task, outputs, y)  # auxiliary heads may answer in training alone
+    return dataclasses.replace(task, draws=after != before, counts_right=counts_right)
 
 
 def class_axis(task: Task) -> int | None:
