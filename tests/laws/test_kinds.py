@@ -93,15 +93,15 @@ def test_so_they_do_on_the_command_line(name, folder, capsys):
         return json.loads(capsys.readouterr().out)
 
     assert [decision["verdict"] for decision in run("check")] == ["pass"] * 3
-    assert run("find-lr", "--steps", "20", "--seeds", "2")["value"]["lr"] > 0
-    sizes = ("--sizes", "8", "16", "--probe-steps", "20", "--points", "2", "--micro-batches", "8")
-    assert run("noise", *sizes, "--micro-batch-examples", "4", "--lr", "0.1", "--no-report")["value"]["batch_size"] in (
-        8,
-        16,
-    )
+    assert run("find-lr", "--steps", "20", "--seeds", "2", "--target", name)["value"]["lr"] > 0
+    if name == "tokens":  # the others, of networks that are quicker
+        return
+    sizes = ("--sizes", "8", "16", "--probe-steps", "20", "--points", "2", "--lr", "0.1", "--no-report")
+    made = run("noise", *sizes, "--micro-batches", "8", "--micro-batch-examples", "4")
+    assert made["value"]["batch_size"] in (8, 16)
     rules = run("compare", "--rule", "mini-batch lr=0.05", "--epochs", "1", "--seeds", "1", "--no-report")["rules"]
     assert len(rules) == 1
-    assert run("tune", "--epochs", "4", "--no-report", "--target", name)["outcome"] == "finished"
+    assert run("tune", "--epochs", "4", "--no-report")["outcome"] == "finished"
 
 
 def test_targets_that_are_none_of_the_kind_are_named_on_the_command_line(folder, capsys):

@@ -141,18 +141,13 @@ def test_a_model_that_indexes_with_whole_numbers_is_told_that_they_were_standard
 
 
 def test_a_mask_may_have_more_classes_than_occur_and_an_axis_elsewhere_is_said():
-    images, masks = (
-        np.random.default_rng(0).random((20, 3, 6, 6)).astype(np.float32),
-        np.arange(720).reshape(20, 6, 6) % 2,
-    )
-    data = surefoot.load((images, masks))
+    images = np.random.default_rng(0).random((20, 3, 6, 6)).astype(np.float32)
+    data = surefoot.load((images, np.arange(720).reshape(20, 6, 6) % 2))
     assert surefoot.task(data, lambda *_: nn.Conv2d(3, 5, 1)).counts_right
-    with pytest.raises(ConfigError, match="give the model's last layer 2 outputs"):
+    with pytest.raises(ConfigError, match="last layer 2 outputs"):
         surefoot.task(data, lambda *_: nn.Conv2d(3, 1, 1))
     with pytest.raises(ConfigError, match=r"outputs.permute\(0, 3, 1, 2\)"):
         surefoot.task(data, lambda *_: nn.Conv2d(3, 5, 1), forward=lambda model, x: model(x).permute(0, 2, 3, 1))
-    ids = np.arange(120).reshape(20, 6) % 4
+    ids, table = np.arange(120).reshape(20, 6) % 4, nn.Embedding(4, 4)
     with pytest.raises(ConfigError, match=r"outputs.transpose\(1, 2\)"):
-        surefoot.task(
-            surefoot.load((ids, ids)), lambda *_: nn.Embedding(4, 4), forward=lambda m, x: m(x).transpose(1, 2)
-        )
+        surefoot.task(surefoot.load((ids, ids)), table, forward=lambda model, x: model(x).transpose(1, 2))

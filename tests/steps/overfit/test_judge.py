@@ -149,14 +149,8 @@ def test_what_no_more_examples_were_granted_for_is_open_and_no_failure():
 
 
 def test_pixels_and_tokens_are_learned_near_the_least_loss_that_the_model_can_have():
-    known = {
-        "examples": 16,
-        "batch_size": 2,
-        "parameters": 900,
-        "outputs": 3,
-        "initial_loss": 1.2,
-        "best_accuracy": None,
-    }
+    known = {"examples": 16, "batch_size": 2, "parameters": 900, "outputs": 3, "initial_loss": 1.2}
+    known |= {"best_accuracy": None}
     sample = Sample(**known, constant_loss=1.0, least_loss=0.4, contexts=300)
     enough = loss_enough(sample, custom_loss=False)
     assert enough == pytest.approx(0.46)
