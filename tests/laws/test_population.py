@@ -14,6 +14,7 @@ import pytest
 import torch
 from kinds import KINDS
 from small import BatchNormDropoutNet, bare, contents, images, number_arrays
+from target_kinds import kinds
 from torch import Tensor, nn
 
 import surefoot
@@ -286,6 +287,13 @@ def test_members_with_weighted_classes_are_stacked_and_apart_from_those_without(
     check_steps(members_of(weighted), 3)
     plain = dataclasses.replace(weighted, class_weights=None)
     assert len(groups([*members_of(weighted), *members_of(plain)])) == 2
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "segmentation", "tokens"])
+def test_members_with_weighted_labels_pixels_and_tokens_are_stacked(kind):
+    data, model = kinds()[kind]
+    work = surefoot.task(surefoot.load(data, target=kind), model, class_weights="balanced", precision="fp32", threads=1)
+    check_steps(members_of(work, steps=3, **({"label_smoothing": 0.0} if kind == "multilabel" else {})), 3)
 
 
 @pytest.mark.parametrize("form", ["stacked", "compiled"])
