@@ -78,3 +78,12 @@ def test_nothing_of_the_task_is_changed():
     before = {name: value.clone() for name, value in work.template.state_dict().items()}
     floor_of(work)
     assert all(torch.equal(value, before[name]) for name, value in work.template.state_dict().items())
+
+
+def test_of_a_large_vocabulary_a_few_numbers_tell_contexts_apart():
+    ids = np.random.default_rng(0).integers(0, 300, (40, 13))
+    ids[:, 1::2] = ids[:, ::2][:, :6]
+    made = seeded(lambda: nn.Sequential(nn.Embedding(300, 8), nn.Linear(8, 300)))
+    floor = floor_of(work_of(made, (ids[:, :-1], ids[:, 1:])))
+    assert floor.contexts == len(np.unique(ids[:, :-1]))
+    assert floor.loss == pytest.approx(naive(ids[:, :-1].ravel().tolist(), ids[:, 1:].ravel().tolist()), abs=1e-6)
