@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from surefoot.config import LossName, Recipe
+from surefoot.config import Recipe
 from surefoot.data.batches import epoch_order, fetch, standardised
 from surefoot.data.dataset import Part
 from surefoot.data.tree import is_leaf, leaves
@@ -65,10 +65,10 @@ _VARIES_EXAMPLES = 16
 def overfit_sample(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     *,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     batches: int = BATCHES,
     batch_size: int | None = None,
     lrs: Sequence[float] | None = None,
