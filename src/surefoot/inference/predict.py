@@ -247,9 +247,9 @@ def _spread(found: np.ndarray, good: list[bool]) -> np.ndarray:
     return whole
 
 
-def _finite(outputs: Any, count: int) -> NDArray[np.bool_]:
-    each = [np.isfinite(leaf).reshape(count, -1).all(1) for leaf in tree.leaves(outputs)]
-    return np.stack(each).all(0)
+def _finite(outputs: Any, count: int) -> list[bool]:
+    each = np.stack([np.isfinite(leaf).reshape(count, -1).all(1) for leaf in tree.leaves(outputs)])
+    return [bool(fine) for fine in each.all(axis=0)]
 
 
 def _outputs(finished: FinishedRun, x: Any) -> tuple[Answers, list[str | None]]:
