@@ -248,8 +248,10 @@ def _spread(found: np.ndarray, good: list[bool]) -> np.ndarray:
 
 
 def _finite(outputs: Any, count: int) -> list[bool]:
-    each = np.stack([np.isfinite(leaf).reshape(count, -1).all(1) for leaf in tree.leaves(outputs)])
-    return [bool(fine) for fine in each.all(axis=0)]
+    fine = np.ones(count, bool)
+    for leaf in tree.leaves(outputs):
+        fine &= np.isfinite(leaf).reshape(count, -1).all(1)
+    return fine.tolist()
 
 
 def _outputs(finished: FinishedRun, x: Any) -> tuple[Answers, list[str | None]]:
