@@ -103,7 +103,8 @@ def _data(config: Config) -> Any:
     try:
         return data_of(config)
     except DataError:
-        if config.target == "numbers" or (config.data_dir, config.image_size, config.label) != (None, None, None):
+        placed = (config.data_dir, config.image_size, config.label) != (None, None, None)
+        if placed or config.target not in ("auto", "classes"):
             raise
         return config.data
 

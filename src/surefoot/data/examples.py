@@ -14,6 +14,7 @@ from PIL import Image
 
 from surefoot.data import images, tree
 from surefoot.data.check import Problems
+from surefoot.data.nested import example_tree
 from surefoot.data.spool import Spool
 from surefoot.data.targets import LABEL_NAMES, label_name
 
@@ -62,18 +63,7 @@ def parted(example: Any) -> tuple[Any, Any]:
         x = inputs[0] if len(inputs) == 1 else tuple(inputs)
         if not inputs:
             raise ValueError("one value without a target")
-    return _as_arrays(x), _as_arrays(y)
-
-
-def _as_arrays(value: Any) -> Any:
-    """Return a value as a tree of arrays; a list of numbers is one array."""
-    if isinstance(value, Mapping):
-        return {str(name): _as_arrays(each) for name, each in value.items()}
-    if isinstance(value, list) and all(isinstance(each, int | float | list) for each in value):
-        return np.asarray(value)
-    if isinstance(value, tuple | list):
-        return tuple(map(_as_arrays, value))
-    return value_array(value)
+    return example_tree(x, value_array), example_tree(y, value_array)
 
 
 def form_of(x: Any, y: Any) -> Form:
