@@ -298,9 +298,8 @@ def task(
     True
     """
     model, asked = model.net if isinstance(model, Preprocessed) else model, asked_metrics(metrics)
-    loss, forward, loss_fn = (
-        function_of(given, name) for name, given in (("loss", loss), ("forward", forward), ("loss_fn", loss_fn))
-    )
+    forward, loss_fn = function_of(forward, "forward"), function_of(loss_fn, "loss_fn")
+    loss = function_of(loss, "loss")
     if isinstance(loss, type):
         raise ConfigError(
             f"loss = {loss.__name__}, a class", "a loss is a function (outputs, targets)", f"pass {loss.__name__}()"
