@@ -32,9 +32,7 @@ ScheduleKind = Literal[
 LossName = Literal["cross-entropy", "mse", "mae", "huber", "bce"]
 
 
-RISES = {"val_loss": False, "val_accuracy": True}
-"""The numbers of a row by which weights can be chosen, and whether more of one is better."""
-DEFAULT_CHOICE = "val_loss"
+DEFAULT_CHOICE = "loss"
 """It moves where an accuracy stands still, and every task has it; Keras and Transformers have it as their default."""
 
 
@@ -376,7 +374,14 @@ class Config(_Checked):
         "whether mse, mae and huber learn targets with mean 0 and deviation 1; answers are in their own unit",
     )
     class_weights: Literal["balanced"] | None = _setting(
-        None, "balanced: an example of class c counts N / (C n_c) in the training loss, so that all classes weigh alike"
+        None,
+        "balanced: an example, pixel or token of class c counts N / (C n_c) in the training loss, so that all classes "
+        "weigh alike; of labels a yes and a no do",
+    )
+    metrics: tuple[str, ...] | None = _setting(
+        None,
+        "metrics of the validation part in every row, by name: f1, auc, iou, rmse, ... (left out: f1 of labels, iou of "
+        "masks, perplexity of tokens)",
     )
     augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
     model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
@@ -398,8 +403,9 @@ class Config(_Checked):
     )
     choose_by: str | None = _setting(
         None,
-        f"number of a row that says which weights are best and when to stop early: {', '.join(RISES)} "
-        f"({DEFAULT_CHOICE} if left out)",
+        "number of the validation part that says which recipe and which weights are best, and when to stop early: "
+        "loss, accuracy, or a metric; NAME:min for one of your own of which less is better (loss if left out; tune: "
+        "loss and accuracy together)",
     )
     weights: Literal["best", "last"] | None = _setting(
         None,
@@ -416,12 +422,11 @@ class Config(_Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_functions()
-        if self.choose_by is not None and self.choose_by not in RISES:
-            raise ConfigError(
-                f"choose_by = {self.choose_by!r}",
-                "what chooses is a number that each row has of the validation part",
-                nearest(self.choose_by, RISES),
-            )
+        if self.metrics is not None:  # a flag's value may hold several
+            names = tuple(name.strip() for each in self.metrics for name in each.split(","))
+            object.__setattr__(self, "metrics", tuple(dict.fromkeys(name for name in names if name)))
+        if self.choose_by is not None:  # rows have them as val_loss and val_accuracy
+            object.__setattr__(self, "choose_by", self.choose_by.removeprefix("val_"))
         if self.early_stopping_min_delta is not None and self.early_stopping_epochs is None:
             raise ConfigError(
                 f"early_stopping_min_delta = {self.early_stopping_min_delta:g} without early_stopping_epochs",

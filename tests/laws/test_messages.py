@@ -350,7 +350,25 @@ CASES: dict[str, list[Case]] = {
         Case("a key in the wrong table", "train --config mine.toml", "lr", make=text("mine.toml", "lr = 0.1\n")),
     ],
     "Weights to choose, to stop by and to start from": [
-        Case("a number that no row has", "train --choose-by val_acc", "val_acc"),
+        Case("a number that no row has", "train --choose-by acc", "acc"),
+        Case("a metric that there is not", "train --metrics f1,balanced_acc", "balanced_acc"),
+        Case("a metric of other targets", "train --metrics iou", "iou"),
+        Case("a choice by a metric of other targets", "train --choose-by perplexity", "perplexity"),
+        Case(
+            "more than five of few classes",
+            f"train table.csv {QUICK} --metrics top5",
+            "top5",
+            make=text("table.csv", TABLE),
+        ),
+        Case("a metric of a module that is not there", "train --metrics mine:score", "mine"),
+        Case(
+            "a metric that fails",
+            "train --metrics mine:score",
+            "mine:score",
+            make=text("mine.py", "def score(outputs):\n    return 1\n"),
+        ),
+        Case("the other way of a metric", "train --choose-by f1:min", "f1:min"),
+        Case("a choice in a comparison", "compare --choose-by f1", "--choose-by"),
         Case(
             "an accuracy of numbers",
             f"train slope.csv --target numbers {QUICK} --choose-by val_accuracy",

@@ -47,7 +47,7 @@ class Normed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.codes, self.norm, self.hidden = nn.Embedding(5, 4), nn.BatchNorm1d(64), nn.Linear(8, 64)
+        self.codes, self.norm, self.hidden = nn.Embedding(5, 4), nn.BatchNorm1d(64), nn.Linear(8, 64, bias=False)
         self.drop, self.head = nn.Dropout(0.1), nn.Linear(64, 3)
 
     def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class LanguageModel(nn.Module):
         self.causal, self.padding = causal, padding
         self.words, self.places = nn.Embedding(words, 16), nn.Embedding(LENGTH, 16)
         layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=batch_first)
-        self.layers = nn.TransformerEncoder(layer, 2)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(16, words)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -143,15 +143,15 @@ def labels(n: int = 160) -> tuple[np.ndarray, np.ndarray]:
 
 
 def padded(n: int = 200) -> dict[str, np.ndarray]:
-    """Return a mapping as the Transformers library has it: ids, their mask, and labels that are ignored where padded."""
+    """Return a mapping as the Transformers library has it: ids, their mask, and labels, ignored where padded."""
     ids = sentences(n)
     there = np.arange(LENGTH) < np.random.default_rng(1).integers(4, LENGTH + 1, n)[:, None]
     inputs, targets = ids[:, :-1] * there, np.where(there, ids[:, 1:], -100)
     return {"input_ids": inputs, "attention_mask": there.astype(int), "labels": targets}
 
 
-def by_name() -> tuple[dict[str, np.ndarray], np.ndarray]:
-    found = examples()
+def by_name(n: int = 160) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    found = examples(n)
     return {name: found[name] for name in ("numbers", "codes")}, found["y"]
 
 
@@ -194,14 +194,14 @@ KINDS: dict[str, Kind] = {
     "segmentation": Kind(masks(), lambda *_: Pixels()),
     "tokens": Kind(next_words(), lambda *_: LanguageModel()),
     "tokens, is_causal": Kind(next_words(), lambda *_: Shifted()),
-    "multilabel": Kind(labels(), lambda *_: seeded_mlp()),
+    "multilabel": Kind(labels(), lambda *_: several_yes()),
     "sum and count": Kind(padded(), lambda *_: LanguageModel(padding=True), {"loss": counted}),
     "several heads": Kind(heads(), lambda *_: Two(4), {"loss": two_heads}),
 }
 
 
-def seeded_mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 5))
+def several_yes() -> nn.Module:
+    return seeded(lambda: nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 5)))
 
 
 def module(kind: Kind) -> nn.Module:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from surefoot.cli.flags import RunsDir, Switch
 from surefoot.cli.tables import loss_text, number, print_json, print_table, share
 from surefoot.record.intervals import Difference
+from surefoot.record.measures import value_text
 from surefoot.record.number_scores import NumberScores
 from surefoot.record.scores import ClassScore, ClassScores
 from surefoot.record.task_scores import TaskScores
@@ -73,11 +74,13 @@ def _print_task(scores: TaskScores) -> None:
         ("scored", f"{scores.of}, {scores.examples:,} examples{answers}"),
         ("loss", loss_text(scores.loss)),
         ("accuracy", with_interval(scores.accuracy)),
-        *((name.replace("_", " "), f"{value:.4g}") for name, value in scores.metrics.items()),
+        *((name.replace("_", " "), value_text(name, value)) for name, value in scores.metrics.items()),
     ]
     print_table(("score", "value"), [row for row in rows if row[1] is not None], left=("score", "value"))
     if scores.per_class:
-        _print_each(scores.per_class, "label" if scores.target == "multilabel" else "class")
+        _print_each(
+            scores.per_class, {"multilabel": "label", "tokens": "token"}.get(scores.target, "class"), several=True
+        )
 
 
 def _print_numbers(scores: NumberScores) -> None:
@@ -110,21 +113,26 @@ def _print_classes(scores: ClassScores) -> None:
     _print_confusion(scores)
 
 
-def _print_each(scores: Sequence[ClassScore], what: str) -> None:
+def _print_each(scores: Sequence[ClassScore], what: str, *, several: bool = False) -> None:
     shown = list(scores)
     if len(shown) > _TABLE_CLASSES:
         shown = sorted(shown, key=lambda each: 2.0 if each.f1 is None else each.f1)[:_TABLE_CLASSES]
         print(f"\nthe {_TABLE_CLASSES} classes of {len(scores)} with the lowest F1; --json has all")
     else:
         print()
-    cells = (
+    cells: Iterable[Sequence[object]] = (
         (each.name, share(each.precision), share(each.recall), _ends(each.recall_interval), share(each.f1),
          number(each.auc.value if each.auc else None, ".3f"), each.support, each.predicted)
         for each in shown
     )  # fmt: skip
     columns = (what, "precision", "recall", "95 % interval", "F1", "AUC", "examples", "predicted")
-    if all(each.recall_interval is None for each in scores):  # answers of one example are not independent
-        cells, columns = ((*row[:3], row[4], *row[6:]) for row in cells), (*columns[:3], "F1", "answers", "predicted")
+    if several:  # answers of one example are not independent
+        extra = {"label": "AUC", "class": "IoU"}.get(what)
+        columns = (*columns[:3], "F1", *([extra] if extra else []), "answers", "predicted")
+        cells = (
+            (*row[:3], row[4], *({"AUC": [row[5]], "IoU": [share(each.iou)]}.get(extra or "", [])), *row[6:])
+            for row, each in zip(cells, shown, strict=True)
+        )
     print_table(columns, list(cells), left=(what,))
 
 

@@ -22,7 +22,7 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
-from surefoot.cli.tables import chosen_by_it, clean, counted, loss_text, print_entries, print_json, said
+from surefoot.cli.tables import chosen_by_it, clean, counted, loss_text, metrics_text, print_entries, print_json, said
 from surefoot.config import Config, Recipe, is_path
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
@@ -322,12 +322,16 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
         lines.append(("test", f"{accuracy}, loss {_loss(summary['test_loss'])}, {count:,} examples"))
     elif summary["test_loss"] is not None:
         lines.append(("test", f"loss {_loss(summary['test_loss'])}, {summary['test_examples']:,} examples"))
+    if (text := metrics_text(summary["test_metrics"])) is not None:
+        lines.append(("", f"{text}, of the test part"))
     chosen_on = chosen_by_it(summary)
     if summary["val_accuracy"] is not None:
         accuracy = f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"
         lines.append(("validation", f"{accuracy}{chosen_on}"))
     elif summary["val_loss"] is not None:
         lines.append(("validation", f"loss {_loss(summary['val_loss'])}{chosen_on}"))
+    if (text := metrics_text(summary["val_metrics"])) is not None:
+        lines.append(("", f"{text}, of the validation part"))
     lines.append(
         ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
     )

@@ -263,7 +263,7 @@ def _result(
         batch_size=batch_size_of(recipe, task.data.examples),
         steps=final.marks[-1], lr=recipe.lr, given=rule.given, tried=tuple(searched.tried), marks=final.marks,
         losses=final.losses,
-        accuracies=None if scores is None else tuple(score for score in scores if score is not None),
+        accuracies=tuple(score for score in scores or () if score is not None) or None,
         step_seconds=float(torch.tensor(cost).median()), step_seconds_range=(min(cost), max(cost)),
         direction=direction,
         steps_to_target=tuple(

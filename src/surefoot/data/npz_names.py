@@ -64,7 +64,7 @@ def named_parts(keys: Sequence[str]) -> tuple[dict[str, Named], list[Fault]]:
     if any(letter == "x" for letter, _, _ in letters.values()):
         return _of_letters(letters)
     parts = _beside_labels([key for key in keys if key != CLASSES])
-    return parts if parts[0] or parts[1] else _of_letters(letters)
+    return parts if parts[0] or not letters else _of_letters(letters)
 
 
 def affixes(part: str) -> list[tuple[str, str]]:

@@ -90,13 +90,13 @@ def _is_dataset(given: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, torch.Tensor))
+    return isinstance(value, (np.ndarray, torch.Tensor, Mapping))
 
 
 def _of_dataset(dataset: Any, expected: Expected) -> Iterator[Inputs]:
     """Yield the examples of a Dataset, or of one that is gone through; what they draw is of their number alone."""
-    streams = isinstance(dataset, IterableDataset) and not hasattr(dataset, "__getitem__")
-    examples = iter(dataset) if streams else None
+    streams = isinstance(dataset, IterableDataset)
+    examples, count = iter(dataset) if streams else None, 0 if streams else len(dataset)
     first, more = 0, True
     while more:
         read: list[Any] = []
@@ -105,7 +105,7 @@ def _of_dataset(dataset: Any, expected: Expected) -> Iterator[Inputs]:
                 at = first + len(read)
                 generators.at(at)
                 try:
-                    if examples is None and at >= len(dataset):
+                    if examples is None and at >= count:
                         raise StopIteration
                     read.append(_example(next(examples) if examples is not None else dataset[at], expected))
                 except StopIteration:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from surefoot.data import tree
 from surefoot.data.dataset import IGNORED, Part
 from surefoot.errors import ConfigError, DataError
 from surefoot.inference.finished import FinishedRun
-from surefoot.record.task_scores import TaskScores, scores_by_class, share_of_answers
+from surefoot.record.task_scores import TaskScores
+from surefoot.training.answers import AnswerCounts
 from surefoot.training.outputs import answers_fit, described
 from surefoot.training.task import Task, class_axis, must_reshape
 
@@ -30,7 +30,7 @@ def task_scores(finished: FinishedRun, part: Part, title: str, said: str) -> Tas
         DataError: the targets do not fit what the model gives, or the loss cannot take them.
         Outside: a number has no place in an embedding of the model.
     """
-    task, counts = finished.task, _Counts()
+    task, counts = finished.task, AnswerCounts(finished.task, len(part), finished.trained.names)
     loss, counted, tried = 0.0, 0.0, False
     for outputs, targets in finished.batches(part, task):
         if not tried:
@@ -42,12 +42,8 @@ def task_scores(finished: FinishedRun, part: Part, title: str, said: str) -> Tas
         here = len(tree.leaves(targets)[0]) if count is None else float(count)
         loss, counted = loss + float(mean) * here, counted + here
         if task.counts_right:
-            counts.add(task, outputs, targets, finished.trained.names)
-    answers = counts.answers
-    return TaskScores(
-        of=said, target=task.data.target, examples=len(part), answers=answers, loss=loss / (counted or 1),
-        accuracy=share_of_answers(counts.right, counts.counted) if answers else None, per_class=counts.per_class(),
-    )  # fmt: skip
+            counts.add(outputs, targets)
+    return counts.scores(said, len(part), loss / counted if counted else math.nan)
 
 
 def _tried(task: Task, outputs: object, targets: object, part: Part, title: str) -> Task:
@@ -84,38 +80,3 @@ def _check_range(part: Part, classes: int, title: str) -> None:
             f"the model has {classes} classes, 0 to {classes - 1}",
             f"name the classes as the run does, or give {IGNORED} where none counts",
         )
-
-
-class _Counts:
-    """How many answers of each example are right, and of each class or label: counted batch by batch."""
-
-    def __init__(self) -> None:
-        self.right: list[int] = []
-        self.counted: list[int] = []
-        self._by_class: list[Tensor] = []
-        self._names: tuple[str, ...] = ()
-
-    @property
-    def answers(self) -> int | None:
-        return sum(self.counted) if self.counted else None
-
-    def add(self, task: Task, outputs: Tensor, targets: Tensor, names: tuple[str, ...]) -> None:
-        axis = class_axis(task)
-        if axis is None:  # several labels: each is a yes or no
-            said, there = outputs.reshape(targets.shape) > 0, targets > 0.5
-            hit, used = said == there, torch.ones_like(there)
-            found = torch.stack([(said & there).sum(0), there.sum(0), said.sum(0)]).cpu()
-        else:
-            said, used = outputs.argmax(axis), targets != IGNORED
-            hit, classes = (said == targets) & used, outputs.shape[axis]
-            picked = (targets[hit], targets[used], said[used])
-            found = torch.stack([torch.bincount(each, minlength=classes) for each in picked]).cpu()
-        self.right += hit.reshape(len(hit), -1).sum(1).tolist()
-        self.counted += used.reshape(len(used), -1).sum(1).tolist()
-        self._by_class = [found if not self._by_class else self._by_class[0] + found]
-        self._names = names if len(names) == found.shape[1] else tuple(map(str, range(found.shape[1])))
-
-    def per_class(self) -> tuple:
-        if not self._by_class:
-            return ()
-        return scores_by_class(self._names, *(np.asarray(each) for each in self._by_class[0]))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from surefoot.record.intervals import Difference, student
+from surefoot.record.intervals import Difference, of_ratio
 from surefoot.record.lines import plain
 from surefoot.record.scores import ClassScore
 
@@ -28,7 +28,8 @@ class TaskScores:
         loss: the mean loss, as the run's rows have it.
         accuracy: share of the answers that are right, and 95 % interval over examples; None where none can be.
         per_class: one score for each label, or for each class that occurs or was predicted.
-        metrics: others by name.
+        metrics: others by name; means are over the classes or labels, each counting alike.
+        loss_by_position: of tokens, mean -ln p of each position, [T]; NaN where none counts. Empty of others.
     """
 
     of: str
@@ -39,6 +40,7 @@ class TaskScores:
     accuracy: Difference | None
     per_class: tuple[ClassScore, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    loss_by_position: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON values."""
@@ -61,30 +63,33 @@ def share_of_answers(right: ArrayLike, counted: ArrayLike) -> Difference:
     >>> found.value, found.low < 0.7 < found.high
     (0.7, True)
     """
-    r, n = np.asarray(right, np.float64), np.asarray(counted, np.float64)
-    share = float(r.sum() / n.sum())
-    if len(r) < 2:
-        return Difference(value=share, low=-math.inf, high=math.inf)
-    error = math.sqrt(len(r) / (len(r) - 1) * float(((r - share * n) ** 2).sum())) / float(n.sum())
-    half = student(len(r) - 1) * error
-    return Difference(value=share, low=max(0.0, share - half), high=min(1.0, share + half))
+    found = of_ratio(right, counted)
+    if math.isinf(found.high):
+        return found
+    return Difference(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def scores_by_class(
-    names: Sequence[str], hits: ArrayLike, support: ArrayLike, predicted: ArrayLike
+    names: Sequence[str],
+    hits: ArrayLike,
+    support: ArrayLike,
+    predicted: ArrayLike,
+    rankings: Sequence[tuple[Difference | None, Difference | None]] | None = None,
 ) -> tuple[ClassScore, ...]:
     """Return the score of each class from its counts; of classes that neither occur nor were predicted none.
 
     Args:
         names: of the C classes.
         hits, support, predicted: [C], answers that are of it and were predicted so; that are; that were.
+        rankings: area under the ROC curve and average precision of each label; None where these are not known.
 
     >>> [round(each.f1, 2) for each in scores_by_class(("cat", "dog"), [1, 2], [2, 2], [1, 3])]
     [0.67, 0.8]
     """
     found = []
     counts = (np.asarray(each, np.int64).tolist() for each in (hits, support, predicted))
-    for name, hit, there, said in zip(names, *counts, strict=True):
+    ranked = rankings if rankings is not None else [(None, None)] * len(names)
+    for name, hit, there, said, (area, precision) in zip(names, *counts, ranked, strict=True):
         if there or said:
             found.append(
                 ClassScore(
@@ -94,6 +99,8 @@ def scores_by_class(
                     f1=2 * hit / (there + said),
                     support=there,
                     predicted=said,
+                    auc=area,
+                    average_precision=precision,
                 )
             )
     return tuple(found)

@@ -12,6 +12,7 @@ from surefoot.record.comparison import Comparison
 from surefoot.record.decision import Decision, Finding
 from surefoot.record.intervals import is_less, wilson
 from surefoot.record.stored import changed_settings
+from surefoot.report.answers import answer_figures
 from surefoot.report.classifier import classifier_figures, confused_pairs, labelled, scored_part
 from surefoot.report.compare import comparison_figures
 from surefoot.report.curves import run_figure
@@ -66,11 +67,18 @@ def run_section(folder: RunFolder, number: int) -> dict[str, Any]:
         section["code"] = program_of(stored.config, stored.config.recipe, per_epoch, calls)
     curves = run_figure(folder, pins_of(folder.decisions))
     shown = thinned(stored.rows, _MOST_LINES)
+    metrics = list(shown[-1].metrics) if shown else []
     return section | {
         "recipe": _recipe(folder),
         "curves": [figure for figure in (curves, layers_figure(folder.shown_rows)) if figure is not None],
-        "row_columns": [name.replace("_", " ") for name in _ROW_COLUMNS],
-        "rows": [[rounded(getattr(row, name)) for name in _ROW_COLUMNS] for row in shown],
+        "row_columns": [name.replace("_", " ") for name in (*_ROW_COLUMNS, *metrics)],
+        "rows": [
+            [
+                *(rounded(getattr(row, name)) for name in _ROW_COLUMNS),
+                *(rounded(row.metrics.get(name)) for name in metrics),
+            ]
+            for row in shown
+        ],
         "rows_note": f"{len(shown)} of {len(stored.rows):,}" if len(shown) < len(stored.rows) else "",
         "about": _about(stored.environment),
         "unchecked": [str(text) for text in folder.result.get("unchecked") or []] or unchecked(folder),
@@ -317,19 +325,21 @@ def _left_out(folder: RunFolder) -> list[tuple[int, str, str, str, str]]:
 
 
 def _classifier(scores: Mapping[str, Any]) -> dict[str, Any]:
-    figures = classifier_figures(scores)
     if scores["kind"] == "numbers":
-        return {"classifier": figures, "scored": scored_part(scores)}
+        return {"classifier": classifier_figures(scores), "scored": scored_part(scores)}
     names = labelled([each["name"] for each in scores["per_class"]])
     columns = ("precision", "recall", "f1", "support", "predicted")
+    classes = [
+        (name, *(rounded(each[column]) for column in columns))
+        for name, each in zip(names, scores["per_class"], strict=True)
+    ][:1000]
+    if scores["kind"] != "classes":
+        return {"classifier": answer_figures(scores, names), "scored": scored_part(scores), "classes": classes}
     return {
-        "classifier": figures,
+        "classifier": classifier_figures(scores),
         "scored": scored_part(scores),
         "pairs": [(a, b, n, f"{share:.1%}") for a, b, n, share in confused_pairs(scores)],
-        "classes": [
-            (name, *(rounded(each[column]) for column in columns))
-            for name, each in zip(names, scores["per_class"], strict=True)
-        ][:1000],
+        "classes": classes,
         "mistakes": [
             {"name": each["name"], "true": names[each["true"]], "predicted": names[each["predicted"]],
              "probability": f"{each['probability']:.1%}",

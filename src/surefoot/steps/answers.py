@@ -1,4 +1,4 @@
-"""Outputs and targets of every kind in one form: logits of single classes, and made-up outputs in place of a model's."""
+"""Outputs and targets of every kind in one form, logits of single classes; trees of tensors, joined and compared."""
 
 from __future__ import annotations
 

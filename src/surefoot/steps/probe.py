@@ -86,7 +86,7 @@ def probe_data(data: Any, *, seed: int = 0, most_examples: int = MOST_EXAMPLES) 
     Args:
         data: whatever `surefoot.load` takes; or a DataLoader, or any collection of batches (x [B, ...], y) that can be
             gone through more than once. y is whole numbers [B] for classes, else numbers [B] or [B, D]; x and y may be
-            trees of arrays, and a batch a mapping that holds its targets: what they are is told as `surefoot.load` does.
+            trees of arrays, and a batch a mapping that holds its targets: `surefoot.load` tells what they are.
         seed: of the split and of what a loader draws.
         most_examples: read from a loader, at least 2.
 
@@ -131,14 +131,9 @@ def lenient_data(data: Any, *, seed: int = 0) -> tuple[DataSet, str | None]:
         return probe_data(data, seed=seed), None
     except DataError as error:
         part = _train_part(data)
-        if (
-            part is None
-            or not tree.is_leaf(part.y)
-            or part.y.dtype.kind not in "iu"
-            or part.y.ndim != 1
-            or not len(part.y)
-            or part.y.min() < 1
-        ):
+        if part is None or not (tree.is_leaf(part.y) and tree.is_leaf(part.x)):
+            raise
+        if part.y.dtype.kind not in "iu" or part.y.ndim != 1 or not len(part.y) or part.y.min() < 1:
             raise
         x = torch.from_numpy(np.array(part.x))
         found = _as_it_is(x, torch.from_numpy(part.y.astype(np.int64)), "arrays", seed)
@@ -183,8 +178,9 @@ def _is_batch(each: Any) -> bool:
     except ValueError:
         return False
     leaves = [*tree.leaves(x), *tree.leaves(y)]
-    arrays = leaves and all(isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim >= 1 for leaf in leaves)
-    return arrays and max(leaf.ndim for leaf in tree.leaves(x)) >= 2 and len({len(leaf) for leaf in leaves}) == 1
+    if not all(isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim >= 1 for leaf in leaves):
+        return False
+    return max(leaf.ndim for leaf in tree.leaves(x)) >= 2 and len({len(leaf) for leaf in leaves}) == 1
 
 
 def _alike(first: Any, second: Any) -> bool:
@@ -220,7 +216,7 @@ def _read(data: Iterable[Any], most_examples: int) -> tuple[Any, Any, str | None
             raise ConfigError(
                 f"batch {number} of the data is {type(batch).__name__}"
                 + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""),
-                f"a batch is a pair (x, y) of tensors or arrays, or a mapping of them with one of {', '.join(LABEL_NAMES)}",
+                f"a batch is a pair (x, y) of tensors or arrays, or a mapping with one of {', '.join(LABEL_NAMES)}",
                 "wrap the loader so that it yields such pairs",
             ) from None
         x, y = (tree.map_leaves(lambda leaf: _tensor(leaf, number), side) for side in sides)  # noqa: B023  # called now

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 _LOOKED_EXAMPLES = 4096
 """Examples whose tokens are compared with their targets. Chosen by hand."""
 
+_JUDGED = 100
+"""Training examples by which a loss is seen to be of answers. Chosen by hand."""
+_MOVED = 0.1
+"""Of a deviation, by which targets are moved to see whether a loss is least at them. Chosen by hand."""
+
 
 def outputs_of_trial(task: Task, model: nn.Module, x: Any, y: Any) -> Any:
     """Return what a model makes of a batch, in the modes in which it is.
@@ -71,6 +76,29 @@ def answers_fit(task: Task, outputs: Any, y: Any) -> bool:
     if task.loss_fn is not None or task.data.target in ("numbers", "any") or not isinstance(outputs, Tensor):
         return False
     return _fits(task, outputs, y)
+
+
+def are_answers(task: Task) -> bool:
+    """Return whether outputs are meant to equal the targets, or are of classes.
+
+    Outputs that a loss of the user's for numbers takes may be logits, or the logarithm of a rate: then it is not least
+    where they equal the targets, but lower with all of them moved or stretched by a tenth.
+
+    >>> import surefoot
+    >>> data = surefoot.load((torch.randn(30, 2), torch.arange(30.0) / 7), target="numbers")
+    >>> [are_answers(surefoot.task(data, "linear", loss=loss)) for loss in (nn.L1Loss(), nn.PoissonNLLLoss())]
+    [True, False]
+    """
+    if not task.custom_loss or task.classifies:
+        return True
+    y = task.data.train.y[:_JUDGED].float()
+    tenth = _MOVED * y.std(correction=0)
+    try:
+        moved = (y, y + tenth, y - tenth, y * (1 + _MOVED), y * (1 - _MOVED))
+        at, *others = (float(task.objective(each, y)) for each in moved)
+    except Exception:  # a loss may be anyone's, and of other outputs than targets
+        return False
+    return all(at <= other + 1e-6 * abs(other) for other in others)
 
 
 def _accepted(task: Task) -> str:
@@ -238,7 +266,18 @@ def _fits(task: Task, outputs: Tensor, y: Tensor) -> bool:
     wanted, shape = _wanted(task, y), tuple(outputs.shape)
     if task.data.target == "tokens":  # a vocabulary may have more words than occur
         return shape[:-1] == wanted[:-1] and len(shape) > 1 and shape[-1] >= wanted[-1]
+    if task.data.target == "segmentation":  # and there may be more classes than occur
+        return len(shape) == 4 and shape[:1] + shape[2:] == wanted[:1] + wanted[2:] and shape[1] >= wanted[1]
     return shape == wanted or (task.data.target == "numbers" and y.dim() == 1 and shape == (len(y), 1))
+
+
+def _moved(task: Task, outputs: Tensor, y: Tensor) -> str | None:
+    """Return what to do where the classes of pixels or positions lie on another axis; None where they do not."""
+    if task.data.target == "segmentation" and outputs.dim() == 4 and _fits(task, outputs.movedim(-1, 1), y):
+        return "bring the classes to axis 1: outputs.permute(0, 3, 1, 2)"
+    if task.data.target == "tokens" and outputs.dim() == 3 and _fits(task, outputs.transpose(1, 2), y):
+        return "bring the classes to the last axis: outputs.transpose(1, 2)"
+    return None
 
 
 def _check_shape(task: Task, outputs: Tensor, y: Tensor, mode: str) -> None:
@@ -246,7 +285,8 @@ def _check_shape(task: Task, outputs: Tensor, y: Tensor, mode: str) -> None:
         raise ConfigError(
             f"{mode} the model's output has shape {tuple(outputs.shape)} for a batch of {len(y)}",
             f"this data needs {_wanted(task, y)}",
-            f"give the model's last layer {task.data.outputs} outputs"
+            _moved(task, outputs, y)
+            or f"give the model's last layer {task.data.outputs} outputs"
             + ("" if task.loss is None else ', or set target = "numbers" if your loss takes labels as numbers')
             + (" for each position, [B, T, C]" if task.data.target == "tokens" else ""),
         )

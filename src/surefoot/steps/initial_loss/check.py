@@ -51,8 +51,7 @@ def check_initial_loss(
 ) -> Decision:
     """Measure the loss before training, without weight decay, against that of chance: ln C for C classes.
 
-    C are the classes of an example, a pixel, or a token; of a yes or no chance is ln 2. Targets that are ignored are left
-    out.
+    C are the classes of an example, a pixel, or a token; of a yes or no chance is ln 2. What is ignored is left out.
 
     An excess is traced to its cause: weights, or inputs that were not normalised, in which case the loss is right once
     they are. A loss below chance is none: the model is trained already, or its bias carries the classes' shares. A
@@ -124,9 +123,8 @@ def measure(task: Task, weight_decay: float = 5e-4, most_batches: int = BATCHES)
     """
     batches = [batch(task, number) for number in range(most_batches)]
     outputs = _outputs(task, batches[:1])
-    if (
-        isinstance(outputs[0], Tensor) and task.loss_fn is None and not dense(task)
-    ):  # else one shows enough, or is large
+    # Of pixels and tokens a batch shows enough, and outputs are large.
+    if isinstance(outputs[0], Tensor) and task.loss_fn is None and not dense(task):
         outputs += _outputs(task, batches[1:])
     losses = _losses(task, outputs, batches) + _losses_of(task, batches[len(outputs) :])
     whole, y = joined(outputs), joined([y for _, y in batches[: len(outputs)]])

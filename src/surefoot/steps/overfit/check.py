@@ -342,6 +342,7 @@ def measure_sample(task: Task, batch_size: int) -> Sample:
         best_accuracy=best,
         target_variance=_loss_of_mean(task) if torn else None,
         constant_loss=None if floor is None else floor.constant_loss,
+        contexts=None if floor is None else floor.contexts,
         least_loss=least_loss,
         probabilities=one_class_each(task) and not task.custom_loss and _gives_probabilities(task),
         functional_dropout=_varies(task),

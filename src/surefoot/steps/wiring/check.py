@@ -58,8 +58,9 @@ def check_wiring(
     Checked are: shapes and the range of labels; probabilities where the loss takes logits; the sign of the loss; that
     training and evaluation mode agree; that every trainable parameter gets a gradient; dead ReLUs; that a small step
     along the negative gradient lowers the loss; that outputs depend on each input, on no other example of the batch,
-    and not on the answers, as a language model without a causal mask does; that what a moment's training learns carries over to examples that were
-    held out, or labels do not depend on inputs; and your own training step. All but the last on copies.
+    and not on the answers, as a language model without a causal mask does; that what a moment's training learns carries
+    over to examples that were held out, or labels do not depend on inputs; and your own training step. All but the last
+    on copies.
 
     Args:
         model: a shipped name, "package.module:factory", a factory, or a module, in the state it starts training from.

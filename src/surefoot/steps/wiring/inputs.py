@@ -54,9 +54,11 @@ def measure_inputs(task: Task) -> InputFacts:
             unused.append(name)
     mixes = None
     if isinstance(outputs, Tensor) and task.loss_fn is None and size > 1 and not _by_batch(model):
-        half = size // 2
-        others = torch.cat([torch.arange(half), torch.arange(size - half)]).to(outputs.device)
-        mixes = _changed(task, outputs, _or_none(lambda: outputs_at(tree.taken(x, others))), slice(half))
+        ends, rows = max(1, size // 4), torch.arange(size, device=outputs.device)
+        stays = slice(ends, max(ends + 1, size - ends))  # between others: a recurrent layer looks back only
+        others = rows.clone()
+        others[:ends], others[stays.stop :] = rows[stays][:1], rows[stays][-1:]
+        mixes = _changed(task, outputs, _or_none(lambda: outputs_at(tree.taken(x, others))), stays)
     copied, next_token = _repeated(task, x, y)
     looks_ahead = None
     if (next_token or 0.0) >= COPIED and isinstance(outputs, Tensor) and task.loss_fn is None:

@@ -20,7 +20,7 @@ from surefoot.steps.wiring.measure import batch
 from surefoot.training.task import Task, training_modes_
 
 UserStep = Callable[[nn.Module, Any, Any], object]
-"""(model, x, y) -> anything: one update of the model by the user's own optimizer. A batch, trees where data has them."""
+"""(model, x, y) -> anything: one update of the model by the user's own optimizer, of a batch; x and y may be trees."""
 _CALLS = 8
 """Calls after which a step that accumulates gradients should have moved the weights. Chosen by hand."""
 _EXAMPLES = 64
