@@ -166,6 +166,19 @@ def test_targets_that_are_the_inputs_are_said():
     assert remarks(task(surefoot.load((codes[:, :-1], codes[:, 1:])), net)) == []
 
 
+def test_a_loss_that_shifts_tokens_by_itself_raises_no_alarm():
+    codes = np.random.default_rng(0).integers(0, 9, (N, 8))
+    net = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
+    data = surefoot.load((codes, codes))
+
+    def shifted(outputs, targets):
+        return F.cross_entropy(outputs[:, :-1].flatten(0, 1), targets[:, 1:].flatten())
+
+    found = [surefoot.check_wiring(net, data, loss).reason for loss in (None, shifted)]
+    assert ["can be copied" in each for each in found] == [True, False]
+    assert remarks(task(data, net, loss=shifted)) == []
+
+
 def test_narrow_weights_are_said():
     data = surefoot.load((np.random.default_rng(0).integers(0, 9, (N, 8)), Y))
     net = nn.Sequential(nn.Embedding(9, 2), nn.Flatten(), nn.Linear(16, 2)).bfloat16()
