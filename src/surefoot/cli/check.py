@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
 USED = frozenset({
-    "data", "data_dir", "validation", "image_size", "label", "header", "target", "loss", "forward", "loss_fn", "normalise",
-    "standardise_targets", "model", "seed", "device", "precision", "threads", "weight_decay", "rule", "preset",
-    "from_run",
+    "data", "data_dir", "validation", "image_size", "label", "header", "target", "loss", "forward", "loss_fn",
+    "normalise", "standardise_targets", "model", "seed", "device", "precision", "threads", "weight_decay", "rule",
+    "preset", "from_run",
 })  # fmt: skip
 """Settings that steps 0 to 2 depend on. They train at many rates, without augmentation, for as long as they need."""
 
