@@ -162,10 +162,7 @@ def ends_in_probabilities(task: Task, model: nn.Module, weights: Mapping[str, Te
     if task.loss is None or not task.classifies:
         return False
     few = task.data.train.taken(np.arange(min(_JUDGED, len(task.data.train))))
-    return all(
-        isinstance(outputs, Tensor) and are_probabilities(outputs)
-        for outputs, _ in outputs_of(task, model, weights, few)
-    )
+    return all(are_probabilities(outputs) for outputs, _ in outputs_of(task, model, weights, few))
 
 
 def judged_part(task: Task) -> tuple[str, Part | None]:
@@ -178,8 +175,6 @@ def may_be_scored(task: Task) -> bool:
     """Return whether the outputs on the part that is judged mean what scores take them for, and fit into memory."""
     _, part = judged_part(task)
     few = part is not None and len(part) * task.data.outputs <= _MOST_VALUES
-    if task.classifies and not task.counts_right:  # outputs are something else than one tensor
-        return False
     return few and task.data.target in ("classes", "numbers") and task.loss_fn is None and are_answers(task)
 
 
