@@ -23,6 +23,7 @@ def called(model: nn.Module, inputs: Any) -> Any:
     Of outputs that have logits, as an attribute or under that key, these are returned: models of the Transformers
     library give such.
 
+    >>> import torch
     >>> called(nn.Bilinear(2, 3, 4), (torch.ones(5, 2), torch.ones(5, 3))).shape
     torch.Size([5, 4])
     """
