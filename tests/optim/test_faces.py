@@ -442,7 +442,12 @@ def test_an_option_that_the_rule_does_not_have_is_refused(face, kwargs, message)
     [
         (surefoot.Adam, {"lr": -1}, "Invalid learning rate: -1. It must be at least 0"),
         (surefoot.AdamW, {"lr": float("nan")}, "Invalid learning rate: nan"),
-        (surefoot.AdamW, {"lr": "0.1"}, "Invalid learning rate: 0.1"),
+        (surefoot.AdamW, {"lr": "0.1"}, "Invalid learning rate: '0.1'"),
+        (surefoot.AdamW, {"lr": [0.1]}, "Invalid learning rate: "),
+        (surefoot.SGD, {"momentum": "0.9"}, "Invalid momentum value: '0.9'"),
+        (surefoot.SGD, {"dampening": None}, "Invalid dampening value: None. It must be a number"),
+        (surefoot.Adam, {"clip_norm": "1"}, "Invalid clip_norm value: '1'"),
+        (surefoot.Adam, {"weight_decay": 1j}, "Invalid weight_decay value: 1j"),
         (surefoot.AdamW, {"lr": None}, "Invalid learning rate: None"),
         (surefoot.AdamW, {"betas": (0.9, 1.0)}, "index 1: 1.0. It must be at least 0 and below 1"),
         (surefoot.AdamW, {"betas": (torch.ones(2), 0.9)}, "Tensor beta1 must be 1-element"),
@@ -483,7 +488,11 @@ def test_sparse_and_complex_gradients_are_refused_in_one_sentence_and_nothing_is
 @pytest.mark.parametrize(
     ("face", "saved_by", "message"),
     [
-        (surefoot.AdamW, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), "without betas, eps, step"),
+        (
+            surefoot.AdamW,
+            lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+            "without betas, eps, exp_avg, exp_avg_sq, step: ",
+        ),
         (surefoot.AdamW, lambda p: torch.optim.RMSprop(p), "without betas"),
         (surefoot.Adam, lambda p: torch.optim.Adamax(p), "without exp_avg_sq"),
         (surefoot.RMSProp, lambda p: torch.optim.Adam(p), "without alpha, momentum, square_avg"),

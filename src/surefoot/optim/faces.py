@@ -10,6 +10,7 @@ torch.optim's works, and the other way round. The update itself is `kernels.move
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -91,12 +92,18 @@ def _entries(p: Tensor) -> Tensor:
     return p.grad.values()
 
 
-_NUMBERS = {
-    "lr": "learning rate", "beta1": "beta parameter at index 0", "beta2": "beta parameter at index 1",
-    "alpha": "alpha value", "eps": "epsilon value", "momentum": "momentum value", "weight_decay": "weight_decay value",
+Range = tuple[Callable[[Any], bool], str]
+_AT_LEAST_0: Range = (lambda value: value >= 0.0, "at least 0")
+_FRACTION: Range = (lambda value: 0.0 <= value < 1.0, "at least 0 and below 1")
+_NUMBERS: dict[str, tuple[str, Range]] = {
+    "lr": ("learning rate", _AT_LEAST_0), "beta1": ("beta parameter at index 0", _FRACTION),
+    "beta2": ("beta parameter at index 1", _FRACTION), "alpha": ("alpha value", _FRACTION),
+    "eps": ("epsilon value", _AT_LEAST_0), "momentum": ("momentum value", _AT_LEAST_0),
+    "dampening": ("dampening value", (lambda value: True, "a number")),
+    "weight_decay": ("weight_decay value", _AT_LEAST_0),
+    "clip_norm": ("clip_norm value", (lambda value: value > 0.0, "above 0, or None for no clipping")),
 }  # fmt: skip
-"""By the names of settings, what PyTorch calls them where they are out of range."""
-_FRACTIONS = ("beta1", "beta2", "alpha")
+"""By the names of settings, what PyTorch calls them where they are out of their range, and the range."""
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -113,19 +120,14 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     Traceback (most recent call last):
     ValueError: Invalid learning rate: -1. It must be at least 0.
     """
-    for name in (*_NUMBERS, "dampening", "clip_norm"):
-        value: Any = settings.get(name)
+    for name, (words, (within, allowed)) in _NUMBERS.items():
+        if name not in settings or (name == "clip_norm" and settings[name] is None):
+            continue
+        value = settings[name]
         if isinstance(value, Tensor) and value.numel() != 1:
             raise ValueError(f"Tensor {name} must be 1-element")
-        if name not in _NUMBERS or name not in settings:
-            continue
-        below_1 = name in _FRACTIONS
-        if value is None or isinstance(value, str) or not value >= 0.0 or (below_1 and not value < 1.0):
-            most = " and below 1" if below_1 else ""
-            raise ValueError(f"Invalid {_NUMBERS[name]}: {value}. It must be at least 0{most}.")
-    clip_norm = settings.get("clip_norm")
-    if clip_norm is not None and not clip_norm > 0.0:
-        raise ValueError(f"Invalid clip_norm value: {clip_norm}. It must be above 0, or None for no clipping.")
+        if not isinstance(value, Real | Tensor) or not within(value):
+            raise ValueError(f"Invalid {words}: {value!r}. It must be {allowed}.")
     if settings.get("fused") and settings.get("foreach"):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
@@ -193,7 +195,9 @@ class RuleFace(Face):
         """
         rule = update_rule(self.rule)
         settings = ["betas" if name == "beta1" else name for name in rule.defaults if name != "beta2"]
-        check_state(self, state, settings, [self.states[name] for name in (*rule.slots(rule.defaults), "updates")])
+        check_state(
+            self, state, settings, [self.states[name] for name in {**rule.slots(rule.defaults), "updates": "number"}]
+        )
         here = self.__dict__.get("param_groups") or [{} for _ in state["param_groups"]]
         for group, old in zip(state["param_groups"], here, strict=True):
             group.update({**_KERNELS, **self.only, "clip_norm": old.get("clip_norm"), **group, "capturable": False})

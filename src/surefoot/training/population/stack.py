@@ -17,7 +17,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from surefoot.data import tree
 from surefoot.data.batches import batch_indices, epoch_order, fetch
-from surefoot.optim.kernels import new_number
 from surefoot.optim.stacked import hyperparameters, slot_names, stacked_
 from surefoot.record.run import Row
 from surefoot.training.groups import asleep, factors_of, sleeping, thaws
@@ -68,11 +67,8 @@ class Stack:
         self.used = list(self.weights)
         self.buffers = {name: value for name, value in stacked.items() if name not in self.trained}
         self.slots: dict[str, list[Tensor]] = {}
-        for name, kind in slot_names([member.plan.recipe for member in members]).items():
-            zeros = [
-                torch.zeros_like(value[0]) if kind == "weight" else new_number(value.device)
-                for value in self.weights.values()
-            ]
+        for name, shape in slot_names([member.plan.recipe for member in members]).items():
+            zeros = [value[0].new_zeros(value[0].shape if shape == "weight" else ()) for value in self.weights.values()]
             each = [state.slots.get(name, zeros) for state in states]
             self.slots[name] = [torch.stack(rows) for rows in zip(*each, strict=True)]
         kept = [state.average for state in states if state.average is not None]
