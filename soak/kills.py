@@ -35,6 +35,7 @@ from reference import SETTINGS
 
 from surefoot import __version__
 from surefoot.record.run import CLOCK_FIELDS
+from surefoot.record.store import SEAL
 
 HERE = Path(__file__).parent
 ENDED = "ended"
@@ -74,7 +75,7 @@ def digests(run: Path) -> dict[str, str]:
     fields.pop("seconds")
     fields["tally"].pop("seconds")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    metrics = [{key: value for key, value in row.items() if key not in CLOCK_FIELDS} for row in rows]
+    metrics = [{key: value for key, value in row.items() if key not in (*CLOCK_FIELDS, SEAL)} for row in rows]
     return {
         "weights": _sha256((run / "model.safetensors").read_bytes()),
         "checkpoint_model": _sha256((last / "model.safetensors").read_bytes()),

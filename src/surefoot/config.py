@@ -32,9 +32,7 @@ ScheduleKind = Literal[
 LossName = Literal["cross-entropy", "mse", "mae", "huber", "bce"]
 
 
-RISES = {"val_loss": False, "val_accuracy": True}
-"""The numbers of a row by which weights can be chosen, and whether more of one is better."""
-DEFAULT_CHOICE = "val_loss"
+DEFAULT_CHOICE = "loss"
 """It moves where an accuracy stands still, and every task has it; Keras and Transformers have it as their default."""
 
 
@@ -359,8 +357,16 @@ class Config(_Checked):
         "classes: classification; numbers: regression; multilabel: several yes or no; segmentation: a class for each "
         "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said",
     )
-    loss: LossName | None = _setting(
-        None, "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out)"
+    loss: str | None = _setting(
+        None,
+        "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out), or "
+        "package.module:function of outputs and targets",
+    )
+    forward: str | None = _setting(
+        None, "package.module:function of model and inputs, where the model is not called by the form of its inputs"
+    )
+    loss_fn: str | None = _setting(
+        None, "package.module:function of model and batch that returns the loss, in place of forward and loss"
     )
     normalise: bool = _setting(True, "whether inputs are brought to the training part's mean 0 and deviation 1")
     standardise_targets: bool = _setting(
@@ -368,7 +374,14 @@ class Config(_Checked):
         "whether mse, mae and huber learn targets with mean 0 and deviation 1; answers are in their own unit",
     )
     class_weights: Literal["balanced"] | None = _setting(
-        None, "balanced: an example of class c counts N / (C n_c) in the training loss, so that all classes weigh alike"
+        None,
+        "balanced: an example, pixel or token of class c counts N / (C n_c) in the training loss, so that all classes "
+        "weigh alike; of labels a yes and a no do",
+    )
+    metrics: tuple[str, ...] | None = _setting(
+        None,
+        "metrics of the validation part in every row, by name: f1, auc, iou, rmse, ... (left out: f1 of labels, iou of "
+        "masks, perplexity of tokens)",
     )
     augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
     model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
@@ -390,8 +403,9 @@ class Config(_Checked):
     )
     choose_by: str | None = _setting(
         None,
-        f"number of a row that says which weights are best and when to stop early: {', '.join(RISES)} "
-        f"({DEFAULT_CHOICE} if left out)",
+        "number of the validation part that says which recipe and which weights are best, and when to stop early: "
+        "loss, accuracy, or a metric; NAME:min for one of your own of which less is better (loss if left out; tune: "
+        "loss and accuracy together)",
     )
     weights: Literal["best", "last"] | None = _setting(
         None,
@@ -407,12 +421,12 @@ class Config(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.choose_by is not None and self.choose_by not in RISES:
-            raise ConfigError(
-                f"choose_by = {self.choose_by!r}",
-                "what chooses is a number that each row has of the validation part",
-                nearest(self.choose_by, RISES),
-            )
+        self._check_functions()
+        if self.metrics is not None:  # a flag's value may hold several
+            names = tuple(name.strip() for each in self.metrics for name in each.split(","))
+            object.__setattr__(self, "metrics", tuple(dict.fromkeys(name for name in names if name)))
+        if self.choose_by is not None:  # rows have them as val_loss and val_accuracy
+            object.__setattr__(self, "choose_by", self.choose_by.removeprefix("val_"))
         if self.early_stopping_min_delta is not None and self.early_stopping_epochs is None:
             raise ConfigError(
                 f"early_stopping_min_delta = {self.early_stopping_min_delta:g} without early_stopping_epochs",
@@ -429,6 +443,28 @@ class Config(_Checked):
     def used_weights(self) -> Literal["best", "last"]:
         """The weights that a finished run is scored and applied with, where it has both."""
         return self.weights or ("last" if self.early_stopping_epochs is None else "best")
+
+    def _check_functions(self) -> None:
+        if self.loss is not None and not is_path(self.loss) and self.loss not in get_args(LossName):
+            raise ConfigError(
+                f"loss = {self.loss!r}",
+                f"a loss is one of {', '.join(get_args(LossName))}, or package.module:function",
+                nearest(self.loss, get_args(LossName)),
+            )
+        for name in ("forward", "loss_fn"):
+            if (value := getattr(self, name)) is not None and not is_path(value):
+                raise ConfigError(
+                    f"{name} = {value!r}", f"{name} is package.module:function", "put the module and ':' before it"
+                )
+
+
+def is_path(given: Any) -> bool:
+    """Return whether this is text such as "package.module:function", which names something to import.
+
+    >>> is_path("losses:focal"), is_path("mse"), is_path(len)
+    (True, False, False)
+    """
+    return isinstance(given, str) and ":" in given
 
 
 def _converted(hint: Any, value: Any, name: str) -> Any:

@@ -140,7 +140,7 @@ def test_rows_are_plain_lines_on_stderr_without_a_terminal(capsys):
         display.say("[bold]not markup[/bold] and \\[not this")
         display.show_rows([ROW])
         display.move(NOW)
-    assert capsys.readouterr() == ("", f"[bold]not markup[/bold] and \\[not this\n{header()}\n{line(ROW)}\n")
+    assert capsys.readouterr() == ("", f"[bold]not markup[/bold] and \\[not this\n{header(ROW)}\n{line(ROW)}\n")
 
 
 def test_a_search_without_a_terminal_says_its_decisions_and_how_far_it_is_not_at_every_step(capsys):

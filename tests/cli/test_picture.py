@@ -112,5 +112,5 @@ def test_a_bar_says_how_far_it_is_and_gives_up_words_where_it_is_narrow():
 def test_the_plain_table_has_a_value_or_a_dash_under_each_of_its_names():
     values = line(row(4, 0.51234, 0.9)).split()
     assert values == ["4.00", "400", "0.1", "0.5123", "90.00%", "0.5636", "90.00%", "1.2", "1.0e-03", "12800", "40.0"]
-    assert len(line(row(4, 0.5, 0.9))) == len(header()) == len(line(NOTHING))
+    assert len(line(row(4, 0.5, 0.9))) == len(header(row(4, 0.5, 0.9))) == len(line(NOTHING))
     assert line(NOTHING).split()[3:9] == ["-", "-", "-", "-", "inf", "-"]

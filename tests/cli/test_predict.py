@@ -220,7 +220,7 @@ def test_odd_names_are_exact_and_differ_in_csv_and_json(runs, tmp_path, capfdbin
         (["digits"], 2, "at least one image"),
         (["digits", "a.png", "--top", "0"], 2, "at least 1"),
         (["digits", "a.png", "--json", "--csv"], 2, "two formats"),
-        (["digits", "a.png", "--out", "p.txt"], 2, ".csv or .json"),
+        (["digits", "a.png", "--out", "p.txt"], 2, ".csv, .json or .npz"),
         (["digits", "a.png", "--out", "no/such/p.csv"], 2, "folder that exists"),
         (["digits", "line.csv"], 1, "no table"),
         (["line", "line.csv"], 1, "labels out"),

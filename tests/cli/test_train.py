@@ -258,7 +258,7 @@ def test_prices_are_predicted_with_all_defaults_and_by_every_loss_of_numbers(tmp
         (["h.csv", "--target", "numbers", "--loss", "cross-entropy"], "cross-entropy is for classes"),
         (["h.csv", "--target", "numbers", "--loss", "bce"], "bce takes targets from 0 to 1"),
         (["digits", "--loss", "mse"], "mse is for numbers"),
-        (["digits", "--loss", "hinge"], "loss must be one of"),
+        (["digits", "--loss", "hinge"], "a loss is one of"),
         (
             ["h.csv", "--target", "numbers", "--loss", "mae", "--label-smoothing", "0.1"],
             "label_smoothing = 0.1 with loss",
@@ -338,7 +338,7 @@ def test_best_weights_early_stopping_and_starting_from_a_run_on_the_command_line
     out, err = capsys.readouterr()
     assert "stopped early at step" in out
     assert "on the part by which these weights were chosen" in out
-    assert "the best by val_accuracy" in out
+    assert "the best by accuracy" in out
     assert "last.safetensors, of the last step" in out
     assert run(["show", "a"]) == 0
     assert "best, of step" in capsys.readouterr().out
@@ -346,7 +346,7 @@ def test_best_weights_early_stopping_and_starting_from_a_run_on_the_command_line
     out, err = capsys.readouterr()
     assert "note: training starts from the best weights of runs/a" in err
     settings = (tmp_path / "runs" / "b" / "config.toml").read_text()
-    for line in ('from_run = "runs/a"', 'model = "mlp"', "lr = 0.01", 'choose_by = "val_accuracy"'):
+    for line in ('from_run = "runs/a"', 'model = "mlp"', "lr = 0.01", 'choose_by = "accuracy"'):
         assert line in settings
     assert run(["show", "b"]) == 0
     assert "started from" in capsys.readouterr().out
@@ -404,3 +404,43 @@ def test_memory_that_is_too_small_is_said_while_it_trains(tmp_path, monkeypatch,
     assert err.count("out of memory") == 1
     assert "in pieces of at most 16" in err
     assert json.loads((tmp_path / "runs" / "a" / "result.json").read_text())["micro_batch_size"] == 16
+
+
+def test_metrics_on_the_command_line_are_in_every_row_and_one_of_them_chooses(tmp_path, capsys):
+    first = ["train", "digits", "--model", "linear", "--epochs", "3", "--no-report", "--name", "a"]
+    assert run([*first, "--metrics", "f1,auc", "--choose-by", "f1", "--weights", "best"]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1].split()[-1].endswith("%"), "auc is the last column"
+    assert "auc 9" in out
+    assert "the best by f1" in out
+    settings = (tmp_path / "runs" / "a" / "config.toml").read_text()
+    assert 'choose_by = "f1"' in settings
+    assert run(["resume", "a"]) == 0
+    assert run(["show", "a"]) == 0
+    out = capsys.readouterr().out
+    assert "validation metrics    f1 9" in out
+    assert run([*first[:-1], "b", "--metrics", "accuracy"]) == 0
+    capsys.readouterr()
+    assert run(["runs", "--sort", "val_f1", "--csv"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.endswith("val_accuracy,val_loss,test_accuracy,test_loss,val_f1,val_auc,test_f1,test_auc")
+    assert [row.partition(",")[0] for row in rows] == ["a", "b"]
+    assert rows[1].endswith(",,,,"), "b has none of them"
+
+
+def test_a_function_of_a_module_is_a_metric_and_a_run_goes_on_with_it(tmp_path, capsys):
+    (tmp_path / "scores.py").write_text(
+        "def half(outputs, y):\n    return (outputs.argmax(1) == y).double().mean() / 2\n"
+    )
+    asked = ["--metrics", "scores:half", "--choose-by", "scores:half:max"]
+    assert run(["train", "digits", "--model", "linear", "--epochs", "1", "--no-report", "--name", "a", *asked]) == 0
+    assert "the best by scores:half:max" in capsys.readouterr().out
+    assert run(["show", "a"]) == 0
+    assert "scores:half 0.4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["find-lr", "noise", "check"])
+def test_a_measurement_says_that_it_reads_no_metrics(command, capsys):
+    short = {"find-lr": ["--steps", "20"], "noise": ["--probe-steps", "20"], "check": []}[command]
+    run([command, "digits", "--model", "linear", "--metrics", "f1", *short])
+    assert "not used by" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from surefoot.data.augment import Crop, Flip, _uniforms, parse
+from surefoot.data.dataset import IGNORED
 from surefoot.errors import ConfigError
 
 N, SEED, EPOCH = 64, 3, 5
@@ -130,3 +131,28 @@ def test_what_does_not_fit_the_image_is_refused():
     with pytest.raises(ConfigError, match="not images"):
         parse(["flip"]).check("numbers", (4,))
     assert parse(["crop:6"]).operations == (Crop(6),)
+
+
+@pytest.mark.parametrize("names", ["flip", "flip-alternate", "crop:3", "cutout:4", "flip crop:2 cutout:3"])
+def test_the_mask_of_an_image_moves_with_it(names):
+    names = names.split()
+
+    def mask_of(x):
+        return x[:, 0].long() // 32 + 8 * (x[:, 2].long() // 32)
+
+    masks = mask_of(X)
+    x, moved = parse(names).moved(X, masks, ROWS, N, MEAN, seed=SEED, epoch=EPOCH)
+    assert torch.equal(x, augmented(*names)), "images as without masks"
+    seen = moved != IGNORED
+    assert torch.equal(moved[seen], mask_of(x)[seen])
+    covered = any(name.startswith("cutout") for name in names)
+    assert bool(seen.all()) != covered
+    assert torch.equal(masks, mask_of(X)), "what was given stays"
+
+
+def test_pixels_that_do_not_count_move_too():
+    masks = torch.zeros(N, 9, 7, dtype=torch.long)
+    masks[:, :, 0] = IGNORED
+    _, moved = parse(["flip"]).moved(X, masks, ROWS, N, MEAN, seed=SEED, epoch=EPOCH)
+    for mask, mirror in zip(moved, draws(0, 1)[:, 0] < 0.5, strict=True):
+        assert bool((mask[:, -1 if mirror else 0] == IGNORED).all())

@@ -12,7 +12,8 @@ import pytest
 from surefoot.data import mapped, npz
 from surefoot.data.load import inspect, load
 from surefoot.errors import DataError, SurefootError
-from surefoot.inference.inputs import Expected, batches
+from surefoot.inference.form import Expected
+from surefoot.inference.inputs import batches
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 Y = np.arange(12) % 2

@@ -12,7 +12,7 @@ from surefoot.data import images
 from surefoot.data.load import load
 from surefoot.errors import DataError
 from surefoot.inference.evaluate import evaluate
-from surefoot.inference.inputs import as_channels
+from surefoot.inference.form import as_channels
 from surefoot.inference.predict import predict
 from surefoot.training.open import train
 

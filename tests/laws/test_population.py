@@ -8,10 +8,13 @@ gradients were mostly 1e-7 to 1e-6 of the largest value apart, 2.5e-5 with batch
 import dataclasses
 import itertools
 import math
+import re
 
 import pytest
 import torch
+from kinds import KINDS
 from small import BatchNormDropoutNet, bare, contents, images, number_arrays
+from target_kinds import kinds
 from torch import Tensor, nn
 
 import surefoot
@@ -25,6 +28,7 @@ from surefoot.training.population.many import advance_many, fit_many, start_many
 from surefoot.training.population.member import Member, groups
 from surefoot.training.population.stack import advance_stack
 from surefoot.training.population.strategy import Way
+from surefoot.training.population.workload import work_of
 from surefoot.training.state import State
 from surefoot.training.task import Task, reseeded, task
 
@@ -134,7 +138,7 @@ def check_steps(members: list[Member], steps: int, compute=None) -> None:
                 assert states[i].slots.keys() == lone.slots.keys()
                 assert states[i].step == lone.step
                 assert states[i].outcome == lone.outcome
-                assert states[i].tally.correct == lone.tally.correct
+                assert states[i].tally.correct == pytest.approx(lone.tally.correct, rel=1e-6)  # shares of several
                 assert states[i].tally.losses == pytest.approx(lone.tally.losses, rel=1e-5)
                 for ours, theirs in zip(rows, lone_rows, strict=True):
                     assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-5)
@@ -174,6 +178,57 @@ def test_so_it_is_for_every_rule(rule, compute):
     members = [Member(work, plan) for plan in plans]
     assert len(groups(members)) == 1
     check_steps(members, 6, compute)
+
+
+def of_kind(name: str, *recipes: dict, **settings: object) -> list[Member]:
+    """Return members of a kind, two with other rates and decays if not said."""
+    work = KINDS[name].task(threads=1)
+    each = recipes or ({"lr": 0.01, "momentum": 0.9}, {"lr": 0.05, "momentum": 0.5, "weight_decay": 1e-3})
+    plans = [surefoot.plan(Recipe(**{"steps": 4, "batch_size": 20, **settings, **one}), work.data.examples)
+             for one in each]  # fmt: skip
+    return [Member(work, plan) for plan in plans]
+
+
+ADAMW = {"rule": "adamw", "eps": 1e-3}  # attention's key bias has no gradient but rounding, which a small eps enlarges
+OF_RULE = {"sgd": (), "adamw": ({**ADAMW, "lr": 1e-3}, {**ADAMW, "lr": 1e-2, "beta1": 0.5})}
+COMPILED = ("dict", "tokens", "tokens, is_causal", "multilabel", "sum and count", "several heads")
+"""Kinds whose step may be compiled: no buffers or convolutions, and the model called by the form of its inputs."""
+
+
+@pytest.mark.parametrize("rule", OF_RULE)
+@pytest.mark.parametrize("name", KINDS)
+def test_so_it_is_for_every_kind_of_batch_and_target(name, rule):
+    members = of_kind(name, *OF_RULE[rule])
+    assert len(groups(members)) == 1
+    check_steps(members, 2)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "mapping and loss_fn"])  # a mean over tokens
+def test_so_it_is_in_pieces_for_every_kind_whose_loss_counts(name):
+    check_steps(of_kind(name, micro_batch_size=7), 2)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_compiled_step_of_each_kind_that_may_be_is_the_same_step(name):
+    members = of_kind(name)
+    assert work_of(members[0], 2).compilable == (name in COMPILED)
+    if name in COMPILED:
+        check_steps(members, 2, CompiledStep("eager"))
+
+
+def test_a_loss_fn_that_reads_a_number_is_left_to_the_loop_with_the_reason(everything_pays):
+    kind = KINDS["mapping and loss_fn"]
+
+    def reads(model, batch):
+        loss = kind.more["loss_fn"](model, batch)
+        return loss * (2.0 if float(loss.detach()) > 2 else 1.0)
+
+    work = task(surefoot.load(kind.data), kind.make, loss_fn=reads, precision="fp32", threads=1)
+    plans = [surefoot.plan(Recipe(lr=lr, steps=4, batch_size=20), work.data.examples) for lr in (0.01, 0.1)]
+    states, records = fit_many([Member(work, plan) for plan in plans])
+    assert all(re.search(r"^loop; not stacked: RuntimeError: .*item", record.computed) for record in records)
+    for plan, state in zip(plans, states, strict=True):
+        assert contents(state) == contents(fit(work, plan)[0])
 
 
 def test_members_of_different_rules_are_computed_apart():
@@ -232,6 +287,13 @@ def test_members_with_weighted_classes_are_stacked_and_apart_from_those_without(
     check_steps(members_of(weighted), 3)
     plain = dataclasses.replace(weighted, class_weights=None)
     assert len(groups([*members_of(weighted), *members_of(plain)])) == 2
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "segmentation", "tokens"])
+def test_members_with_weighted_labels_pixels_and_tokens_are_stacked(kind):
+    data, model = kinds()[kind]
+    work = surefoot.task(surefoot.load(data, target=kind), model, class_weights="balanced", precision="fp32", threads=1)
+    check_steps(members_of(work, steps=3, **({"label_smoothing": 0.0} if kind == "multilabel" else {})), 3)
 
 
 @pytest.mark.parametrize("form", ["stacked", "compiled"])

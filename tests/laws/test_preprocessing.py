@@ -1,6 +1,7 @@
 """What is fitted on the training part belongs to the model: `predict`, the returned model and plain PyTorch agree, and
 units do not matter."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from small import image_arrays
 from torch import nn
 
 import surefoot
+from surefoot.data import tree
 from surefoot.data.batches import fetch
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import fit
@@ -80,6 +82,97 @@ KINDS = {
         {"loss": lambda p, t: F.nll_loss(p.clamp_min(1e-9).log(), t)},
     ),
 }  # fmt: skip
+
+
+class Tree(nn.Module):
+    """Takes whole numbers to embed, a mask of them, and numbers or images, by name or by place."""
+
+    def __init__(self, flat, outputs):
+        super().__init__()
+        self.table, self.head = nn.Embedding(20, 4), nn.Linear(4 + flat, outputs)
+
+    def forward(self, ids, mask, more):
+        words = (self.table(ids) * mask.unsqueeze(-1)).sum(1)
+        return self.head(torch.cat([words, more.flatten(1)], 1))
+
+
+class Sequences(nn.Module):
+    """A class for each position, of tokens of any length, with a bias of the last in each."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(20, 8), nn.Linear(8, 20)
+
+    def forward(self, input_ids, attention_mask=None):
+        words = self.table(input_ids).cumsum(1)
+        return self.head(words if attention_mask is None else words * attention_mask.unsqueeze(-1))
+
+
+MASK = RNG.random((300, 5)) > 0.3
+PIXELS = image_arrays(300)[0]
+TWO = np.c_[LINE > 0, X[:, 2] > 0].astype(int)
+NEXT = np.where(RNG.random((300, 5)) < 0.2, -100, np.roll(TOKENS, -1, 1))
+BY_NAME = {"ids": TOKENS, "mask": MASK, "more": X * [1, 50, 1e-3] + 7}
+TREES = {
+    "a mapping": ((BY_NAME, (LINE > 0).astype(int)), lambda: Tree(3, 2), {}),
+    "a mapping and numbers": ((BY_NAME, 350_000 + 80_000 * LINE), lambda: Tree(3, 1), {"target": "numbers"}),
+    "a tuple": (((TOKENS, MASK, seconds(300)[0]), (LINE > 0).astype(int)), lambda: Tree(3, 2), {}),
+    "an image and numbers": (
+        ({"ids": TOKENS, "mask": MASK.astype(int), "more": PIXELS}, image_arrays(300)[1]), lambda: Tree(192, 3), {}
+    ),
+    "labels": ((X * 50 + 9, TWO), lambda: Net(3, 2), {}),
+    "labels of a mapping": ((BY_NAME, TWO), lambda: Tree(3, 2), {}),
+    "masks": ((PIXELS, (PIXELS[:, 0] > 100).astype(int)), lambda: nn.Conv2d(3, 2, 3, padding=1), {}),
+    "tokens": ((TOKENS, NEXT), Sequences, {}),
+    "tokens of a mapping": (
+        {"input_ids": TOKENS, "attention_mask": MASK.astype(int), "labels": NEXT}, Sequences, {"target": "tokens"},
+    ),
+    "anything": (
+        (X * 50, {"a": LINE[:, None], "b": X[:, :1]}), lambda: Net(3, 2),
+        {"loss": lambda out, y: (out - torch.cat([y["a"], y["b"]], 1)) ** 2},
+    ),
+}  # fmt: skip
+
+
+def inputs_of(data):
+    """Return raw inputs, and the targets."""
+    if isinstance(data, dict):
+        return {name: each for name, each in data.items() if name != "labels"}, data["labels"]
+    return data
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_of_trees_and_of_every_kind_of_targets_they_agree_too(kind, tmp_path):
+    data, net, settings = TREES[kind]
+    x, y = inputs_of(data)
+    result = surefoot.train(data, net, epochs=3, lr=0.1, batch_size=10, runs_dir=tmp_path, **PLACE, **settings)
+    raw = tree.map_leaves(lambda leaf: torch.as_tensor(np.asarray(leaf))[:40], x)
+    loaded = surefoot.load_trained(result.folder, net()).model
+    with torch.no_grad():
+        outputs = [result.model(raw), loaded(raw), plain(result.folder, net())(raw), copy.deepcopy(loaded)(raw)]
+        if isinstance(raw, dict):
+            outputs += [loaded(**raw), loaded(*raw.values())]
+        if isinstance(raw, tuple):
+            outputs += [loaded(*raw), loaded(raw[0], raw[1], more=raw[2])]
+    found = surefoot.predict(result, x)
+    target = result.config.target
+    for each in outputs:
+        if target in ("segmentation", "tokens"):
+            np.testing.assert_array_equal(each.argmax(1 if target == "segmentation" else -1), found.outputs[:40])
+        if target == "tokens":
+            np.testing.assert_allclose(each[:, -1].log_softmax(-1), found.last[:40], rtol=1e-6, atol=1e-6)
+        elif target != "segmentation":
+            sure = {"classes": lambda out: out.softmax(1), "multilabel": torch.sigmoid}.get(target, lambda out: out)
+            near = 1e-6 * (np.std(y) if target == "numbers" else 1)
+            np.testing.assert_allclose(sure(each.double()), found.outputs[:40], rtol=1e-6, atol=near)
+    scores = surefoot.evaluate(result, data)
+    if target in ("segmentation", "tokens", "multilabel"):
+        said = found.outputs > 0.5 if target == "multilabel" else found.outputs
+        counted = np.asarray(y) != -100
+        assert scores.accuracy.value == pytest.approx((said == y)[counted].mean())
+        assert scores.answers == counted.sum()
+    elif target == "classes":
+        assert scores.accuracy == np.mean(found.outputs.argmax(1) == y)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from kinds import KINDS
 from small import bare, bits, contents, differing, plateau_job, reference_job, sign_manifest
 
-from surefoot.config import rule_settings
+from surefoot.config import Recipe, rule_settings
 from surefoot.errors import CheckpointError
 from surefoot.optim.plan import Plan
 from surefoot.optim.plan import plan as plan_of
@@ -109,6 +110,23 @@ def test_resumed_after_every_single_step_it_ends_the_same(kind, tmp_path):
         rows += new
     assert not differing(contents(state), undisturbed(kind)[0])
     assert bare(rows) == undisturbed(kind)[1]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_so_it_is_for_every_kind_of_batch_and_target(name, tmp_path):
+    work = KINDS[name].task(seed=3)
+    pieces = 10 if name == "mapping and loss_fn" else 4  # whose mean does not say over how many it is
+    rule = {"rule": "adamw", "lr": 0.01} if "tokens" in name else {"lr": 0.1, "momentum": 0.9}
+    recipe = Recipe(steps=14, batch_size=10, micro_batch_size=pieces, ema_decay=0.8, **rule)
+    plan = plan_of(recipe, work.data.examples, rows_per_epoch=2)
+    state, rows = advance(work, plan, start(work, plan), plan.steps)
+    whole = contents(state), bare(rows)
+    for stop in (3, 9):
+        state, rows = advance(work, plan, start(work, plan), stop)
+        (folder := tmp_path / str(stop)).mkdir()
+        ended = finish(work, plan, through_disk(folder, KINDS[name].task(seed=3), state), rows, 2)
+        assert not differing(ended[0], whole[0])
+        assert ended[1] == whole[1]
 
 
 def test_a_buffer_that_the_model_keeps_out_of_its_state_dict_is_kept(tmp_path):

@@ -2,15 +2,19 @@
 
 import hashlib
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from kinds import KINDS
+from kinds import module as made_of
 from small import BatchNormDropoutNet, bits, image_arrays, images, number_arrays
 from torch import nn
 
 import surefoot
 from surefoot.config import Recipe
+from surefoot.data import tree
 from surefoot.optim.plan import plan
 from surefoot.training.configure import resolve
 from surefoot.training.evaluate import evaluate_part
@@ -122,6 +126,31 @@ def test_a_float_array_of_numbers_is_not_normalised_in_place():
     work = task(surefoot.load((x, y), target="numbers"), "linear")
     fit(work, plan(Recipe(epochs=2, batch_size=10), work.data.examples))
     assert x.tobytes() == before
+
+
+VERBS = {
+    "wiring": surefoot.check_wiring,
+    "initial loss": surefoot.check_initial_loss,
+    "sample": partial(surefoot.overfit_sample, lrs=[0.1], max_steps=16),
+    "rates": partial(surefoot.find_lr, steps=10, seeds=2, low=0.01, high=0.1, points_per_decade=1, batch_size=16),
+    "noise": partial(surefoot.gradient_noise, batch_size=16, micro_batches=8, micro_batch_size=4),
+    "rules": partial(
+        surefoot.compare, rules=["mini-batch lr=0.1 batch_size=16"], epochs=1, seeds=1, slice_points=3, surfaces=False
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_verb_changes_model_or_arrays_of_any_kind(name):
+    kind = KINDS[name]
+    mine, arrays = made_of(kind), tree.leaves(tree.as_tree(kind.data))
+    mine.train()
+    next(mine.children()).eval()  # a mixture of modes, of which each must come back
+    before, digests = of_module(mine), [hashlib.sha256(each.tobytes()).digest() for each in arrays]
+    for verb in VERBS.values():
+        verb(mine, kind.data, precision="fp32", threads=torch.get_num_threads(), **kind.more)
+        assert of_module(mine) == before
+        assert [hashlib.sha256(each.tobytes()).digest() for each in arrays] == digests
 
 
 class Failing(nn.Module):

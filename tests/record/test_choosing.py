@@ -31,17 +31,17 @@ def rows(*losses, accuracies=None, per_epoch=1, lrs=None):
     ],
 )
 def test_the_best_row_is_the_first_with_the_least_finite_loss(losses, best):
-    found = best_row(rows(*losses), "val_loss")
+    found = best_row(rows(*losses), "loss")
     assert (found.step if found else None) == best
 
 
 def test_an_accuracy_is_best_where_it_is_highest():
     made = rows(1.0, 2.0, 3.0, accuracies=[0.5, 0.9, 0.8])
-    assert best_row(made, "val_accuracy").step == 20
-    assert best_row(made, "val_loss").step == 10
-    assert number_of(made[1], "val_accuracy") == 0.9
-    assert is_better(0.9, 0.8, "val_accuracy")
-    assert not is_better(0.9, 0.9, "val_accuracy")
+    assert best_row(made, "accuracy").step == 20
+    assert best_row(made, "loss").step == 10
+    assert number_of(made[1], "accuracy") == 0.9
+    assert is_better(0.9, 0.8, "accuracy")
+    assert not is_better(0.9, 0.9, "accuracy")
 
 
 @pytest.mark.parametrize(
@@ -61,21 +61,24 @@ def test_an_accuracy_is_best_where_it_is_highest():
     ],
 )
 def test_a_run_stops_once_the_loss_was_no_better_for_so_many_epochs(losses, epochs, min_delta, stops):
-    assert (stopped_early(rows(*losses), "val_loss", epochs, min_delta) is not None) == stops
+    assert (stopped_early(rows(*losses), "loss", epochs, min_delta) is not None) == stops
 
 
 def test_epochs_are_counted_whatever_the_rows_of_one():
     made = rows(1, 2, 2, 2, 2, 2, 2, per_epoch=3)
-    stops = [stopped_early(made[: i + 1], "val_loss", 2) is not None for i in range(7)]
+    stops = [stopped_early(made[: i + 1], "loss", 2) is not None for i in range(7)]
     assert stops == [False] * 6 + [True], "7/3 - 1/3 is no exact 2"
 
 
 def test_the_sentence_says_when_since_when_and_by_what():
     made = rows(3, 2, 2.5, 2.6, lrs=[0.1, 0.09, 0.08, 0.06])
-    assert stopped_early(made, "val_loss", 2, 0.0, 900) == (
-        "stopped early at step 40 of 900: val_loss has not fallen for 2 epochs, since step 20; the learning rate was "
-        "still at 60% of its highest"
+    assert stopped_early(made, "loss", 2, 0.0, 900) == (
+        "stopped early at step 40 of 900: the validation loss has not fallen for 2 epochs, since step 20; the learning "
+        "rate was still at 60% of its highest"
     )
     made = rows(1, 1, accuracies=[0.9, 0.9])
-    said = stopped_early(made, "val_accuracy", 1, 0.01)
-    assert said == "stopped early at step 20: val_accuracy has not risen by more than 0.01 for 1 epoch, since step 10"
+    said = stopped_early(made, "accuracy", 1, 0.01)
+    assert said.startswith(
+        "stopped early at step 20: the validation accuracy has not risen by more than 0.01 for 1 epoch"
+    )
+    assert said.endswith(", since step 10")

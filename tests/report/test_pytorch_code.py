@@ -3,8 +3,11 @@
 import pytest
 
 from surefoot.config import Config, Recipe, Schedule
-from surefoot.report.pytorch_code import LOSSES, program_of, pytorch_code
+from surefoot.report.loss_code import LOSSES, Calls
+from surefoot.report.pytorch_code import program_of, pytorch_code
 from surefoot.rules import update_rules
+
+OWN = Calls(functions={"loss": "in-memory"})
 
 
 @pytest.mark.parametrize("rule", update_rules())
@@ -34,14 +37,14 @@ def test_the_program_of_a_run_follows_its_target_loss_and_length():
     recipe = Recipe(epochs=3, schedule=Schedule(kind="linear"))
     assert "MSELoss" in program_of(Config(target="numbers"), recipe, 7)
     assert "CrossEntropyLoss" in program_of(Config(), recipe, 7)
-    assert "loss_of = " not in program_of(Config(), recipe, 7, own_loss=True)
+    assert "loss_of = " not in program_of(Config(), recipe, 7, OWN)
     assert "each of the 21 updates" in program_of(Config(), recipe, 7)
     assert "each of the 4,000 updates" in program_of(Config(), Recipe(), 400)
     standardised = "deviation + mean"
     assert standardised in program_of(Config(target="numbers"), recipe, 7)
     assert standardised not in program_of(Config(target="numbers", loss="bce"), recipe, 7)
     assert standardised not in program_of(Config(target="numbers", standardise_targets=False), recipe, 7)
-    assert standardised not in program_of(Config(target="numbers"), recipe, 7, own_loss=True)
+    assert standardised not in program_of(Config(target="numbers"), recipe, 7, OWN)
     assert "autocast" in program_of(Config(precision="bf16"), recipe, 7)
 
 

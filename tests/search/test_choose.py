@@ -9,6 +9,7 @@ from invented import STEPS, came_to, outcomes, trial, valley
 from surefoot.config import Recipe
 from surefoot.search import choose as choosing
 from surefoot.search import space
+from surefoot.search.choose import examples_noise
 from surefoot.search.response import coordinates
 
 BASE = Recipe()
@@ -198,3 +199,9 @@ def test_promising_are_the_best_of_the_final_length():
     assert [each.steps for each in best] == [STEPS, STEPS]
     assert best[0].lr / 0.1 == pytest.approx(0.3, rel=0.6)
     assert choosing.promising(tried_grid(valley(0.3)), WHERE, 2, 1000) == []
+
+
+@pytest.mark.parametrize(("by", "share"), [(None, 0.5), ("accuracy", 1.0), ("f1", 0.0), ("loss", 0.0)])
+def test_examples_say_how_sure_accuracy_is_and_nothing_of_other_numbers(by, share):
+    came = dataclasses.replace(came_to(trial(0.1), -1.0), val_accuracy=0.9, metrics={"f1": 0.9}, chosen_by=by)
+    assert examples_noise([came], 1000) == pytest.approx(share * math.sqrt(2 / 100.5))

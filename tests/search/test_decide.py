@@ -173,3 +173,44 @@ def test_a_hundred_steps_in_which_nothing_drops_are_a_failure():
 def test_a_bracket_that_was_found_is_kept():
     decision = bracket([2.3, 1.0], value={"lr": 0.01})
     assert decide.bracket_of_short_runs(decision) is decision
+
+
+def with_metric(errors, f1, **more):
+    tried = grid(errors, share=1.0)
+    return [dataclasses.replace(each, val_accuracy=0.5, metrics={"f1": value, "mine": value, "cost": -value}, **more)
+            for each, value in zip(tried, f1, strict=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chosen_by", "best"),
+    [(None, 0.02), ("loss", 0.02), ("f1", 0.04), ("mine", 0.04), ("mine:min", 0.01), ("cost:min", 0.04)],
+)
+def test_what_was_asked_for_chooses_the_best_of_a_grid(chosen_by, best):
+    decision = decide.coarse(with_metric([-1.0, -2.0, -1.5], [0.2, 0.5, 0.9], chosen_by=chosen_by), 100)
+    assert decision.value["lr"] == best
+    assert ("f1 90.00%" in decision.reason) == (chosen_by == "f1")
+
+
+def test_a_grid_without_the_number_that_chooses_fails_and_one_run_without_it_is_no_candidate():
+    nothing = decide.coarse(with_metric([-1.0, -2.0, -1.5], [math.nan] * 3, chosen_by="f1"), 100)
+    assert nothing.verdict == "fail"
+    assert "all 3 runs have no number for f1 of the validation part" in nothing.reason
+    some = decide.coarse(with_metric([-1.0, -2.0, -1.5], [0.3, math.nan, 0.2], chosen_by="f1"), 100)
+    assert some.value["lr"] == 0.01
+
+
+def test_a_schedule_is_better_by_a_metric_only_where_seeds_say_so():
+    def run(kind, f1, seed):
+        made = trial(0.1, seed=seed)
+        recipe = dataclasses.replace(made.recipe, schedule=Schedule(kind=kind))
+        came = came_to(dataclasses.replace(made, recipe=recipe), -1.0)
+        return dataclasses.replace(came, val_accuracy=0.5, metrics={"f1": f1}, chosen_by="f1")
+
+    results = [run("cosine", 0.5, 0), run("linear", 0.9, 0)]
+    alone = decide.schedule(results, 100)
+    assert alone.value["kind"] == "cosine", "how much seeds differ is not known"
+    assert alone.evidence["measure"] == "1 - f1"
+    repeated = [run("cosine", 0.5 + 0.002 * seed, seed) for seed in range(1, 5)]
+    assert decide.schedule(results, 100, repeated).value["kind"] == "linear"
+    spread = [run("cosine", 0.1 + 0.2 * seed, seed) for seed in range(1, 5)]
+    assert decide.schedule(results, 100, spread).value["kind"] == "cosine"

@@ -106,3 +106,20 @@ def test_on_a_table_the_weight_decay_that_fits_it_stays_at_every_rate():
         words = {"data": "a.csv"}
         start, terms = asked_for(words, {"weight_decay": given}, None, "2x", force=False)
         assert (start.recipe.weight_decay, terms.fixed, terms.given) == (given, {"weight_decay"}, set())
+
+
+@pytest.mark.parametrize("choice", ["balanced_accuracy", "mine:min"])
+def test_what_chooses_is_what_was_asked_for(choice, tmp_path):
+    def mine(outputs, y):
+        return float((outputs.argmax(1) != y).double().mean())
+
+    asked = {"metrics": {"mine": mine}, "choose_by": choice, "weights": "best"}
+    tuned = surefoot.tune("digits", "linear", budget="2x", name="a", runs_dir=tmp_path, **asked, **KEPT, **PLACE)
+    assert tuned.result is not None, [each.reason for each in tuned.decisions]
+    assert tuned.result.summary["best"]["metric"] == choice
+    assert tuned.result.summary["test_accuracy"] > 0.85
+    trials = [json.loads(line) for line in (tmp_path / "a" / "members.jsonl").read_text().splitlines()]
+    assert all(each["chosen_by"] == choice for each in trials if "chosen_by" in each)
+    assert all("mine" in each["metrics"] for each in trials if each.get("outcome") == "finished")
+    said = next(each for each in tuned.decisions if each.name == "coarse-grid").reason
+    assert choice.partition(":")[0] in said

@@ -1,10 +1,16 @@
+import importlib
 from collections import OrderedDict
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
-from surefoot.training.call import Bound, batch_of, bound_names, called, in_fp32
+import surefoot
+from surefoot.errors import ConfigError
+from surefoot.record.stored import read_config
+from surefoot.training.call import Bound, batch_of, bound_names, called, function_of, in_fp32
+from surefoot.training.open import open_run
 
 
 class Args(nn.Module):
@@ -43,3 +49,78 @@ def test_a_batch_is_what_examples_were():
 def test_only_floating_point_becomes_fp32():
     made = in_fp32((torch.zeros(1, dtype=torch.bfloat16), torch.zeros(1, dtype=torch.int64), 3))
     assert [getattr(each, "dtype", None) for each in made] == [torch.float32, torch.int64, None]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("torch.nn:nothing", "has no 'nothing'"),
+        ("absent_module:f", "importable"),
+        ("torch.nn:Linear", "without arguments"),
+        ("math:pi", "must be a function"),
+        ("f", "package.module:function"),
+        ("os.path:", "has no"),
+        ("1+1:f", "not a module's name"),
+    ],
+)
+def test_a_name_of_no_function_is_one_message(given, message):
+    with pytest.raises(ConfigError, match=message):
+        function_of(given, "forward")
+
+
+def test_a_function_may_be_named_and_a_class_of_losses_is_made():
+    assert function_of("torch.nn.functional:mse_loss", "loss") is nn.functional.mse_loss
+    assert isinstance(function_of("torch.nn:SmoothL1Loss", "loss"), nn.SmoothL1Loss)
+    assert function_of(called, "forward") is called
+    assert function_of("mse", "loss") == "mse"
+
+
+CODE = """
+import torch
+
+
+def loss_fn(model, batch):
+    x, y = batch
+    return torch.nn.functional.cross_entropy(model(x), y, reduction="none")
+
+
+def forward(model, x):
+    return SIGN * model(x)
+
+
+SIGN = -1
+
+
+class Factor:
+    def __call__(self, outputs, y):
+        return torch.nn.functional.cross_entropy(outputs, y)
+"""
+
+
+def test_a_run_of_named_functions_is_that_of_the_objects_and_goes_on_by_its_settings_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_functions.py").write_text(CODE)
+    words = {"epochs": 1, "batch_size": 64, "lr": 0.1, "device": "cpu", "runs_dir": tmp_path}
+    first = surefoot.train("digits", "linear", forward="own_functions:forward", loss="own_functions:Factor", **words)
+    assert (first.config.forward, first.config.loss) == ("own_functions:forward", "own_functions:Factor")
+    import own_functions
+
+    twin = surefoot.train("digits", "linear", forward=own_functions.forward, loss=own_functions.Factor(), **words)
+    assert twin.config.forward is None
+    torch.testing.assert_close(first.model.net.state_dict(), twin.model.net.state_dict(), rtol=0, atol=0)
+    assert surefoot.evaluate(first.folder).accuracy == surefoot.evaluate(twin).accuracy > 0.5
+    with open_run(read_config(first.folder), name="half", runs_dir=tmp_path) as run:
+        run.advance(5)
+        run.save()
+    with open_run(read_config(tmp_path / "half"), name="half", runs_dir=tmp_path, resumed=True) as run:
+        while not run.done:
+            run.advance()
+        found = run.finish().model.net.state_dict()
+    torch.testing.assert_close(found, first.model.net.state_dict(), rtol=0, atol=0)
+    changed = CODE.replace("SIGN * model(x)", "SIGN * model(x) * 2")
+    (tmp_path / "own_functions.py").write_text(changed)
+    importlib.reload(own_functions)
+    with pytest.raises(ConfigError, match="forward given here differ"):
+        open_run(read_config(tmp_path / "half"), name="half", runs_dir=tmp_path, resumed=True)
+    with pytest.warns(UserWarning, match="code of own_functions:forward"):
+        surefoot.load_trained(first.folder)

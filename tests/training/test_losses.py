@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from small import images, number_arrays
+from target_kinds import kinds, labels
 from torch import nn
 
 import surefoot
@@ -63,6 +64,77 @@ def test_a_loss_by_name_is_the_one_of_that_name(name, formula):
     outputs, targets = torch.from_numpy(3 * draw.normal(size=(2, 40))).float()
     error = (outputs - targets).double().numpy()
     assert float(work.objective(outputs[:, None], targets)) == pytest.approx(formula(error).mean(), rel=1e-5)
+
+
+def of_kind(kind, **more):
+    data, model = kinds()[kind]
+    return task(surefoot.load(data, target=kind), model, **more)
+
+
+def test_balanced_labels_weigh_a_yes_and_a_no_alike_with_mean_1():
+    work = of_kind("multilabel", class_weights="balanced")
+    y = work.data.train.y
+    weights = torch.where(y > 0.5, work.class_weights[1], work.class_weights[0])
+    assert weights.mean(0).tolist() == pytest.approx([1.0] * 3)
+    assert (weights * y).sum(0).tolist() == pytest.approx([len(y) / 2] * 3)
+    x, y = fetch(work.data, work.data.train, np.arange(9))
+    z = work.fresh_model()(x).detach()
+    expected = (F.binary_cross_entropy_with_logits(z, y, reduction="none") * weights[:9]).mean()
+    assert float(work.training_loss(z, y)[0]) == pytest.approx(float(expected))
+    assert float(work.objective(z, y)) != pytest.approx(float(expected)), "the loss of rows is not weighted"
+
+
+def test_a_label_that_all_have_has_weight_1():
+    x, y = labels()
+    y[:, 0] = 1
+    work = task(
+        surefoot.load({"train": (x, y)}, target="multilabel", validation=0), nn.Linear(6, 3), class_weights="balanced"
+    )
+    assert work.class_weights[:, 0].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("kind", ["segmentation", "tokens"])
+def test_balanced_classes_of_pixels_and_tokens_are_those_of_torch_by_their_number(kind, smoothing):
+    work = of_kind(kind, class_weights="balanced")
+    y = work.data.train.y
+    counted = y[y != IGNORED]
+    counts = torch.bincount(counted, minlength=work.data.outputs)
+    expected = torch.where(counts > 0, len(counted) / ((counts > 0).sum() * counts.clamp_min(1)), 0.0)
+    assert work.class_weights.tolist() == pytest.approx(expected.tolist())
+    x, y = fetch(work.data, work.data.train, np.arange(9))
+    z = work.fresh_model()(x).detach()
+    z, flat = (z.movedim(1, -1) if kind == "segmentation" else z).flatten(0, -2), y.flatten()
+    each = F.cross_entropy(z, flat, label_smoothing=smoothing, reduction="none")
+    expected = (each * work.class_weights[flat.clamp_min(0)])[flat != IGNORED].mean()
+    loss, count = work.training_loss(work.fresh_model()(x).detach(), y, smoothing)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert int(count) == int((flat != IGNORED).sum())
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "segmentation", "tokens"])
+def test_a_weighted_batch_in_pieces_is_the_batch(kind):
+    work = of_kind(kind, class_weights="balanced")
+    weights = []
+    for size in (2048, 5):
+        recipe = surefoot.Recipe(epochs=2, lr=0.1, batch_size=12, micro_batch_size=size)
+        state, _ = surefoot.fit(work, surefoot.plan(recipe, work.data.examples))
+        weights.append(torch.cat([value.flatten() for value in state.model.state_dict().values()]))
+    assert torch.allclose(*weights, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["mse", lambda z, y: F.binary_cross_entropy_with_logits(z, y)])
+def test_weights_of_what_is_not_weighted_are_refused(loss):
+    target = "numbers" if isinstance(loss, str) else "multilabel"
+    data = surefoot.load(labels(), target=target)
+    with pytest.raises(ConfigError, match=r"class_weights = 'balanced' with .*others would not be"):
+        task(data, nn.Linear(6, 3), loss=loss, class_weights="balanced")
+
+
+def test_labels_are_not_smoothed_where_there_are_several():
+    work = of_kind("multilabel")
+    with pytest.raises(ConfigError, match=r"label_smoothing = 0\.1 with loss = bce"):
+        surefoot.fit(work, surefoot.plan(surefoot.Recipe(epochs=1, label_smoothing=0.1), work.data.examples))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -196,7 +196,7 @@ def test_the_best_weights_lie_beside_the_last(ema_decay, tmp_path):
     best, last = result.summary["best"], result.record.last
     rows = result.record.rows
     assert best["step"] < result.summary["steps"], "the case must be the one that is meant"
-    assert best == {"step": best["step"], "metric": "val_loss", "value": min(row.val_loss for row in rows)}
+    assert best == {"step": best["step"], "metric": "loss", "value": min(row.val_loss for row in rows)}
     assert best["value"] == next(row.val_loss for row in rows if row.step == best["step"])
     assert (result.summary["weights"], result.summary["weights_from_step"]) == ("last", last.step)
     assert result.summary["val_loss"] == last.val_loss
@@ -209,9 +209,9 @@ def test_the_best_weights_lie_beside_the_last(ema_decay, tmp_path):
 
 
 def test_the_best_weights_are_those_of_the_result_where_they_are_asked_for(tmp_path):
-    result = to_the_end(run := noisy(tmp_path, weights="best", choose_by="val_accuracy"))
+    result = to_the_end(run := noisy(tmp_path, weights="best", choose_by="accuracy"))
     best, rows = result.summary["best"], result.record.rows
-    assert best["metric"] == "val_accuracy"
+    assert best["metric"] == "accuracy"
     assert best["value"] == max(row.val_accuracy for row in rows)
     assert best["step"] == next(row.step for row in rows if row.val_accuracy == best["value"]) < run.plan.steps
     assert (result.summary["weights"], result.summary["weights_from_step"]) == ("best", best["step"])
@@ -265,7 +265,7 @@ def test_a_schedule_that_counts_on_the_whole_length_is_named(tmp_path):
         assert any("cosine lowers the learning rate over the whole run" in note for note in run.notes)
 
 
-@pytest.mark.parametrize("settings", [{"weights": "best"}, {"early_stopping_epochs": 2}, {"choose_by": "val_loss"}])
+@pytest.mark.parametrize("settings", [{"weights": "best"}, {"early_stopping_epochs": 2}, {"choose_by": "loss"}])
 def test_choosing_needs_a_validation_part(settings, tmp_path):
     data = surefoot.load({"train": image_arrays(60, 0)}, validation=0)
     config = Config(data="in-memory", model="mlp", recipe=Recipe(epochs=1), **settings)
@@ -275,8 +275,10 @@ def test_choosing_needs_a_validation_part(settings, tmp_path):
 
 
 def test_numbers_have_no_accuracy_to_choose_by(tmp_path):
-    with pytest.raises(ConfigError, match="only classes have an accuracy"):
-        surefoot.train(number_arrays(), "mlp", choose_by="val_accuracy", epochs=1, runs_dir=tmp_path)
+    with pytest.raises(
+        ConfigError, match="for targets that are numbers: what chooses is one of loss, mae, mse, rmse, r2"
+    ):
+        surefoot.train(number_arrays(), "mlp", choose_by="accuracy", epochs=1, runs_dir=tmp_path)
 
 
 @pytest.mark.parametrize("slices", [1, 7, 1000])

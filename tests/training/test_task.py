@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from small import bits, image_arrays, images, number_arrays
+from target_kinds import masks
 from torch import nn
 
 import surefoot
@@ -291,3 +292,17 @@ def test_a_loss_of_ones_own_that_takes_numbers_is_told_how_to_get_them():
 def test_a_class_of_losses_is_no_loss():
     with pytest.raises(ConfigError, match=r"Pass CrossEntropyLoss\(\)"):
         task(images(), "linear", loss=nn.CrossEntropyLoss)
+
+
+def test_images_and_masks_are_augmented_together_where_they_can_be():
+    x, y = masks()
+    data = surefoot.load((x, y))
+    work = task(data, nn.Conv2d(1, 4, 1), augment=["flip", "crop:2"])
+    moved = [fetch(work.data, work.data.train, np.arange(9), augment=work.augment, epoch=e)[1] for e in (0, 1)]
+    assert not torch.equal(*moved)
+    with pytest.raises(ConfigError, match="function of your own, and masks as targets"):
+        task(data, nn.Conv2d(1, 4, 1), augment=["flip", lambda images: images])
+    half = surefoot.load((x, y[:, ::2, ::2].copy()), target="segmentation")
+    with pytest.raises(ConfigError, match="images of 8x8 and masks of 4x4"):
+        task(half, nn.Conv2d(1, 4, 1, stride=2), augment="flip")
+    assert task(half, nn.Conv2d(1, 4, 1, stride=2)).counts_right

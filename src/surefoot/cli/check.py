@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
 USED = frozenset({
-    "data", "data_dir", "validation", "image_size", "label", "header", "target", "loss", "normalise",
-    "standardise_targets", "model", "seed", "device", "precision", "threads", "weight_decay", "rule", "preset",
-    "from_run",
+    "data", "data_dir", "validation", "image_size", "label", "header", "target", "loss", "forward", "loss_fn",
+    "normalise", "standardise_targets", "model", "seed", "device", "precision", "threads", "weight_decay", "rule",
+    "preset", "from_run",
 })  # fmt: skip
 """Settings that steps 0 to 2 depend on. They train at many rates, without augmentation, for as long as they need."""
 
@@ -60,6 +60,7 @@ def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
     from surefoot.steps.initial_loss.check import check_initial_loss
     from surefoot.steps.overfit.check import overfit_sample
     from surefoot.steps.wiring.check import check_wiring
+    from surefoot.training.call import function_of
 
     def say(text: str) -> None:
         if not quiet:
@@ -68,18 +69,21 @@ def _decisions(config: Config, *, quiet: bool) -> Iterator[Decision]:
     place: dict[str, Any] = {
         "seed": config.seed, "device": config.device, "precision": config.precision, "threads": config.threads
     }  # fmt: skip
+    loss = function_of(config.loss, "loss")
+    functions = {name: function_of(getattr(config, name), name) for name in ("forward", "loss_fn")}
+    place |= {name: function for name, function in functions.items() if function is not None}
     say(f"reading {clean(config.data)}")
     data, model = _data_and_model(config)
     say_notes(getattr(data, "notes", ()), quiet=quiet)
     say(f"step 0, wiring: {clean(config.model)} on {clean(config.data)}")
-    wiring = check_wiring(model, data, config.loss, **place)
+    wiring = check_wiring(model, data, loss, **place)
     yield wiring
     say("step 1, initial loss")
-    initial = check_initial_loss(model, data, config.loss, weight_decay=config.recipe.weight_decay, **place)
+    initial = check_initial_loss(model, data, loss, weight_decay=config.recipe.weight_decay, **place)
     yield initial
     if "fail" not in (wiring.verdict, initial.verdict):
         say("step 2, overfitting a small sample")
-        yield overfit_sample(model, data, config.loss, rule=config.recipe.rule, **place)
+        yield overfit_sample(model, data, loss, rule=config.recipe.rule, **place)
 
 
 def _data_and_model(config: Config) -> tuple[Any, Any]:
@@ -99,7 +103,8 @@ def _data(config: Config) -> Any:
     try:
         return data_of(config)
     except DataError:
-        if config.target == "numbers" or (config.data_dir, config.image_size, config.label) != (None, None, None):
+        placed = (config.data_dir, config.image_size, config.label) != (None, None, None)
+        if placed or config.target not in ("auto", "classes"):
             raise
         return config.data
 

@@ -29,6 +29,7 @@ _NO_EFFECT = {
     "rows_per_epoch": "losses are evaluated at log-spaced steps",
     "from_run": "rules are compared from fresh weights, several starts of them",
     "choose_by": "rules are compared by their training loss",
+    "metrics": "rules are compared by their training loss",
     "weights": "rules are compared by their last weights",
     "early_stopping_epochs": "all rules have the same budget of examples, --epochs",
     "early_stopping_min_delta": "all rules have the same budget of examples, --epochs",

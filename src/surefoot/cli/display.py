@@ -115,7 +115,7 @@ class TrainingDisplay(Display):
         """Add rows to the table; the best validation loss and accuracy so far are marked on a terminal."""
         for row in rows:
             if not self.live and not self.view.rows:
-                self.say(header())
+                self.say(header(row))
             self.view.add(row)
             if not self.live:
                 self.say(line(row))

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from surefoot.cli.flags import RunsDir, Switch
 from surefoot.cli.tables import loss_text, number, print_json, print_table, share
 from surefoot.record.intervals import Difference
+from surefoot.record.measures import value_text
 from surefoot.record.number_scores import NumberScores
-from surefoot.record.scores import ClassScores
+from surefoot.record.scores import ClassScore, ClassScores
+from surefoot.record.task_scores import TaskScores
 
 _MATRIX_CLASSES = 20
 """Most classes whose confusion matrix is printed, about a terminal's width; above, the ten worst pairs."""
 _TABLE_CLASSES = 40
 """Most classes that are all listed; above, those with the lowest F1. Both chosen by hand."""
 _PAIRS = 10
+_ANSWERS = {"multilabel": "labels", "segmentation": "pixels", "tokens": "positions"}
 
 
 def evaluate(
@@ -27,6 +31,9 @@ def evaluate(
     data_dir: Path | None = None,
     runs_dir: RunsDir = Path("runs"),
     weights: Literal["best", "last"] | None = None,
+    forward: str | None = None,
+    loss: str | None = None,
+    loss_fn: str | None = None,
     device: str | None = None,
     json: Switch = False,
 ) -> int:
@@ -38,19 +45,42 @@ def evaluate(
         part: Part of the data; if left out test, or validation or train where a run has no other.
         data_dir: Folder or archive that holds the named set, if not where it was.
         weights: The best by the validation part, or the last; if left out those of which the result speaks.
+        forward: package.module:function of model and inputs; the run's if left out.
+        loss: Likewise of outputs and targets, for a run whose loss was given in Python.
+        loss_fn: Likewise of model and batch.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.
     """
     from surefoot.inference.evaluate import evaluate as scores_of
 
-    scores = scores_of(run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device, weights=weights)
+    functions = {"forward": forward, "loss": loss, "loss_fn": loss_fn}
+    scores = scores_of(
+        run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device, weights=weights, **functions
+    )
     if json:
         print_json({"run": run, **scores.to_dict()})
+    elif isinstance(scores, TaskScores):
+        _print_task(scores)
     elif isinstance(scores, NumberScores):
         _print_numbers(scores)
     else:
         _print_classes(scores)
     return 0
+
+
+def _print_task(scores: TaskScores) -> None:
+    answers = "" if scores.answers is None else f", {scores.answers:,} {_ANSWERS.get(scores.target, 'answers')}"
+    rows = [
+        ("scored", f"{scores.of}, {scores.examples:,} examples{answers}"),
+        ("loss", loss_text(scores.loss)),
+        ("accuracy", with_interval(scores.accuracy)),
+        *((name.replace("_", " "), value_text(name, value)) for name, value in scores.metrics.items()),
+    ]
+    print_table(("score", "value"), [row for row in rows if row[1] is not None], left=("score", "value"))
+    if scores.per_class:
+        _print_each(
+            scores.per_class, {"multilabel": "label", "tokens": "token"}.get(scores.target, "class"), several=True
+        )
 
 
 def _print_numbers(scores: NumberScores) -> None:
@@ -79,24 +109,31 @@ def _print_classes(scores: ClassScores) -> None:
         ("calibration error", f"{scores.calibration_error:.4f}"),
     ]
     print_table(("score", "value"), [row for row in rows if row[1] is not None], left=("score", "value"))
-    _print_each(scores)
+    _print_each(scores.per_class, "class")
     _print_confusion(scores)
 
 
-def _print_each(scores: ClassScores) -> None:
-    shown = list(scores.per_class)
+def _print_each(scores: Sequence[ClassScore], what: str, *, several: bool = False) -> None:
+    shown = list(scores)
     if len(shown) > _TABLE_CLASSES:
         shown = sorted(shown, key=lambda each: 2.0 if each.f1 is None else each.f1)[:_TABLE_CLASSES]
-        print(f"\nthe {_TABLE_CLASSES} classes of {len(scores.per_class)} with the lowest F1; --json has all")
+        print(f"\nthe {_TABLE_CLASSES} classes of {len(scores)} with the lowest F1; --json has all")
     else:
         print()
-    rows = [
+    cells: Iterable[Sequence[object]] = (
         (each.name, share(each.precision), share(each.recall), _ends(each.recall_interval), share(each.f1),
          number(each.auc.value if each.auc else None, ".3f"), each.support, each.predicted)
         for each in shown
-    ]  # fmt: skip
-    columns = ("class", "precision", "recall", "95 % interval", "F1", "AUC", "examples", "predicted")
-    print_table(columns, rows, left=("class",))
+    )  # fmt: skip
+    columns = (what, "precision", "recall", "95 % interval", "F1", "AUC", "examples", "predicted")
+    if several:  # answers of one example are not independent
+        extra = {"label": "AUC", "class": "IoU"}.get(what)
+        columns = (*columns[:3], "F1", *([extra] if extra else []), "answers", "predicted")
+        cells = (
+            (*row[:3], row[4], *({"AUC": [row[5]], "IoU": [share(each.iou)]}.get(extra or "", [])), *row[6:])
+            for row, each in zip(cells, shown, strict=True)
+        )
+    print_table(columns, list(cells), left=(what,))
 
 
 def with_interval(found: Difference | None) -> str | None:

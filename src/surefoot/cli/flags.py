@@ -42,7 +42,8 @@ Data = Annotated[
 ConfigFile = Annotated[Path | None, Parameter(help="TOML file of settings; flags go before it.")]
 RunsDir = Annotated[Path, Parameter(help="Folder in which runs lie.")]
 OF_A_RUN = (
-    "rows_per_epoch", "checkpoint_seconds", "choose_by", "weights", "early_stopping_epochs", "early_stopping_min_delta",
+    "rows_per_epoch", "checkpoint_seconds", "metrics", "choose_by", "weights", "early_stopping_epochs",
+    "early_stopping_min_delta",
 )  # fmt: skip
 """Settings of what a run keeps and when it ends, which a measurement does not read."""
 _NO = "no-"

@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from surefoot.cli.tables import loss_text, number, share
+from surefoot.cli.tables import clean, loss_text, number, share
+from surefoot.record.measures import ACCURACY, LOSS, RISES, is_better, number_of, value_text
 from surefoot.record.progress import Progress
 from surefoot.record.run import Row
 
@@ -22,6 +23,7 @@ COLUMNS = {
     "|dW|/|W|": 9, "ex/s": 8, "seconds": 8,
 }  # fmt: skip
 """Columns of the table of rows, and their widths in letters."""
+_METRIC_WIDTH = 9
 _TELLING = (
     "epoch", "val acc", "val loss", "train loss", "train acc", "lr", "seconds", "step", "|grad|", "|dW|/|W|", "ex/s",
 )  # fmt: skip
@@ -40,19 +42,29 @@ def cells(row: Row) -> dict[str, str]:
         "val loss": loss_text(row.val_loss), "val acc": share(row.val_accuracy),
         "|grad|": number(row.grad_norm, ".3g"), "|dW|/|W|": number(row.update_ratio, ".1e"),
         "ex/s": f"{row.examples_per_second:.0f}", "seconds": f"{row.seconds:.1f}",
+        **{clean(name): value_text(name, row.metrics[name]) for name in _metrics(row)},
     }  # fmt: skip
     return {name: value or "-" for name, value in values.items()}
 
 
-def header() -> str:
-    """Return the first line of a table of rows."""
-    return " ".join(name.rjust(width) for name, width in COLUMNS.items())
+def columns_of(row: Row) -> dict[str, int]:
+    """Return the columns of a table of such rows and their widths: its metrics are the last."""
+    return COLUMNS | {clean(name): max(len(clean(name)), _METRIC_WIDTH) for name in _metrics(row)}
+
+
+def header(row: Row) -> str:
+    """Return the first line of a table of such rows."""
+    return " ".join(name.rjust(width) for name, width in columns_of(row).items())
 
 
 def line(row: Row) -> str:
     """Return a row as a line of that table."""
     values = cells(row)
-    return " ".join(values[name].rjust(width) for name, width in COLUMNS.items())
+    return " ".join(values[name].rjust(width) for name, width in columns_of(row).items())
+
+
+def _metrics(row: Row) -> list[str]:
+    return [name for name in row.metrics if name != ACCURACY]  # which has its column
 
 
 @dataclass
@@ -62,7 +74,7 @@ class TrainingView:
     Attributes:
         now: how far it is.
         rows: the last of them.
-        best: the best row so far, by the name of its column: "val loss" and "val acc".
+        best: the best row so far, by the name of its column: "val loss", "val acc" and shipped metrics.
     """
 
     now: Progress
@@ -72,11 +84,12 @@ class TrainingView:
     def add(self, row: Row) -> None:
         """Add a row."""
         self.rows = [*self.rows, row][-_MOST_ROWS:]
-        for name, value, sign in (("val loss", row.val_loss, -1), ("val acc", row.val_accuracy, 1)):
-            row_of_best = self.best.get(name)
-            best = row_of_best and (row_of_best.val_loss if name == "val loss" else row_of_best.val_accuracy)
-            if value is not None and value == value and (best is None or sign * value > sign * best):
-                self.best[name] = row
+        names = {"val loss": LOSS, "val acc": ACCURACY} | {name: name for name in _metrics(row) if name in RISES}
+        for column, name in names.items():
+            value, best = number_of(row, name), self.best.get(column)
+            than = None if best is None else number_of(best, name)
+            if value is not None and (than is None or is_better(value, than, name)):
+                self.best[column] = row
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Give the table and a bar."""
@@ -96,21 +109,24 @@ class TrainingView:
         best |= {row.step: row for row in last[max(0, len(last) + len(best) - most) :]}
         rows = [best[step] for step in sorted(best)][-most:]
         lines = [cells(row) for row in rows]
-        sizes = {name: 1 + max(size, *(len(cell[name]) for cell in lines)) for name, size in COLUMNS.items()}
+        columns = columns_of(rows[-1])
+        sizes = {name: 1 + max(size, *(len(cell.get(name, "")) for cell in lines)) for name, size in columns.items()}
         names, used = set[str](), 0
-        for name in _TELLING:
-            if all(cell[name] == "-" for cell in lines):
+        for name in (_TELLING[0], *list(columns)[len(COLUMNS) :], *_TELLING[1:]):
+            if all(cell.get(name, "-") == "-" for cell in lines):
                 continue
             if (used := used + sizes[name]) > width:
                 break
             names.add(name)
         table = Table(box=None, padding=0, header_style="dim")
-        shown = [name for name in COLUMNS if name in names]
+        shown = [name for name in columns if name in names]
         for name in shown:
             table.add_column(name, justify="right", width=sizes[name], no_wrap=True)
         for row, cell in zip(rows, lines, strict=True):
             marked = {name for name in shown if self.best.get(name) is row}
-            table.add_row(*(Text(BEST + cell[name], "bold green") if name in marked else cell[name] for name in shown))
+            table.add_row(
+                *(Text(BEST + cell[name], "bold green") if name in marked else cell.get(name, "-") for name in shown)
+            )
         return table
 
 

@@ -1,16 +1,21 @@
-"""`surefoot predict`: apply a trained model to images, folders and tables, and give a table, CSV or JSON."""
+"""`surefoot predict`: apply a trained model to images, folders, tables and arrays, and give its answers in a format."""
 
 from __future__ import annotations
 
 import json as json_format
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from surefoot.cli.answers import Masks, archive_of, cells_of, check_form, columns_of, csv_of, forms_of, rows_of
 from surefoot.cli.flags import RunsDir, Switch
-from surefoot.cli.tables import clean, print_table, say_notes, spread_digits
+from surefoot.cli.tables import clean, print_table, say_notes
 from surefoot.errors import ConfigError
 from surefoot.record import store
+
+if TYPE_CHECKING:
+    from surefoot.inference.predict import Predictions
 
 _SHOWN = 5
 """Unreadable examples that are named on stderr; the output names all."""
@@ -23,11 +28,15 @@ def predict(
     out: Path | None = None,
     top: int | None = None,
     weights: Literal["best", "last"] | None = None,
+    forward: str | None = None,
     device: str | None = None,
     csv: Switch = False,
     json: Switch = False,
 ) -> int:
     """Apply a trained model to images, folders of images, .npz, .npy or .csv files without labels.
+
+    Several inputs come from an .npz with an array of the name of each. Of pixels the classes are written as one PNG for
+    each image (--out FOLDER) or as an array (--out FILE.npz).
 
     Names are exact in CSV and JSON, as UTF-8 with bytes that are none left as they are (surrogateescape); a terminal
     gets them without control characters. What cannot be read gets a row with its error, and the exit code is then 1.
@@ -35,9 +44,11 @@ def predict(
     Args:
         run: Name of the run, or its folder.
         inputs: Files and folders.
-        out: File to write in place of stdout, as CSV or JSON, which its name says unless a flag does.
-        top: How many of the most probable classes to give, 1 if left out.
+        out: File to write in place of stdout, .csv, .json or .npz, which its name says unless a flag does; or a new
+            folder for masks.
+        top: How many of the most probable classes to give, 1 if left out; of tokens those that come next.
         weights: The best by the validation part, or the last; if left out those of which the result speaks.
+        forward: package.module:function of model and inputs; the run's if left out.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         csv: Print as CSV.
         json: Print as JSON.
@@ -49,19 +60,16 @@ def predict(
         )
     if top is not None and top < 1:
         raise ConfigError(f"top = {top}", "top must be at least 1", "leave it out for the most probable class")
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise ConfigError(
-            f"out = {out}", "it must be a file in a folder that exists", "make the folder, or choose another"
-        )
     folder = store.run_folder(run, runs_dir)
-    classes, rows = _predicted(folder, inputs, top, {"device": device, "weights": weights})
+    how = {"forward": forward, "device": device, "weights": weights}
+    kind, classes, rows = _predicted(folder, inputs, _Way(form, out, top or 1, asked=top), how)
     if form == "table":
-        columns = _columns(classes, rows)
-        left = [name for name in columns if name.startswith(("name", "label", "error"))]
-        print_table(columns, [_cells(row, columns, _forms(classes, rows)) for row in rows], left=left)
-    else:
+        columns = columns_of(kind, classes, rows)
+        left = [name for name in columns if name.startswith(("name", "label", "error", "classes", "tokens", "next"))]
+        print_table(columns, [cells_of(row, columns, forms_of(kind, rows)) for row in rows], left=left)
+    elif form in ("csv", "json"):
         terminal = out is None and sys.stdout.isatty()
-        text = _json(folder, classes, rows) if form == "json" else _csv(classes, rows, terminal=terminal)
+        text = _json(folder, kind, classes, rows) if form == "json" else csv_of(kind, classes, rows, terminal=terminal)
         # Bytes of a file's name that are no text come out as they went in, so that a program finds the file by it.
         content = text.encode("utf-8", errors="surrogateescape")
         binary: Any = getattr(sys.stdout, "buffer", None)  # which a stream that a program put in its place may lack
@@ -77,96 +85,83 @@ def predict(
     return _exit_code(rows)
 
 
-def _predicted(
-    folder: Path, inputs: tuple[str, ...], top: int | None, how: dict[str, Any]
-) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
-    """Return the classes and a row for each example, showing on stderr how far it is; `how` is for `predict`."""
-    from surefoot.data.store import bar
-    from surefoot.inference.predict import predict_batches
+@dataclass(frozen=True)
+class _Way:
+    """How answers are given: the format, where to, and how many of the most probable classes."""
 
-    classes: tuple[str, ...] | None = None
+    form: str
+    out: Path | None
+    top: int
+    asked: int | None
+
+
+def _predicted(
+    folder: Path, inputs: tuple[str, ...], way: _Way, how: dict[str, Any]
+) -> tuple[str, tuple[str, ...] | None, list[dict[str, Any]]]:
+    """Return the kind of the answers, the classes and a row for each example, showing on stderr how far it is.
+
+    Masks and arrays are written; `how` is for `predict`.
+    """
+    from surefoot.data.store import bar
+    from surefoot.inference.predict import joined, predict_batches
+
+    kind, classes = "classes", None
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
+    pieces: list[Predictions] = []
+    masks = Masks(way.out) if way.form == "masks" and way.out is not None else None
     with bar("predicting", unit="examples") as progress:
         for piece in predict_batches(folder, list(inputs), **how):
-            classes = piece.classes
-            if classes is None and top is not None:
-                raise ConfigError(
-                    f"top = {top} with a run that predicts numbers", "only classes have a rank", "leave top out"
-                )
-            rows += piece.to_dicts(top or 1)
+            kind, classes = piece.kind, piece.classes
+            check_form(piece, way.form, way.out, way.asked)
+            if masks is not None:
+                masks.write(piece)
+            if way.form == "npz":
+                pieces.append(piece)
+            rows += rows_of(piece, way.form, way.top)
             notes += piece.notes
             progress.update(len(piece))
     say_notes(notes, quiet=False)
-    return classes, rows
+    if way.out is not None and pieces:
+        store.write_bytes(way.out, archive_of(joined(pieces)))
+        print(f"wrote {clean(way.out)}", file=sys.stderr)
+    if masks is not None:
+        print(f"wrote {masks.written} masks into {clean(masks.folder)}", file=sys.stderr)
+    return kind, classes, rows
 
 
 def _form(out: Path | None, *, csv: bool, json: bool) -> str:
     if csv and json:
         raise ConfigError("--csv and --json", "they ask for two formats", "drop one")
-    if csv or json or out is None:
+    if out is None:
         return "csv" if csv else "json" if json else "table"
-    if out.suffix.lower() not in (".csv", ".json"):
-        raise ConfigError(f"out = {out}", "its name must end in .csv or .json", "rename it, or add --csv")
-    return out.suffix.lower()[1:]
+    suffix = out.suffix.lower()
+    masks = suffix == "" and not csv and not json
+    if (out.is_dir() and not masks) or not out.absolute().parent.is_dir():
+        raise ConfigError(
+            f"out = {out}", "it must be a file in a folder that exists", "make the folder, or choose another"
+        )
+    if masks and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise ConfigError(f"out = {out}", "masks go into a folder that is new or empty", "choose another")
+    if csv or json:
+        return "csv" if csv else "json"
+    if not masks and suffix not in (".csv", ".json", ".npz"):
+        raise ConfigError(
+            f"out = {out}", "its name must end in .csv, .json or .npz, or be that of a new folder for masks",
+            "rename it, or add --csv",
+        )  # fmt: skip
+    return "masks" if masks else suffix[1:]
 
 
-def _columns(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> list[str]:
-    good = next((row for row in rows if "error" not in row), {})
-    if classes is None:
-        width = len(good.get("values", ()))
-        columns = ["value"] if width == 1 else [f"value {i}" for i in range(width)]
-    else:
-        columns = ["label", "probability"]
-        columns += [f"{name} {i}" for i in range(2, len(good.get("top", ())) + 1) for name in ("label", "probability")]
-    return ["name", *columns, *(["error"] if any("error" in row for row in rows) else [])]
-
-
-def _forms(classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> list[str]:
-    """Return the formats of a table's numbers: of targets such as 1.7e9 +- 20, four digits alone are all the same."""
-    if classes is not None:
-        return [".4f"]
-    values = [row["values"] for row in rows if "values" in row]
-    return [f".{spread_digits(column)}g" for column in zip(*values, strict=True)]
-
-
-def _cells(row: dict[str, Any], columns: list[str], forms: list[str]) -> list[str | None]:
-    """Return a row's cells; numbers in the format of their place among the outputs, probabilities in the first."""
-    if "error" in row:
-        return [row["name"], *[None] * (len(columns) - 2), row["error"]]
-    if "values" in row:
-        cells = [format(value, form) for value, form in zip(row["values"], forms, strict=True)]
-    else:
-        cells = [text for label, p in row["top"] for text in (label, format(p, forms[0]))]
-    return [row["name"], *cells, *([None] if columns[-1] == "error" else [])]
-
-
-def _csv(classes: tuple[str, ...] | None, rows: list[dict[str, Any]], *, terminal: bool) -> str:
-    """Return the rows as CSV, RFC 4180 with plain line ends. Names are exact, and quoted where they are unusual; for a
-    terminal they are without control characters.
-    """
-    columns = _columns(classes, rows)
-    # Numbers with all their digits, as JSON has them; a format of nothing is the shortest text of the same number.
-    forms = [".7g"] if classes is not None else next(([""] * len(row["values"]) for row in rows if "values" in row), [])
-    lines = [columns, *(_cells(row, columns, forms) for row in rows)]
-    texts = [["" if cell is None else clean(cell) if terminal else cell for cell in line] for line in lines]
-    return "".join(",".join(map(_quoted, line)) + "\n" for line in texts)
-
-
-def _quoted(cell: str) -> str:
-    """Return a cell in quotes where it has a comma, a quote, a character that is not seen, or space around it."""
-    plain = cell.isprintable() and cell == cell.strip() and not set(cell) & {",", '"'}
-    return cell if plain else '"' + cell.replace('"', '""') + '"'
-
-
-def _json(folder: Path, classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> str:
+def _json(folder: Path, kind: str, classes: tuple[str, ...] | None, rows: list[dict[str, Any]]) -> str:
     value = {
         "run": folder.name,
+        "target": kind,
         "classes": None if classes is None else list(classes),
         "failed": sum("error" in row for row in rows),
         "predictions": rows,
     }
-    return json_format.dumps(value, indent=2, allow_nan=False) + "\n"
+    return json_format.dumps(value, indent=None if kind in ("segmentation", "any") else 2, allow_nan=False) + "\n"
 
 
 def _exit_code(rows: list[dict[str, Any]]) -> int:

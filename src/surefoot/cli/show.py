@@ -8,14 +8,26 @@ from __future__ import annotations
 import csv as csv_
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from surefoot.cli.flags import RunsDir, Switch, reference
-from surefoot.cli.tables import chosen_by_it, clean, loss_text, number, print_json, print_table, said, share
+from surefoot.cli.tables import (
+    chosen_by_it,
+    clean,
+    loss_text,
+    metrics_text,
+    number,
+    print_json,
+    print_table,
+    said,
+    share,
+)
 from surefoot.errors import ConfigError, SurefootError, nearest
 from surefoot.record import store
 from surefoot.record.intervals import wilson
+from surefoot.record.measures import value_text
 from surefoot.record.stored import Stored, changed_settings, read_run, run_folders
 
 COLUMNS = (
@@ -65,9 +77,10 @@ def runs(
     """
     if csv and json:
         raise ConfigError("--csv and --json", "the list is printed in one form", "drop one")
-    wanted = [_condition(text) for text in where]
-    column = sort and _known("sort", sort)
     listed = [_listed(folder) for folder in run_folders(runs_dir)]
+    columns = _columns(listed)
+    wanted = [_condition(text, columns) for text in where]
+    column = sort and _known("sort", sort, columns)
     listed = [run for run in listed if all(_text(run.get(name)) == value for name, value in wanted)]
     if column is not None:
         without = [run for run in listed if run.get(column) is None]
@@ -78,9 +91,9 @@ def runs(
     if json:
         print_json(listed)
     elif csv:
-        _print_csv(listed)
+        _print_csv(listed, columns)
     else:
-        _print_list(listed, runs_dir)
+        _print_list(listed, columns, runs_dir)
     return 0
 
 
@@ -139,7 +152,7 @@ def _print(stored: Stored, most_rows: int) -> None:
     print("\nrows")
     if stored.rows:
         shown = thinned(stored.rows, most_rows)
-        print("\n".join([header(), *(line(row) for row in shown)]))
+        print("\n".join([header(shown[0]), *(line(row) for row in shown)]))
         if len(shown) < len(stored.rows):
             print(f"  {len(shown)} of {len(stored.rows)} rows; --rows {len(stored.rows)} shows all")
     else:
@@ -170,8 +183,10 @@ def _result(result: dict[str, Any]) -> list[tuple[str, str]]:
     of_validation = share(result.get("val_accuracy"))
     entries += [
         ("test loss", loss_text(result.get("test_loss"))),
+        ("test metrics", metrics_text(result.get("test_metrics"))),
         ("validation accuracy", f"{of_validation}{chosen_on}" if of_validation is not None else None),
         ("validation loss", loss_text(result.get("val_loss"))),
+        ("validation metrics", metrics_text(result.get("val_metrics"))),
         ("weights", _weights(result)),
         ("started from", _origin(result)),
         ("training time", number(result.get("train_seconds"), ".1f")),
@@ -221,17 +236,27 @@ def _listed(folder: Path) -> dict[str, Any]:
         ),
         result.get("test_accuracy"), result.get("test_loss"),
     )  # fmt: skip
-    return dict(zip(COLUMNS, values, strict=True))
+    seen = (last.metrics if last else {}, result.get("val_metrics") or {}, result.get("test_metrics") or {})
+    of_row, of_validation, of_test = ({k: v for k, v in each.items() if v is not None and v == v} for each in seen)
+    more = {f"val_{name}": value for name, value in (of_row | of_validation).items()}
+    more |= {f"test_{name}": value for name, value in of_test.items()}
+    return more | dict(zip(COLUMNS, values, strict=True))
 
 
-def _print_list(listed: list[dict[str, Any]], runs_dir: Path) -> None:
+def _columns(listed: list[dict[str, Any]]) -> list[str]:
+    """Return the columns of the list: those of every run, and the metrics that some have."""
+    more = dict.fromkeys(name for run in listed for name in run if name.startswith(("val_", "test_")))
+    return [*COLUMNS, *(name for name in more if name not in COLUMNS)]
+
+
+def _print_list(listed: list[dict[str, Any]], names: Sequence[str], runs_dir: Path) -> None:
     if not listed:
         print(f"no runs under {clean(runs_dir)}; start one with surefoot train")
         return
-    columns = [name.replace("_accuracy", " acc").replace("_", " ") for name in COLUMNS]
+    columns = [clean(name).replace("_accuracy", " acc").replace("_", " ", 1) for name in names]
     forms = {"lr": "g", "epochs": ".4g", "val_accuracy": ".2%", "test_accuracy": ".2%"}
     rows = [
-        [number(run.get(name), forms[name]) if name in forms else run.get(name) for name in COLUMNS]
+        [_cell(run, name, forms) for name in names]
         for run in ({**run, **{name: loss_text(run.get(name)) for name in ("val_loss", "test_loss")}} for run in listed)
     ]
     print_table(columns, rows, left=columns[:4])
@@ -240,24 +265,30 @@ def _print_list(listed: list[dict[str, Any]], runs_dir: Path) -> None:
             print(f"damaged: {clean(run['reason'])}")
 
 
-def _condition(text: str) -> tuple[str, str]:
+def _cell(run: dict[str, Any], name: str, forms: dict[str, str]) -> Any:
+    if name in COLUMNS:
+        return number(run.get(name), forms[name]) if name in forms else run.get(name)
+    return None if run.get(name) is None else value_text(name.partition("_")[2], run[name])
+
+
+def _condition(text: str, columns: Sequence[str]) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--where {text}", "a condition is COLUMN=VALUE", "try --where state=finished")
-    return _known("where", name), value
+    return _known("where", name, columns), value
 
 
-def _known(flag: str, name: str) -> str:
-    if name not in COLUMNS:
-        raise ConfigError(f"--{flag} {name}", f"a column: {', '.join(COLUMNS)}", nearest(name, list(COLUMNS)))
+def _known(flag: str, name: str, columns: Sequence[str]) -> str:
+    if name not in columns:
+        raise ConfigError(f"--{flag} {name}", f"a column: {', '.join(columns)}", nearest(name, list(columns)))
     return name
 
 
-def _print_csv(listed: list[dict[str, Any]]) -> None:
+def _print_csv(listed: list[dict[str, Any]], columns: Sequence[str]) -> None:
     writer = csv_.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([_safe(name) for name in columns])
     for run in listed:
-        writer.writerow([_safe(run.get(name)) for name in COLUMNS])
+        writer.writerow([_safe(run.get(name)) for name in columns])
 
 
 def _safe(value: Any) -> str:

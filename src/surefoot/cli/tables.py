@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from surefoot.record.measures import value_text
+
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
@@ -50,6 +52,15 @@ def chosen_by_it(result: Mapping[str, Any]) -> str:
     if "decisions" in result:
         return ", on the part by which the search chose"
     return ", on the part by which these weights were chosen" if result.get("weights") == "best" else ""
+
+
+def metrics_text(metrics: Mapping[str, float | None] | None) -> str | None:
+    """Return metrics as a line; None where there are none.
+
+    >>> metrics_text({"f1": 0.5, "r2": None}), metrics_text({})
+    ('f1 50.00%, r2 -', None)
+    """
+    return ", ".join(f"{clean(name)} {value_text(name, value)}" for name, value in (metrics or {}).items()) or None
 
 
 def say_notes(notes: Iterable[str], *, quiet: bool) -> None:

@@ -22,8 +22,8 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
-from surefoot.cli.tables import chosen_by_it, clean, counted, loss_text, print_entries, print_json, said
-from surefoot.config import Config, Recipe
+from surefoot.cli.tables import chosen_by_it, clean, counted, loss_text, metrics_text, print_entries, print_json, said
+from surefoot.config import Config, Recipe, is_path
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
@@ -238,7 +238,7 @@ def _finished(config: Config, folder: Path, *, as_json: bool, resumed: Objects |
     config = agreed_config(config, folder)
     if resumed is None and Path(config.data).expanduser().exists():  # the user's, and may be other data now
         check_data(folder, data_of(config))
-    if ":" in config.model:  # so may be the code of a factory
+    if any(map(is_path, (config.model, config.loss, config.forward, config.loss_fn))):  # so may be the code of these
         check_identity(folder, make_task(config, resumed or Objects(), folder if resumed is not None else None))
     summary = store.read_sealed(folder / store.RESULT)
     lacking = _SHOWN - (summary.keys() if isinstance(summary, dict) else set())
@@ -322,12 +322,16 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
         lines.append(("test", f"{accuracy}, loss {_loss(summary['test_loss'])}, {count:,} examples"))
     elif summary["test_loss"] is not None:
         lines.append(("test", f"loss {_loss(summary['test_loss'])}, {summary['test_examples']:,} examples"))
+    if (text := metrics_text(summary["test_metrics"])) is not None:
+        lines.append(("", f"{text}, of the test part"))
     chosen_on = chosen_by_it(summary)
     if summary["val_accuracy"] is not None:
         accuracy = f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"
         lines.append(("validation", f"{accuracy}{chosen_on}"))
     elif summary["val_loss"] is not None:
         lines.append(("validation", f"loss {_loss(summary['val_loss'])}{chosen_on}"))
+    if (text := metrics_text(summary["val_metrics"])) is not None:
+        lines.append(("", f"{text}, of the validation part"))
     lines.append(
         ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
     )

@@ -18,6 +18,7 @@ from surefoot.config import Config, Recipe
 from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.record.stored import read_config
+from surefoot.report.loss_code import Calls
 from surefoot.report.pytorch_code import program_of
 from surefoot.settings import from_dict
 
@@ -169,6 +170,9 @@ def _show(summary: dict[str, Any], config: Config) -> None:
     for text in summary["unchecked"]:
         print(f"Not checked: {clean(text)}.")
     steps, epochs = summary["steps"], summary["epochs"]
-    code = program_of(read_config(Path(summary["folder"])), chosen, round(steps / epochs))
+    folder = Path(summary["folder"])
+    config = read_config(folder)
+    calls = Calls.of(store.read_sealed(folder / store.ENVIRONMENT), config.target)
+    code = program_of(config, chosen, round(steps / epochs), calls)
     print(f"\nIn plain PyTorch\n{textwrap.indent(code, '  ')}")
     print_result(summary, decisions[-1] if decisions[-1].name == "curves" else None, as_json=False)

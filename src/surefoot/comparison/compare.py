@@ -30,6 +30,7 @@ from surefoot.steps.lr_range.judge import check_grid
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.switches import usual_switches
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.losses import Loss
 from surefoot.training.population.engine import Engine
@@ -92,6 +93,8 @@ def compare(
     slice_points: int | None = 31,
     surfaces: bool = True,
     augment: Any = (),
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -121,7 +124,7 @@ def compare(
         target_loss: training loss that rules are timed to; None is the least that all but the worst rule reach.
         slice_points: points of the slice through the paths on each side; None leaves it out.
         surfaces: also run the known surfaces.
-        augment: as in `surefoot.task`.
+        augment, forward, loss_fn: as in `surefoot.task`.
         seed: of the search; the final runs count on from it.
         device, precision, threads: as in `Config`.
 
@@ -141,8 +144,9 @@ def compare(
     parsed = parse_rules(rules, common)
     with untouched(model, data) as proof:
         task = probe_task(
-            model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads
-        )
+            model, data, loss, augment=augment, forward=forward, loss_fn=loss_fn, seed=seed, device=device,
+            precision=precision, threads=threads,
+        )  # fmt: skip
         comparison = finished(compared(task, parsed, comparing))
     return dataclasses.replace(comparison, untouched=proof.digest)
 
@@ -259,7 +263,7 @@ def _result(
         batch_size=batch_size_of(recipe, task.data.examples),
         steps=final.marks[-1], lr=recipe.lr, given=rule.given, tried=tuple(searched.tried), marks=final.marks,
         losses=final.losses,
-        accuracies=None if scores is None else tuple(score for score in scores if score is not None),
+        accuracies=tuple(score for score in scores or () if score is not None) or None,
         step_seconds=float(torch.tensor(cost).median()), step_seconds_range=(min(cost), max(cost)),
         direction=direction,
         steps_to_target=tuple(
@@ -270,5 +274,5 @@ def _result(
 
 def _accuracy_part(task: Task) -> str | None:
     """Rates are chosen by the training loss, so the test part, where there is one, has chosen nothing."""
-    parts = ("test", "validation") if task.classifies else ()
+    parts = ("test", "validation") if task.counts_right else ()
     return next((name for name in parts if name in task.data.parts), None)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from surefoot.comparison.runs import RuleRuns, parameters_from, part_of
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import Part
 from surefoot.record.comparison import Slice
 from surefoot.record.progress import Progress
+from surefoot.training.evaluate import examples_at_once
 from surefoot.training.state import State
 from surefoot.training.task import Task
 
@@ -72,7 +72,7 @@ def slice_of(
         return None
     plane = plane_through(paths)
     a, b = grid_of(plane.paths, points)
-    few = part_of(task.data, evaluated, SLICE_EXAMPLES, "slice")
+    few = part_of(task.data, evaluated, min(SLICE_EXAMPLES, examples_at_once(task)), "slice")
     losses = yield from losses_on(task, finals[0].paths[0].state.clone(), plane, (a, b), few, now)
     return Slice(
         shares=plane.shares, a=tuple(a.tolist()), b=tuple(b.tolist()),
@@ -144,8 +144,9 @@ def losses_on(
         # Copies of the buffers, too: batch norm writes to them.
         named = {name: value.detach().clone() for name, value in model.state_dict().items()}
         with task.machine.autocast():
-            outputs = functional_call(model, named | parameters_from(model, vector), (x,), tie_weights=False)
-        return float(task.mean_loss(outputs.float(), y))
+            moved = named | parameters_from(model, vector)
+            outputs = task.outputs_with(model, moved, x, y, tie_weights=False)
+        return float(task.mean_loss(outputs, y))
 
     rows = []
     for along_b in grid[1]:

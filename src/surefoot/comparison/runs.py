@@ -104,9 +104,7 @@ def part_of(data: DataSet, part: Part, examples: int, stream: str) -> Part:
         return part
     labels = part.y.cpu().numpy() if data.classes is not None else None
     _, chosen = stratified(labels, len(part), examples / len(part), 0, stream)
-    rows = torch.from_numpy(chosen)
-    where = rows.to(part.y.device)
-    return Part(part.x[where], part.y[where], part.source.taken(chosen))
+    return part.taken(chosen)
 
 
 def flat(model: nn.Module) -> Tensor:

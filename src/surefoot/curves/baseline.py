@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from surefoot.record.baseline import Baseline, Simple
 from surefoot.record.decision import Finding, passes, suspect
 
+_LOSS = "loss of a "
+"""Begins the measure of answers of which each example has several."""
 NO_BETTER = "no-better-than-constant"
 LINEAR_BETTER = "linear-is-better"
 _NOTHING = 0.5
@@ -33,6 +37,8 @@ def beside_baseline(found: Baseline, *, linear_model: bool = False) -> list[Find
 
 
 def _constant(found: Baseline, constant: Simple) -> Finding:
+    if found.measure.startswith(_LOSS):
+        return _of_answers(found, constant)
     if constant.gain.is_better:
         return passes("baseline", f"{_achieved(found)}, {constant.words} {_gets(found, constant)}: "
                       f"{_gained(found, constant)} more")  # fmt: skip
@@ -64,6 +70,26 @@ def _constant(found: Baseline, constant: Simple) -> Finding:
     return suspect(NO_BETTER, reason, advice)
 
 
+def _of_answers(found: Baseline, simple: Simple) -> Finding:
+    """Return what the shares of the classes say of a model of pixels, tokens or labels."""
+    reason = (
+        f"the {found.measure} is {_nats(found, found.score)} on {_where(found)}, {simple.words} gets "
+        f"{_nats(found, simple.score)}: {simple.gain.value:.3g} [{simple.gain.low:.3g}, {simple.gain.high:.3g}] less"
+    )
+    if simple.gain.is_better:
+        return passes("baseline", reason)
+    return suspect(
+        NO_BETTER, f"{reason}, so the model is not shown to know more",
+        "look whether the inputs hold the answer (surefoot check) and at the learning rate (surefoot find-lr), or "
+        "get more examples",
+    )  # fmt: skip
+
+
+def _nats(found: Baseline, loss: float) -> str:
+    perplexity = f" (perplexity {math.exp(min(loss, 700)):.4g})" if found.measure.endswith("token") else ""
+    return f"{loss:.4g}{perplexity}"
+
+
 def _linear(found: Baseline, linear: Simple) -> Finding:
     gets = f"{linear.words} {_gets(found, linear)} on the same examples"
     if linear.gain.is_worse:
@@ -77,14 +103,17 @@ def _linear(found: Baseline, linear: Simple) -> Finding:
 
 
 def _achieved(found: Baseline) -> str:
-    where = f"the {found.examples:,} examples of the {found.part} part"
-    if found.part == "validation":
-        where += " (there is no test part; choices may have been made on it)"
+    where = _where(found)
     if found.measure == "accuracy":
         return f"{found.score:.1%} of {where} are right"
     if found.measure != "R2":
         return f"{found.measure} is {found.score:.1%} on {where}"
     return f"R2 is {_r2(found.score)} on {where}, counted from the training mean"
+
+
+def _where(found: Baseline) -> str:
+    chosen = " (there is no test part; choices may have been made on it)" if found.part == "validation" else ""
+    return f"the {found.examples:,} examples of the {found.part} part{chosen}"
 
 
 def _gets(found: Baseline, simple: Simple) -> str:

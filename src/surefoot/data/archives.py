@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from surefoot.data import npz
-from surefoot.data.arrays import PARTS, raw_of, typed
+from surefoot.data import npz, npz_names, tree
+from surefoot.data.arrays import raw_of, typed
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import Raw
 from surefoot.data.labels import Target
+from surefoot.data.targets import LABEL_NAMES
 
 
 def read_npz(path: Path, problems: Problems, target: Target = "auto", columns: Columns | None = None) -> Raw:
-    """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test; and, if it has
-    them, the names of the classes in `classes`. Nothing pickled is read.
+    """Return the parts of an .npz: x and y, or x_train, y_train and the same with val and test, or several inputs by
+    name (`npz_names`); and, if it has them, the names of the classes in `classes`. Nothing pickled is read.
     """
     names = npz.array_names(path)
     return _named(str(path), names, lambda name: npz.read_array(path, name), problems, target, columns)
@@ -31,7 +33,9 @@ def read_npy(folder: Path, problems: Problems, target: Target = "auto", columns:
 
 def holds_arrays(folder: Path) -> bool:
     """Return whether a folder holds x.npy, or x_train.npy and the like."""
-    return any((key_of(name) or "y")[0] == "x" for name in npz.array_files(folder))
+    names = list(npz.array_files(folder))
+    is_input = any((npz_names.by_letter(name) or "y")[0] == "x" for name in names)
+    return is_input or bool(npz_names.named_parts(names)[0])
 
 
 def _named(
@@ -40,8 +44,9 @@ def _named(
 ) -> Raw:  # fmt: skip
     """Return the parts of arrays by name."""
     arrays: dict[str, np.ndarray] = {}
-    known = {key: key_of(key) for key in keys}
-    for key in (key for key in keys if known[key] is not None or key == "classes"):
+    named, faults = npz_names.named_parts(keys)
+    wanted = [key for each in named.values() for key in (*tree.leaves(each.x), *tree.leaves(each.y))]
+    for key in (key for key in keys if key in wanted or key == npz_names.CLASSES):
         try:
             arrays[key] = read(key)
         except npz.Unusable as error:
@@ -51,33 +56,24 @@ def _named(
                 "arrays hold numbers or text, and fit into memory",
                 "save it with numpy.savez",
             )
-    parts = {}
-    for name in dict.fromkeys(part for _, part in filter(None, known.values())):
-        pair = {known_as[0]: key for key, known_as in known.items() if known_as is not None and known_as[1] == name}
-        same = [key for key, known_as in known.items() if known_as is not None and known_as[1] == name]
-        if len(same) > 2 or len(pair) < len(same):
-            problems.add(
-                f"arrays {', '.join(same)}", f"are all of the {name} part", "a part has one x and one y", "rename"
-            )
-        elif len(pair) < 2:
-            only = next(iter(pair.values()))
-            problems.add(
-                f"array {only}",
-                f"has no {'y' if 'x' in pair else 'x'} beside it",
-                "x and y come in pairs",
-                "add the other array",
-            )
-        elif all(key in arrays for key in pair.values()):
-            parts[name] = (arrays[pair["x"]], arrays[pair["y"]])
-    if not any(known.values()):
+    for fault in faults:
+        problems.add(fault.where, fault.what, fault.allowed, fault.do)
+    if not named and not faults:
         problems.add(
             "arrays",
             f"are named {', '.join(keys[:10]) or 'nothing'}",
-            "they must be x and y, or x_train, y_train, x_val and so on",
+            "they must be x and y, or x_train, y_train, x_val and so on, or inputs beside "
+            f"{' or '.join(LABEL_NAMES[:2])}",
             "rename them",
         )
-    classes = _class_names(arrays["classes"], problems) if "classes" in arrays else None
-    return raw_of(title, parts, problems, target, classes, columns)
+    parts = {
+        name: (tree.map_leaves(arrays.__getitem__, each.x), tree.map_leaves(arrays.__getitem__, each.y))
+        for name, each in named.items()
+        if all(key in arrays for key in (*tree.leaves(each.x), *tree.leaves(each.y)))
+    }
+    classes = _class_names(arrays[npz_names.CLASSES], problems) if npz_names.CLASSES in arrays else None
+    raw = raw_of(title, parts, problems, target, classes, columns)
+    return replace(raw, label_name=next((each.label for each in named.values()), None))
 
 
 def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | None:
@@ -91,10 +87,3 @@ def _class_names(names: np.ndarray, problems: Problems) -> tuple[str, ...] | Non
         "mend it, or leave it out",
     )
     return None
-
-
-def key_of(key: str) -> tuple[str, str] | None:
-    """Return ("x" or "y", part) for the name of an array, or None."""
-    letter, _, part = key.lower().partition("_")
-    name = "train" if not part else PARTS.get(part)
-    return (letter, name) if letter in ("x", "y") and name is not None else None

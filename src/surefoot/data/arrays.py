@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from surefoot import seeds
-from surefoot.data import frames, hugging_face, streams, tree
+from surefoot.data import frames, hugging_face, nested, streams, tree
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
@@ -21,15 +21,9 @@ from surefoot.data.labels import Target, chosen_target, coded
 from surefoot.data.layout import kind_of_array, standard, standard_leaf
 from surefoot.data.map_style import Reader, read_examples, unwrapped
 from surefoot.data.mapped import Mapped, large
-from surefoot.data.targets import label_name, special_target
+from surefoot.data.npz_names import PARTS
+from surefoot.data.targets import LABEL_NAMES, label_name, special_target
 from surefoot.errors import ConfigError
-
-PARTS = {
-    "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""The names by which people call the parts."""
 
 _ARRAYS = (np.ndarray, torch.Tensor, Image.Image)
 
@@ -148,7 +142,11 @@ def _by_part(source: Any) -> dict[str, Any]:
     if isinstance(source, Mapping) and label_name(source) is None:
         unknown = [name for name in source if PARTS.get(str(name).lower()) is None]
         if unknown:
-            raise ConfigError(f"data with a part {unknown[0]!r}", "parts are train, validation and test", "rename it")
+            raise ConfigError(
+                f"data with a part {unknown[0]!r}",
+                f"parts are train, validation and test; of inputs by name one is the targets: {', '.join(LABEL_NAMES)}",
+                "rename it",
+            )
         return {PARTS[str(name).lower()]: each for name, each in source.items() if each is not None}
     if isinstance(source, tuple) and not _is_pair(source):
         if len(source) != 2:
@@ -159,7 +157,7 @@ def _by_part(source: Any) -> dict[str, Any]:
 
 def _is_pair(source: Any) -> bool:
     """Return whether this is (x, y): a tuple or list of two arrays, tensors, tables or flat lists."""
-    if not isinstance(source, (tuple, list)) or len(source) != 2:
+    if not isinstance(source, (tuple, list)) or len(source) != 2 or nested.train_and_test(source):
         return False
     if isinstance(source, tuple) and any(_is_tree(each) for each in source):
         return all(_is_tree(each) or _is_array(each) for each in source)
@@ -167,10 +165,9 @@ def _is_pair(source: Any) -> bool:
 
 
 def _is_tree(each: Any) -> bool:
-    """Return whether this is a tuple or mapping of arrays, or of such."""
-    if isinstance(each, Mapping):
-        return bool(each) and all(_is_array(value) or _is_tree(value) for value in each.values())
-    return isinstance(each, tuple) and bool(each) and all(_is_array(value) or _is_tree(value) for value in each)
+    """Return whether this is a tuple or mapping with an array in it, or such a one."""
+    values = each.values() if isinstance(each, Mapping) else each if isinstance(each, tuple) else ()
+    return any(_is_array(value) or _is_tree(value) for value in values)
 
 
 def _is_array(each: Any) -> bool:
@@ -209,6 +206,7 @@ def _raw(
 ) -> Raw:
     if columns is not None:  # numbers in the order of the run's columns are a table too
         pairs = {part: (_as_table(x), y) for part, (x, y) in pairs.items()}
+    pairs = {part: (_several(x, y), _several(y, x)) for part, (x, y) in pairs.items()}
     if pairs and all(frames.is_frame(x) for x, _ in pairs.values()):
         return _tables(name, pairs, problems, target, columns)
     if any(_is_tree(x) or _is_tree(y) for x, y in pairs.values()):
@@ -269,14 +267,19 @@ def _trees(name: str, pairs: dict[str, tuple[Any, Any]], problems: Problems, tar
         before, sides = problems.count, list[Any]()
         for letter, side in zip("xy", pair, strict=True):
             title = f"{part} {letter}" if many else letter
-            named = dict(tree.named_leaves(_opened(side)))
-            # Letters decide what an array may hold: text names classes only where it is all of y.
-            arrays = {key: _array(value, title if not key else f"{title}.{key} x", problems) for key, value in
-                      named.items()}  # fmt: skip
-            sides.append(tree.from_named(_opened(side), arrays))
+            named = dict(tree.named_leaves(nested.checked_names(side, f"data whose {title} is a mapping")))
+            arrays = {
+                key: _array(value, f"{title}.{key}" if key else title, problems, names=letter == "y" and not key)
+                for key, value in named.items()
+            }
+            sides.append(tree.from_named(side, arrays))
         if problems.count > before:
             continue
-        lengths = {key or "y": leaf.shape[:1] for side in sides for key, leaf in tree.named_leaves(side)}
+        lengths = {
+            f"{letter}.{key}" if key else letter: leaf.shape[:1]
+            for letter, side in zip("xy", sides, strict=True)
+            for key, leaf in tree.named_leaves(side)
+        }
         if len(set(lengths.values())) > 1 or () in lengths.values():
             told = ", ".join(f"{key} {length[0] if length else 'a number'}" for key, length in lengths.items())
             problems.add(
@@ -288,9 +291,13 @@ def _trees(name: str, pairs: dict[str, tuple[Any, Any]], problems: Problems, tar
         )
     if "train" not in parts:
         return Raw(name, {}, None, "numbers")
-    if any(not tree.same_form(part.x, parts["train"].x) for part in parts.values()):
-        problems.add("inputs", "have other names in other parts", "all parts have the same inputs", "make them alike")
-        return Raw(name, {}, None, "numbers")
+    for part in parts:
+        here, wanted = dict(tree.named_leaves(parts[part].x)), dict(tree.named_leaves(parts["train"].x))
+        if here.keys() != wanted.keys():
+            of_both = f"are {', '.join(here) or 'one array'} here, and {', '.join(wanted) or 'one array'} in train"
+            problems.add(f"{part} inputs", of_both, "all parts have the same inputs", "make them alike")
+            return Raw(name, {}, None, "numbers")
+        parts[part] = replace(parts[part], x=tree.from_named(parts["train"].x, here))
     kind = "tree" if not tree.is_leaf(parts["train"].x) else kind_of_array(parts["train"].x)
     special = special_target(target, parts["train"].x, parts["train"].y)
     if special is not None:
@@ -304,12 +311,26 @@ def _trees(name: str, pairs: dict[str, tuple[Any, Any]], problems: Problems, tar
     return Raw(name, parts, classes, kind, target=None if target == "auto" else target)
 
 
-def _opened(side: Any) -> Any:
-    return tree.as_tree(side) if _is_tree(side) else side
+def _several(side: Any, other: Any) -> Any:
+    """Return inputs or targets as a tree where they are several arrays; how many examples there are, the other says."""
+    values = list(other.values()) if isinstance(other, Mapping) else other if isinstance(other, tuple) else [other]
+    examples = next((len(each) for each in values if isinstance(each, (np.ndarray, torch.Tensor)) and each.ndim), -1)
+    if examples < 0 and isinstance(other, list) and not isinstance(other[0], _ARRAYS):
+        examples = len(other)
+    if _is_tree(side) or nested.is_several(side, examples):
+        return nested.inputs_tree(side, examples)
+    return side
 
 
-def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
-    """Return a NumPy array of numbers or text, or None after noting what is wrong."""
+def _array(value: Any, name: str, problems: Problems, *, names: bool | None = None) -> np.ndarray | None:
+    """Return a NumPy array of numbers or text, or None after noting what is wrong.
+
+    Args:
+        value: anything.
+        name: of it, for messages.
+        problems: takes what is wrong.
+        names: whether text is allowed, as names of classes; None: by the name, in y.
+    """
     if isinstance(value, torch.Tensor):
         array = tensor_array(value)
     elif frames.is_sparse(value):
@@ -320,21 +341,24 @@ def _array(value: Any, name: str, problems: Problems) -> np.ndarray | None:
             whole: Any = np.stack([value_array(each) for each in value]) if stacks else value
             array = whole.to_numpy() if hasattr(whole, "to_numpy") else np.asarray(whole)
         except (TypeError, ValueError) as error:
-            problems.add(
-                name, f"is no array ({str(error).splitlines()[0]})", "rows must have one length", "make them alike"
-            )
+            ragged = "inhomogeneous" in str(error)
+            why = "its lists have several lengths" if ragged else str(error).splitlines()[0]
+            do = "pad them to one, with a mask beside them" if ragged else "make them alike"
+            problems.add(name, f"is no array ({why})", "rows must have one length", do)
             return None
-    letter = name[-1]
+    names = name[-1] == "y" if names is None else names
     if array.dtype.kind in "OST":
         array = typed(array)
-    if array.dtype.kind not in ("biufUS" if letter == "y" else "biuf"):
+    if array.dtype.kind not in ("biufUS" if names else "biuf"):
         undecoded = array.dtype.kind == "O" and any(isinstance(value, bytes) for value in array.ravel()[:1000])
         problems.add(
             name,
-            "holds bytes that are no UTF-8" if undecoded else f"has the type {array.dtype}",
-            "arrays hold numbers" + (", or names of classes as text" if letter == "y" else ""),
-            "convert it with .astype",
-        )
+            "holds bytes that are no UTF-8" if undecoded else "is None" if value is None else "holds text"
+            if array.dtype.kind == "U" else f"has the type {array.dtype}",
+            "arrays hold numbers" + (", or names of classes as text" if names else ""),
+            "leave it out" if value is None else "leave it out, or give codes of it, whole numbers from 0"
+            if array.dtype.kind == "U" else "convert it with .astype",
+        )  # fmt: skip
         return None
     return array
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from surefoot import seeds
+from surefoot.data.dataset import IGNORED
 from surefoot.errors import ConfigError, nearest
 
 _SHOWN = 100
@@ -34,12 +35,14 @@ class View:
         x: [B, C, H, W].
         rows, cols: int64 [B, H] and [B, W]; None for pixels in place.
         mean: the training part's, float32 [C], of values in [0, 1].
+        masks: classes of the pixels, int64 [B, H, W], which are looked at through the same maps; None without.
     """
 
     x: Tensor
     mean: Tensor
     rows: Tensor | None = None
     cols: Tensor | None = None
+    masks: Tensor | None = None
 
     def maps(self) -> tuple[Tensor, Tensor]:
         """Return rows and cols, made where they are None."""
@@ -50,16 +53,23 @@ class View:
 
     def pixels(self) -> Tensor:
         """Return the images as seen, [B, C, H, W]: one gather."""
+        return self._seen(self.x)
+
+    def classes(self) -> Tensor | None:
+        """Return the masks as seen, [B, H, W]."""
+        return None if self.masks is None else self._seen(self.masks[:, None])[:, 0]
+
+    def _seen(self, x: Tensor) -> Tensor:
         if self.rows is None and self.cols is None:
-            return self.x
-        (batch, channels, height, width), (rows, cols) = self.x.shape, self.maps()
-        flat, seen = self.x.reshape(batch, channels, -1), torch.empty_like(self.x).view(batch, channels, -1)
+            return x
+        (batch, channels, height, width), (rows, cols) = x.shape, self.maps()
+        flat, seen = x.reshape(batch, channels, -1), torch.empty_like(x).view(batch, channels, -1)
         many = max(1, _PIXELS_AT_ONCE // (height * width))
         for at in range(0, batch, many):
             piece = slice(at, at + many)
             index = (rows[piece, :, None] * width + cols[piece, None, :]).view(-1, 1, height * width)
             torch.gather(flat[piece], 2, index.expand(-1, channels, -1), out=seen[piece])
-        return seen.view_as(self.x)
+        return seen.view_as(x)
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ class Flip(Operation):
     def apply(self, view: View, uniforms: Tensor, first: Tensor, epoch: int, address: tuple[int, int]) -> View:
         flipped = uniforms[:, 0] < 0.5 if not self.alternate else (first[:, 0] < 0.5) ^ bool(epoch % 2)
         rows, cols = view.maps()
-        return View(view.x, view.mean, rows, torch.where(flipped[:, None], cols.flip(1), cols))
+        return replace(view, rows=rows, cols=torch.where(flipped[:, None], cols.flip(1), cols))
 
 
 @dataclass(frozen=True)
@@ -121,14 +131,15 @@ class Crop(Operation):
             )
             for axis, old in enumerate(view.maps())
         )
-        return View(view.x, view.mean, rows, cols)
+        return replace(view, rows=rows, cols=cols)
 
 
 @dataclass(frozen=True)
 class Cutout(Operation):
     """Cover a square with the mean colour (DeVries & Taylor 2017, arXiv:1708.04552).
 
-    Its centre is uniform over the pixels, so part of it may lie outside. On uint8 the colour is rounded to the
+    Its centre is uniform over the pixels, so part of it may lie outside. A mask is `IGNORED` under it: what is there
+    cannot be seen. On uint8 the colour is rounded to the
     nearest level, so after normalisation it is within 0.5/255/std of the paper's 0.
     """
 
@@ -144,8 +155,10 @@ class Cutout(Operation):
             inside.append((at >= start) & (at < start + self.pixels))
         colour = view.mean if x.is_floating_point() else (view.mean * 255).round()
         # A product and a sum of bytes are vector code: twice as fast as torch.where or masked_fill.
-        kept = (~(inside[0][:, None, :, None] & inside[1][:, None, None, :])).to(x.dtype)
-        return View((x * kept).add_(colour.to(x.dtype).view(1, -1, 1, 1) * (1 - kept)), view.mean)
+        covered = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+        kept, masks = (~covered).to(x.dtype), view.classes()
+        x = (x * kept).add_(colour.to(x.dtype).view(1, -1, 1, 1) * (1 - kept))
+        return View(x, view.mean, masks=None if masks is None else masks.masked_fill(covered[:, 0], IGNORED))
 
 
 @dataclass(frozen=True)
@@ -218,10 +231,26 @@ class Augment:
         seed: int,
         epoch: int,
     ) -> Tensor:
-        """Return the batch augmented.
+        """Return the batch augmented: `moved` without masks."""
+        return self.moved(x, None, indices, examples, mean, kind, seed=seed, epoch=epoch)[0]
+
+    def moved(
+        self,
+        x: Tensor,
+        masks: Tensor | None,
+        indices: np.ndarray,
+        examples: int,
+        mean: Tensor,
+        kind: Literal["images", "numbers"] = "images",
+        *,
+        seed: int,
+        epoch: int,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the batch augmented, and its masks, whose pixels move with those of the images.
 
         Args:
             x: [B, C, H, W] uint8 or in [0, 1]; or numbers.
+            masks: classes of the pixels, [B, H, W], or None.
             indices: of its examples in the part, [B].
             examples: in the part, N.
             mean: the training part's, [C], of values in [0, 1].
@@ -229,7 +258,7 @@ class Augment:
             seed, epoch: address of the randomness.
         """
         self.check(kind, x.shape[1:])
-        view = View(x, mean.to(x.device))
+        view = View(x, mean.to(x.device), masks=masks)
         for place, operation in enumerate(self.operations):
             uniforms = first = torch.empty(0)
             if operation.draws:
@@ -238,7 +267,7 @@ class Augment:
                 if getattr(operation, "alternate", False):
                     first = torch.from_numpy(_uniforms(*address, 0)[indices]).to(x.device)
             view = operation.apply(view, uniforms, first, epoch, (seed, int(indices[0])))
-        return view.pixels()
+        return view.pixels(), view.classes()
 
 
 def listed(given: Any) -> tuple[Any, ...]:

@@ -108,7 +108,9 @@ def fetch(
         x, y = (tree.map_leaves(lambda leaf: _rows_from(leaf, rows), each) for each in (part.x, part.y))
     if recipe is not None and recipe.operations:
         kind = "images" if data.kind == "images" else "numbers"
-        x = recipe(x, np.asarray(indices), len(part), data.mean, kind, seed=seed, epoch=epoch)
+        masks = y if data.target == "segmentation" else None
+        x, moved = recipe.moved(x, masks, np.asarray(indices), len(part), data.mean, kind, seed=seed, epoch=epoch)
+        y = y if moved is None else moved
     return normalised(data, x), standardised(data, y)
 
 

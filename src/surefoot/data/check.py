@@ -132,6 +132,9 @@ def examine(raw: Raw, target: Target, problems: Problems) -> Raw:
     if count == 1:
         problems.add("train", "has 1 example", "training needs at least 2", "add examples")
     if raw.target_kind is not None:
+        for part in raw.parts.values() if raw.target_kind == "any" else ():
+            for title, leaf in tree.named_leaves(part.y):
+                _values(f"y.{title}" if title else "y", leaf, part, problems)
         return targets.checked(raw, problems)
     if raw.target is None and target == "auto" and raw.classes is None:
         target = chosen_target(train.y, target, problems)
@@ -150,8 +153,8 @@ def _values(title: str, x: np.ndarray, part: RawPart, problems: Problems) -> Non
 
     def said(row: int) -> str:
         place = np.argwhere(~np.isfinite(x[row]))[0]
-        where = f"{'feature ' if len(place) == 1 else ''}{', '.join(map(str, place))}"
-        return f"holds {x[(row, *place)]} at {where}{f' of {title}' if title else ''}"
+        where = f" at {'feature ' if len(place) == 1 else ''}{', '.join(map(str, place))}" if len(place) else ""
+        return f"holds {x[(row, *place)]}{where}{(' of ' if where else ' in ') + title if title else ''}"
 
     _note(problems, part, rows, said, "all values must be finite in float32", "mend or remove it")
 

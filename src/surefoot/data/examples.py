@@ -14,11 +14,15 @@ from PIL import Image
 
 from surefoot.data import images, tree
 from surefoot.data.check import Problems
+from surefoot.data.nested import example_tree
 from surefoot.data.spool import Spool
 from surefoot.data.targets import LABEL_NAMES, label_name
 
 Form: TypeAlias = tuple[tuple[str, tuple[int, ...], Any], ...]
 """Name, shape and, of inputs, type of each array of an example."""
+
+_ONE_VALUE: Any = (torch.Tensor, np.ndarray, Image.Image, str, bytes)
+"""What is gone through by its rows or letters, which are no inputs and targets; but for two numbers."""
 
 _FAULTS_SHOWN = 20
 """After so many examples that cannot be read, reading stops: it is the source that is broken."""
@@ -52,27 +56,14 @@ def parted(example: Any) -> tuple[Any, Any]:
         if (name := label_name(example)) is None or len(example) < 2:
             raise TypeError(f"a mapping with {', '.join(map(repr, example))}, none of {', '.join(LABEL_NAMES)}")
         x, y = {key: value for key, value in example.items() if key != name}, example[name]
-    elif isinstance(example, torch.Tensor | np.ndarray | Image.Image | str | bytes) and len(np.shape(example)) != 1:
-        raise TypeError("one value, and no target")
     else:
+        if isinstance(example, _ONE_VALUE) and np.shape(example) != (2,):
+            raise TypeError("one value, and no target")
         *inputs, y = example
         x = inputs[0] if len(inputs) == 1 else tuple(inputs)
-        if len(inputs) != 1 and not isinstance(example, tuple | list):
-            raise TypeError("one value, and no target")
         if not inputs:
             raise ValueError("one value without a target")
-    return _as_arrays(x), _as_arrays(y)
-
-
-def _as_arrays(value: Any) -> Any:
-    """Return a value as a tree of arrays; a list of numbers is one array."""
-    if isinstance(value, Mapping):
-        return {str(name): _as_arrays(each) for name, each in value.items()}
-    if isinstance(value, list) and all(isinstance(each, int | float | list) for each in value):
-        return np.asarray(value)
-    if isinstance(value, tuple | list):
-        return tuple(map(_as_arrays, value))
-    return value_array(value)
+    return example_tree(x, value_array), example_tree(y, value_array)
 
 
 def form_of(x: Any, y: Any) -> Form:

@@ -22,9 +22,9 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from surefoot.data import images, store
-from surefoot.data.arrays import PARTS
 from surefoot.data.check import Problems
 from surefoot.data.dataset import Raw, RawPart, Source
+from surefoot.data.npz_names import PARTS
 from surefoot.errors import DataError
 
 SUFFIXES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def _whole_levels(x: np.ndarray) -> bool:
         return bool(np.all((levels >= 0) & (levels <= 255.5) & (np.abs(levels - np.round(levels)) < _LEVEL_TOLERANCE)))
 
 
-def standard(x: np.ndarray | Mapped, kind: str, wanted: type) -> np.ndarray | Mapped:
+def standard(x: Any, kind: str, wanted: type) -> Any:
     """Return images as uint8 [N, C, H, W] and numbers in the wanted type, [N, ...]."""
     if isinstance(x, Mapped):
         return x.changed(partial(standard, kind=kind, wanted=wanted))
@@ -52,7 +52,7 @@ def _levels(x: np.ndarray) -> np.ndarray:
     return np.round(x.astype(np.float32) * 255).astype(np.uint8)
 
 
-def standard_leaf(x: np.ndarray) -> np.ndarray | Mapped:
+def standard_leaf(x: Any) -> Any:
     """Return one of several inputs: images as uint8 [N, C, H, W], whole numbers as int64, others in floating point."""
     if x.dtype.kind == "b":
         return x

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from surefoot.data import cifar, digits, npz, shards, table, tree
+from surefoot.data import cifar, digits, npz, npz_names, shards, table, tree
 from surefoot.data.batches import image_statistics, number_statistics, number_type
 from surefoot.data.check import Problems, examine
 from surefoot.data.columns import Columns
@@ -215,7 +215,7 @@ def read(
     if path.suffix.lower() == ".npy":
         from surefoot.data import archives
 
-        if archives.key_of(path.stem) is None:
+        if npz_names.by_letter(path.stem) is None:
             raise DataError(
                 f"{path}", "an .npy is one array, without labels",
                 "name it x.npy and put y.npy beside it, or save both together with numpy.savez",
@@ -324,11 +324,20 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
 
 
 def _statistics(kind: str, x: np.ndarray) -> tuple[Any, Any]:
-    """Return mean and deviation of one array; None of whole numbers in a tree: codes, masks or counts, they stay."""
+    """Return mean and deviation of one array; None of whole numbers in a tree: codes, masks or counts, they stay.
+
+    So do 0 and 1 in floating point, as masks are: 0 must be 0 for a model that multiplies by it.
+    """
     if kind == "tree" and x.dtype.kind in "ib":
         return None, None
+    if kind == "tree" and x.dtype.kind == "f" and all(_flags(x[at : at + 4096]) for at in range(0, len(x), 4096)):
+        return torch.zeros(x.shape[1:], dtype=torch.float64), torch.ones(x.shape[1:], dtype=torch.float64)
     of_images = kind == "images" or (kind == "tree" and x.dtype.kind == "u")
     return image_statistics(x) if of_images else number_statistics(x)
+
+
+def _flags(x: np.ndarray) -> bool:
+    return bool(((x == 0) | (x == 1)).all())
 
 
 def _none_held_out(labels: np.ndarray | None, examples: int, seed: int) -> str:

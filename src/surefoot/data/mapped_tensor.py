@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,8 @@ class MappedTensor(Tensor):
 
     def gathered(self, key: Any) -> Tensor:
         """Return rows by a slice, numbers or a mask, as a tensor of its own memory on the device."""
-        with torch.utils._python_dispatch._disable_current_modes():
-            read = self.rows[key.cpu().numpy() if isinstance(key, Tensor) else key]
-            return torch.from_numpy(np.array(read, order="C")).to(self.device)
+        read = self.rows[key.cpu().numpy() if isinstance(key, Tensor) else key]
+        return torch.from_numpy(np.array(read, order="C")).to(self.device)
 
     def rows_shape(self, size: Sequence[int]) -> tuple[int, ...]:
         """Return the shape of a row where the whole has this size, in which one length may be -1."""
@@ -80,6 +80,8 @@ class MappedTensor(Tensor):
                 if dtype == x.dtype:
                     return MappedTensor(x.rows, device)
                 if dtype != torch.bfloat16:
-                    return MappedTensor(x.rows.changed(torch.empty(0, dtype=dtype).numpy().dtype.type), device)
+                    return MappedTensor(
+                        x.rows.changed(partial(np.asarray, dtype=torch.empty(0, dtype=dtype).numpy().dtype)), device
+                    )
         whole = lambda value: value.gathered(slice(None)) if isinstance(value, MappedTensor) else value  # noqa: E731
         return func(*tree_map(whole, args), **tree_map(whole, kwargs))

@@ -99,7 +99,7 @@ def checked(raw: Raw, problems: Problems) -> Raw:
     parts, wrong = {}, problems.count
     raw = _without_void(raw, problems) if kind == "segmentation" else raw
     for name, part in raw.parts.items():
-        y = tree.map_leaves(_standard, part.y) if kind == "any" else _of_kind(name, part, str(kind), problems)
+        y = typed(name, part, str(kind), problems)
         if y is not None:
             parts[name] = replace(part, y=y)
     if problems.count > wrong:
@@ -125,8 +125,18 @@ def _without_void(raw: Raw, problems: Problems) -> Raw:
     return replace(raw, parts=parts)
 
 
-def _of_kind(name: str, part: RawPart, kind: str, problems: Problems) -> Any:
+def typed(name: str, part: RawPart, kind: str, problems: Problems) -> Any:
+    """Return the targets of one part in the type in which losses take them; None after noting what is wrong.
+
+    Args:
+        name: of the part.
+        part: with targets as they were given.
+        kind: multilabel, segmentation, tokens or any.
+        problems: takes what is wrong.
+    """
     y = part.y
+    if kind == "any":
+        return tree.map_leaves(_standard, y)
     axes = {"multilabel": 2, "tokens": 2, "segmentation": 3}[kind]
     form = {"multilabel": "[N, L] of 0 and 1", "tokens": "[N, T]", "segmentation": "[N, H, W]"}[kind]
     if not tree.is_leaf(y) or y.dtype.kind not in "iufb" or y.ndim != axes or 0 in y.shape[1:]:

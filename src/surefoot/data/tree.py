@@ -11,6 +11,7 @@ from torch import Tensor
 
 from surefoot.data.mapped import Mapped, large
 from surefoot.data.mapped_tensor import MappedTensor
+from surefoot.errors import DataError, nearest
 
 Tree: TypeAlias = Tensor | tuple["Tree", ...] | dict[str, "Tree"]
 """Tensors, all with one entry per example along their first axis; in data that is not yet checked, arrays."""
@@ -95,6 +96,46 @@ def shapes(tree: Any) -> Any:
     {'ids': (3,)}
     """
     return map_leaves(lambda leaf: tuple(leaf.shape[1:]), tree)
+
+
+def in_form(given: Any, form: Any, title: str) -> Any:
+    """Return a tree with the keys of another in its order, after checking that it has these and no others.
+
+    Raises:
+        DataError: names are missing or unknown, or there are more or fewer entries.
+
+    >>> in_form({"b": 2, "a": 1}, {"a": 0, "b": 0}, "inputs")
+    {'a': 1, 'b': 2}
+    """
+    theirs, ours = ([name for name, _ in named_leaves(each)] for each in (given, form))
+    missing, unknown = ([n for n in a if n not in b] for a, b in ((ours, theirs), (theirs, ours)))
+    if not missing and not unknown:
+        return from_named(form, dict(named_leaves(given)))
+    if isinstance(form, dict) and isinstance(given, dict):
+        faults = [f"no {', '.join(map(repr, missing))}"] if missing else []
+        faults += [f"{', '.join(map(repr, unknown))}, which is no input"] if unknown else []
+        given_as = " and ".join(faults)
+        do = nearest(unknown[0], ours) if missing and unknown else "add it" if missing else "leave it out"
+    else:
+        given_as, do = _counted(given), "give these, in this order" if isinstance(form, tuple) else "give these"
+    raise DataError(f"{title} with {given_as}", f"the model takes {told_names(form)}", do)
+
+
+def told_names(form: Any) -> str:
+    """Return what a tree holds in words.
+
+    >>> told_names({"ids": 1, "mask": 2}), told_names((1, 2)), told_names(1)
+    ("'ids', 'mask'", '2 arrays', 'one array')
+    """
+    if is_leaf(form):
+        return "one array"
+    if isinstance(form, tuple) and all(map(is_leaf, form)):
+        return f"{len(form)} array{'s' * (len(form) != 1)}"
+    return ", ".join(repr(name) for name, _ in named_leaves(form))
+
+
+def _counted(given: Any) -> str:
+    return f"keys {told_names(given)}" if isinstance(given, dict) else told_names(given)
 
 
 def same_form(a: Any, b: Any) -> bool:

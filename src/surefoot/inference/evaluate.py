@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from surefoot.data import tree
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns, unembedded
@@ -20,17 +22,22 @@ from surefoot.data.mapped import Mapped, pieces
 from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.named import NAMED
 from surefoot.data.table import is_table
+from surefoot.data.targets import typed
 from surefoot.errors import ConfigError, DataError, nearest
-from surefoot.inference.finished import FinishedRun, Which, finished_run
-from surefoot.inference.inputs import as_channels, as_pixels
+from surefoot.inference.finished import FinishedRun, Which, data_of_run, finished_run, holder_of
+from surefoot.inference.form import as_channels, as_pixels, expected_leaves, matched, not_finite
+from surefoot.inference.several import task_scores
+from surefoot.models.build import Factory
 from surefoot.record import store
 from surefoot.record.baseline import Baseline, class_baseline
 from surefoot.record.number_scores import number_scores
 from surefoot.record.scores import Scores, by_example, class_scores
-from surefoot.record.stored import IN_MEMORY, located
+from surefoot.record.stored import IN_MEMORY
+from surefoot.record.task_scores import TaskScores
 from surefoot.switches import usual_switches
-from surefoot.training.configure import data_of
-from surefoot.training.integers import Outside, looked_up
+from surefoot.training.call import Forward, LossFn
+from surefoot.training.integers import Outside
+from surefoot.training.losses import Loss
 from surefoot.training.run import Result
 from surefoot.training.weights import Trained
 
@@ -46,13 +53,17 @@ def evaluate(
     part: str | None = None,
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
-    model: nn.Module | None = None,
+    model: nn.Module | Factory | None = None,
+    forward: Forward | str | None = None,
+    loss: Loss | str | None = None,
+    loss_fn: LossFn | str | None = None,
     device: str | None = None,
     weights: Which | None = None,
-) -> Scores:
+) -> Scores | TaskScores:
     """Return the scores of a finished run on a part of its own data, or on other labelled data.
 
-    Classes are matched by name. Of other data that has no parts, all is scored.
+    Classes are matched by name, and so are several inputs. Of other data that has no parts, all is scored. Targets that
+    are neither classes nor numbers, and a `loss_fn`, have a loss and what goes with their kind: `TaskScores`.
 
     Args:
         run: name of the run, its folder, or the result of `train`.
@@ -62,13 +73,14 @@ def evaluate(
         data_dir: folder or archive that holds the named set, if not where it was.
         runs_dir: where runs lie.
         model: the architecture, for a run whose model was given as an object; it is copied.
+        forward, loss, loss_fn: those of the run, where they were given as objects; the result of `train` has them.
         device: as in `Config`; None for the run's, or the CPU where this machine lacks that.
         weights: "best" by the validation part, or "last"; None for those of which the run's result speaks.
 
     Raises:
         ConfigError: no such part or weights; or the run's data was given as an object, and is not given here.
         DataError: the data cannot be used, has changed, or has a class that the run does not know.
-        CheckpointError: the run does not exist, is unfinished or damaged.
+        CheckpointError: the run does not exist, is unfinished or damaged, or had functions that are not given here.
 
     >>> import surefoot, tempfile
     >>> from surefoot.training.open import train
@@ -79,30 +91,34 @@ def evaluate(
     """
     if part is not None and part not in PARTS:
         raise ConfigError(f"part = {part!r}", f"part must be one of {', '.join(PARTS)}", "leave it out for test")
-    finished = finished_run(run, runs_dir, model, device, weights)
+    finished = finished_run(
+        run, runs_dir, model, device, weights, forward=forward, loss=loss, loss_fn=loss_fn, scored=True
+    )
     if data is None and finished.config.data == IN_MEMORY:
         raise ConfigError(
             f"{finished.folder} was trained on data given in Python",
             "its data is not on disk",
             "give the data to evaluate it on",
         )
-    if (of_run := _data_of_run(finished, data, data_dir)) is not None:
+    if (of_run := data_of_run(finished, data, data_dir)) is not None:
         columns = finished.trained.columns
         of_run = unembedded(of_run) if columns is not None and not columns.categories else of_run
         part = part or next(name for name in reversed(PARTS) if name in of_run.parts)
         title, chosen = _part_of_run(finished.config.data, of_run, part)
     else:
         title, chosen = _part_of_data(data, finished, data_dir, part or "test")
+    target = finished.trained.target
+    said = "; ".join(each for each in (title, finished.of_weights(weights), finished.doubt) if each is not None)
     try:
-        with looked_up(finished.task.template):
-            outputs, targets = finished.outputs(chosen)
+        if target not in ("classes", "numbers") or finished.task.loss_fn is not None:
+            return task_scores(finished, chosen, title, said)
+        outputs, targets = finished.outputs(chosen.x), chosen.y
     except Outside as outside:
-        holds = (chosen.x == outside.value).reshape(len(chosen), -1).any(1).nonzero()
-        raise outside.error(chosen.name_of(int(holds[0])) if len(holds) else title) from None
-    title = "; ".join(each for each in (title, finished.of_weights(weights), finished.doubt) if each is not None)
+        at = holder_of(chosen.x, outside)
+        raise outside.error(title if at is None else chosen.name_of(at)) from None
     if finished.trained.classes is None:
-        return number_scores(outputs.numpy(), targets.numpy(), title)
-    scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, title)
+        return number_scores(outputs.numpy(), targets.numpy(), said)
+    scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, said)
     beside = _beside(finished, outputs.numpy(), targets.numpy(), part or "test")
     return replace(scores, baseline=None if beside is None else replace(beside, auc=scores.auc))
 
@@ -116,43 +132,6 @@ def _beside(finished: FinishedRun, outputs: np.ndarray, y: np.ndarray, part: str
     guessed, _, log_true, _ = by_example(outputs, y)
     weighted = recorded["measure"] == "balanced accuracy"
     return class_baseline(part, guessed == y, log_true, y, recorded["prior"], weighted=weighted)
-
-
-def _data_of_run(finished: FinishedRun, source: Any, data_dir: str | Path | None) -> DataSet | None:
-    """Return the data that the run was trained on; None where other is given. A path may be where it was moved to.
-
-    Raises:
-        DataError: none is given and it has changed since, so that its test part may hold examples that were trained on.
-    """
-    if source is not None and not isinstance(source, (str, Path)):
-        return None
-    folder, config = finished.folder, finished.config
-    try:
-        config = located(config, folder, NAMED)
-    except DataError:
-        if source is None:
-            raise
-        config = replace(config, data=str(source))
-    else:
-        if source is not None:
-            return None
-    environment = folder / store.ENVIRONMENT
-    fingerprint = store.read_sealed(environment).get("data_fingerprint") if environment.is_file() else None
-    try:
-        data = data_of(config, data_dir=data_dir)
-    except (ConfigError, DataError):
-        if source is None:
-            raise
-        return None  # what is wrong with it as data to score is said there
-    if data.fingerprint == fingerprint or (source is None and not environment.is_file()):
-        return data
-    if source is not None:
-        return None
-    raise DataError(
-        f"{config.data} has changed since {folder} was trained on it",
-        "its parts are no longer those of the run, so what the run learned from may be in the test part",
-        f"restore it, or score it as new data with --data {config.data}",
-    )
 
 
 def _part_of_run(title: str, data: DataSet, part: str) -> tuple[str, Part]:
@@ -182,6 +161,7 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     trained, config = finished.trained, finished.config
     if isinstance(source, DataSet):
         name, chosen = _chosen(source.name, source.parts, part)
+        _check_target(name, source.target, trained)
         chosen = replace(chosen, x=_by_name(name, chosen.x, source, trained))
         return name, _fitted(name, chosen, source.classes, trained)
     path = Path(source).expanduser() if isinstance(source, (str, Path)) and source not in NAMED else None
@@ -193,7 +173,7 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
         data_dir=data_dir,
         image_size=height if path is not None and path.is_dir() and height == width else None,
         label=config.label if path is not None and is_table(path) else None,
-        target="numbers" if trained.classes is None else "classes",
+        target=trained.target,
         header=config.header if path is not None and is_table(path) else "auto",
         columns=trained.columns or _plain_columns(path, trained),
     )
@@ -202,19 +182,46 @@ def _part_of_data(source: Any, finished: FinishedRun, data_dir: str | Path | Non
     name += f"; {raw.note}" if raw.note is not None else ""
     if raw.kind != trained.kind:
         raise DataError(
-            f"{name}: it holds {raw.kind}", f"the model takes {trained.kind}", "give data like the run's own"
+            f"{name}: it holds {_told_kind(raw.kind)}",
+            f"the model takes {_told_kind(trained.kind)}"
+            + (f": {tree.told_names(trained.preprocessing.leaves)}" if trained.kind == "tree" else ""),
+            "give data like the run's own",
         )
-    y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
-    narrow = np.float32 if chosen.x.dtype == np.float64 and trained.preprocessing.dtype == "float32" else None
-    if isinstance(chosen.x, Mapped):
-        x: Tensor = MappedTensor(chosen.x if narrow is None else chosen.x.changed(narrow))
+    classes = None
+    if trained.target in ("classes", "numbers"):
+        y, classes = _labels(name, chosen, raw.classes) if trained.classes is not None else (chosen.y, None)
+        target = torch.from_numpy(np.asarray(y, np.int64 if classes is not None else number_type(y)))
     else:
-        x = torch.from_numpy(np.array(chosen.x, narrow))
-    if raw.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
+        y = typed(name, chosen, trained.target, problems)
+        problems.raise_any()
+        target = tree.of_arrays(y)
+    return name, _fitted(name, Part(_tensors(name, chosen.x, trained), target, chosen.source), classes, trained)
+
+
+def _told_kind(kind: str) -> str:
+    return "several inputs" if kind == "tree" else kind
+
+
+def _tensors(name: str, given: Any, trained: Trained) -> Any:
+    """Return inputs as they were read as tensors; those of several by name are brought to their form later."""
+    if trained.kind == "tree":
+        return tree.of_arrays(given)
+    narrows = given.dtype == np.float64 and trained.preprocessing.dtype == "float32"
+    if isinstance(given, Mapped):
+        x: Tensor = MappedTensor(given.changed(partial(np.asarray, dtype=np.float32)) if narrows else given)
+    else:
+        x = torch.from_numpy(np.array(given, np.float32 if narrows else None))
+    if trained.kind == "images" and x.shape[1] in (1, 3) and trained.input_shape[0] in (1, 3):
         x = as_pixels(as_channels(x, trained.input_shape[0]), trained.pixels, name)
-    wanted = np.int64 if classes is not None else number_type(y)
-    target = torch.from_numpy(np.asarray(y, wanted))
-    return name, _fitted(name, Part(x, target, chosen.source), classes, trained)
+    return x
+
+
+def _check_target(name: str, target: str, trained: Trained) -> None:
+    if target != trained.target:
+        raise DataError(
+            f"{name}: its targets are {target}", f"the run's are {trained.target}",
+            f'give data like the run\'s own, or load it with target = "{trained.target}"',
+        )  # fmt: skip
 
 
 def _plain_columns(path: Path | None, trained: Trained) -> Columns | None:
@@ -284,32 +291,26 @@ def _fitted(name: str, part: Part, classes: tuple[str, ...] | None, trained: Tra
     """Return the part with the run's class indices, after checking that the model can take it."""
     if not len(part):
         raise DataError(f"{name} has no examples", "scores need at least one", "add examples")
-    if tuple(part.x.shape[1:]) != trained.input_shape:
+    if trained.kind == "tree":
+        part = replace(part, x=matched(part.x, expected_leaves(trained), name))
+    shape, expected = tree.shapes(part.x), expected_leaves(trained)
+    if trained.kind != "tree" and shape != trained.input_shape and not (expected.any_length and len(shape) == 1):
         raise DataError(
-            f"{name}: examples of shape {tuple(part.x.shape[1:])}",
+            f"{name}: examples of shape {shape}",
             f"the model takes {trained.input_shape}",
             "give data like the run's own",
         )
     if trained.preprocessing.input == "integers" and any(
         bool((x != x.floor()).any()) for x in (part.x[piece] for piece in pieces(part.x, len(part)))
     ):
-        raise DataError(f"{name}: fractions", "the model embeds whole numbers", "give whole numbers, as int64")
-    bad = [
-        piece.start + row
-        for piece in (pieces(part.x, len(part)) if part.x.is_floating_point() else ())
-        for row in (~torch.isfinite(part.x[piece])).flatten(1).any(1).nonzero()[:, 0].tolist()
-    ]
+        raise DataError(f"{name}: fractions", "the model takes whole numbers", "give whole numbers, as int64")
+    bad = not_finite(part.x).nonzero()[:, 0].tolist()
     if bad:
         named = ", ".join(part.name_of(i) for i in bad[:_SHOWN])
         raise DataError(
             f"{name}: {len(bad)} examples hold values that are not finite: {named}",
             "all values must be finite",
             "mend or remove them",
-        )
-    if (classes is None) != (trained.classes is None):
-        wanted = "numbers" if trained.classes is None else "classes"
-        raise DataError(
-            f"{name}: its targets are of another kind", f"the run predicts {wanted}", "give data like the run's own"
         )
     if classes is None or trained.classes is None:
         return part

@@ -6,22 +6,32 @@ What cannot be read becomes a name with an error in its place, so that one bad f
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
-from surefoot.data import frames, images, npz
-from surefoot.data.columns import Columns
+from surefoot import seeds
+from surefoot.data import frames, images, npz, npz_names, tree
+from surefoot.data.dataset import Part
+from surefoot.data.examples import value_array
 from surefoot.data.folder import files_below
-from surefoot.data.frame import Header
 from surefoot.data.mapped import large
 from surefoot.data.table import is_table, read_unlabelled
 from surefoot.errors import DataError
+from surefoot.inference.form import (
+    Expected,
+    inputs_of_example,
+    matched,
+    not_finite,
+    one_input,
+    plain_array,
+    shaped,
+)
 
 BATCH_EXAMPLES = 256
 """Examples read and predicted at once: at 224 pixels 38 MB of colour images. Chosen by hand."""
@@ -32,53 +42,14 @@ _NOT_FINITE = "it holds a value that is not finite"
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What one example of a model is.
-
-    Attributes:
-        kind: "images", shape (C, H, W), or "numbers" of any shape.
-        shape: of one example.
-        label: name of the column of labels that the run was trained with; it is passed over in a table.
-        header: whether the first row of a table names its columns.
-        columns: of the training table, by which other tables are read; None for other data.
-        dtype: of numbers: int64 for a model that embeds them, float64 where float32 would lose a column's spread.
-        pixels: type of the images' pixels, see `data.images`.
-    """
-
-    kind: str
-    shape: tuple[int, ...]
-    label: str | None = None
-    header: Header = "auto"
-    columns: Columns | None = None
-    dtype: type[np.generic] = np.float32
-    pixels: str = "uint8"
-
-    @property
-    def numbers(self) -> Columns:
-        """The columns by which a table is read."""
-        return self.columns or Columns.of_numbers(self.shape[0])
-
-    def tensor(self, x: np.ndarray, title: str) -> Tensor:
-        """Return numbers as the model's own were kept."""
-        if self.dtype == np.int64 and bool((x != np.floor(x)).any()):
-            raise DataError(f"{title}: fractions", "the model embeds whole numbers", "give whole numbers, as int64")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named
-            return torch.from_numpy(np.ascontiguousarray(x, self.dtype))
-
-    def __str__(self) -> str:
-        size = "x".join(map(str, self.shape))
-        return f"images of {size} (channels, height, width)" if self.kind == "images" else f"{size} numbers"
-
-
-@dataclass(frozen=True)
 class Inputs:
-    """A batch: the names of all its examples, the error of each that could not be read, and the others, [M, ...]; and
-    what is to be said of it.
+    """A batch: the names of all its examples, the error of each that could not be read, and the others, [M, ...] or a
+    tree of such; and what is to be said of it.
     """
 
     names: tuple[str, ...]
     errors: tuple[str | None, ...]
-    x: Tensor
+    x: Any
     note: str | None = None
 
 
@@ -86,50 +57,109 @@ def batches(inputs: Any, expected: Expected) -> Iterator[Inputs]:
     """Yield whatever is given as batches of at most `BATCH_EXAMPLES` examples, in order.
 
     Args:
-        inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz or .npy, of a table; a frame of pandas or Polars; or a sequence of paths.
+        inputs: an array or tensor [N, ...] or of one example, or a mapping or tuple of these; a Dataset, with or
+            without targets, or a DataLoader of one; the path of an image, of a folder of images (nested or flat), of an
+            .npz or .npy, of a table; a frame of pandas or Polars; or a sequence of paths.
         expected: what the model takes.
 
     Raises:
         DataError: an array, table or folder as a whole does not fit the model.
     """
+    inputs = inputs.x if isinstance(inputs, Part) else inputs.dataset if isinstance(inputs, DataLoader) else inputs
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
     if isinstance(inputs, Sequence) and inputs and all(isinstance(each, (str, os.PathLike)) for each in inputs):
         yield from _of_paths([Path(each) for each in inputs], expected)
+    elif _is_dataset(inputs):
+        yield from _of_dataset(inputs, expected)
+    elif expected.kind == "tree" or isinstance(inputs, Mapping):
+        yield from _of_tree(inputs, expected, "", "inputs")
     else:
         yield from _of_object(inputs, expected, "", "inputs")
 
 
-def as_channels(x: Tensor, channels: int) -> Tensor:
-    """Return images, [N, 1 or 3, H, W], as grey or as colour.
-
-    Grey of uint8 is Pillow's, bit for bit: the luma 0.299 R + 0.587 G + 0.114 B of ITU-R BT.601, in 16-bit fixed point.
-    """
-    if x.shape[1] == channels:
-        return x
-    if channels == 3:
-        return x.expand(-1, 3, -1, -1)
-    red, green, blue = (x if x.is_floating_point() else x.to(torch.int64)).unbind(1)
-    luma = red * 19595 + green * 38470 + blue * 7471
-    return (luma / 65536 if x.is_floating_point() else (luma + 0x8000) >> 16).to(x.dtype)[:, None]
+def _is_dataset(given: Any) -> bool:
+    """Return whether this gives examples one by one: a Dataset, or a list of mappings or tuples of arrays."""
+    if isinstance(given, list):
+        of_arrays = bool(given) and isinstance(given[0], tuple) and any(map(_is_array, given[0]))
+        return of_arrays or (bool(given) and isinstance(given[0], Mapping))
+    plain = isinstance(given, (np.ndarray, torch.Tensor, str, bytes, tuple, Mapping)) or hasattr(given, "to_numpy")
+    if plain or frames.is_frame(given) or frames.is_sparse(given) or hasattr(given, "__array__"):
+        return False
+    return isinstance(given, IterableDataset) or (hasattr(given, "__getitem__") and hasattr(given, "__len__"))
 
 
-def as_pixels(x: Tensor, dtype: str, title: str) -> Tensor:
-    """Return images [N, C, H, W] of uint8, uint16 or float32 in the type of the model's.
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, torch.Tensor, Mapping))
 
-    Raises:
-        DataError: one of the two has a range and the other has none.
-    """
-    given = str(x.dtype).removeprefix("torch.")
-    if given == dtype:
-        return x
-    if "float32" in (given, dtype):
-        raise DataError(
-            f"{title}: its pixels are {given}", f"the model was trained on {dtype}", "give images like the run's own"
-        )
-    levels = x.to(torch.int64)
-    return (levels * 257 if dtype == "uint16" else (levels * 255 + 32767) // 65535).to(getattr(torch, dtype))
+
+def _of_dataset(dataset: Any, expected: Expected) -> Iterator[Inputs]:
+    """Yield the examples of a Dataset, or of one that is gone through; what they draw is of their number alone."""
+    streams = isinstance(dataset, IterableDataset)
+    examples, count = iter(dataset) if streams else None, 0 if streams else len(dataset)
+    first, more = 0, True
+    while more:
+        read: list[Any] = []
+        with seeds.StepSeeds(0, "predict-dataset", every=True) as generators:
+            while len(read) < BATCH_EXAMPLES and more:
+                at = first + len(read)
+                generators.at(at)
+                try:
+                    if examples is None and at >= count:
+                        raise StopIteration
+                    read.append(_example(next(examples) if examples is not None else dataset[at], expected))
+                except StopIteration:
+                    more = False
+                except DataError as error:
+                    read.append(str(error))
+                except Exception as error:  # the user's code may raise anything, and one bad example stops nothing
+                    read.append(f"cannot be read ({type(error).__name__}: {(str(error) or '').partition(chr(10))[0]})")
+                    more = examples is None  # a generator that has raised is at its end
+        for piece in _alike(read):
+            names = tuple(str(first + i) for i in range(len(piece)))
+            good = [each for each in piece if not isinstance(each, str)]
+            x = tree.map_leaves(lambda *each: torch.cat(each), good[0], *good[1:]) if good else ()
+            yield Inputs(names, tuple(each if isinstance(each, str) else None for each in piece), x)
+            first += len(piece)
+
+
+def _example(example: Any, expected: Expected) -> Any:
+    """Return one example as a batch of one, or what is wrong with it."""
+    leaves = expected.leaves if expected.kind == "tree" else expected
+    given = inputs_of_example(example, leaves)
+    given = given if isinstance(given, list) else tree.as_tree(given)
+    arrays = tree.map_leaves(lambda leaf: value_array(leaf)[None], given)
+    x = matched(arrays, leaves, "the example", expected.label)
+    return _NOT_FINITE if bool(not_finite(x)[0]) else x
+
+
+def _alike(read: Sequence[Any]) -> Iterator[list[Any]]:
+    """Yield neighbours whose inputs have one shape: sequences may be of several lengths."""
+    piece: list[Any] = []
+    shape = None
+    for each in read:
+        form = shape if isinstance(each, str) else [leaf.shape for leaf in tree.leaves(each)]
+        if piece and shape is not None and form != shape:
+            yield piece
+            piece = []
+        shape = form
+        piece.append(each)
+    if piece:
+        yield piece
+
+
+def _of_tree(given: Any, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:
+    x = matched(given, expected.leaves if expected.kind == "tree" else expected, title, expected.label)
+    yield from _pieces(x, prefix)
+
+
+def _pieces(x: Any, prefix: str, start: int = 0) -> Iterator[Inputs]:
+    bad = not_finite(x)
+    for first in range(0, len(bad), BATCH_EXAMPLES):
+        here = bad[first : first + BATCH_EXAMPLES]
+        names = tuple(f"{prefix}{start + first + i}" for i in range(len(here)))
+        rows = first + torch.nonzero(~here)[:, 0]
+        yield Inputs(names, tuple(_NOT_FINITE if each else None for each in here.tolist()), tree.taken(x, rows))
 
 
 def _of_paths(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
@@ -161,9 +191,9 @@ def _of_images(paths: Sequence[Path], expected: Expected) -> Iterator[Inputs]:
         with images.quiet():
             found = [_decoded(path, expected) for path in chosen]
         arrays = [each for each in found if isinstance(each, np.ndarray)]
-        x = np.stack(arrays) if arrays else np.empty((0, *expected.shape), expected.pixels)
+        x = torch.from_numpy(np.stack(arrays)) if arrays else ()
         errors = tuple(each if isinstance(each, str) else None for each in found)
-        yield Inputs(tuple(map(str, chosen)), errors, torch.from_numpy(x))
+        yield Inputs(tuple(map(str, chosen)), errors, x)
 
 
 def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
@@ -171,7 +201,7 @@ def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
     if not path.exists():
         return "there is no such file"
     if expected.kind != "images":
-        return f"the model takes {expected}, in an .npz, .npy or .csv"
+        return f"the model takes {expected}, in an .npz" + ("" if expected.kind == "tree" else ", .npy or .csv")
     channels, height, width = expected.shape
     if channels not in (1, 3):
         return f"the model takes {expected}, which no image file has"
@@ -188,17 +218,38 @@ def _decoded(path: Path, expected: Expected) -> np.ndarray | str:
 def _of_archive(path: Path, expected: Expected) -> Iterator[Inputs]:
     if path.suffix.lower() == ".npy":
         x = npz.read_npy(path)
+    elif expected.kind == "tree":
+        yield from _of_tree(_arrays_of(path, expected), expected, f"{path}:", str(path))
+        return
     else:
         names = npz.array_names(path)
         name = next((each for each in ("x", "x_test", *names) if each in names), None)
         if name is None:
             raise DataError(f"{path} holds no array", "it must hold the examples as x", "save them with numpy.savez")
-        try:
-            x = npz.read_array(path, name)
-        except npz.Unusable as error:
-            allowed = "inputs are an array of numbers that fits into memory"
-            raise DataError(f"{path}: array {name} {error}", allowed, "write it again with numpy.savez") from None
+        x = _read(path, name)
     yield from _of_object(x, expected, f"{path}:", str(path))
+
+
+def _arrays_of(path: Path, expected: Expected) -> Any:
+    """Return the inputs of several arrays that an archive holds, by their names."""
+    keys = npz.array_names(path)
+    wanted = npz_names.keys_for(expected.leaves, keys)
+    if wanted is not None:
+        return tree.map_leaves(lambda key: _read(path, key), wanted)
+    names = [name for name, _ in tree.named_leaves(expected.leaves)]
+    raise DataError(
+        f"{path} holds arrays named {', '.join(keys[:10]) or 'nothing'}",
+        f"the model takes {tree.told_names(expected.leaves)}",
+        f"name them {', '.join(names if isinstance(expected.leaves, dict) else [f'x.{name}' for name in names])}",
+    )
+
+
+def _read(path: Path, name: str) -> np.ndarray:
+    try:
+        return npz.read_array(path, name)
+    except npz.Unusable as error:
+        allowed = "inputs are an array of numbers that fits into memory"
+        raise DataError(f"{path}: array {name} {error}", allowed, "write it again with numpy.savez") from None
 
 
 def _of_table(path: Path, expected: Expected) -> Iterator[Inputs]:
@@ -231,106 +282,15 @@ def _of_object(given: Any, expected: Expected, prefix: str, title: str) -> Itera
         frame = frames.frame_of(given, title)
         names, table = frame.names if frame.named else None, frame.table
     elif expected.columns is not None:
-        array = _shaped(_plain(given, title), (len(expected.columns.columns),), expected, title)
+        array = shaped(plain_array(given, title), (len(expected.columns.columns),), expected, title)
         names, table = None, frames.of_array(array)
+    elif isinstance(given, np.ndarray) and large(given):
+        for first in range(0, len(given), BATCH_EXAMPLES):  # to the model's type by the piece
+            piece = one_input(given[first : first + BATCH_EXAMPLES], expected, title)
+            yield from _pieces(piece, prefix, first)
+        return
     else:
-        yield from _of_array(_plain(given, title), expected, prefix, title)
+        yield from _pieces(one_input(given, expected, title), prefix)
         return
     reread = expected.numbers.read(title, table, names)
     yield from _of_rows(range(table.num_rows), reread.x, reread.faults, reread.note(), expected, prefix)
-
-
-def _of_array(given: np.ndarray, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:
-    if not large(given):
-        yield from _of_piece(given, 0, expected, prefix, title)
-        return
-    for first in range(0, len(given), BATCH_EXAMPLES):  # what lies on disk is brought to the model's type by the batch
-        yield from _of_piece(given[first : first + BATCH_EXAMPLES], first, expected, prefix, title)
-
-
-def _of_piece(given: np.ndarray, start: int, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:
-    if expected.kind == "images":
-        x = _images(given, expected, title)
-    else:
-        x = expected.tensor(_shaped(given, expected.shape, expected, title), title)
-    for first in range(0, len(x), BATCH_EXAMPLES):
-        piece = x[first : first + BATCH_EXAMPLES]
-        finite = torch.isfinite(piece).reshape(len(piece), -1).all(1)
-        names = tuple(f"{prefix}{start + first + i}" for i in range(len(piece)))
-        yield Inputs(names, tuple(None if good else _NOT_FINITE for good in finite.tolist()), piece[finite])
-
-
-def _plain(given: Any, title: str) -> np.ndarray:
-    """Return whatever was given as an array of numbers with at least one dimension."""
-    if isinstance(given, Tensor):
-        given = given.detach().cpu()
-        given = given.float() if given.dtype == torch.bfloat16 else given
-    try:
-        array = np.asarray(given)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{title} of type {type(given).__name__}: {error}",
-            "inputs are an array, a tensor or paths",
-            "make them alike",
-        ) from None
-    if array.dtype.kind not in "biuf" or array.size == 0:
-        raise DataError(
-            f"{title} of type {array.dtype} and shape {array.shape}",
-            "inputs hold numbers of at least one example, or paths",
-            "check what was given",
-        )
-    return array
-
-
-def _shaped(given: np.ndarray, shape: tuple[int, ...], expected: Expected, title: str) -> np.ndarray:
-    """Return numbers as examples of a shape, [N, *shape]."""
-    for candidate in (given, given[None], *([given.reshape(-1, 1)] if given.ndim < 2 else [])):
-        if candidate.ndim > 0 and candidate.shape[1:] == shape:
-            return candidate
-    raise _misfit(title, given, expected)
-
-
-def _images(given: np.ndarray, expected: Expected, title: str) -> Tensor:
-    """Return images as the model's pixels or in [0, 1], [N, C, H, W], from the same layouts as in training or from one
-    image.
-    """
-    channels, height, width = expected.shape
-    x = given if given.ndim > 2 else given[None]
-    if x.ndim == 3:
-        grey = x.shape[1:] == (height, width) and x.shape != expected.shape
-        x = x[:, None] if grey else x[None]
-    if x.ndim == 4 and x.shape[2:] != (height, width) and x.shape[1:3] == (height, width):
-        x = x.transpose(0, 3, 1, 2)
-    alike = x.shape[1:] == expected.shape or (channels in (1, 3) and x.ndim == 4 and x.shape[1] in (1, 3))
-    if not alike or x.shape[2:] != (height, width):
-        raise _misfit(title, given, expected)
-    if expected.pixels == "float32":  # numbers without a range
-        return as_channels(torch.from_numpy(x.astype(np.float32)), channels)
-    if x.dtype.kind == "f":
-        outside = bool(np.nanmin(x) < 0 or np.nanmax(x) > 1)
-        if outside or x.shape[1] != channels:
-            what = f"values from {np.nanmin(x):g} to {np.nanmax(x):g}" if outside else f"{x.shape[1]} channels"
-            raise DataError(
-                f"{title}: {what}",
-                f"images are {expected.pixels}, or floating point in [0, 1] with the model's channels",
-                f"divide by {np.iinfo(expected.pixels).max}, or convert to {expected.pixels}",
-            )
-        return torch.from_numpy(x.astype(np.float32))
-    if expected.pixels == "uint16" and x.dtype == np.uint8:
-        return as_channels(as_pixels(torch.from_numpy(np.require(x, None, ["C", "W"])), "uint16", title), channels)
-    most = np.iinfo(expected.pixels).max
-    if x.min() < 0 or x.max() > most:
-        raise DataError(
-            f"{title}: values from {x.min()} to {x.max()}",
-            f"whole pixels are in 0 .. {most}",
-            f"convert them to {expected.pixels}",
-        )
-    return as_channels(torch.from_numpy(np.require(x, expected.pixels, ["C", "W"])), channels)
-
-
-def _misfit(title: str, given: np.ndarray, expected: Expected) -> DataError:
-    return DataError(
-        f"{title}: shape {given.shape}",
-        f"the model takes {expected}, one or many",
-        "reshape them; image files are resized by themselves",
-    )

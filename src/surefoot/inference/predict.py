@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from surefoot.data.dataset import Part, Source
+from surefoot.data import tree
+from surefoot.data.dataset import IGNORED, TargetKind
+from surefoot.inference.answers import Answers, answers_of, filled
 from surefoot.inference.finished import FinishedRun, Which, finished_run
-from surefoot.inference.inputs import Expected, Inputs, batches
-from surefoot.record.scores import log_softmax
+from surefoot.inference.form import expected_of
+from surefoot.inference.inputs import Inputs, batches
+from surefoot.models.build import Factory
+from surefoot.record.lines import plain as finite
 from surefoot.switches import usual_switches
-from surefoot.training.integers import Outside, looked_up
+from surefoot.training.call import Forward
+from surefoot.training.integers import Outside
 from surefoot.training.run import Result
 
 
@@ -27,21 +31,34 @@ class Predictions:
 
     Attributes:
         names: what each example is called: its file, or its number.
-        outputs: [N, C] probabilities of the classes, or [N, D] predicted numbers, float64; NaN where there is an
-            error.
-        classes: the C names, or None for numbers.
+        outputs: by `target`, NaN or `IGNORED` where there is an error. classes: [N, C] probabilities, float64; numbers:
+            [N, D] in their unit, float64; multilabel: [N, L] a probability for each label, float64; segmentation:
+            [N, H, W] the class of each pixel; tokens: [N, T] that of each position, `IGNORED` behind the end of a
+            shorter sequence; any: what the model gives, an array [N, ...] or a tree of such.
+        classes: the C names, or None for other targets.
         errors: what is wrong with each example, or None.
         notes: what is to be said of the inputs, such as levels of a category that the training part had not.
+        target: what the targets were.
+        labels_of: names of the outputs of several labels, of masks and of tokens.
+        last: of tokens the logarithm of the probability of each class at the last position, [N, C], float64.
     """
 
     names: tuple[str, ...]
-    outputs: NDArray[np.float64]
+    outputs: Any
     classes: tuple[str, ...] | None
     errors: tuple[str | None, ...]
     notes: tuple[str, ...] = ()
+    target: TargetKind | None = None
+    labels_of: tuple[str, ...] = ()
+    last: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def kind(self) -> TargetKind:
+        """What the outputs are."""
+        return self.target or ("numbers" if self.classes is None else "classes")
 
     @property
     def failed(self) -> int:
@@ -50,46 +67,86 @@ class Predictions:
 
     @property
     def labels(self) -> tuple[str | None, ...]:
-        """The most probable class of each example; None for numbers, and where there is an error."""
+        """The most probable class of each example; None for other targets, and where there is an error."""
         return tuple(found[0][0] if (found := self.top(i, 1)) else None for i in range(len(self)))
 
     def top(self, i: int, k: int) -> list[tuple[str, float]]:
-        """Return the k most probable classes of example i and their probabilities, the most probable first.
+        """Return the k most probable classes of example i and their probabilities, the most probable first; of tokens
+        those of the last position.
 
         >>> one = Predictions(names=("a.png",), outputs=np.array([[0.2, 0.8]]), classes=("cat", "dog"), errors=(None,))
         >>> one.top(0, 2)
         [('dog', 0.8), ('cat', 0.2)]
         """
-        if self.classes is None or self.errors[i] is not None:
+        shares = (
+            np.exp(self.last[i]) if self.last is not None else self.outputs[i] if self.classes is not None else None
+        )
+        if shares is None or self.errors[i] is not None:
             return []
-        order = np.argsort(-self.outputs[i], kind="stable")[:k]
-        return [(self.classes[at], float(self.outputs[i, at])) for at in order]
+        order = np.argsort(-shares, kind="stable")[:k]
+        return [(self.class_name(int(at)), float(shares[at])) for at in order]
+
+    def class_name(self, at: int) -> str:
+        """Return what a class or a label is called: its name, or its number."""
+        names = self.classes or self.labels_of
+        return names[at] if at < len(names) else str(at)
 
     def to_dicts(self, k: int = 1) -> list[dict[str, Any]]:
-        """Return each prediction as JSON values: label and the k most probable classes, or numbers, or an error."""
-        rows: list[dict[str, Any]] = []
-        for i, (name, error) in enumerate(zip(self.names, self.errors, strict=True)):
-            if error is not None:
-                rows.append({"name": name, "error": error})
-            elif self.classes is None:
-                rows.append({"name": name, "values": self.outputs[i].tolist()})
-            else:
+        """Return each prediction as JSON values, or its error.
+
+        They have by target label, probability and the k most probable classes; values; the probability of each label,
+        and those above a half; a mask as rows of classes; the class of each position, and the k most probable of the
+        last; or outputs.
+        """
+        return [
+            {"name": name, "error": error} if error is not None else {"name": name, **self._as_dict(i, k)}
+            for i, (name, error) in enumerate(zip(self.names, self.errors, strict=True))
+        ]
+
+    def _as_dict(self, i: int, k: int) -> dict[str, Any]:
+        match self.kind:
+            case "classes":
                 best = self.top(i, k)
-                rows.append(
-                    {"name": name, "label": best[0][0], "probability": best[0][1], "top": [[*each] for each in best]}
-                )
-        return rows
+                return {"label": best[0][0], "probability": best[0][1], "top": [[*each] for each in best]}
+            case "numbers":
+                return {"values": self.outputs[i].tolist()}
+            case "multilabel":
+                shares = {self.class_name(at): float(share) for at, share in enumerate(self.outputs[i])}
+                return {"labels": [name for name, share in shares.items() if share > 0.5], "probabilities": shares}
+            case "segmentation":
+                return {"mask": self.outputs[i].tolist()}
+            case "tokens":
+                said = [int(each) for each in self.outputs[i] if each != IGNORED]
+                return {
+                    "tokens": [self.class_name(each) for each in said],
+                    "next": [[*each] for each in self.top(i, k)],
+                }
+            case _:
+                return {"outputs": tree.map_leaves(lambda leaf: finite(leaf[i].tolist()), self.outputs)}
 
 
 def joined(pieces: Sequence[Predictions]) -> Predictions:
     """Return pieces of one prediction, at least one, as one."""
+    lasts = [piece.last for piece in pieces if piece.last is not None]
+    first = pieces[0]
     return Predictions(
         names=tuple(name for piece in pieces for name in piece.names),
-        outputs=np.concatenate([piece.outputs for piece in pieces]),
-        classes=pieces[0].classes,
+        outputs=tree.map_leaves(_joined_arrays, *(piece.outputs for piece in pieces)),
+        classes=first.classes,
         errors=tuple(error for piece in pieces for error in piece.errors),
         notes=tuple(note for piece in pieces for note in piece.notes),
+        target=first.target,
+        labels_of=first.labels_of,
+        last=np.concatenate(lasts) if lasts else None,
     )
+
+
+def _joined_arrays(*arrays: np.ndarray) -> np.ndarray:
+    """Return arrays [N, ...] as one; sequences of classes that are shorter than others are filled with `IGNORED`."""
+    longest = max(each.shape[1] if each.ndim > 1 else 0 for each in arrays)
+    if arrays[0].ndim == 2 and arrays[0].dtype.kind == "i":
+        arrays = tuple(np.pad(each, [(0, 0), (0, longest - each.shape[1])], constant_values=IGNORED) for each in arrays)
+    return np.concatenate(arrays)
 
 
 _BROKEN = "the model's output is not finite"
@@ -101,7 +158,8 @@ def predict(
     inputs: Any,
     *,
     runs_dir: str | Path = "runs",
-    model: nn.Module | None = None,
+    model: nn.Module | Factory | None = None,
+    forward: Forward | str | None = None,
     device: str | None = None,
     weights: Which | None = None,
 ) -> Predictions:
@@ -112,10 +170,11 @@ def predict(
 
     Args:
         run: name of the run, its folder, or the result of `train`.
-        inputs: an array or tensor [N, ...] or of one example; the path of an image, of a folder of images (nested or
-            flat), of an .npz (its x, or its first array) or .npy, of a table with or without labels; a frame of pandas
-            or Polars; or a sequence of paths.
-        runs_dir, model, device, weights: as in `evaluate`.
+        inputs: an array or tensor [N, ...] or of one example, or a mapping or tuple of these, as the model takes them;
+            a Dataset with or without targets; the path of an image, of a folder of images (nested or flat), of an .npz
+            (its x, or its first array; of several inputs those of their names) or .npy, of a table with or without
+            labels; a frame of pandas or Polars; or a sequence of paths.
+        runs_dir, model, forward, device, weights: as in `evaluate`.
 
     Raises:
         DataError: an array, table or folder as a whole does not fit the model.
@@ -129,7 +188,8 @@ def predict(
     >>> len(predictions.labels), predictions.outputs.shape
     (2, (2, 10))
     """
-    pieces = list(predict_batches(run, inputs, runs_dir=runs_dir, model=model, device=device, weights=weights))
+    how = {"model": model, "forward": forward, "device": device, "weights": weights}
+    pieces = list(predict_batches(run, inputs, runs_dir=runs_dir, **how))
     return joined(pieces)
 
 
@@ -138,18 +198,15 @@ def predict_batches(
     inputs: Any,
     *,
     runs_dir: str | Path = "runs",
-    model: nn.Module | None = None,
+    model: nn.Module | Factory | None = None,
+    forward: Forward | str | None = None,
     device: str | None = None,
     weights: Which | None = None,
 ) -> Iterator[Predictions]:
     """Yield `predict` batch by batch, so that memory stays bounded and progress can be shown."""
-    finished = finished_run(run, runs_dir, model, device, weights)
+    finished = finished_run(run, runs_dir, model, device, weights, forward=forward)
     trained = finished.trained
-    config, about = finished.config, trained.preprocessing
-    dtype = {"integers": np.int64}.get(about.input, np.dtype(about.dtype).type)
-    expected = Expected(
-        trained.kind, trained.input_shape, config.label, config.header, trained.columns, dtype, trained.pixels
-    )  # fmt: skip
+    expected = expected_of(trained, finished.config)
     notes = () if finished.doubt is None else (finished.doubt,)
     for batch in batches(inputs, expected):
         found = _predicted(finished, batch)
@@ -158,32 +215,52 @@ def predict_batches(
 
 
 def _predicted(finished: FinishedRun, batch: Inputs) -> Predictions:
-    classes, good, said = finished.trained.classes, [error is None for error in batch.errors], list(batch.errors)
-    width = int(finished.trained.information["outputs"])
-    outputs = np.full((len(batch.names), width), np.nan)
+    trained = finished.trained
+    good, said = [error is None for error in batch.errors], list(batch.errors)
+    kind, outputs, last = trained.target, None, None
     if any(good):
-        raw, unusable = _outputs(finished, batch.x)
-        raw[~np.isfinite(raw).all(1)] = np.nan
-        outputs[good] = np.exp(log_softmax(raw)) if classes is not None else raw
+        found, unusable = _outputs(finished, batch.x)
+        kind = found.kind
         for at, error in zip(np.flatnonzero(good), unusable, strict=True):
             said[at] = error
-    finite = [bool(np.isfinite(row).all()) for row in outputs]
-    errors = tuple(e or (None if fine else _BROKEN) for e, fine in zip(said, finite, strict=True))
-    notes = () if batch.note is None else (batch.note,)
-    return Predictions(names=batch.names, outputs=outputs, classes=classes, errors=errors, notes=notes)
+        outputs = tree.map_leaves(lambda leaf: _spread(leaf, good), found.outputs)
+        last = None if found.last is None else _spread(found.last, good)
+    elif kind in ("classes", "numbers", "multilabel"):
+        outputs = np.full((len(good), int(trained.information["outputs"])), np.nan)
+    else:  # nothing says how large the answers of the others would have been
+        outputs = np.full((len(good), 0), IGNORED)
+        last = np.full((len(good), len(trained.names)), np.nan) if kind == "tokens" else None
+    finite_rows = _finite(last if last is not None else outputs, len(good))
+    errors = tuple(e or (None if fine else _BROKEN) for e, fine in zip(said, finite_rows, strict=True))
+    return Predictions(
+        names=batch.names, outputs=outputs, classes=trained.classes if kind == "classes" else None, errors=errors,
+        notes=() if batch.note is None else (batch.note,), target=kind, last=last,
+        labels_of=trained.names if kind in ("multilabel", "segmentation", "tokens") else (),
+    )  # fmt: skip
 
 
-def _outputs(finished: FinishedRun, x: torch.Tensor) -> tuple[NDArray[np.float64], list[str | None]]:
-    """Return logits or numbers of examples, [N, ...], NaN where one holds a number that the model does not embed."""
+def _spread(found: np.ndarray, good: list[bool]) -> np.ndarray:
+    """Return answers of the examples that could be read among the others, which have NaN, or `IGNORED` for a class."""
+    empty = np.nan if found.dtype.kind == "f" else IGNORED
+    whole = np.full((len(good), *found.shape[1:]), empty, found.dtype)
+    whole[good] = found
+    return whole
+
+
+def _finite(outputs: Any, count: int) -> NDArray[np.bool_]:
+    each = [np.isfinite(leaf).reshape(count, -1).all(1) for leaf in tree.leaves(outputs)]
+    return np.stack(each).all(0)
+
+
+def _outputs(finished: FinishedRun, x: Any) -> tuple[Answers, list[str | None]]:
+    """Return answers of examples, NaN where one holds a number that the model does not embed, and what is wrong."""
+    count = len(tree.leaves(x)[0])
     try:
-        with looked_up(finished.task.template):
-            part = Part(x, torch.zeros(len(x), dtype=torch.int64), Source())
-            found = finished.outputs(part)[0].double().numpy().reshape(len(x), -1)
-        return found, [None] * len(x)
+        return answers_of(finished, x), [None] * count
     except Outside as outside:
-        if len(x) == 1:
-            width = int(finished.trained.information["outputs"])
+        if count == 1:
             said = f"it holds {outside.value}; the model's embedding takes 0 to {outside.places - 1}"
-            return np.full((1, width), np.nan), [said]
-        each = [_outputs(finished, x[i : i + 1]) for i in range(len(x))]
-        return np.concatenate([found for found, _ in each]), [said for _, (said,) in each]
+            return Answers(finished.trained.target, None), [said]
+        each = [_outputs(finished, tree.taken(x, slice(i, i + 1))) for i in range(count)]
+        there = [answers for answers, _ in each if answers.outputs is not None]
+        return filled([answers for answers, _ in each], there), [said for _, (said,) in each]

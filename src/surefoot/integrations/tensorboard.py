@@ -71,6 +71,9 @@ class Events:
                 seen = getattr(row, field)
                 if seen is not None and math.isfinite(seen):
                     self._writer.add_scalar(name, seen, row.step)
+            for name, seen in row.metrics.items():
+                if math.isfinite(seen):
+                    self._writer.add_scalar(f"{name}/validation", seen, row.step)
             for layer, pair in row.layers.items():
                 for name, seen in zip(LAYER_SCALARS, pair, strict=True):
                     if math.isfinite(seen):

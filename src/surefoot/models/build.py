@@ -126,6 +126,25 @@ def factory_of(name: str) -> Factory:
         raise ConfigError(
             f"model '{name}'", "a model is a shipped name or package.module:factory", nearest(name, SHIPPED)
         )
+    found = imported(name, "model")
+    if isinstance(found, nn.Module):
+        return lambda: copied(found)
+    if not callable(found):
+        raise ConfigError(
+            f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory"
+        )
+    return cast(Factory, found)
+
+
+def imported(name: str, setting: str) -> Any:
+    """Return what "package.module:name" names, for a setting.
+
+    Raises:
+        ConfigError: there is no such thing, or its module cannot be imported.
+
+    >>> imported("math:pi", "model")
+    3.141592653589793
+    """
     module_name, _, attribute = name.partition(":")
     importable_from(None)  # as `python -m` does, so that the user's own file beside them is found
     try:
@@ -134,24 +153,18 @@ def factory_of(name: str) -> Factory:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError(
-            f"model '{name}': {error}", "the module must be importable from here", "check the path before ':'"
+            f"{setting} '{name}': {error}", "the module must be importable from here", "check the path before ':'"
         ) from None
     except Exception as error:  # the module may be anyone's, and raise anything
         raise ConfigError(
-            f"model '{name}': {_words(error)}", "the module must be importable without an error", f"mend {module_name}"
+            f"{setting} '{name}': {_words(error)}",
+            "the module must be importable without an error",
+            f"mend {module_name}",
         ) from error
     found = getattr(module, attribute, None)
     if found is None:
-        raise ConfigError(
-            f"model '{name}'", f"{module_name} has no '{attribute}'", "check the name after ':'"
-        ) from None
-    if isinstance(found, nn.Module):
-        return lambda: copied(found)
-    if not callable(found):
-        raise ConfigError(
-            f"model '{name}'", "it must be a function or class that makes an nn.Module", "point at the factory"
-        )
-    return cast(Factory, found)
+        raise ConfigError(f"{setting} '{name}'", f"{module_name} has no '{attribute}'", "check the name after ':'")
+    return found
 
 
 def importable_from(folder: Path | None) -> None:

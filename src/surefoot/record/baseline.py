@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from surefoot.record.intervals import Difference, factor_of_mean, of_mean, of_paired_shares
+from surefoot.record.intervals import Difference, factor_of_mean, of_mean, of_paired_shares, of_ratio
 from surefoot.record.lines import plain
 
 LINEAR_EXAMPLES = 20_000
@@ -59,8 +59,9 @@ class Baseline:
     Attributes:
         part: "test", or "validation" where there is no test part: choices were made on it.
         examples: N, of that part.
-        measure: "accuracy"; "balanced accuracy", the mean recall of the classes, where training weighted them; or "R2":
-            1 - sum |y - f|^2 / sum |y - mean|^2 with the mean of the training part, each of several values in its unit.
+        measure: "accuracy"; "balanced accuracy", the mean recall of the classes, where training weighted them; "loss of
+            a pixel", "token" or "label", mean -ln p of a target; or "R2": 1 - sum |y - f|^2 / sum |y - mean|^2 with the
+            mean of the training part, each of several values in its unit.
         score: the network's.
         against: the simple answers, the constant one first.
         log_loss, prior_loss: of classes, mean -ln p(y) of the network, and of the classes' shares of the training part.
@@ -90,6 +91,42 @@ class Baseline:
         against = (Simple(**{**each, "gain": Difference.from_dict(each["gain"])}) for each in values["against"])
         named = {name: Difference.from_dict(values[name]) for name in ("log_loss_gain", "auc") if values.get(name)}
         return cls(**{**values, "against": tuple(against), **named})
+
+
+_ANSWERS = {
+    "multilabel": ("label", "how often each is a yes in the training part"),
+    "segmentation": ("pixel", "the share of each class in the training part"),
+    "tokens": ("token", "how frequent each is in the training part"),
+}
+"""Of each kind of targets with several answers: what one is, and what the simplest model of it says."""
+
+
+def answers_baseline(
+    part: str, target: str, losses: ArrayLike, prior_losses: ArrayLike, counted: ArrayLike
+) -> Baseline:  # fmt: skip
+    """Return a model of pixels, tokens or labels beside one that knows their shares in the training part alone.
+
+    What is compared is the mean -ln p: where most answers are no, or background, being right says little.
+
+    Args:
+        part: that is scored.
+        target: kind of the targets.
+        losses, prior_losses: [N], sums over the answers of each example, of the model and of the shares.
+        counted: [N], answers of each example.
+
+    >>> found = answers_baseline("test", "tokens", [4.0, 5.0, 3.0], [8.0, 9.0, 9.0], [4, 4, 4])
+    >>> found.score, round(found.against[0].score, 3), found.against[0].gain.is_better
+    (1.0, 2.167, True)
+    """
+    ours, simple = np.asarray(losses, np.float64), np.asarray(prior_losses, np.float64)
+    gain, answers = of_ratio(simple - ours, counted), float(np.sum(counted))
+    what, words = _ANSWERS[target]
+    mean, of_shares = float(ours.sum() / answers), float(simple.sum() / answers)
+    return Baseline(
+        part=part, examples=len(ours), measure=f"loss of a {what}", score=mean,
+        against=(Simple(name="constant", words=f"always answering {words}", score=of_shares, gain=gain),),
+        log_loss=mean, prior_loss=of_shares, log_loss_gain=gain,
+    )  # fmt: skip
 
 
 def class_baseline(
@@ -170,7 +207,7 @@ def number_baseline(
 
     ours, constant = errors(outputs), errors(centre)
     words = f"always answering the training mean{f' of {centre[0, 0]:.6g}' if centre.shape[1] == 1 else ''}"
-    against = [Simple(name="constant", words=words, score=0.0, gain=_explained(ours, constant))]
+    against = [Simple(name="constant", words=f"always answering {words}", score=0.0, gain=_explained(ours, constant))]
     if linear is not None:
         theirs = errors(linear)
         against.append(Simple(

@@ -5,34 +5,13 @@ The loop knows neither: whoever owns the `for` asks after each row.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
-from surefoot.config import RISES
+from surefoot.record.measures import is_better, number_of, rises, words
 from surefoot.record.run import Row
 
 _SAME = 9
 """Decimals to which epochs are compared: a third of one is no exact number."""
-
-
-def number_of(row: Row, name: str) -> float | None:
-    """Return a number of a row by its name; None where the row has none, or one that is not finite.
-
-    Args:
-        row: of a run.
-        name: such as "val_loss" or "val_accuracy".
-    """
-    value = getattr(row, name)
-    return value if value is not None and math.isfinite(value) else None
-
-
-def is_better(value: float, than: float, name: str, min_delta: float = 0.0) -> bool:
-    """Return whether a number is better than another by more than `min_delta`.
-
-    >>> is_better(0.4, 0.5, "val_loss"), is_better(0.4, 0.5, "val_accuracy"), is_better(0.45, 0.5, "val_loss", 0.1)
-    (True, False, False)
-    """
-    return value - than > min_delta if RISES[name] else than - value > min_delta
 
 
 def best_row(rows: Iterable[Row], name: str, min_delta: float = 0.0) -> Row | None:
@@ -40,7 +19,7 @@ def best_row(rows: Iterable[Row], name: str, min_delta: float = 0.0) -> Row | No
 
     Args:
         rows: of a run, oldest first.
-        name: of the number.
+        name: of the number, as in `measures.number_of`.
         min_delta: a row that is better than the best before it by no more than this is passed over.
     """
     best: tuple[Row, float] | None = None
@@ -79,8 +58,8 @@ def stopped_early(
         f"; the learning rate was still at {last.lr / peak:.0%} of its highest" if 0.1 * peak < last.lr < peak else ""
     )
     delta = f" by more than {min_delta:g}" if min_delta else ""
-    verb = "risen" if RISES[name] else "fallen"
+    verb = "risen" if rises(name) else "fallen"
     return (
-        f"stopped early at step {last.step:,}{of}: {name} has not {verb}{delta} for {epochs:g} "
+        f"stopped early at step {last.step:,}{of}: {words(name)} has not {verb}{delta} for {epochs:g} "
         f"epoch{'' if epochs == 1 else 's'}, since step {best.step:,}{still}"
     )

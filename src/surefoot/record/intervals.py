@@ -115,6 +115,32 @@ def of_mean(values: ArrayLike, level: float = LEVEL) -> Difference:
     return Difference(value=mean, low=mean - half, high=mean + half)
 
 
+def of_ratio(values: ArrayLike, counted: ArrayLike) -> Difference:
+    """Return the mean over answers where each of N examples has several, with its interval over examples.
+
+        R = sum v_i / sum n_i,  R -+ t sqrt(N / (N - 1) sum (v_i - R n_i)^2) / sum n_i
+
+    Examples are independent, their answers are not. It is endless for a single example.
+
+    Args:
+        values: [N], sums over the answers of each example.
+        counted: [N], answers of each example, some above 0.
+
+    Reference: Cochran 1977, "Sampling Techniques", section 2.11.
+
+    >>> found = of_ratio([1, 2, 4], [2, 4, 4])
+    >>> found.value, found.low < 0.7 < found.high
+    (0.7, True)
+    """
+    v, n = np.asarray(values, np.float64), np.asarray(counted, np.float64)
+    ratio = float(v.sum() / n.sum())
+    if len(v) < 2:
+        return Difference(value=ratio, low=-math.inf, high=math.inf)
+    error = math.sqrt(len(v) / (len(v) - 1) * float(((v - ratio * n) ** 2).sum())) / float(n.sum())
+    half = student(len(v) - 1) * error
+    return Difference(value=ratio, low=ratio - half, high=ratio + half)
+
+
 def of_paired_shares(right: ArrayLike, others: ArrayLike) -> Difference:
     """Return by how much the share of right answers is above that of another answerer on the same examples.
 

@@ -30,19 +30,51 @@ def ranked(z: NDArray[np.float64], y: NDArray[np.int64]) -> list[tuple[Differenc
     >>> of_first.value
     1.0
     """
+    found = []
+    for c in range(z.shape[1]):
+        score = z[:, c] - _log_sum_exp(np.delete(z, c, axis=1))  # log odds, which do not end at 1 as probabilities do
+        found.append(_ranking(score, y == c))
+    return found
+
+
+def ranked_labels(z: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[Difference | None, Difference | None]]:
+    """Return the same of each label that an example has or has not.
+
+    Args:
+        z: [N, L], logits.
+        y: [N, L], 0 or 1.
+
+    >>> [(area, precision)] = ranked_labels(np.array([[2.0], [-1.0], [0.5]]), np.array([[1], [0], [1]]))
+    >>> area.value, precision.value
+    (1.0, 1.0)
+    """
+    return [_ranking(z[:, label], y[:, label] > 0.5) for label in range(z.shape[1])]
+
+
+def over_classes(found: Sequence[Difference | None], support: Sequence[int]) -> Difference | None:
+    """Return the score of the rarer of two classes, or the mean over more or over labels; of a mean no interval is
+    known.
+
+    Args:
+        found: of each class; None where one has none.
+        support: examples of each; empty for labels.
+    """
+    there = [each for each in found if each is not None]
+    if not there:
+        return None
+    if len(support) == 2:
+        return found[int(support[1] <= support[0])]
+    return Difference(value=float(np.mean([each.value for each in there])), low=-math.inf, high=math.inf)
+
+
+def _ranking(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[Difference | None, Difference | None]:
     from sklearn.metrics import average_precision_score, roc_auc_score  # half a second, where there is a test part
 
-    found: list[tuple[Difference | None, Difference | None]] = []
-    for c in range(z.shape[1]):
-        positive = y == c
-        if not 0 < positive.sum() < len(y):
-            found.append((None, None))
-            continue
-        score = z[:, c] - _log_sum_exp(np.delete(z, c, axis=1))  # log odds, which do not end at 1 as probabilities do
-        area = float(roc_auc_score(positive, score))
-        precision = float(average_precision_score(positive, score))
-        found.append((area_interval(area, score[positive], score[~positive]), of_precision(precision, positive)))
-    return found
+    if not 0 < positive.sum() < len(positive):
+        return None, None
+    area = float(roc_auc_score(positive, score))
+    precision = float(average_precision_score(positive, score))
+    return area_interval(area, score[positive], score[~positive]), of_precision(precision, positive)
 
 
 def area_interval(area: float, positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Difference:

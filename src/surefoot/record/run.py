@@ -39,6 +39,8 @@ class Row:
         layers: of each weight of at least two dimensions, by its name without ".weight": the L2 norm of this step's
             gradient before clipping, and the L2 norm of its update / that of the weight before it, NaN for a weight
             of zeros.
+        metrics: of the validation part after this step by name, in the unit of the targets; NaN where one is not
+            defined.
     """
 
     step: int
@@ -55,6 +57,7 @@ class Row:
     seconds: float
     examples_per_second: float
     layers: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON values. A value that is not finite becomes None, which JSON can hold."""
@@ -67,6 +70,7 @@ class Row:
         fields["losses"] = tuple(_number(v) for v in fields["losses"])
         layers = fields.get("layers", {})  # rows of older versions have none
         fields["layers"] = {name: (_number(grad), _number(ratio)) for name, (grad, ratio) in layers.items()}
+        fields["metrics"] = {name: _number(value) for name, value in fields.get("metrics", {}).items()}
         for name in ("train_loss", "grad_norm", "update_ratio"):
             fields[name] = _number(fields[name])
         return cls(**fields)

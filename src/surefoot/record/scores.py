@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from surefoot.record.calibration import calibration, calibration_error
 from surefoot.record.intervals import Difference, wilson
 from surefoot.record.lines import plain as finite
 from surefoot.record.number_scores import NumberScores, check_finite, number_scores
-from surefoot.record.ranking import RANKED_CLASSES, balanced, ranked
+from surefoot.record.ranking import RANKED_CLASSES, balanced, over_classes, ranked
 from surefoot.record.store import read_sealed
 
 SCORES = "scores.json"
@@ -66,6 +65,11 @@ class ClassScore:
     recall_interval: tuple[float, float] | None = None
     auc: Difference | None = None
     average_precision: Difference | None = None
+
+    @property
+    def iou(self) -> float | None:
+        """Intersection over union of what is of the class and what was predicted so: F1 / (2 - F1)."""
+        return None if self.f1 is None else self.f1 / (2 - self.f1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +163,8 @@ def class_scores(outputs: ArrayLike, targets: ArrayLike, classes: tuple[str, ...
         calibration_error=calibration_error(np.exp(log_guessed), right),
         per_class=tuple(map(_class_score, classes, hits, support, predicted, rankings)),
         balanced_accuracy=balanced([(right, of) for right, of in zip(hits, support, strict=True) if of]),
-        auc=_over_classes([area for area, _ in rankings], support),
-        average_precision=_over_classes([precision for _, precision in rankings], support),
+        auc=over_classes([area for area, _ in rankings], support),
+        average_precision=over_classes([precision for _, precision in rankings], support),
         confusion_pairs=tuple(map(tuple, np.stack([codes // c, codes % c, counts], axis=1).tolist())),
     )
 
@@ -261,16 +265,6 @@ def by_example(logits: NDArray[Any], y: NDArray[np.int64]) -> tuple[NDArray[Any]
         rank = ((rows > true) | ((rows == true) & (np.arange(rows.shape[1]) < target[:, None]))).sum(1)
         pieces.append((guessed, rank, log_p[every, target], log_p[every, guessed]))
     return tuple(np.concatenate(column) for column in zip(*pieces, strict=True))
-
-
-def _over_classes(found: Sequence[Difference | None], support: Sequence[int]) -> Difference | None:
-    """Return the score of the rarer of two classes, or the mean over more; the latter's interval is not known."""
-    there = [each for each in found if each is not None]
-    if not there:
-        return None
-    if len(found) == 2:
-        return found[int(support[1] <= support[0])]
-    return Difference(value=float(np.mean([each.value for each in there])), low=-math.inf, high=math.inf)
 
 
 def _class_score(

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from surefoot.config import Recipe
@@ -50,6 +51,8 @@ class TrialResult:
         val_accuracy: likewise; None for a regression too.
         seconds: what it took, its share of those computed with it.
         computed: how its steps were computed, as `Record.computed`.
+        metrics: after the last step, as in `Row`.
+        chosen_by: the number by which its search compares trials, as `Config.choose_by`; None is loss and accuracy.
     """
 
     trial: Trial
@@ -60,6 +63,8 @@ class TrialResult:
     val_accuracy: float | None
     seconds: float
     computed: str = "loop"
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+    chosen_by: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -82,4 +87,7 @@ class TrialResult:
         rest.pop("key")
         recipe = from_dict(Recipe, rest.pop("recipe"))
         trial = Trial(stage=rest.pop("stage"), recipe=recipe, seed=rest.pop("seed"), share=rest.pop("share"))
+        rest["metrics"] = {
+            name: math.nan if value is None else value for name, value in rest.get("metrics", {}).items()
+        }
         return cls(trial=trial, **rest)

@@ -8,6 +8,7 @@ from typing import Any
 
 import altair as alt
 
+from surefoot.record.measures import ACCURACY, SHARES
 from surefoot.record.run import Row
 from surefoot.report.look import COLORS, GREY, WIDTH, Figure, chart_of, line_of_each, styled, zoom
 from surefoot.report.run_folder import MOST_LOSSES, MOST_ROWS, RunFolder, thinned
@@ -43,6 +44,7 @@ def run_figure(folder: RunFolder, pins: Sequence[Mapping[str, Any]] = ()) -> Fig
     panels = [_loss_panel(folder, rows, x, placed)]
     if measured:
         panels.append(_accuracy_panel(rows, x, placed))
+    panels += [_metric_panel(rows, x, name) for name in (rows[-1].metrics if rows else ()) if name != ACCURACY]
     under = x if folder.noise else named  # the last panel says what the axis of all is
     panels += [
         _line_panel(rows, x, "lr", "learning rate", "#000000", log=False),
@@ -187,6 +189,25 @@ def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: st
             x=x,
             y=alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=3, format="~g")),
             tooltip=["epoch:Q", "step:Q", f"{field}:Q"],
+        )
+    )
+
+
+def _metric_panel(rows: Sequence[Row], x: alt.X, name: str) -> Any:
+    """A metric of the validation part, whatever its name: it is data here, and no field of Vega's."""
+    points = [
+        {"epoch": row.epoch, "step": row.step, "value": value}
+        for row in rows if (value := _finite(row.metrics.get(name))) is not None
+    ]  # fmt: skip
+    axis = alt.Axis(tickCount=3, format="%" if name in SHARES else "~g")
+    marks = {"color": _VALIDATION, "size": 16} if len(rows) < 60 else False
+    return (
+        chart_of(points, width=WIDTH, height=100)
+        .mark_line(strokeWidth=2, color=_VALIDATION, clip=True, point=marks)
+        .encode(
+            x=x,
+            y=alt.Y("value:Q", title=name, scale=alt.Scale(zero=False), axis=axis),
+            tooltip=["epoch:Q", "step:Q", alt.Tooltip("value:Q", title=name)],
         )
     )
 

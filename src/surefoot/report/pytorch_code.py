@@ -8,48 +8,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from surefoot.config import Config, Recipe
+from surefoot.config import Config, Recipe, is_path
 from surefoot.optim.code import rate_lines
 from surefoot.optim.plan import default_epochs, plateau_numbers
 from surefoot.optim.schedules import PLATEAU_THRESHOLD
 from surefoot.report.group_code import group_lines, grouped_update
+from surefoot.report.loss_code import (
+    BCE_OF_CLASSES,
+    CROSS_ENTROPY,
+    LOSSES,
+    OF_PIXELS,
+    OF_TOKENS,
+    WEIGHTED,
+    Calls,
+    gradient_lines,
+    helpers,
+    is_counted,
+    loss_definition,
+    loss_lines,
+    size_of,
+)
 from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.rules.rule import OF_OPTIMIZER
 
-CROSS_ENTROPY, BCE_OF_CLASSES = "cross-entropy", "bce of two classes"
-WEIGHTED = "cross-entropy of weighted classes"
-_SHAPED = "outputs.float().reshape({y}.shape), {y}"
-LOSSES = {
-    CROSS_ENTROPY: ("torch.nn.CrossEntropyLoss()", "outputs.float(), {y}"),
-    "mse": ("torch.nn.MSELoss()", _SHAPED),
-    "mae": ("torch.nn.L1Loss()", _SHAPED),
-    "huber": ("torch.nn.HuberLoss()", _SHAPED),
-    "bce": ("torch.nn.BCEWithLogitsLoss()", _SHAPED),
-    WEIGHTED: ('torch.nn.CrossEntropyLoss(reduction="none")', "outputs.float(), {y}"),
-    BCE_OF_CLASSES: ("torch.nn.BCEWithLogitsLoss()", "outputs.float()[:, 1] - outputs.float()[:, 0], {y}.float()"),
-}
-"""Losses by name: what makes it, and what it is given; another one is the reader's."""
 _INDENT = "    "
 
 
-def program_of(config: Config, recipe: Recipe, steps_per_epoch: int, *, own_loss: bool = False) -> str:
+def program_of(config: Config, recipe: Recipe, steps_per_epoch: int, calls: Calls | None = None) -> str:
     """Return the program of a run.
 
     Args:
         config: its settings: target and precision.
         recipe: that it is trained by.
         steps_per_epoch: updates per pass.
-        own_loss: whether it has a loss of the user's.
+        calls: how it calls its model and loss; None: a model of one tensor, and a loss by name.
     """
+    calls = calls or Calls(target=config.target)
     epochs = default_epochs(steps_per_epoch) if recipe.epochs is None else recipe.epochs
     steps = recipe.steps or max(1, round(epochs * steps_per_epoch))
-    loss: str = config.loss or ("mse" if config.target == "numbers" else CROSS_ENTROPY)
+    usual = {"numbers": "mse", "multilabel": "bce", "segmentation": OF_PIXELS, "tokens": OF_TOKENS}
+    of_target = usual.get(config.target, CROSS_ENTROPY)
+    loss: str = of_target if config.loss in (None, CROSS_ENTROPY) else config.loss
     if loss == "bce" and config.target == "classes":
         loss = BCE_OF_CLASSES
+    own_loss = "loss" in calls.functions or "loss_fn" in calls.functions
     if config.class_weights is not None:
-        loss = WEIGHTED
+        loss, own_loss = WEIGHTED, own_loss or config.target != "classes"
     code = pytorch_code(
-        recipe, steps, steps_per_epoch, loss="your own" if own_loss else loss, precision=config.precision
+        recipe, steps, steps_per_epoch, loss="your own" if own_loss else loss, precision=config.precision, calls=calls
     )
     if config.from_run is not None:
         code = f"# The initial weights are those of {config.from_run}: start.safetensors in the run's folder.\n" + code
@@ -61,7 +67,13 @@ def program_of(config: Config, recipe: Recipe, steps_per_epoch: int, *, own_loss
 
 
 def pytorch_code(
-    recipe: Recipe, steps: int, steps_per_epoch: int, *, loss: str = CROSS_ENTROPY, precision: str = "fp32"
+    recipe: Recipe,
+    steps: int,
+    steps_per_epoch: int,
+    *,
+    loss: str = CROSS_ENTROPY,
+    precision: str = "fp32",
+    calls: Calls | None = None,
 ) -> str:
     """Return the program that trains by a recipe; the model and the batches are the reader's.
 
@@ -71,11 +83,12 @@ def pytorch_code(
         steps_per_epoch: updates per pass.
         loss: a name of `LOSSES`, or that of a loss of the reader's.
         precision: "fp32" or "bf16".
+        calls: how the model is called; None: with one tensor.
 
     >>> print(pytorch_code(Recipe(lr=0.1, weight_decay=0.0), 100, 50).splitlines()[13])
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
     """
-    plateau = recipe.schedule.kind == "plateau"
+    plateau, calls = recipe.schedule.kind == "plateau", calls or Calls()
     grouped = "parameters"
     if recipe.decay > 0 and recipe.decay_on == "weights":
         grouped = '[{"params": decaying}, {"params": others, "weight_decay": 0.0}]'
@@ -92,21 +105,26 @@ def pytorch_code(
         "",
         *named,
         *before,
-        *_of_loss(recipe, loss),
+        *loss_definition(loss, recipe.label_smoothing, calls),
         *(_AVERAGE if recipe.ema_decay is not None else []),
-        *(_validation(recipe, loss, precision) if plateau else []),
-        "for t, (x, y) in enumerate(batches):",
+        *(_validation(recipe, loss, precision, calls) if plateau else []),
+        f"for t, {calls.names if calls.names == 'batch' else '(x, y)'} in enumerate(batches):",
     ]
-    body = [*at_step, *_gradient(recipe, loss, precision), "lr = rate(t) * factor" if plateau else "lr = rate(t)"]
+    body = [
+        *at_step,
+        *_gradient(recipe, loss, precision, calls),
+        "lr = rate(t) * factor" if plateau else "lr = rate(t)",
+    ]
     body += update if update[0] == OF_OPTIMIZER else ["with torch.no_grad():", *_indented(update)]
     if recipe.ema_decay is not None:
         body += _averaging(recipe.ema_decay)
     if plateau:
         body += _watching(recipe, steps_per_epoch)
     lines += _indented(body)
-    imports = [f"import {name}" for name in ("fnmatch", "math") if any(f"{name}." in line for line in lines)]
+    imports = [f"import {name}" for name in ("copy", "fnmatch", "math") if any(f"{name}." in line for line in lines)]
     imports += [""] if imports else []
-    return "\n".join([*_head(recipe, steps, loss, precision), *imports, "import torch", "", *lines]) + "\n"
+    head = [*_head(recipe, steps, loss, precision, calls), *imports, "import torch", ""]
+    return "\n".join([*head, *helpers(lines), *lines]) + "\n"
 
 
 _SPLIT = {
@@ -123,21 +141,29 @@ def _indented(lines: Sequence[str]) -> list[str]:
     return [_INDENT + line for line in lines]
 
 
-def _head(recipe: Recipe, steps: int, loss: str, precision: str) -> list[str]:
+def _head(recipe: Recipe, steps: int, loss: str, precision: str, calls: Calls) -> list[str]:
     sizes = {"full": "all examples", "auto": "as many as fit the data"}
     size = sizes.get(str(recipe.batch_size), f"{recipe.batch_size} examples")
     brought = [
         ("model", "a torch.nn.Module with its initial weights, on its device, in training mode"),
-        ("batches", f"gives x and y of each of the {steps:,} updates, {size}, shuffled in every pass"),
+        ("batches", f"gives {_batch(calls)} of each of the {steps:,} updates, {size}, shuffled in every pass"),
     ]
-    if loss not in LOSSES:
-        brought.append(("loss_of", f"(outputs, y) -> the mean loss, or one for each example: {loss}"))
+    brought += [
+        (name, text)
+        for setting, name, text in (
+            ("forward", "forward", "(model, x) -> outputs"),
+            ("loss_fn", "loss_fn", "(model, batch) -> the mean loss, one for each example, or their sum and count"),
+        )
+        if setting in calls.functions and not is_path(calls.functions[setting])
+    ]
+    if loss not in LOSSES and "loss_fn" not in calls.functions and not is_path(calls.functions.get("loss")):
+        brought.append(("loss_of", f"(outputs, y) -> the mean loss, one for each example, or sum and count: {loss}"))
     if loss == WEIGHTED:
         brought.append(("weight_of", "[C]: N / (C n) of a class with n of the N training examples, 0 where n is 0"))
     if recipe.rule == OF_CALLER:
         brought.append(("make_optimizer", "(parameters, or their groups) -> the optimizer"))
     if recipe.schedule.kind == "plateau":
-        brought.append(("validation", "a list of x and y: held out, its loss lowers the rate"))
+        brought.append(("validation", f"a list of {_batch(calls)}: held out, its loss lowers the rate"))
     lines = ["# You bring"] + [f"#   {name:<10} {text}" for name, text in brought]
     lines += [
         "# Not in here: how weights are initialised, the order of the examples, their preprocessing and augmentation,",
@@ -150,40 +176,16 @@ def _head(recipe: Recipe, steps: int, loss: str, precision: str) -> list[str]:
     return lines
 
 
-def _of_loss(recipe: Recipe, loss: str) -> list[str]:
-    if loss not in LOSSES:
-        return []
-    if loss == CROSS_ENTROPY and recipe.label_smoothing:
-        return [f"loss_of = torch.nn.CrossEntropyLoss(label_smoothing={recipe.label_smoothing!r})"]
-    if loss == WEIGHTED and recipe.label_smoothing:
-        return [f'loss_of = torch.nn.CrossEntropyLoss(reduction="none", label_smoothing={recipe.label_smoothing!r})']
-    return [f"loss_of = {LOSSES[loss][0]}"]
+def _batch(calls: Calls) -> str:
+    """Return what a batch is, in words."""
+    if calls.names == "batch":
+        return "what loss_fn takes"
+    return {"tensor": "x and y", "tuple": "x, a tuple, and y", "dict": "x, a mapping, and y"}[calls.inputs]
 
 
-def _forward(x: str, y: str, loss: str, precision: str, *, model: str = "") -> list[str]:
-    """Lines that compute `loss` of a piece; with the text of another model it is that of validation."""
-    call = f"outputs = {model or f'model({x})'}"
-    lines = [call]
-    if precision == "bf16":
-        lines = [f"with torch.autocast({x}.device.type, dtype=torch.bfloat16):", _INDENT + call]
-    if loss not in LOSSES:
-        return [*lines, f"loss = loss_of(outputs.float(), {y}).mean()"]
-    found = f"loss_of({LOSSES[loss][1].format(y=y)})"
-    if loss == WEIGHTED:  # divided by the number of examples, and not by their weights as torch's `weight` is
-        found = f"{found}.mean()" if model else f"({found} * weight_of[{y}]).mean()"
-    return [*lines, f"loss = {found}"]
-
-
-def _gradient(recipe: Recipe, loss: str, precision: str) -> list[str]:
-    if not isinstance(recipe.batch_size, str) and recipe.batch_size <= recipe.micro_batch_size:
-        lines = ["model.zero_grad()", *_forward("x", "y", loss, precision), "loss.backward()"]
-    else:
-        lines = [
-            "model.zero_grad()",
-            f"pieces = math.ceil(len(x) / {recipe.micro_batch_size})  # computed one after the other, to save memory",
-            "for part, targets in zip(x.tensor_split(pieces), y.tensor_split(pieces)):",
-            *_indented([*_forward("part", "targets", loss, precision), "(loss * (len(part) / len(x))).backward()"]),
-        ]
+def _gradient(recipe: Recipe, loss: str, precision: str, calls: Calls) -> list[str]:
+    whole = not isinstance(recipe.batch_size, str) and recipe.batch_size <= recipe.micro_batch_size
+    lines = gradient_lines(loss, precision, calls, None if whole else recipe.micro_batch_size)
     if recipe.clip_norm is not None:
         lines += [
             "grads = [w.grad for w in parameters if w.grad is not None]  # clip_grad_norm_ adds 1e-6 to the norm",
@@ -205,29 +207,27 @@ def _averaging(decay: float) -> list[str]:
     ]
 
 
-def _validation(recipe: Recipe, loss: str, precision: str) -> list[str]:
+def _validation(recipe: Recipe, loss: str, precision: str, calls: Calls) -> list[str]:
     """A function that gives the validation loss, without label smoothing, and what plateau keeps."""
     plain = f"{_INDENT}loss_of = {LOSSES[loss][0]}" if loss in LOSSES else None
-    weights = "{**model.state_dict(), **average}" if recipe.ema_decay is not None else "model.state_dict()"
+    x, y = ("batch", "batch") if calls.names == "batch" else ("x", "y")
+    count = "float(count)" if is_counted(loss) else size_of(y, calls)
+    each = loss_lines(x, y, loss, precision, calls, model="judged", weighted=False)
     return [
         "",
         "def validation_loss():",
         *([plain] if plain and recipe.label_smoothing else []),
-        "    modes = {module: module.training for module in model.modules()}",
-        "    model.eval()",
-        "    total = 0.0",
+        "    judged = copy.deepcopy(model).eval()",
+        *(["    judged.load_state_dict(average, strict=False)"] if recipe.ema_decay is not None else []),
+        "    total, counts = 0.0, 0.0",
         "    with torch.no_grad():",
-        "        for x, y in validation:",
-        *_indented(_indented(_indented(_forward(
-            "x", "y", loss, precision, model=f"torch.func.functional_call(model, {weights}, (x,))"
-        )))),
-        "            total += float(loss) * len(y)",
-        "    for module, mode in modes.items():",
-        "        module.training = mode",
-        "    return total / sum(len(y) for _, y in validation)",
+        f"        for {calls.names} in validation:",
+        *_indented(_indented(_indented(each))),
+        f"            total, counts = total + float(loss) * {count}, counts + {count}",
+        "    return total / counts",
         "",
         "best, bad, factor = math.inf, 0, 1.0",
-    ]  # fmt: skip
+    ]
 
 
 def _watching(recipe: Recipe, steps_per_epoch: int) -> list[str]:

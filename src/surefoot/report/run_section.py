@@ -12,11 +12,13 @@ from surefoot.record.comparison import Comparison
 from surefoot.record.decision import Decision, Finding
 from surefoot.record.intervals import is_less, wilson
 from surefoot.record.stored import changed_settings
+from surefoot.report.answers import answer_figures
 from surefoot.report.classifier import classifier_figures, confused_pairs, labelled, scored_part
 from surefoot.report.compare import comparison_figures
 from surefoot.report.curves import run_figure
 from surefoot.report.layers import layers_figure
 from surefoot.report.look import Figure
+from surefoot.report.loss_code import Calls
 from surefoot.report.pytorch_code import program_of
 from surefoot.report.run_folder import RunFolder, thinned
 from surefoot.report.steps import step_figure
@@ -61,15 +63,22 @@ def run_section(folder: RunFolder, number: int) -> dict[str, Any]:
         return section | {"about": _about(about), "unchecked": []}
     if stored.rows:
         per_epoch = max(1, round(stored.rows[-1].step / stored.rows[-1].epoch))
-        own_loss = "the loss" in stored.environment.get("identity", {})
-        section["code"] = program_of(stored.config, stored.config.recipe, per_epoch, own_loss=own_loss)
+        calls = Calls.of(stored.environment, stored.config.target)
+        section["code"] = program_of(stored.config, stored.config.recipe, per_epoch, calls)
     curves = run_figure(folder, pins_of(folder.decisions))
     shown = thinned(stored.rows, _MOST_LINES)
+    metrics = list(shown[-1].metrics) if shown else []
     return section | {
         "recipe": _recipe(folder),
         "curves": [figure for figure in (curves, layers_figure(folder.shown_rows)) if figure is not None],
-        "row_columns": [name.replace("_", " ") for name in _ROW_COLUMNS],
-        "rows": [[rounded(getattr(row, name)) for name in _ROW_COLUMNS] for row in shown],
+        "row_columns": [name.replace("_", " ") for name in (*_ROW_COLUMNS, *metrics)],
+        "rows": [
+            [
+                *(rounded(getattr(row, name)) for name in _ROW_COLUMNS),
+                *(rounded(row.metrics.get(name)) for name in metrics),
+            ]
+            for row in shown
+        ],
         "rows_note": f"{len(shown)} of {len(stored.rows):,}" if len(shown) < len(stored.rows) else "",
         "about": _about(stored.environment),
         "unchecked": [str(text) for text in folder.result.get("unchecked") or []] or unchecked(folder),
@@ -316,19 +325,28 @@ def _left_out(folder: RunFolder) -> list[tuple[int, str, str, str, str]]:
 
 
 def _classifier(scores: Mapping[str, Any]) -> dict[str, Any]:
-    figures = classifier_figures(scores)
     if scores["kind"] == "numbers":
-        return {"classifier": figures, "scored": scored_part(scores)}
+        return {"classifier": classifier_figures(scores), "scored": scored_part(scores)}
     names = labelled([each["name"] for each in scores["per_class"]])
     columns = ("precision", "recall", "f1", "support", "predicted")
+    classes = [
+        (name, *(rounded(each[column]) for column in columns))
+        for name, each in zip(names, scores["per_class"], strict=True)
+    ][:1000]
+    if scores["kind"] != "classes":
+        masks = [
+            {"name": each["name"], "right": f"{each['right']:.1%}", "images": [
+                f"data:image/png;base64,{each[key]}" for key in ("png", "true_png", "predicted_png") if each[key]
+            ]}
+            for each in scores.get("masks", ())
+        ]  # fmt: skip
+        drawn = {"classifier": answer_figures(scores, names), "scored": scored_part(scores)}
+        return drawn | {"classes": classes, "masks": masks}
     return {
-        "classifier": figures,
+        "classifier": classifier_figures(scores),
         "scored": scored_part(scores),
         "pairs": [(a, b, n, f"{share:.1%}") for a, b, n, share in confused_pairs(scores)],
-        "classes": [
-            (name, *(rounded(each[column]) for column in columns))
-            for name, each in zip(names, scores["per_class"], strict=True)
-        ][:1000],
+        "classes": classes,
         "mistakes": [
             {"name": each["name"], "true": names[each["true"]], "predicted": names[each["predicted"]],
              "probability": f"{each['probability']:.1%}",

@@ -13,6 +13,7 @@ import numpy as np
 
 from surefoot.config import Recipe
 from surefoot.record.intervals import Z_95
+from surefoot.record.measures import ACCURACY
 from surefoot.record.trial import TrialResult
 from surefoot.search.response import CEILING, LEAST_DECAY, coordinates, errors, fitted
 from surefoot.search.space import PER_DECADE, Point, Space
@@ -172,7 +173,8 @@ def examples_noise(results: Sequence[TrialResult], validation_examples: int) -> 
     """Return by how much two recipes differ in log error because of the examples that they are judged on.
 
     The standard deviation of the difference of two log error rates with w wrong answers each of which none is common,
-    sqrt(2 / (w + 1/2)), and half of it, since the log error is half of the rate's. 0 for a regression.
+    sqrt(2 / (w + 1/2)), and half of it, since the log error is half of the rate's; all of it where accuracy alone
+    chooses. 0 for a regression, and where another number chooses, of which it is not known.
 
     >>> from surefoot.record.trial import Trial
     >>> made = Trial(stage="refine", recipe=Recipe(steps=10), seed=0, share=1.0)
@@ -181,8 +183,11 @@ def examples_noise(results: Sequence[TrialResult], validation_examples: int) -> 
     >>> round(examples_noise([came], 1000), 3)
     0.071
     """
+    by = results[0].chosen_by if results else None
     right = [each.val_accuracy for each in results if each.finished and each.val_accuracy is not None]
-    return math.sqrt(2 / ((1 - max(right)) * validation_examples + 0.5)) / 2 if right else 0.0
+    if not right or by not in (None, ACCURACY):
+        return 0.0
+    return math.sqrt(2 / ((1 - max(right)) * validation_examples + 0.5)) / (2 if by is None else 1)
 
 
 def _covered(results: Sequence[TrialResult], where: Space) -> Space:

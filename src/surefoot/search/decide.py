@@ -7,9 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from surefoot.config import Recipe
 from surefoot.record.decision import Decision, Finding, worst
 from surefoot.record.intervals import LEVEL, of_discordant, of_repeats, student
+from surefoot.record.measures import ACCURACY, LOSS, RISES, metric_name, rises, value_text, words
 from surefoot.record.trial import TrialResult
 from surefoot.search.choose import Choice, paired_gain
 from surefoot.search.response import errors
@@ -74,10 +77,11 @@ def coarse(results: Sequence[TrialResult], validation_examples: int, initial_los
     error = errors(results, validation_examples)
     finished = [each for each in results if each.finished]
     share = results[0].trial.share
-    if not finished:
+    if not finished or not np.isfinite(error).any():
+        what = "diverged" if not finished else f"have no number for {words(results[0].chosen_by or LOSS)}"
         finding = Finding(
             name="some-finish", verdict="fail",
-            reason=f"all {len(results)} runs diverged, at rates from {_span(results)}",
+            reason=f"all {len(results)} runs {what}, at rates from {_span(results)}",
             advice="give smaller rates, or look at the data and the initialisation",
         )  # fmt: skip
         return _decision(4, "coarse-grid", results, (finding,), finding.reason, None)
@@ -251,9 +255,9 @@ def schedule(
     kind = max(shown, key=lambda name: gains[name]) if shown else stays
     chosen = shown.get(kind, present)
     words = ", ".join(f"{name} {100 * (math.exp(-value) - 1):+.0f} %" for name, value in gains.items())
-    classes = present.val_accuracy is not None
-    measure = "geometric mean of validation loss and error rate" if classes else "validation loss"
+    classes = present.val_accuracy is not None and present.chosen_by in (None, ACCURACY)
     counted = _counted(results, validation_examples) if classes else ""
+    measure = _measure(present)
     finding = Finding(
         name="schedule", verdict="pass",
         reason=f"{measure} against {stays}, at the final length and on the same batches: {words}{counted}",
@@ -288,10 +292,22 @@ def examples_show(new: TrialResult, old: TrialResult, validation_examples: int) 
     if not (new.finished and old.finished):
         return new.finished
     shares = new.val_accuracy, old.val_accuracy
-    if shares[0] is None or shares[1] is None:
-        return True  # a loss: seeds alone say
+    if shares[0] is None or shares[1] is None or new.chosen_by not in (None, ACCURACY):
+        return True  # a loss, or a number whose interval is not known: seeds alone say
     ours, theirs = round((1 - shares[0]) * validation_examples), round((1 - shares[1]) * validation_examples)
     return of_discordant(theirs, ours, validation_examples).is_better
+
+
+def _measure(result: TrialResult) -> str:
+    """Return what is compared between trials, the less the better."""
+    by = result.chosen_by
+    if by is None:
+        both = result.val_accuracy is not None
+        return "geometric mean of validation loss and error rate" if both else "validation loss"
+    if by == ACCURACY:
+        return "validation error rate"
+    name = metric_name(by)
+    return "validation loss" if by == LOSS else f"1 - {name}" if rises(by) and name in RISES else name
 
 
 def _counted(results: Sequence[TrialResult], validation_examples: int) -> str:
@@ -346,6 +362,9 @@ def _values(recipe: Recipe) -> dict[str, Any]:
 def _said(best: TrialResult) -> str:
     recipe = best.trial.recipe
     accuracy = f"{best.val_accuracy:.2%} validation accuracy, " if best.val_accuracy is not None else ""
+    if best.chosen_by not in (None, LOSS, ACCURACY):
+        name = metric_name(best.chosen_by)
+        accuracy = f"{name} {value_text(name, best.metrics.get(name))}, {accuracy}"
     return (
         f"lr {recipe.lr:.3g}, weight decay {recipe.weight_decay:g}, {recipe.update_rule.memory} {recipe.memory:g}: "
         f"{accuracy}"

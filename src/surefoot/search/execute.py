@@ -61,12 +61,14 @@ class Executor:
         model: as the user gave it, for the steps before training.
         journal: gets what a move comes to, each trial as soon as it has ended.
         engine: computes the trials.
+        choose_by: the number that says which trial is better, as in `Config`.
     """
 
     task: Task
     model: str | nn.Module | Factory
     journal: Journal
     engine: Engine
+    choose_by: str | None = None
 
     def carry_out(self, move: TimeStep | Measurement | Train) -> Generator[Progress, None, None]:
         """Carry out a move, a piece at a time. Closed before its end, it saves what is being trained."""
@@ -76,7 +78,8 @@ class Executor:
                 made = plan(recipe, self.task.data.examples)
                 self.journal.time(made.batch_size, step_time(self.task, recipe))
             case Train(stage, trials):
-                yield from within(_STAGES[stage], train_trials(self.task, trials, self.journal, self.engine))
+                work = train_trials(self.task, trials, self.journal, self.engine, self.choose_by)
+                yield from within(_STAGES[stage], work)
             case _:
                 decision = yield from self._measured(move)
                 evidence = {**decision.evidence, "cost_examples": _cost(decision)}
@@ -91,15 +94,17 @@ class Executor:
                 return (yield from within("step 2: overfit a sample", work))
             case Check():
                 place, most = task.machine, move.most_examples
-                where: dict[str, Any] = {"seed": task.seed, "device": str(place.device), "precision": place.precision,
-                                         "threads": place.threads, "most_examples": most}  # fmt: skip
+                where: dict[str, Any] = {
+                    "loss": task.loss or task.loss_name, "forward": task.forward, "loss_fn": task.loss_fn,
+                    "seed": task.seed, "device": str(place.device), "precision": place.precision,
+                    "threads": place.threads, "most_examples": most,
+                }  # fmt: skip
                 if move.name == "wiring":
                     yield Progress(0, 1, "step 0: wiring")
-                    return check_wiring(self.model, task.data, task.loss or task.loss_name, engine=engine, **where)
+                    return check_wiring(self.model, task.data, engine=engine, **where)
                 yield Progress(0, 1, "step 1: initial loss")
                 decay = move.recipe.weight_decay
-                loss = task.loss or task.loss_name
-                return check_initial_loss(self.model, task.data, loss, weight_decay=decay, **where)
+                return check_initial_loss(self.model, task.data, weight_decay=decay, **where)
             case BracketRates(recipe):
                 fine = move.points_per_decade > 2
                 low, high = recipe.update_rule.lr_range
@@ -163,7 +168,7 @@ def step_time(task: Task, recipe: Recipe) -> StepTime:
 
 
 def train_trials(
-    task: Task, trials: Sequence[Trial], journal: Journal, engine: Engine
+    task: Task, trials: Sequence[Trial], journal: Journal, engine: Engine, choose_by: str | None = None
 ) -> Generator[Progress, None, None]:
     """Train those trials that the journal lacks, as many as are alike at once.
 
@@ -172,6 +177,7 @@ def train_trials(
         trials: to be trained, on all training data.
         journal: gets each trial as soon as it has ended. Trials in progress lie in its folder, and go on from there.
         engine: computes the steps.
+        choose_by: the number that says which trial is better.
 
     Yields:
         progress in updates, of those that are trained now.
@@ -185,7 +191,7 @@ def train_trials(
     for length in sorted({trial.recipe.steps or 0 for trial in missing}):
         alike = [trial for trial in missing if trial.recipe.steps == length]
         for first in range(0, len(alike), AT_ONCE):
-            together = [_Run(trial, tasks[trial.seed], journal) for trial in alike[first : first + AT_ONCE]]
+            together = [_Run(trial, tasks[trial.seed], journal, choose_by) for trial in alike[first : first + AT_ONCE]]
             with contextlib.closing(_together(together, journal, engine)) as work:
                 for steps, alive in work:
                     done += steps
@@ -220,8 +226,8 @@ def _together(runs: Sequence[_Run], journal: Journal, engine: Engine) -> Generat
 class _Run:
     """A trial in progress, with its place on disk while it is."""
 
-    def __init__(self, trial: Trial, task: Task, journal: Journal) -> None:
-        self.trial = trial
+    def __init__(self, trial: Trial, task: Task, journal: Journal, choose_by: str | None) -> None:
+        self.trial, self.choose_by = trial, choose_by
         made = plan(trial.recipe, task.data.examples)
         # One row, at its end: nobody looks at others, and each would validate.
         self.member = Member(task, dataclasses.replace(made, row_steps=(made.steps,)))
@@ -258,4 +264,6 @@ class _Run:
             val_accuracy=last.val_accuracy if last else None,
             seconds=seconds,
             computed=computed,
+            metrics=last.metrics if last else {},
+            chosen_by=self.choose_by,
         )

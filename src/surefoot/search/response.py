@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surefoot.config import Recipe
+from surefoot.record.measures import RISES, metric_name, number_of, rises
 from surefoot.record.trial import TrialResult
 
 LEAST_DECAY = 0.01
@@ -75,11 +76,14 @@ def errors(results: Sequence[TrialResult], validation_examples: int) -> np.ndarr
     For classes the mean of log loss and log error rate: the loss alone prefers timid models where training sets are
     learned by heart, and the rate alone is coarse with few validation examples (docs/log.md has the trials). An error
     rate of 0 counts as half an example. For a regression the log of the loss; the loss itself where it is not positive.
+    Where one number was asked for, `choose_by`, that alone, see `_log_error`; infinite where it is not defined.
 
     Args:
         results: P trials.
         validation_examples: on which they were judged.
     """
+    if len(results) and (by := results[0].chosen_by) is not None:
+        return _log_error([number_of(each, by) if each.finished else None for each in results], by, validation_examples)
     losses = np.array([each.val_loss if each.finished and each.val_loss is not None else np.inf for each in results])
     finite = losses[np.isfinite(losses)]
     if len(finite) and finite.min() <= 0:
@@ -91,6 +95,21 @@ def errors(results: Sequence[TrialResult], validation_examples: int) -> np.ndarr
             wrong = (1 - each.val_accuracy) * validation_examples
             error[i] = (error[i] + math.log((wrong + 0.5) / (validation_examples + 1))) / 2
     return error
+
+
+def _log_error(found: Sequence[float | None], choice: str, examples: int) -> np.ndarray:
+    """Return the logarithm of what is to be small, [P]: of a number that falls that number, of a share what it lacks to
+    1, at least half an example; of one of which nothing is known, as it may be below 0, the number itself, or minus it.
+    """
+    values = np.array([math.nan if each is None else each for each in found])
+    there = values[np.isfinite(values)]
+    if not rises(choice):
+        errors = values if len(there) and there.min() <= 0 else np.log(np.maximum(values, 1e-9))
+    elif metric_name(choice) in RISES or not len(there) or (there.min() >= 0 and there.max() <= 1):
+        errors = np.log(np.maximum(((1 - values) * examples + 0.5) / (examples + 1), 1e-9))
+    else:
+        errors = -values
+    return np.where(np.isfinite(values), errors, np.inf)
 
 
 def points(results: Sequence[TrialResult]) -> np.ndarray:

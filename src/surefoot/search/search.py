@@ -28,6 +28,7 @@ from surefoot.optim.plan import plan, said_of_batch, weight_decay_of
 from surefoot.record import store
 from surefoot.record.decision import Decision
 from surefoot.record.lock import locked
+from surefoot.record.measures import ACCURACY, words
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.search.budget import Ledger, Request, Terms, budget, final_run
 from surefoot.search.decide import never_searched
@@ -103,6 +104,11 @@ class Search:
         base, free = self.request.base, "batch_size" not in self.request.terms.fixed
         recipe = dataclasses.replace(base, batch_size="auto") if free else base
         said = said_of_batch(recipe, self.request.examples)
+        if (by := self.config.choose_by) is not None and by != ACCURACY:
+            said.append(
+                f"recipes are compared by {words(by)}: how far it is off by the examples is not known, and only runs "
+                "with several seeds say how sure a difference is"
+            )
         if self.config.early_stopping_epochs is not None:
             said.append(
                 "trials are trained to their end, so that they can be compared; the final training may stop early"
@@ -300,7 +306,7 @@ def _search(config: Config, terms: Terms, objects: Objects, task: Task, journal:
         device=str(task.machine.device),
     )  # fmt: skip
     model = config.model if objects.model is None else objects.model
-    return Search(None, config, objects, request, Executor(task, model, journal, engine))
+    return Search(None, config, objects, request, Executor(task, model, journal, engine, config.choose_by))
 
 
 def asked(config: Config, terms: Terms) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from surefoot.config import Config, LossName, Recipe
+from surefoot.config import Config, Recipe
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision
 from surefoot.search.budget import Terms
@@ -58,10 +58,11 @@ def tune(
     *,
     budget: str | float = DEFAULT_BUDGET,
     fixed: Mapping[str, Any] | None = None,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     augment: Any = None,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
+    metrics: Any = None,
     optimizer: OptimizerFactory | None = None,
     config: str | Path | None = None,
     force: bool = False,
@@ -85,7 +86,7 @@ def tune(
         fixed: recipe settings that are not searched, by name: {"batch_size": 128, "epochs": 10}.
         loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
-        forward, loss_fn, optimizer: as in `surefoot.train`. Of an optimizer the rate is searched.
+        forward, loss_fn, metrics, optimizer: as in `surefoot.train`. Of an optimizer the rate is searched.
         config: a TOML file of settings to start from, under the ones given here: they stay where they are not searched.
         force: go on after a step that fails.
         final: also do the final training, in a run's folder. Without it nothing is written.
@@ -102,7 +103,8 @@ def tune(
     >>> 0.001 < found.recipe.lr < 10, found.cost["trainings"] <= 2
     (True, True)
     """
-    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn, optimizer=optimizer)
+    functions = {"forward": forward, "loss_fn": loss_fn, "metrics": metrics, "optimizer": optimizer}
+    objects, words = separated(data, model, augment, loss=loss, **functions)
     given = {**settings, **(fixed or {})}
     if (start_from := given.get("from_run")) is not None:  # a Result too
         given["from_run"] = str(found_place(start_from, runs_dir))

@@ -11,9 +11,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from surefoot.config import Recipe, Schedule
+from surefoot.data.tree import leaves
 from surefoot.optim.plan import Plan, plan
 from surefoot.record.run import Row
-from surefoot.steps.wiring.measure import batch, forward
+from surefoot.steps.wiring.measure import batch, seen_outputs
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
@@ -65,8 +66,9 @@ def work_of(task: Task) -> tuple[int, int]:
     >>> work_of(surefoot.task(surefoot.load("digits"), "mlp"))  # 64 x 128 + 128 x 10, and a bias for each output
     (2, 9610)
     """
-    x, _ = batch(task, 0, _EXAMPLES)
-    model = task.fresh_model() if len(x) > 1 else task.fresh_model().eval()
+    x, y = batch(task, 0, _EXAMPLES)
+    examples = len(leaves(y)[0])
+    model = task.fresh_model() if examples > 1 else task.fresh_model().eval()
     calls, total = 0, 0
 
     def count(module: nn.Module, _: Any, outputs: Any) -> None:
@@ -75,12 +77,12 @@ def work_of(task: Task) -> tuple[int, int]:
         if isinstance(first, Tensor):
             calls += 1
             fans = sum(each.numel() // max(1, len(each)) if each.dim() else 1 for each in _parameters(module))
-            total += first.numel() // len(x) * fans
+            total += first.numel() // examples * fans
 
     for module in model.modules():
         if _parameters(module):
             module.register_forward_hook(count)
-    forward(task, model, x)
+    seen_outputs(task, model, x, y)
     return calls, max(total, sum(each.numel() for each in model.parameters()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from surefoot.config import LossName
+from surefoot.data import tree
 from surefoot.data.batches import image_statistics, number_statistics
 from surefoot.data.check import Problems
 from surefoot.data.dataset import DataSet, Part, RawPart, Source, stratified
 from surefoot.data.load import VALIDATION, load, read
+from surefoot.data.targets import LABEL_NAMES, label_name, special_target
 from surefoot.errors import ConfigError, DataError
 from surefoot.models.build import Factory
 from surefoot.seeds import torch_stream
+from surefoot.steps.answers import joined
 from surefoot.steps.untouched import untouched
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
 from surefoot.training.optimizer import OptimizerFactory
+from surefoot.training.outputs import described
 from surefoot.training.start_from import found_place, read_origin, started_from
 from surefoot.training.task import Task, task
 
@@ -37,6 +42,8 @@ def probe_task(
     loss: Loss | LossName | None = None,
     *,
     augment: Any = (),
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -50,7 +57,7 @@ def probe_task(
     Args:
         model: a shipped name, "package.module:factory", a factory, or a module.
         data: as in `probe_data`.
-        loss, augment, optimizer, seed, device, precision, threads: as in `surefoot.task`.
+        loss, augment, forward, loss_fn, optimizer, seed, device, precision, threads: as in `surefoot.task`.
         most_examples: as in `probe_data`.
         from_run: a run or a file from whose weights it starts, as in `Config`; None for the model's own.
 
@@ -62,8 +69,8 @@ def probe_task(
     """
     made = task(
         probe_data(data, seed=seed, most_examples=most_examples),
-        model, loss=loss, augment=augment, optimizer=optimizer, seed=seed, device=device, precision=precision,
-        threads=threads,
+        model, loss=loss, augment=augment, forward=forward, loss_fn=loss_fn, optimizer=optimizer, seed=seed,
+        device=device, precision=precision, threads=threads,
     )  # fmt: skip
     if from_run is None:
         return made
@@ -78,7 +85,8 @@ def probe_data(data: Any, *, seed: int = 0, most_examples: int = MOST_EXAMPLES) 
 
     Args:
         data: whatever `surefoot.load` takes; or a DataLoader, or any collection of batches (x [B, ...], y) that can be
-            gone through more than once. y is whole numbers [B] for classes, else numbers [B] or [B, D].
+            gone through more than once. y is whole numbers [B] for classes, else numbers [B] or [B, D]; x and y may be
+            trees of arrays, and a batch a mapping that holds its targets: `surefoot.load` tells what they are.
         seed: of the split and of what a loader draws.
         most_examples: read from a loader, at least 2.
 
@@ -100,8 +108,13 @@ def probe_data(data: Any, *, seed: int = 0, most_examples: int = MOST_EXAMPLES) 
     if not _holds_batches(data):
         return load(data)
     with untouched(data), torch_stream(seed, "read-loader"):
-        x, y = _read(data, most_examples)
-    return _as_it_is(x, y, type(data).__name__, seed)
+        x, y, label = _read(data, most_examples)
+    x_arrays, y_arrays = (tree.map_leaves(lambda leaf: leaf.numpy(), side) for side in (x, y))
+    if tree.is_leaf(x) and tree.is_leaf(y) and special_target("auto", x_arrays, y_arrays) is None:
+        return _as_it_is(x, y, type(data).__name__, seed)
+    given = {**x_arrays, label: y_arrays} if label is not None else (x_arrays, y_arrays)
+    found = load(given, seed=seed, normalise=False, standardise_targets=False)
+    return dataclasses.replace(found, name=type(data).__name__)
 
 
 def lenient_data(data: Any, *, seed: int = 0) -> tuple[DataSet, str | None]:
@@ -118,7 +131,9 @@ def lenient_data(data: Any, *, seed: int = 0) -> tuple[DataSet, str | None]:
         return probe_data(data, seed=seed), None
     except DataError as error:
         part = _train_part(data)
-        if part is None or part.y.dtype.kind not in "iu" or part.y.ndim != 1 or not len(part.y) or part.y.min() < 1:
+        if part is None or not (tree.is_leaf(part.y) and tree.is_leaf(part.x)):
+            raise
+        if part.y.dtype.kind not in "iu" or part.y.ndim != 1 or not len(part.y) or part.y.min() < 1:
             raise
         x = torch.from_numpy(np.array(part.x))
         found = _as_it_is(x, torch.from_numpy(part.y.astype(np.int64)), "arrays", seed)
@@ -148,50 +163,83 @@ def _holds_batches(data: Any) -> bool:
     if isinstance(data, DataLoader):
         return True
     if isinstance(data, (list, tuple)):
-        return len(data) > 0 and all(_is_batch(each) for each in data[:2])
+        batches = len(data) > 0 and all(_is_batch(each) for each in data[:2])
+        return batches and (isinstance(data, list) or len(data) != 2 or _alike(*data))
     known = isinstance(data, (str, bytes, Path, dict, DataSet, Tensor, np.ndarray)) or hasattr(data, "__getitem__")
     return not known and isinstance(data, Iterable)
 
 
 def _is_batch(each: Any) -> bool:
-    """Return whether this is (x [B, D, ...], y [B, ...]), where an example of a Dataset would have no axis B."""
-    if not isinstance(each, (tuple, list)) or len(each) != 2:
+    """Return whether this is (x [B, D, ...], y [B, ...]) or a mapping of such, where an example of a Dataset would have
+    no axis B.
+    """
+    try:
+        x, y, _ = _sides(each)
+    except ValueError:
         return False
-    x, y = each
-    return (
-        all(isinstance(part, (Tensor, np.ndarray)) for part in each)
-        and x.ndim >= 2
-        and y.ndim >= 1
-        and len(x) == len(y)
-    )
+    leaves = [*tree.leaves(x), *tree.leaves(y)]
+    if not all(isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim >= 1 for leaf in leaves):
+        return False
+    return max(leaf.ndim for leaf in tree.leaves(x)) >= 2 and len({len(leaf) for leaf in leaves}) == 1
 
 
-def _read(data: Iterable[Any], most_examples: int) -> tuple[Tensor, Tensor]:
-    """Return x [N, ...] in float32, or int64, and y [N, ...] of the first batches, N at most `most_examples`."""
-    xs, ys, examples = [], [], 0
+def _alike(first: Any, second: Any) -> bool:
+    """Return whether a pair may be two batches of one data set; else its trees are the inputs and the targets."""
+    forms = [tree.to_plain(tree.as_tree(each), lambda leaf: leaf.shape[1:]) for each in (first, second)]
+    return forms[0] == forms[1]
+
+
+def _sides(batch: Any) -> tuple[Any, Any, str | None]:
+    """Return x and y of a batch as trees, and the name of y where it is a mapping.
+
+    Raises:
+        ValueError: it is no batch.
+    """
+    if isinstance(batch, Mapping) and (label := label_name(batch)) is not None and len(batch) > 1:
+        x = {name: value for name, value in batch.items() if name != label}
+        return tree.as_tree(x), tree.as_tree(batch[label]), label
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        x, y = batch
+        return *(tree.as_tree(each) if isinstance(each, (Mapping, tuple)) else each for each in (x, y)), None
+    raise ValueError
+
+
+def _read(data: Iterable[Any], most_examples: int) -> tuple[Any, Any, str | None]:
+    """Return x [N, ...] in float32, or int64, and y [N, ...] of the first batches, N at most `most_examples`, as trees,
+    and the name of y where batches are mappings.
+    """
+    xs, ys, examples, label = [], [], 0, None
     for number, batch in enumerate(data):
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        try:
+            *sides, label = _sides(batch)
+        except ValueError:
             raise ConfigError(
                 f"batch {number} of the data is {type(batch).__name__}"
                 + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""),
-                "a batch is a pair (x, y) of tensors or arrays",
+                f"a batch is a pair (x, y) of tensors or arrays, or a mapping with one of {', '.join(LABEL_NAMES)}",
                 "wrap the loader so that it yields such pairs",
-            )
-        x, y = (_tensor(each, number) for each in batch)
-        if x.dim() == 0 or y.dim() == 0 or len(x) != len(y) or (xs and x.shape[1:] != xs[0].shape[1:]):
+            ) from None
+        x, y = (tree.map_leaves(lambda leaf: _tensor(leaf, number), side) for side in sides)  # noqa: B023  # called now
+        leaves = [*tree.leaves(x), *tree.leaves(y)]
+        ragged = any(leaf.dim() == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) != 1
+        if ragged or (xs and tree.shapes(x) != tree.shapes(xs[0])):
             raise ConfigError(
-                f"batch {number} of the data has x {tuple(x.shape)} and y {tuple(y.shape)}",
+                f"batch {number} of the data has x {described(x)} and y {described(y)}",
                 "x and y have one entry per example, [B, ...], and all examples one shape",
                 "collect examples into batches with a DataLoader",
             )
-        xs.append(x.float() if x.is_floating_point() or x.dtype in (torch.uint8, torch.bool) else x.long())
+        xs.append(tree.map_leaves(_standard, x))
         ys.append(y)
-        examples += len(x)
+        examples += len(leaves[0])
         if examples >= most_examples:
             break
     if examples < 2:
         raise DataError(f"the data has {examples} examples", "probes need at least 2", "check the loader")
-    return torch.cat(xs)[:most_examples], torch.cat(ys)[:most_examples]
+    return *(tree.map_leaves(lambda leaf: leaf[:most_examples], joined(side)) for side in (xs, ys)), label
+
+
+def _standard(x: Tensor) -> Tensor:
+    return x.float() if x.is_floating_point() or x.dtype in (torch.uint8, torch.bool) else x.long()
 
 
 def _tensor(value: Any, number: int) -> Tensor:

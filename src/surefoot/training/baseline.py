@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +34,10 @@ def baseline_of(task: Task, part: str, scored: Part, pairs: Sequence[tuple[Tenso
     targets = train.y.cpu().numpy()
     fitted, weighted = None, task.class_weights is not None
     if task.data.kind == "numbers" and train.x.dim() == 2 and train.x.is_floating_point():
-        x, others = (
+        arrays: list[Any] = [
             each.rows if isinstance(each, MappedTensor) else each.cpu().numpy() for each in (train.x, scored.x)
-        )
+        ]
+        x, others = arrays
         fitted = linear_answers(x, targets, others, None if classes is None else len(classes), weighted=weighted)
     linear, fitted_to = fitted if fitted is not None else (None, 0)
     if classes is not None and outputs.shape == (len(y), len(classes)):

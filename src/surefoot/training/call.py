@@ -7,7 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from surefoot.config import is_path
 from surefoot.data.tree import map_leaves
+from surefoot.errors import ConfigError
+from surefoot.models.build import imported
 
 Forward = Callable[[nn.Module, Any], Any]
 """(model, inputs) -> outputs, in place of `called`."""
@@ -15,6 +18,40 @@ Forward = Callable[[nn.Module, Any], Any]
 LossFn = Callable[[nn.Module, Any], Any]
 """(model, batch) -> a loss as `training.losses.Loss` returns it; a batch is what an example was: a pair (x, y), or a
 mapping that holds its targets."""
+
+
+def function_of(given: Any, setting: str) -> Any:
+    """Return the function that "package.module:function" names, an object of a class there; anything else as it is.
+
+    Args:
+        given: text, a function, or None.
+        setting: that it is for: "loss", "forward" or "loss_fn".
+
+    Raises:
+        ConfigError: there is none.
+
+    >>> function_of("torch.nn:L1Loss", "loss"), function_of(None, "forward")
+    (L1Loss(), None)
+    """
+    if not is_path(given):
+        if isinstance(given, str) and setting != "loss":
+            raise ConfigError(
+                f"{setting} = {given!r}", f"{setting} is a function or package.module:function", "give it"
+            )
+        return given
+    found = imported(given, setting)
+    if isinstance(found, type):  # as torch.nn's losses are
+        try:
+            found = found()
+        except Exception as error:  # the class may be anyone's, and raise anything
+            raise ConfigError(
+                f"{setting} '{given}': {type(error).__name__}: {error}",
+                "a class is called without arguments",
+                "point at a function, or at an object of the class",
+            ) from error
+    if not callable(found):
+        raise ConfigError(f"{setting} '{given}', {type(found).__name__}", "it must be a function", "point at one")
+    return found
 
 
 def called(model: nn.Module, inputs: Any) -> Any:

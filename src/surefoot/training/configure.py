@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from surefoot.config import Config, LossName, Recipe, Schedule
+from surefoot.config import Config, Recipe, Schedule, is_path
 from surefoot.data.augment import listed
 from surefoot.data.dataset import DataSet
 from surefoot.data.load import default_model, load
@@ -18,11 +19,13 @@ from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, importable_from
 from surefoot.optim.plan import batch_size_of, weight_decay_of
 from surefoot.optim.presets import published_recipe
+from surefoot.record.measures import ACCURACY, LOSS, RISES, metric_name
 from surefoot.record.stored import IN_MEMORY, code_in, located
 from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
+from surefoot.training.metrics import USUAL, Metric, asked_metrics
 from surefoot.training.optimizer import OptimizerFactory, own_rate
 from surefoot.training.start_from import Origin, found_place, read_origin, settings_of, started_from
 from surefoot.training.task import Task, task
@@ -41,11 +44,12 @@ class Objects:
 
     data: Any = None
     model: nn.Module | Factory | None = None
-    loss: Loss | LossName | None = None
+    loss: Loss | None = None
     augment: Any = None
     origin: Origin | None = None
     forward: Forward | None = None
     loss_fn: LossFn | None = None
+    metrics: Mapping[str, Metric | None] | None = None
     optimizer: OptimizerFactory | None = None
 
     @property
@@ -73,22 +77,24 @@ def separated(data: Any, model: Any, augment: Any, **others: Any) -> tuple[Objec
 
     Args:
         data, model, augment: as `train` takes them.
-        others: `loss`, `forward`, `loss_fn`, `optimizer`, as it takes them.
+        others: `loss`, `forward`, `loss_fn`, `metrics`, `optimizer`, as it takes them.
     """
-    loss = others.pop("loss", None)
+    optimizer, metrics = others.pop("optimizer", None), asked_metrics(others.pop("metrics", None))
     objects = Objects(
         data=None if data is None or isinstance(data, str | Path) else data,
         model=None if model is None or isinstance(model, str) else model,
-        loss=loss if callable(loss) else None,
         augment=augment_object(augment),
-        **others,
+        metrics=metrics if any(each is not None for each in (metrics or {}).values()) else None,
+        optimizer=optimizer,
+        **{name: None if isinstance(each, str) else each for name, each in others.items()},
     )
     # An object is named before settings are looked up, or it would get those shipped for other data.
     words: dict[str, Any] = {
         "data": str(data) if isinstance(data, str | Path) else None if data is None else IN_MEMORY,
         "model": model if model is None or isinstance(model, str) else IN_MEMORY,
         "augment": augment_names(augment),
-        "loss": None if callable(loss) else loss,
+        "metrics": None if metrics is None else list(metrics),
+        **{name: each if isinstance(each, str) else None for name, each in others.items()},
     }
     if objects.optimizer is not None:
         words |= {"rule": OF_CALLER, "lr": own_rate(objects.optimizer)}
@@ -128,7 +134,7 @@ def resolve(
     recipe, published = shipped.get("recipe", {}), published_recipe(given.get("recipe"))
     if published:
         recipe = {name: recipe[name] for name in _BESIDE_PRESET if name in recipe} | published
-    if not standard_loss:
+    if not standard_loss or given.get("loss_fn") is not None or is_path(given.get("loss")):
         recipe.pop("label_smoothing", None)
     if given.get("target") == "numbers" or (isinstance(source, DataSet) and source.target == "numbers"):
         recipe = {"clip_norm": CLIP_OF_NUMBERS, **recipe}
@@ -209,8 +215,9 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
         loss=config.loss if objects.loss is None else objects.loss,
         augment=config.augment if objects.augment is None else objects.augment,
         class_weights=config.class_weights,
-        forward=objects.forward,
-        loss_fn=objects.loss_fn,
+        forward=config.forward if objects.forward is None else objects.forward,
+        loss_fn=config.loss_fn if objects.loss_fn is None else objects.loss_fn,
+        metrics=_wanted_metrics(config, objects, data),
         optimizer=objects.optimizer,
         seed=config.seed,
         device=config.device,
@@ -221,6 +228,16 @@ def make_task(config: Config, objects: Objects, folder: Path | None = None) -> T
     if origin is None and config.from_run is not None:
         origin = read_origin(found_place(config.from_run, "runs"))
     return work if origin is None else started_from(work, origin, config.data)
+
+
+def _wanted_metrics(config: Config, objects: Objects, data: DataSet) -> dict[str, Metric | None] | None:
+    """Return the metrics that were asked for, and the one that chooses among them; None for the usual ones."""
+    asked = asked_metrics(config.metrics if objects.metrics is None else objects.metrics)
+    name = None if config.choose_by is None else metric_name(config.choose_by)
+    if name is None or name not in RISES or name in (LOSS, ACCURACY) or name in (asked or {}):
+        return asked
+    usual = [each for each in (USUAL.get(data.target),) if each is not None]
+    return {**(dict.fromkeys(usual) if asked is None else asked), name: None}
 
 
 def recipe_for(config: Config, data: DataSet) -> Recipe:

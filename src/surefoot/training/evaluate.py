@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from torch import Tensor, nn
 
 from surefoot.data import tree
 from surefoot.data.batches import fetch
-from surefoot.data.dataset import Part
+from surefoot.data.dataset import IGNORED, Part
 from surefoot.errors import DataError, is_out_of_memory
 from surefoot.record import store
-from surefoot.record.scores import SCORES, scored_classes, scored_numbers
+from surefoot.record.scores import SCORES, VERSION, scored_classes, scored_numbers
+from surefoot.training.answers import AnswerCounts, prior_of
 from surefoot.training.call import in_fp32
+from surefoot.training.gathered import Gathered
+from surefoot.training.metrics import Meter
+from surefoot.training.outputs import are_answers
 from surefoot.training.state import named_tensors
 from surefoot.training.task import Task
 
@@ -30,6 +35,8 @@ _VALUES_AT_ONCE = 2**24
 """Outputs of pixels or tokens at once, 64 MB. Chosen by hand."""
 _MOST_VALUES = 50_000_000
 """Most outputs N x C that are kept to be scored, 0.2 GB; a larger part has no scores. Chosen by hand."""
+_GOLDEN = 0.6180339887
+"""The golden ratio less 1: hues so far apart, of 1, never meet."""
 _LARGEST_PICTURE = 96
 """Pixels on the longer side of a kept picture; larger ones are reduced. Chosen by hand."""
 
@@ -37,18 +44,19 @@ _ROUNDING = 2e-2
 """How far the sum of a softmax may be from 1: bfloat16 is off by up to 0.4 %, and the exponential of
 its -7 by 1.6 %. Chosen by hand."""
 _JUDGED = 100
-"""Training examples by which a model is seen to end in a softmax, and a loss to be of answers. Chosen by hand."""
-_MOVED = 0.1
-"""Of a deviation, by which targets are moved to see whether a loss is least at them. Chosen by hand."""
+"""Training examples by which a model is seen to end in a softmax. Chosen by hand."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss, in the targets' unit, and share of right answers over a part; None where none is right or wrong."""
+    """Mean loss, in the targets' unit, share of right answers over a part, None where none is right or wrong, and the
+    task's metrics by name.
+    """
 
     loss: float
     accuracy: float | None
     examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @contextmanager
@@ -98,11 +106,14 @@ def evaluate_part(
     weights: Mapping[str, Tensor],
     part: Part,
     keep: list[tuple[Tensor, Tensor]] | None = None,
+    *,
+    metrics: bool = False,
+    counts: AnswerCounts | None = None,
 ) -> Evaluation:
-    """Return mean loss and accuracy of `weights` in `model` over a part.
+    """Return mean loss and accuracy of `weights` in `model` over a part, and the task's metrics if these are wanted.
 
     Label smoothing is left out, so that the loss means the same under every recipe. Outputs and targets of every batch
-    are added to `keep`, on the CPU, where that is a list.
+    are added to `keep`, on the CPU, where that is a list; and answers of which each example has several to `counts`.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -111,7 +122,8 @@ def evaluate_part(
     2.3026
     """
     loss, correct, counted, examples = 0.0, 0.0, 0.0, 0
-    pair: tuple[Tensor, Tensor] | None = None
+    meter = Meter(task, len(part)) if metrics and task.metrics.every else None
+    pair = Gathered(len(part))
     for outputs, targets in outputs_of(task, model, weights, part):
         here = len(tree.leaves(targets)[0])
         mean, count = task.counted(outputs, targets)
@@ -119,21 +131,18 @@ def evaluate_part(
         loss += float(mean) * task.loss_unit * count
         counted += count
         correct += float(task.right(outputs, targets)) if task.counts_right else 0.0
-        if keep is not None:
-            # Into one block: small tensors that stay, between the large ones of each batch, would keep malloc from
-            # using the gaps again, and the heap grows by the activations of every batch: 8 MB each of 1,000 sequences.
-            pair = pair or (_whole(outputs, len(part)), _whole(targets, len(part)))
-            for memory, each in zip(pair, (outputs, targets), strict=True):
-                memory[examples : examples + here] = each
         examples += here
-    if keep is not None and pair is not None:
-        keep.append(pair)
-    return Evaluation(loss / (counted or 1), correct / examples if task.counts_right else None, examples)
-
-
-def _whole(first: Tensor, examples: int) -> Tensor:
-    """Return memory on the CPU for so many examples like those of a batch."""
-    return torch.empty((examples, *first.shape[1:]), dtype=first.dtype)
+        if counts is not None:
+            counts.add(outputs, targets)
+        if meter is not None:
+            meter.update(outputs, targets)
+        if keep is not None:
+            pair.add((outputs, targets))
+    if keep is not None and pair.whole is not None:
+        keep.append(pair.whole)
+    accuracy = correct / examples if task.counts_right else None
+    found = {} if meter is None else meter.compute(accuracy)
+    return Evaluation(loss / counted if counted else math.nan, accuracy, examples, found)
 
 
 def are_probabilities(outputs: Tensor) -> bool:
@@ -153,7 +162,10 @@ def ends_in_probabilities(task: Task, model: nn.Module, weights: Mapping[str, Te
     if task.loss is None or not task.classifies:
         return False
     few = task.data.train.taken(np.arange(min(_JUDGED, len(task.data.train))))
-    return all(are_probabilities(outputs) for outputs, _ in outputs_of(task, model, weights, few))
+    return all(
+        isinstance(outputs, Tensor) and are_probabilities(outputs)
+        for outputs, _ in outputs_of(task, model, weights, few)
+    )
 
 
 def judged_part(task: Task) -> tuple[str, Part | None]:
@@ -166,30 +178,52 @@ def may_be_scored(task: Task) -> bool:
     """Return whether the outputs on the part that is judged mean what scores take them for, and fit into memory."""
     _, part = judged_part(task)
     few = part is not None and len(part) * task.data.outputs <= _MOST_VALUES
+    if task.classifies and not task.counts_right:  # outputs are something else than one tensor
+        return False
     return few and task.data.target in ("classes", "numbers") and task.loss_fn is None and are_answers(task)
 
 
-def are_answers(task: Task) -> bool:
-    """Return whether outputs are meant to equal the targets, or are of classes.
+def answer_counts(task: Task, examples: int) -> AnswerCounts | None:
+    """Return what counts the answers of a part, several of each example; None where that means nothing."""
+    if task.data.target not in ("multilabel", "segmentation", "tokens") or not task.counts_right:
+        return None
+    return AnswerCounts(task, examples, tuple(task.data.names or ()), prior_of(task))
 
-    Those that a loss of the user's for numbers takes may be logits, or the logarithm of a rate: then it is not least
-    where they equal the targets, but lower with all of them moved or stretched by a tenth.
 
-    >>> import surefoot
-    >>> data = surefoot.load((torch.randn(30, 2), torch.arange(30.0) / 7), target="numbers")
-    >>> [are_answers(surefoot.task(data, "linear", loss=loss)) for loss in (nn.L1Loss(), nn.PoissonNLLLoss())]
-    [True, False]
+def scored_name(task: Task, name: str) -> str:
+    """Return what scores are of.
+
+    Args:
+        task: that was learned.
+        name: of the part.
     """
-    if not task.custom_loss or task.classifies:
-        return True
-    y = task.data.train.y[:_JUDGED].float()
-    tenth = _MOVED * y.std(correction=0)
-    try:
-        moved = (y, y + tenth, y - tenth, y * (1 + _MOVED), y * (1 - _MOVED))
-        at, *others = (float(task.objective(each, y)) for each in moved)
-    except Exception:  # a loss may be anyone's, and of other outputs than targets
-        return False
-    return all(at <= other + 1e-6 * abs(other) for other in others)
+    chosen_on = " (there is no test part; choices may have been made on it)" if name == "validation" else ""
+    return f"{task.data.name}, {name} part{chosen_on}"
+
+
+def write_answers(
+    folder: Path, task: Task, name: str, part: Part, counts: AnswerCounts, judged: Evaluation
+) -> None:  # fmt: skip
+    """Write `scores.json` of answers of which each example has several; none of a loss that is not finite.
+
+    Args:
+        folder: of the run.
+        task: that was learned.
+        name: of the part.
+        part: the part itself.
+        counts, judged: what was seen of it.
+    """
+    if counts.answers and math.isfinite(judged.loss):
+        scores = counts.scores(scored_name(task, name), judged.examples, judged.loss)
+        images = task.data.kind == "images"
+        masks = [
+            {"name": part.name_of(at), "right": share,
+             "png": _encoded(_png(part.x[at])) if images else None,
+             "true_png": _encoded(_mask_png(part.y[at])), "predicted_png": _encoded(_mask_png(guessed))}
+            for share, at, guessed in counts.worst
+        ]  # fmt: skip
+        seen = {"version": VERSION, "kind": scores.target, **scores.to_dict()}
+        store.write_sealed(folder / SCORES, seen | ({"masks": masks} if masks else {}))
 
 
 def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -204,8 +238,7 @@ def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequenc
     """
     outputs = torch.cat([each for each, _ in pairs]).numpy()
     targets = torch.cat([each for _, each in pairs]).numpy()
-    chosen_on = " (there is no test part; choices may have been made on it)" if name == "validation" else ""
-    of, classes = f"{task.data.name}, {name} part{chosen_on}", task.data.classes
+    of, classes = scored_name(task, name), task.data.classes
     try:
         if task.classifies and classes is not None and outputs.shape == (len(targets), len(classes)):
             images = task.data.kind == "images"
@@ -234,6 +267,30 @@ def _png(x: Tensor) -> bytes | None:
     pixels = x.cpu().numpy()
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())
     image.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE))
+    return _saved(image)
+
+
+def _mask_png(classes: Tensor) -> bytes:
+    """Return classes of pixels [H, W] as PNG, each class in a colour of its own, `IGNORED` in white.
+
+    Colours are hues a golden angle apart, so that those of neighbouring classes differ (Vogel 1979, of seeds).
+    """
+    from PIL import Image
+
+    hues = (classes.cpu().double().clamp_min(0) * _GOLDEN * 255 % 256).to(torch.uint8)
+    ignored = classes.cpu() == IGNORED
+    saturation = torch.where(ignored, 0, 170).to(torch.uint8)
+    layers = torch.stack([hues, saturation, torch.where(ignored, 255, 220).to(torch.uint8)], -1)
+    image = Image.fromarray(layers.numpy(), "HSV").convert("RGB")
+    image.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE), Image.Resampling.NEAREST)
+    return _saved(image)
+
+
+def _saved(image: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _encoded(png: bytes | None) -> str | None:
+    return None if png is None else base64.b64encode(png).decode()

@@ -62,19 +62,21 @@ def identity(task: Task) -> dict[str, str]:
     return found | ({"python": _PYTHON} if found else {})
 
 
-def warn_of_other_code(folder: Path, name: str, model: nn.Module) -> None:
-    """Warn where the code of a run's "package.module:factory" is not that with which the run was trained.
+def warn_of_other_code(folder: Path, setting: str, name: str, made: Any) -> None:
+    """Warn where the code of a run's "package.module:name" is not that with which the run was trained.
 
     Args:
         folder: of the run.
-        name: of the factory.
-        model: a fresh one of it.
+        setting: "model", "loss", "forward" or "loss_fn".
+        name: of the factory or function.
+        made: a fresh model of the factory, or the function.
     """
-    environment = folder / store.ENVIRONMENT
+    environment, called = folder / store.ENVIRONMENT, {"model": MODEL, "forward": FORWARD}.get(setting, LOSS)
     there = store.read_sealed(environment).get("identity") if environment.is_file() else None
-    if not isinstance(there, dict) or MODEL not in there or there.get("python") != _PYTHON:
+    if not isinstance(there, dict) or called not in there or there.get("python") != _PYTHON:
         return
-    if there[MODEL] != _code_of(factory_of(name), training_modes_(model)):
+    here = _code_of(factory_of(name), training_modes_(made)) if setting == "model" else _hash(_described(made, set()))
+    if there[called] != here:
         warnings.warn(
             f"the code of {name} is not that with which {folder} was trained: what its weights give may be another",
             stacklevel=2,

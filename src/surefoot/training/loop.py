@@ -366,7 +366,9 @@ def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
     """Return the row of the step that was just done, and begin a new tally; validates, which takes time."""
     began = time.perf_counter()
     validation = task.data.validation
-    judged = evaluate_part(task, state.model, state.weights, validation) if validation is not None else None
+    judged = (
+        evaluate_part(task, state.model, state.weights, validation, metrics=True) if validation is not None else None
+    )
     state.seconds += time.perf_counter() - began
     tally, state.tally = state.tally, Tally()
     return Row(
@@ -384,6 +386,7 @@ def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
         seconds=state.seconds,
         examples_per_second=tally.examples / tally.seconds if tally.seconds > 0 else 0.0,
         layers=seen.layers,
+        metrics=judged.metrics if judged else {},
     )
 
 

@@ -25,6 +25,12 @@ _OF: dict[TargetKind, tuple[str, ...]] = {
 }  # fmt: skip
 """The losses by name that each kind of targets has."""
 
+_WEIGHTED: dict[TargetKind, LossName] = {
+    "classes": "cross-entropy", "segmentation": "cross-entropy", "tokens": "cross-entropy", "multilabel": "bce",
+}  # fmt: skip
+"""The loss in which classes can be weighted, of the kinds of targets that have some."""
+_ROWS_AT_ONCE = 1024
+
 SHIPPED: dict[str, Loss] = {
     "mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss, "bce": F.binary_cross_entropy_with_logits,
 }  # fmt: skip
@@ -87,17 +93,18 @@ def reduced(value: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def dense_cross_entropy(
-    outputs: Tensor, targets: Tensor, classes_at: int, label_smoothing: Any = 0.0
+    outputs: Tensor, targets: Tensor, classes_at: int, label_smoothing: Any = 0.0, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the mean cross-entropy over all targets that are not `IGNORED`, and their number.
 
-        sum of -(1 - s) log p_y - s mean_c log p_c over positions, by their number
+        sum of w_y (-(1 - s) log p_y - s mean_c log p_c) over positions, by their number
 
     Args:
         outputs: logits with an axis of classes, [B, C, H, W] or [B, T, C].
         targets: classes without it, [B, H, W] or [B, T].
         classes_at: the axis of the classes, 1 or -1.
         label_smoothing: s (Szegedy et al. 2016, section 7); a number or a scalar tensor.
+        weights: w, [C]; None is 1.
     """
     likelihoods = F.log_softmax(outputs.float(), classes_at)
     counted = targets != IGNORED
@@ -105,6 +112,8 @@ def dense_cross_entropy(
     each = -right
     if not isinstance(label_smoothing, float) or label_smoothing:
         each = (1 - label_smoothing) * each - label_smoothing * likelihoods.mean(classes_at)
+    if weights is not None:
+        each = each * weights[targets.clamp_min(0)]
     count = counted.sum()
     return torch.where(counted, each, 0.0).sum() / count.clamp_min(1), count
 
@@ -126,26 +135,60 @@ def with_targets_for(data: DataSet, loss: Loss | str | None) -> DataSet:
     return dataclasses.replace(data, target_mean=None, target_std=None)
 
 
+def weighted_bce(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy over examples and labels, each answer weighted by whether it is no or yes.
+
+    Args:
+        outputs, targets: logits, and labels of 0 and 1, [B, L].
+        weights: of a no and of a yes, [2, L].
+    """
+    each = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+    return (each * torch.where(targets > 0.5, weights[1], weights[0])).mean()
+
+
 def balanced_weights(data: DataSet, criterion: LossName | None) -> Tensor:
     """Return N / (C n_c) for each class c of the training part, its mean over examples 1; 0 where there is none.
 
+    Of masks and tokens N and n_c are pixels and positions that count. Of labels each has two classes, no and yes.
+
     Args:
-        data: with classes.
+        data: with classes, labels, masks or tokens.
         criterion: the shipped loss; None where it is the user's.
 
+    Returns:
+        [C], or [2, L] of labels.
+
     Raises:
-        ConfigError: the loss is not the cross-entropy, which alone is weighted.
+        ConfigError: the loss is not the built-in one of such targets, which alone is weighted.
 
     Reference: King & Zeng 2001, "Logistic regression in rare events data"; scikit-learn's `class_weight="balanced"`.
     """
-    if criterion != "cross-entropy" or data.classes is None:
-        what = f"{data.target} as targets" if data.classes is None else f"loss = {criterion or 'a function'}"
+    wanted = _WEIGHTED.get(data.target)
+    if wanted is None or criterion != wanted:
+        what = f"targets that are {data.target}" if wanted is None else f"loss = {criterion or 'a function'}"
         raise ConfigError(
             f"class_weights = 'balanced' with {what}",
-            "classes are weighted in the built-in cross-entropy, and would not be here",
+            "classes are weighted in the built-in cross-entropy, and labels in the built-in bce; others would not be",
             "leave class_weights out; a loss of your own can weigh its examples",
         )
+    counts, examples = class_counts(data), len(data.train)
+    if data.target == "multilabel":
+        counts = torch.stack([examples - counts, counts])
+        return torch.where(counts > 0, examples / ((counts > 0).sum(0) * counts.clamp_min(1)), 0.0)
+    return torch.where(counts > 0, counts.sum() / ((counts > 0).sum() * counts.clamp_min(1)), 0.0)
+
+
+def class_counts(data: DataSet) -> Tensor:
+    """Return how often each class is a target of the training part, float32 [C], or a yes each label's, [L].
+
+    Pixels and positions that are `IGNORED` do not count. It is read some rows at a time: it may lie on disk.
+    """
     y = data.train.y
-    counts = torch.bincount(y, minlength=data.outputs).float()
-    present = int((counts > 0).sum())
-    return torch.where(counts > 0, len(y) / (present * counts.clamp_min(1)), torch.zeros_like(counts))
+    total = torch.zeros(data.outputs, dtype=torch.int64, device=y.device)
+    for at in range(0, len(y), _ROWS_AT_ONCE):
+        piece = y[at : at + _ROWS_AT_ONCE]
+        if data.target == "multilabel":
+            total += (piece > 0.5).sum(0)
+        else:
+            total += torch.bincount(piece[piece != IGNORED], minlength=data.outputs)
+    return total.float()

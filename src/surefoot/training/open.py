@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from surefoot.config import Config, LossName, __version__
+from surefoot.config import Config, __version__
 from surefoot.data.dataset import DataSet
-from surefoot.errors import CheckpointError, ConfigError
+from surefoot.errors import CheckpointError, ConfigError, nearest
 from surefoot.models.build import Factory
 from surefoot.optim.plan import USUAL_BATCH, plan, said_of_batch
 from surefoot.record import store
 from surefoot.record.lock import is_held, locked
+from surefoot.record.measures import ACCURACY, LOSS, metric_name, rises
 from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
 from surefoot.record.stored import IN_MEMORY, made_in, read_config, run_folders
@@ -55,10 +56,12 @@ from surefoot.training.groups import check_lengths
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.losses import Loss
+from surefoot.training.metrics import OF
 from surefoot.training.optimizer import OptimizerFactory, check_rule
 from surefoot.training.run import Result, Run
 from surefoot.training.start_from import Origin, found_place, read_origin
 from surefoot.training.task import Task, remarks
+from surefoot.training.weights import calls_written
 
 _OVER_THE_WHOLE_RUN = ("cosine", "linear", "polynomial", "one-cycle", "wsd", "sgdr", "preset")
 _NAMED = 8
@@ -70,10 +73,11 @@ def train(
     data: Any = None,
     model: str | nn.Module | Factory | None = None,
     *,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     augment: Any = None,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
+    metrics: Any = None,
     optimizer: OptimizerFactory | None = None,
     config: str | Path | None = None,
     name: str | None = None,
@@ -87,12 +91,14 @@ def train(
             file says, else the digits.
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied and stays as it is.
         loss: "mse", "mae" or "huber" for numbers, "cross-entropy" for classes, "bce" for either; or a function
-            (outputs, targets) -> scalar or [B], which gets targets in their own unit; None chooses by the targets.
+            (outputs, targets) -> scalar, [B] or (sum, count), which gets targets in their own unit; None chooses by the
+            targets. It, `forward` and `loss_fn` may also be named as "package.module:function".
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         forward: (model, inputs) -> outputs, where the model is not called by the form of its inputs, see
             `training.call.called`.
         loss_fn: (model, batch) -> a loss, in place of `forward` and `loss`; a batch is (x, y), or the mapping that an
             example was.
+        metrics: that rows have of the validation part, as `surefoot.task` takes them: ["f1"], {"mine": function}.
         optimizer: in place of an update rule, a function of parameters that makes a `torch.optim.Optimizer`, or such a
             class. Its own rate is the peak, which the schedule multiplies; with several parameter groups `lr` is that
             of the first, and the others keep their ratio to it.
@@ -111,7 +117,8 @@ def train(
     >>> result.record.outcome.kind, result.summary["test_accuracy"] > 0.8
     ('finished', True)
     """
-    objects, words = separated(data, model, augment, loss=loss, forward=forward, loss_fn=loss_fn, optimizer=optimizer)
+    functions = {"forward": forward, "loss_fn": loss_fn, "metrics": metrics, "optimizer": optimizer}
+    objects, words = separated(data, model, augment, loss=loss, **functions)
     file = read_toml(config) if config else {}
     if (start_from := settings.get("from_run")) is not None:  # a Result too
         settings["from_run"] = str(found_place(start_from, runs_dir))
@@ -232,10 +239,33 @@ def check_choice(config: Config, work: Task) -> None:
             "weights are chosen, and runs stopped, by what they do on held-out examples",
             f"set validation = 0.1, or leave {name} out",
         )
-    if config.chosen_by == "val_accuracy" and not work.counts_right:
+    if config.choose_by is not None:
+        _check_measure(work, config.choose_by)
+
+
+def _check_measure(work: Task, choice: str) -> None:
+    """Raise ConfigError where rows of a task will not have a number, or its direction is not what was said."""
+    name, functions = metric_name(choice), work.metrics.functions
+    have = [
+        LOSS,
+        *([ACCURACY] if work.counts_right else []),
+        *(each for each in work.metrics.every if each != ACCURACY),
+    ]
+    if name not in have:
+        every = list(dict.fromkeys((*have, *(each for each in OF[work.data.target] if each != ACCURACY))))
         raise ConfigError(
-            "choose_by = 'val_accuracy' for targets that are numbers", "only classes have an accuracy",
-            "choose val_loss",
+            f"choose_by = {choice!r} for targets that are {work.data.target}",
+            f"what chooses is one of {', '.join(every)}, or a metric of your own that metrics has",
+            near if (near := nearest(name, every)).endswith("?") else "leave it out for the loss",
+        )
+    if choice != name and name not in functions:
+        raise ConfigError(
+            f"choose_by = {choice!r}", f"of {name} {'more' if rises(name) else 'less'} is better", f"write {name}"
+        )
+    if (way := getattr(functions.get(name), "higher_is_better", None)) in (True, False) and way != rises(choice):
+        raise ConfigError(
+            f"choose_by = {choice!r}", f"the metric says that {'more' if way else 'less'} of it is better",
+            f"write {name}:{'max' if way else 'min'}",
         )  # fmt: skip
 
 
@@ -387,6 +417,7 @@ def _identify(
         "folder": str(folder.resolve()),
         **checkpoint.fingerprint(work),
         "fitted": fitted,
+        "calls": calls_written(config, work),
         "started_from": None if origin is None else origin.source,
         "files": {store.COMMAND: store.sha256(words)},
         "settings": to_dict(config),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,8 +21,8 @@ class Preprocessing:
     """What is done to inputs and outputs, with the numbers for it, fitted on the training part.
 
     Attributes:
-        input: images (uint8 or uint16, or floating point in [0, 1], [B, C, H, W]), numbers, or integers, which stay as
-            they are.
+        input: images (uint8 or uint16, or floating point in [0, 1], [B, C, H, W]), numbers, or integers or booleans,
+            which stay as they are; a tree is several of these.
         dtype: in which inputs are normalised, float32 or float64; what the module gets is float32.
         mean, std: float64, of the shape that they have against one example; whole pixels are divided by 255, or
             by 65535 if of 16 bits, before.
@@ -31,7 +32,7 @@ class Preprocessing:
         leaves: of inputs of several tensors the tree of what is done to each; None of one tensor.
     """
 
-    input: Literal["images", "numbers", "integers", "tree"]
+    input: Literal["images", "numbers", "integers", "booleans", "tree"]
     dtype: Literal["float32", "float64"]
     mean: Tensor
     std: Tensor
@@ -62,11 +63,11 @@ class Preprocessing:
     @classmethod
     def _of_leaf(cls, x: Tensor, mean: Tensor | None, std: Tensor | None) -> Preprocessing:
         images = x.dtype in (torch.uint8, torch.uint16) or (mean is not None and mean.dim() == 1 and x.dim() == 4)
-        whole = not images and not x.is_floating_point()
+        whole = "booleans" if x.dtype == torch.bool else None if x.is_floating_point() else "integers"
         mean, std = (torch.tensor(float(i)) if each is None else each for i, each in enumerate((mean, std)))
         shape = (-1, 1, 1) if images else mean.shape
         return cls(
-            input="images" if images else "integers" if whole else "numbers",
+            input="images" if images else whole or "numbers",
             dtype="float64" if x.dtype == torch.float64 else "float32",
             mean=mean.double().reshape(shape),
             std=std.double().reshape(shape),
@@ -141,11 +142,30 @@ class Preprocessed(nn.Module):
         Args:
             inputs, named: as `net` takes them, [B, ...], or one tuple or mapping of all. As the training data was
                 given: images uint8, uint16 or in [0, 1], numbers, or integers.
+
+        Raises:
+            DataError: they are not those of the training data.
         """
-        x = named or (tree.as_tree(inputs[0]) if len(inputs) == 1 else inputs)
-        outputs = self.answers(self.call(self.net, self.normalised(x)))
+        outputs = self.answers(self.call(self.net, self.normalised(self._inputs(inputs, named))))
         numbers = self.preprocessing.output in ("numbers", "sigmoid")
         return outputs.to(self._answer_type) if numbers else outputs
+
+    def _inputs(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Return what the module was called with as the tree that its training inputs were."""
+        form = self.preprocessing.leaves
+        if len(inputs) == 1 and not named:
+            whole = tree.as_tree(inputs[0])
+            if form is None or not tree.is_leaf(whole):
+                return tree.in_form(whole, form if form is not None else self.preprocessing, "inputs")
+        if isinstance(form, dict) and not inputs:
+            return tree.in_form(tree.as_tree(named), form, "inputs")
+        if named or form is None or isinstance(form, dict):  # by the names and places that the module's parameters have
+            bound = inspect.signature(self.net.forward).bind(*inputs, **named).arguments
+            if form is None and len(bound) == 1:
+                return next(iter(bound.values()))
+            given = tree.as_tree(bound if isinstance(form, dict) else tuple(bound.values()))
+            return tree.in_form(given, form if form is not None else self.preprocessing, "inputs")
+        return tree.in_form(tree.as_tree(inputs), form, "inputs")
 
     def normalised(self, x: Any) -> Any:
         """Return raw inputs as `net` takes them."""
@@ -153,8 +173,8 @@ class Preprocessed(nn.Module):
             names = [name for name, _ in tree.named_leaves(self.preprocessing.leaves)]
             of_leaf = tree.from_named(self.preprocessing.leaves, dict(zip(names, self._leaves, strict=True)))
             return tree.map_leaves(lambda about, leaf: about.normalised(leaf), of_leaf, x)
-        if self.preprocessing.input == "integers":
-            return x if x.dtype == torch.bool else x.long()
+        if self.preprocessing.input in ("integers", "booleans"):
+            return x.bool() if self.preprocessing.input == "booleans" else x if x.dtype == torch.bool else x.long()
         if self.preprocessing.input == "images" and not x.is_floating_point():
             x = x.float() / torch.iinfo(x.dtype).max
         return ((x.to(self.mean.dtype) - self.mean) / self.std).float()

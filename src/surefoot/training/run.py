@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from torch import nn
 from surefoot.config import Config
 from surefoot.optim.plan import Plan
 from surefoot.record import store
-from surefoot.record.choosing import is_better, number_of, stopped_early
+from surefoot.record.choosing import stopped_early
+from surefoot.record.measures import is_better, number_of
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
@@ -26,10 +28,12 @@ from surefoot.training.baseline import baseline_of
 from surefoot.training.call import called
 from surefoot.training.evaluate import (
     Evaluation,
+    answer_counts,
     ends_in_probabilities,
     evaluate_part,
     judged_part,
     may_be_scored,
+    write_answers,
     write_scored,
 )
 from surefoot.training.loop import advance, start
@@ -54,6 +58,7 @@ class Result:
             was trained.
         folder: on disk.
         notes: what is to be said of how it was opened.
+        functions: of the task: "forward", "loss" and "loss_fn", None where there is none.
     """
 
     summary: dict[str, Any]
@@ -62,6 +67,7 @@ class Result:
     model: Preprocessed
     folder: Path
     notes: tuple[str, ...] = ()
+    functions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -167,7 +173,12 @@ class Run:
         name, part = judged_part(self.task)
         with self.task.machine.computing(), torch_stream(self.task.seed, "test"):
             outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = [] if may_be_scored(self.task) else None
-            judged = evaluate_part(self.task, kept.model, kept.weights, part, outputs) if part is not None else None
+            judged = None
+            counts = None if part is None else answer_counts(self.task, len(part))
+            if part is not None:
+                judged = evaluate_part(
+                    self.task, kept.model, kept.weights, part, outputs, metrics=name == "test", counts=counts
+                )
             probable = ends_in_probabilities(self.task, kept.model, kept.weights)
         about = Preprocessing.of(self.task.data, loss_name=self.task.loss_name, probabilities=probable)
         beside = None
@@ -175,6 +186,9 @@ class Run:
             answers = Preprocessed(nn.Identity(), about).answers(torch.cat([each for each, _ in outputs]))
             write_scored(self.folder, self.task, name, part, [(answers, part.y.cpu())])
             beside = baseline_of(self.task, name, part, [(answers, part.y.cpu())])
+        if counts is not None and judged is not None and part is not None:
+            write_answers(self.folder, self.task, name, part, counts, judged)
+            beside = counts.baseline(name)
         save_weights(self.folder, self.config, self.task, used, other, about)
         files = store.digests(self.folder, store.SEALED)
         summary = _summary(self, used, judged if name == "test" else None)
@@ -183,7 +197,8 @@ class Run:
         ProgressFile(self.folder).remove()
         record = Record(rows=tuple(self.rows), outcome=outcome)
         whole = Preprocessed(kept.model, about, self.task.forward or called).to(self.task.machine.device).eval()
-        return Result(summary, record, self.config, whole, self.folder, tuple(self.notes))
+        functions = {name: getattr(self.task, name) for name in ("forward", "loss", "loss_fn")}
+        return Result(summary, record, self.config, whole, self.folder, tuple(self.notes), functions)
 
     def _final_weights(self, kept: State) -> tuple[tuple[str, Snapshot], tuple[str, Snapshot] | None]:
         """Return which weights are used, with their name, and the others where they are of another step."""
@@ -234,8 +249,10 @@ def _summary(run: Run, used: tuple[str, Snapshot], test: Evaluation | None) -> d
         "test_accuracy": test.accuracy if test else None,
         "test_loss": _finite(test.loss) if test else None,
         "test_examples": test.examples if test else None,
+        "test_metrics": _finite_ones(test.metrics) if test else {},
         "val_accuracy": last.val_accuracy if last else None,
         "val_loss": _finite(last.val_loss) if last else None,
+        "val_metrics": _finite_ones(last.metrics) if last else {},
         "val_examples": len(work.data.validation) if work.data.validation is not None else None,
         "train_accuracy": last.train_accuracy if last else None,
         "train_loss": _finite(last.train_loss) if last else None,
@@ -258,6 +275,10 @@ def _summary(run: Run, used: tuple[str, Snapshot], test: Evaluation | None) -> d
         "threads": work.machine.threads,
         "torch": torch.__version__,
     }
+
+
+def _finite_ones(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in metrics.items()}
 
 
 def _finite(value: float | None) -> float | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from surefoot.config import LossName
-from surefoot.data.augment import Augment, listed, parse
+from surefoot.data.augment import Augment, Call, listed, parse
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.columns import unembedded
 from surefoot.data.dataset import IGNORED, DataSet, TargetKind
@@ -24,7 +24,18 @@ from surefoot.models.usable import copied
 from surefoot.rules.groups import Group
 from surefoot.seeds import generator_states, torch_stream
 from surefoot.switches import usual_switches
-from surefoot.training.call import Bound, Forward, LossFn, arguments, batch_of, bound_names, called, in_fp32, logits_of
+from surefoot.training.call import (
+    Bound,
+    Forward,
+    LossFn,
+    arguments,
+    batch_of,
+    bound_names,
+    called,
+    function_of,
+    in_fp32,
+    logits_of,
+)
 from surefoot.training.groups import freeze_
 from surefoot.training.integers import check_embedded, with_integers_for
 from surefoot.training.losses import (
@@ -34,11 +45,20 @@ from surefoot.training.losses import (
     check_loss,
     dense_cross_entropy,
     reduced,
+    weighted_bce,
     with_targets_for,
 )
 from surefoot.training.machine import Machine, machine, takes_channels_last
+from surefoot.training.metrics import Metric, MetricSet, asked_metrics, metrics_of, tried_metrics
 from surefoot.training.optimizer import OptimizerFactory, try_optimizer
-from surefoot.training.outputs import answers_fit, check_gradient, described, outputs_of_trial
+from surefoot.training.outputs import (
+    answers_fit,
+    check_gradient,
+    check_shifted,
+    copied_targets,
+    described,
+    outputs_of_trial,
+)
 from surefoot.training.preprocessed import Preprocessed
 from surefoot.training.state import packed_extra_state
 
@@ -69,7 +89,8 @@ class Task:
         seed: of the order of examples, augmentation and dropout.
         machine: where it runs.
         model: what the template was built from, a module excepted: see `reseeded`.
-        class_weights: what an example of each class counts in the training loss, [C]; None is 1.
+        class_weights: what an example of each class counts in the training loss, [C], or of each label a no and a yes,
+            [2, L]; None is 1.
         reshapes: whether a user's loss gets outputs in the targets' shape, since as they are they would broadcast.
         draws: whether model or loss draw from NumPy's or Python's generators, which are then set at each step.
         trained: whether the template's weights were learned before, so that no seed makes them anew.
@@ -77,6 +98,7 @@ class Task:
         loss_fn: the user's loss of model and batch, in place of outputs and loss, or None.
         optimizer: makes the optimizer that moves the weights in place of a rule; None follows the recipe's rule.
         counts_right: whether outputs are answers of which a share is right: accuracy means something.
+        metrics: that rows have of the validation part.
     """
 
     data: DataSet
@@ -95,6 +117,7 @@ class Task:
     loss_fn: LossFn | None = None
     optimizer: OptimizerFactory | None = None
     counts_right: bool = False
+    metrics: MetricSet = field(default_factory=MetricSet)
 
     @property
     def custom_loss(self) -> bool:
@@ -199,6 +222,11 @@ class Task:
         """
         if self.class_weights is None:
             return self.counted(outputs, targets, label_smoothing)
+        if self.data.target in _CLASSES_AT:
+            at = _CLASSES_AT[self.data.target]
+            return dense_cross_entropy(outputs, targets, at, label_smoothing, self.class_weights)
+        if self.data.target == "multilabel":
+            return weighted_bce(outputs.float().reshape(targets.shape), targets, self.class_weights), None
         each = F.cross_entropy(outputs.float(), targets, label_smoothing=label_smoothing, reduction="none")
         return (each * self.class_weights[targets]).mean(), None
 
@@ -229,11 +257,12 @@ def task(
     data: DataSet,
     model: str | nn.Module | Factory,
     *,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     augment: str | Sequence[str | Callable[[Tensor], Tensor]] | Callable[[Tensor], Tensor] | Augment = (),
     class_weights: Literal["balanced"] | None = None,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
+    metrics: str | Metric | Sequence[str | Metric] | Mapping[str, Metric | str | None] | None = None,
     optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -247,12 +276,15 @@ def task(
         model: a shipped name, "package.module:factory", a factory, or a module, which is copied. A fresh model with a
             method `initialize_from(x)` is shown 1,000 normalised training examples by it.
         loss: the name of a shipped loss, as in `Config`; or (outputs, targets) -> scalar, [B] or (sum, count), which
-            gets targets in their own unit, not standardised; None chooses by the targets.
+            gets targets in their own unit, not standardised, and may be named as "package.module:function", as
+            `forward` and `loss_fn` may be; None chooses by the targets.
         augment: a name of an augmentation, a callable on a batch of images, or a list of these.
         class_weights: as in `Config`.
         forward: (model, inputs) -> outputs; None calls the model by the form of its inputs, see `training.call.called`.
         loss_fn: (model, batch) -> a loss as above, in place of `forward` and `loss`; a batch is (x, y), or the mapping
             that an example was.
+        metrics: that rows have of the validation part: names as in `Config`, functions (outputs, targets) -> a number,
+            or a mapping of names to these, see `training.metrics.Metric`; None is what is usual for the targets.
         optimizer: as in `surefoot.train`; plans for it are of Recipe(rule="optimizer", lr=its rate).
         seed: of everything random in the task, the initialisation included.
         device, precision, threads: as in `Config`.
@@ -265,7 +297,10 @@ def task(
     >>> task(digits, "linear").classifies
     True
     """
-    model = model.net if isinstance(model, Preprocessed) else model
+    model, asked = model.net if isinstance(model, Preprocessed) else model, asked_metrics(metrics)
+    loss, forward, loss_fn = (
+        function_of(given, name) for name, given in (("loss", loss), ("forward", forward), ("loss_fn", loss_fn))
+    )
     if isinstance(loss, type):
         raise ConfigError(
             f"loss = {loss.__name__}, a class", "a loss is a function (outputs, targets)", f"pass {loss.__name__}()"
@@ -305,14 +340,25 @@ def task(
     if not isinstance(model, nn.Module):
         _initialize_from_data(built)
     check_embedded(built)
-    return _tried(built)
+    return _tried(built, asked)
 
 
 def remarks(task: Task) -> list[str]:
     """Return what a user may not expect of a task's inputs and targets, a sentence each."""
     data, said = task.data, list[str]()
+    if not task.custom_loss and (name := copied_targets(task)) is not None:
+        said.append(f"targets are {name} itself, position by position: to predict the next token, shift them by one")
     if data.kind == "numbers" and data.target != "tokens" and not data.train.x.is_floating_point():
         said.append("integers are given to the model as they are, since it embeds them")
+    narrow = {
+        p.dtype for p in task.template.parameters() if p.requires_grad and p.is_floating_point() and p.itemsize < 4
+    }
+    if narrow:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in narrow))
+        said.append(
+            f"weights are {names}, in which small updates are lost: model.float() keeps them, with precision = "
+            '"bf16" to compute in it'
+        )
     y = data.train.y
     if task.custom_loss and data.target == "numbers" and y.is_floating_point():
         mean, std = float(y.double().mean()), float(y.double().std(correction=0))
@@ -346,12 +392,25 @@ def training_modes_(model: nn.Module) -> nn.Module:
 
 def _augmentation(augment: Any, data: DataSet) -> Augment | None:
     moves = augment if isinstance(augment, Augment) else parse(listed(augment))
-    if moves.operations and (data.kind == "tree" or data.target == "segmentation"):
+    draw = "draw in the Dataset's __getitem__: it is read anew in each epoch"
+    if moves.operations and data.kind == "tree":
         raise ConfigError(
-            "augment with " + ("inputs of several tensors" if data.kind == "tree" else "masks as targets"),
-            "an augmentation changes one tensor of inputs, and leaves targets as they are",
-            "draw in the Dataset's __getitem__: it is read anew in each epoch",
-        )
+            "augment with inputs of several tensors", "an augmentation changes one tensor of inputs, and leaves others",
+            draw,
+        )  # fmt: skip
+    if moves.operations and data.target == "segmentation":
+        if any(isinstance(each, Call) for each in moves.operations):
+            raise ConfigError(
+                "augment with a function of your own, and masks as targets",
+                "it would move the pixels of images and leave their masks; flip, crop and cutout move both", draw,
+            )  # fmt: skip
+        shape = tuple(data.train.y.shape[1:])
+        if shape != tuple(data.input_shape[-2:]):
+            raise ConfigError(
+                f"augment with images of {'x'.join(map(str, data.input_shape[-2:]))} and masks of "
+                f"{'x'.join(map(str, shape))}",
+                "masks move with the pixels of their images, so they need the same size", draw,
+            )  # fmt: skip
     if data.kind != "tree":
         moves.check(data.kind, data.input_shape)
     moves = dataclasses.replace(moves, reader=data.train.reader and data.train.reader.begun())
@@ -415,20 +474,22 @@ def _name(loss: Any) -> str:
     return getattr(loss, "__name__", type(loss).__name__)
 
 
-def _tried(task: Task) -> Task:
-    """Return the task, its loss told whether it needs outputs in the targets' shape, and what draws looked for.
+def _tried(task: Task, asked: Mapping[str, Metric | None] | None) -> Task:
+    """Return the task, its loss told whether it needs outputs in the targets' shape, what draws looked for, with its
+    metrics.
 
     Raises:
         ConfigError: a batch of two does not go through copies of the model, in evaluation mode and as it trains, and
             through the loss and its gradient.
     """
+    check_shifted(task)
     part = task.data.train
     rows = torch.arange(min(2, len(part))).numpy()
     x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
     with torch_stream(task.seed, "tried"):
         outputs = outputs_of_trial(task, task.fresh_model().eval(), x, y)
         task = dataclasses.replace(
-            task, reshapes=_must_reshape(task, outputs, y), counts_right=answers_fit(task, outputs, y)
+            task, reshapes=must_reshape(task, outputs, y), counts_right=answers_fit(task, outputs, y)
         )
         try:
             with warnings.catch_warnings():
@@ -443,17 +504,31 @@ def _tried(task: Task) -> Task:
                 else "loss_fn(model, batch) returns a scalar, [batch] or (sum, count)",
                 "check its arguments' shapes and types",
             ) from error
+        task = dataclasses.replace(task, metrics=metrics_of(task, asked, outputs, y))
+        tried_metrics(task, outputs, y)
     with torch_stream(task.seed, "tried"):
         _, *before = generator_states()
         model = task.fresh_model()
-        check_gradient(model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
+        outputs = outputs_of_trial(task, model, x, y)
+        check_gradient(model, task.mean_loss(outputs, y))
         if task.optimizer is not None:
             try_optimizer(task.optimizer, model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
         _, *after = generator_states()
-    return dataclasses.replace(task, draws=after != before)
+    counts_right = task.counts_right and answers_fit(task, outputs, y)  # auxiliary heads may answer in training alone
+    return dataclasses.replace(task, draws=after != before, counts_right=counts_right)
 
 
-def _must_reshape(task: Task, outputs: Any, y: Any) -> bool:
+def class_axis(task: Task) -> int | None:
+    """Return the axis of the outputs along which classes lie; None where outputs are no classes.
+
+    >>> import surefoot
+    >>> class_axis(surefoot.task(surefoot.load("digits"), "linear"))
+    1
+    """
+    return 1 if task.classifies else _CLASSES_AT.get(task.data.target)
+
+
+def must_reshape(task: Task, outputs: Any, y: Any) -> bool:
     """Return whether a user's loss is for outputs of the targets' shape, and these have another with as many numbers.
 
     [B, 1] against [B] broadcasts to [B, B] in most losses, so that each output is compared with every target. A loss

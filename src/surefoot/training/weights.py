@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -13,11 +13,13 @@ from torch import nn
 from surefoot.config import Config
 from surefoot.data import tree
 from surefoot.data.columns import Columns
+from surefoot.data.dataset import TargetKind
 from surefoot.errors import CheckpointError, ConfigError
-from surefoot.models.build import build, importable_from
+from surefoot.models.build import Factory, build, importable_from
 from surefoot.record import store
-from surefoot.record.stored import code_in
+from surefoot.record.stored import IN_MEMORY, code_in
 from surefoot.switches import usual_switches
+from surefoot.training.call import Forward, called, function_of
 from surefoot.training.checkpoint import load_weights, read_tensors, tensor_bytes
 from surefoot.training.identity import warn_of_other_code
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
@@ -49,6 +51,18 @@ class Trained:
     def pixels(self) -> str:
         """What held the pixels of the training images: "uint8", or "uint16" or "float32" where they had more bits."""
         return str(self.information.get("pixels", "uint8"))
+
+    @property
+    def target(self) -> TargetKind:
+        """What targets were, as `DataSet.target` says it."""
+        usual = "numbers" if self.classes is None else "classes"
+        return next(kind for kind in get_args(TargetKind) if kind == self.information.get("target", usual))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each output is called: its class or label, or its number."""
+        names = self.classes or self.information.get("names") or range(int(self.information["outputs"]))
+        return tuple(map(str, names))
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -97,6 +111,13 @@ def save_weights(
             "kind": data.kind,
             **({} if data.kind == "tree" else {"mean": data.mean.tolist(), "std": data.std.tolist()}),
             **({"target": data.target} if data.target_kind is not None else {}),
+            **(
+                {"target_shape": tree.to_plain(data.train.y, lambda leaf: list(leaf.shape[1:]))}
+                if data.target_kind is not None
+                else {}
+            ),
+            **({"names": list(data.names)} if data.names is not None else {}),
+            **functions_written(config, task),
             **({"label_name": data.label_name} if data.label_name is not None else {}),
             "sha256": store.sha256(content),
             "weights": name,
@@ -115,8 +136,9 @@ def save_weights(
 @usual_switches
 def load_trained(
     run: str | Path,
-    model: nn.Module | None = None,
+    model: nn.Module | Factory | None = None,
     *,
+    forward: Forward | str | None = None,
     weights: Literal["best", "last"] | None = None,
     runs_dir: str | Path = "runs",
 ) -> Trained:
@@ -125,6 +147,7 @@ def load_trained(
     Args:
         run: name of the run, or its folder.
         model: the architecture, for a run whose model was given as an object; it is copied.
+        forward: how the model is called, for a run whose `forward` was given as an object.
         weights: those of the step at which the validation part was best, or of the last step; None for those of which
             the result speaks.
         runs_dir: where runs lie.
@@ -171,11 +194,12 @@ def load_trained(
             "run from the folder that holds its module, or load it in Python with load_trained(folder, model)",
         ) from None
     if model is None and ":" in name:
-        warn_of_other_code(folder, name, built)
+        warn_of_other_code(folder, "model", name, built)
+    call = function_of_run(folder, information, "forward", forward) or called
     tensors = read_tensors(file, sha256)
     restore_extra_state(built, extra, tensors)
     load_weights(built, tensors, str(file))
-    whole = Preprocessed(built, about).eval()
+    whole = Preprocessed(built, about, call).eval()
     return Trained(whole, shape, tuple(classes) if classes else None, kind, about, information)
 
 
@@ -199,6 +223,49 @@ def _chosen(folder: Path, about: Mapping[str, Any], weights: str | None) -> tupl
                 "leave it out",
             )
     return folder / store.WEIGHTS, about["sha256"], about.get("extra_state", {})
+
+
+def functions_written(config: Config, task: Task) -> dict[str, str]:
+    """Return how a run writes down the functions of its task: as its settings name them, or that they were objects."""
+    functions = {"loss": task.loss, "forward": task.forward, "loss_fn": task.loss_fn}
+    return {name: getattr(config, name) or IN_MEMORY for name, each in functions.items() if each is not None}
+
+
+def calls_written(config: Config, task: Task) -> dict[str, Any]:
+    """Return how a task calls its model and loss, for whoever writes the same as a program."""
+    form = {dict: "dict", tuple: "tuple"}.get(type(task.data.train.x), "tensor")
+    return {"inputs": form, "functions": functions_written(config, task), "reshapes": task.reshapes}
+
+
+def function_of_run(folder: Path, information: Mapping[str, Any], setting: str, given: Any = None) -> Any:
+    """Return a function of a run's: the one that is given, or else the one that its settings name; None without one.
+
+    Args:
+        folder: of the run.
+        information: its model.json.
+        setting: "loss", "forward" or "loss_fn".
+        given: in its place.
+
+    Raises:
+        CheckpointError: it was an object, and none is given; or it cannot be imported.
+    """
+    if given is not None or setting not in information:
+        return function_of(given, setting)
+    importable_from(code_in(folder))
+    try:
+        found = None if information[setting] == IN_MEMORY else function_of(information[setting], setting)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{folder}: {error.given}", f"its {setting} must be importable", f"give the function with {setting}="
+        ) from None
+    if found is None:
+        raise CheckpointError(
+            f"{folder} was trained with a {setting} that was given as an object",
+            "a run writes down functions that are named as package.module:function",
+            f"give it again in Python, with {setting}=",
+        )
+    warn_of_other_code(folder, setting, information[setting], found)
+    return found
 
 
 def preprocessing_of(information: Mapping[str, Any]) -> Preprocessing:

@@ -18,6 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from surefoot.data.batches import fetch
+from surefoot.data.tree import leaves
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan
 from surefoot.record.noise import Noise, append_noise, truncate_noise
@@ -112,12 +113,12 @@ def relative_cost(task: Task, batch_size: int, micro_batch_size: int) -> float:
     >>> 0.9 < relative_cost(mlp, 128, 16) < 1  # a small model: what a step costs however small it is
     True
     """
-    x, _ = fetch(task.data, task.data.train, np.arange(min(2, len(task.data.train))), seed=task.seed)
+    x, y = fetch(task.data, task.data.train, np.arange(min(2, len(task.data.train))), seed=task.seed)
     model = task.fresh_model().eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
-            model(x)
-        forward = counter.get_total_flops() / len(x)
+            task.outputs(model, x, y)
+        forward = counter.get_total_flops() / len(leaves(y)[0])
     except Exception:  # the model may be anyone's, and counting takes its calls apart
         forward = 0.0
     fixed = STEP_FLOP.get(task.machine.device.type, STEP_FLOP["cuda"])

@@ -24,6 +24,7 @@ from surefoot.steps.batch_size.noise_estimate import LEAST_MICRO_BATCHES, estima
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.switches import usual_switches
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
 from surefoot.training.state import State, trainable
 from surefoot.training.task import Task, check_label_smoothing
@@ -49,6 +50,8 @@ def gradient_noise(
     label_smoothing: float = 0.0,
     augment: Any = (),
     from_run: Any = None,
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -69,6 +72,7 @@ def gradient_noise(
         micro_batch_size: examples in each. More narrow the intervals; with batch norm it is what is measured.
         from_run: a run, done or not, at whose weights noise is measured.
         label_smoothing, augment, seed, device, precision, threads: as in `Config`; `augment` as in `surefoot.task`.
+        forward, loss_fn: as in `surefoot.task`.
 
     Raises:
         ConfigError, DataError: as `surefoot.load` and `surefoot.task`; for a number out of range, and where a gradient
@@ -81,8 +85,8 @@ def gradient_noise(
     """
     with untouched(model, data):
         task = probe_task(
-            model, data, loss, augment=augment, seed=seed, device=device, precision=precision, threads=threads,
-            from_run=from_run,
+            model, data, loss, augment=augment, forward=forward, loss_fn=loss_fn, seed=seed, device=device,
+            precision=precision, threads=threads, from_run=from_run,
         )  # fmt: skip
         return noise_of(
             task, task.fresh_model(), batch_size=batch_size, micro_batches=micro_batches,
@@ -229,7 +233,7 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
                 module._buffers[name] = buffer
 
 
-def _micro_batches(task: Task, shape: tuple[int, int], step: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _micro_batches(task: Task, shape: tuple[int, int], step: int) -> Iterator[tuple[Any, Any]]:
     examples = len(task.data.train)
     draws = generator(task.seed, "noise", step).integers(examples, size=shape)
     for k, rows in enumerate(draws):

@@ -9,19 +9,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surefoot.config import LossName, Recipe
+from surefoot.data.tree import is_leaf, leaves, map_leaves
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.optim.plan import weight_decay_of
 from surefoot.record.decision import Decision, cost_in_examples, decision
+from surefoot.steps.answers import class_logits, dense, floats, joined
 from surefoot.steps.initial_loss.judge import InitialLoss, judge
 from surefoot.steps.untouched import untouched
 from surefoot.steps.wiring.check import fitting_task
-from surefoot.steps.wiring.measure import batch, forward, loss_kind, loss_or_nan
+from surefoot.steps.wiring.measure import batch, batch_size, loss_kind, loss_or_nan, seen_outputs
 from surefoot.switches import usual_switches
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
 from surefoot.training.task import Task
 
@@ -38,6 +40,8 @@ def check_initial_loss(
     data: Any,
     loss: Loss | LossName | None = None,
     *,
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     weight_decay: float | Literal["auto"] = 5e-4,
     most_examples: int | None = None,
     seed: int = 0,
@@ -47,13 +51,15 @@ def check_initial_loss(
 ) -> Decision:
     """Measure the loss before training, without weight decay, against that of chance: ln C for C classes.
 
+    C are the classes of an example, a pixel, or a token; of a yes or no chance is ln 2. What is ignored is left out.
+
     An excess is traced to its cause: weights, or inputs that were not normalised, in which case the loss is right once
     they are. A loss below chance is none: the model is trained already, or its bias carries the classes' shares. A
     regression is compared with outputs of zero, the variance where targets are standardised; a loss of your own that
     has no chance only has to be finite.
 
     Args:
-        model, data, loss, seed, device, precision, threads: as in `check_wiring`.
+        model, data, loss, forward, loss_fn, seed, device, precision, threads: as in `check_wiring`.
         weight_decay: to say what it adds, weight_decay / 2 * ||W||^2; auto as in a recipe.
         most_examples: what it may cost, in training examples; None: eight batches, 1,024. There are at least two.
 
@@ -78,7 +84,10 @@ def check_initial_loss(
     began = time.perf_counter()
     value, evidence, claim = None, dict[str, Any](), "the loss before training is that of chance"
     with untouched(model, data) as proof:
-        task, findings = fitting_task(model, data, loss, seed=seed, device=device, precision=precision, threads=threads)
+        task, findings = fitting_task(
+            model, data, loss, forward=forward, loss_fn=loss_fn, seed=seed, device=device, precision=precision,
+            threads=threads,
+        )  # fmt: skip
         if task is not None:
             affordable = BATCHES if most_examples is None else most_examples // initial_loss_examples(task, 1)
             batches = max(LEAST_BATCHES, min(BATCHES, affordable))
@@ -96,7 +105,7 @@ def check_initial_loss(
 
 def initial_loss_examples(task: Task, batches: int = LEAST_BATCHES) -> int:
     """Return what step 1 costs, in training examples, with so many batches."""
-    return cost_in_examples(0, _PASSES * batches * len(batch(task)[1]))
+    return cost_in_examples(0, _PASSES * batches * batch_size(task))
 
 
 def measure(task: Task, weight_decay: float = 5e-4, most_batches: int = BATCHES) -> InitialLoss:
@@ -113,66 +122,96 @@ def measure(task: Task, weight_decay: float = 5e-4, most_batches: int = BATCHES)
     (2.3026, 2.3026, 0.0)
     """
     batches = [batch(task, number) for number in range(most_batches)]
-    x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
-    outputs = _outputs(task, [x for x, _ in batches])
-    losses, whole = _losses(task, outputs, batches), torch.cat(outputs)
-    standardised = outputs
-    if x.is_floating_point():
-        mean, std = x.mean(0, keepdim=True), x.std(0, keepdim=True, correction=0).clamp_min(1e-6 * float(x.abs().max()))
-        standardised = _outputs(task, [(x - mean) / std.clamp_min(1e-30) for x, _ in batches])
+    outputs = _outputs(task, batches[:1])
+    # Of pixels and tokens a batch shows enough, and outputs are large.
+    if isinstance(outputs[0], Tensor) and task.loss_fn is None and not dense(task):
+        outputs += _outputs(task, batches[1:])
+    losses = _losses(task, outputs, batches) + _losses_of(task, batches[len(outputs) :])
+    whole, y = joined(outputs), joined([y for _, y in batches[: len(outputs)]])
+    x = joined([x for x, _ in batches])
+    felt = losses
+    if floats(x):
+        felt = _losses_of(task, [(_standardised(of_batch, x), targets) for of_batch, targets in batches])
     kind = loss_kind(task, outputs[0], batches[0][1])
     chance, prior = _without_inputs(task, whole, y)
-    model = task.fresh_model().eval()
-    with torch.no_grad():
-        evaluated = [forward(task, model, x) for x, _ in batches]
+    evaluated = _losses_of(task, batches, task.fresh_model().eval())
+    answers = class_logits(task, whole, y)
     weights = [parameter for parameter in task.template.parameters() if parameter.requires_grad]
     return InitialLoss(
         loss=float(np.mean(losses)),
         standard_error=float(np.std(losses, ddof=1) / math.sqrt(len(losses))),
         batches=len(losses),
-        eval_loss=float(np.mean(_losses(task, evaluated, batches))),
+        eval_loss=float(np.mean(evaluated)),
         chance=chance,
         prior=prior,
-        classes=task.data.outputs if task.classifies else 2 if kind.binary else None,
-        output_scale=_scale(whole - whole.mean(1, keepdim=True)) if task.classifies else _scale(whole),
-        target_scale=None if task.classifies else _scale(y.float()),
-        input_scale=_scale(x),
-        standardised_loss=float(np.mean(_losses(task, standardised, batches))),
+        classes=answers[0].shape[1] if answers is not None else 2 if kind.binary else None,
+        output_scale=_scale(whole if answers is None else answers[0] - answers[0].mean(1, keepdim=True)),
+        target_scale=None if answers is not None else _scale(y),
+        input_scale=_scale(x) if is_leaf(x) else max([_scale(leaf) for leaf in floats(x)], default=0.0),
+        standardised_loss=float(np.mean(felt)),
         penalty=weight_decay / 2 * sum(float(weight.detach().double().square().sum()) for weight in weights),
         standard_loss=kind.cross_entropy or kind.binary or task.criterion is not None,
         sums=kind.sums,
         right=kind.right,
         wrong=kind.wrong,
-        examples=len(batches[0][1]),
+        examples=len(leaves(batches[0][1])[0]),
     )
 
 
-def _outputs(task: Task, inputs: list[Tensor]) -> list[Tensor]:
+def _outputs(task: Task, batches: list[tuple[Any, Any]]) -> list[Any]:
     """Return the outputs of each batch in training mode, each from the untrained state."""
     with torch.no_grad():
-        return [forward(task, task.fresh_model(), x) for x in inputs]
+        return [seen_outputs(task, task.fresh_model(), *each) for each in batches]
 
 
-def _losses(task: Task, outputs: list[Tensor], batches: list[tuple[Tensor, Tensor]]) -> list[float]:
+def _losses(task: Task, outputs: list[Any], batches: list[tuple[Any, Any]]) -> list[float]:
     with torch.no_grad():
-        return [float(task.mean_loss(out, y)) for out, (_, y) in zip(outputs, batches, strict=True)]
+        return [float(task.mean_loss(out, y)) for out, (_, y) in zip(outputs, batches, strict=False)]
 
 
-def _without_inputs(task: Task, outputs: Tensor, y: Tensor) -> tuple[float, float | None]:
+def _losses_of(task: Task, batches: list[tuple[Any, Any]], model: nn.Module | None = None) -> list[float]:
+    """Return the loss of each batch, whose outputs are let go of: by this model, or each by an untrained copy."""
+    with torch.no_grad():
+        return [
+            float(task.mean_loss(seen_outputs(task, model or task.fresh_model(), *each), each[1])) for each in batches
+        ]  # fmt: skip
+
+
+def _standardised(x: Any, whole: Any) -> Any:
+    """Return a batch with the leaves of floating point brought to mean 0 and deviation 1 over all batches."""
+
+    def leaf(x: Tensor, whole: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return x
+        mean, std = whole.mean(0, keepdim=True), whole.std(0, keepdim=True, correction=0)
+        return (x - mean) / std.clamp_min(1e-6 * float(whole.abs().max())).clamp_min(1e-30)
+
+    return map_leaves(leaf, x, whole)
+
+
+def _without_inputs(task: Task, outputs: Any, y: Any) -> tuple[float, float | None]:
     """Return the loss of outputs that are all alike, and that of the best answer that does not look at the input."""
-    if not task.classifies:
-        zero = loss_or_nan(task, torch.zeros_like(outputs), y) * task.loss_unit
-        variance = float(y.float().var(0, correction=0).mean()) * task.loss_unit
-        return zero, variance if task.criterion == "mse" else None
+    answers = class_logits(task, outputs, y)
+    if answers is None:
+        zero = loss_or_nan(task, map_leaves(torch.zeros_like, outputs), y) * task.loss_unit
+        if task.data.target == "multilabel" and task.criterion is not None:
+            return zero, loss_or_nan(task, torch.logit(y.float().mean(0), eps=1e-6).expand_as(y), y)
+        variance = float(y.float().var(0, correction=0).mean()) * task.loss_unit if task.criterion == "mse" else None
+        return zero, variance
+    logits, targets = answers
     # Log-probabilities where the model gives those; a loss that takes logits does not feel the shift.
-    normed = bool(torch.allclose(outputs.logsumexp(1), torch.zeros(len(y), device=outputs.device), atol=1e-2))
-    level = -math.log(outputs.shape[1]) if normed else 0.0
+    normed = bool(torch.allclose(logits.logsumexp(1), torch.zeros(len(targets), device=logits.device), atol=1e-2))
+    level = -math.log(logits.shape[1]) if normed else 0.0
     chance = loss_or_nan(task, torch.full_like(outputs, level), y)
-    shares = torch.bincount(y, minlength=outputs.shape[1]).float() / len(y)
-    prior = loss_or_nan(task, shares.clamp_min(1e-8).log().expand_as(outputs), y)
-    built_in = not task.custom_loss or abs(chance - float(F.cross_entropy(torch.zeros_like(outputs), y))) < 1e-3
+    shares = torch.bincount(targets, minlength=logits.shape[1]).float() / len(targets)
+    likelihoods = shares.clamp_min(1e-8).log()
+    axis = 1 if task.data.target == "segmentation" else -1
+    prior = loss_or_nan(task, likelihoods.expand_as(outputs.movedim(axis, -1)).movedim(-1, axis), y)
+    built_in = not task.custom_loss or abs(chance - math.log(logits.shape[1])) < 1e-3
     return chance, prior if built_in else None
 
 
-def _scale(values: Tensor) -> float:
-    return float(values.double().square().mean().sqrt())
+def _scale(values: Any) -> float:
+    """Return the root mean square of all numbers of a tree."""
+    numbers = torch.cat([leaf.detach().double().reshape(-1) for leaf in leaves(values) if isinstance(leaf, Tensor)])
+    return float(numbers.square().mean().sqrt())

@@ -79,7 +79,7 @@ def judge(facts: InitialLoss) -> list[Finding]:
         return [fails("loss-sign", reason, "minimise its negative")]
     if facts.sums:
         reason = f"the loss is a sum over the batch, {loss:.4g} for {facts.examples} examples, and not their mean"
-        first = suspect("reduction", reason, 'use reduction="mean"')
+        first = suspect("reduction", reason, 'use reduction="mean", or return a pair, the sum and over how many it is')
     elif math.isfinite(facts.chance) and (facts.classes is not None or facts.standard_loss):
         first = _against_chance(facts)
     else:

@@ -25,6 +25,7 @@ from surefoot.steps.lr_range.range_test import range_test
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.switches import usual_switches
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.configure import CLIP_OF_NUMBERS
 from surefoot.training.losses import Loss
 from surefoot.training.optimizer import OptimizerFactory, own_rate
@@ -54,6 +55,8 @@ def find_lr(
     optimizer: OptimizerFactory | None = None,
     weight_decay: float | None = None,
     augment: Any = (),
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     from_run: Any = None,
     range_test: bool = True,
     seed: int = 0,
@@ -82,7 +85,7 @@ def find_lr(
         preset: a published recipe, whose update holds where nothing else is given.
         optimizer: in place of a rule, as in `surefoot.train`; its parameter groups keep their ratios at each rate.
         weight_decay: held fixed; None is the rule's own, at most 1e-4.
-        augment: as in `surefoot.task`.
+        augment, forward, loss_fn: as in `surefoot.task`.
         from_run: a run, done or not, from whose weights each rate starts: a rate in the middle of a training.
         range_test: also show what the usual rules read from a classic range test.
         seed: of the first repetition; the others count on.
@@ -105,8 +108,8 @@ def find_lr(
     )
     with untouched(model, data) as proof:
         task = probe_task(
-            model, data, loss, augment=augment, optimizer=optimizer, seed=seed, device=device, precision=precision,
-            threads=threads, from_run=from_run,
+            model, data, loss, augment=augment, forward=forward, loss_fn=loss_fn, optimizer=optimizer, seed=seed,
+            device=device, precision=precision, threads=threads, from_run=from_run,
         )  # fmt: skip
         given = {"batch_size": batch_size, "rule": rule, "weight_decay": weight_decay, **_known(settings)}
         if optimizer is not None and rule is None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from surefoot.config import LossName, Recipe
 from surefoot.data.batches import epoch_order, fetch, standardised
 from surefoot.data.dataset import Part
+from surefoot.data.tree import is_leaf, leaves
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.record.decision import Decision, cost_in_examples, decision
@@ -24,14 +25,18 @@ from surefoot.record.progress import Progress, finished
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.rules import update_rule
 from surefoot.rules.optimizer import NAME as OF_CALLER
+from surefoot.steps.answers import class_logits, dense, equal, one_class_each
 from surefoot.steps.follow import follow, rate_plan
+from surefoot.steps.overfit.floor import floor_of
 from surefoot.steps.overfit.judge import Facts, Sample, beyond, judge, loss_enough
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
 from surefoot.switches import usual_switches
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.evaluate import are_probabilities, outputs_of
 from surefoot.training.loop import advance, start
 from surefoot.training.losses import Loss
+from surefoot.training.metrics import MetricSet
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
@@ -62,6 +67,8 @@ def overfit_sample(
     data: Any,
     loss: Loss | LossName | None = None,
     *,
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     batches: int = BATCHES,
     batch_size: int | None = None,
     lrs: Sequence[float] | None = None,
@@ -77,14 +84,16 @@ def overfit_sample(
     The same examples in every pass, no augmentation, no weight decay, torch's dropout modules off; what else the update
     rule reads is at its defaults, for SGD momentum 0.9. A sample of classes is learned when all of it is classified
     right over a pass in training mode and after it in evaluation mode; a regression when its squared error is under
-    1 % of the targets' variance (with a loss of your own: under 1 % of the initial loss). Several rates at once, so
-    that a failure means the model and not the rate.
+    1 % of the targets' variance (with a loss of your own: under 1 % of the initial loss); pixels and tokens when nine
+    tenths are gone of the loss that the best constant answer leaves over the least that this model can have: it cannot
+    tell alike what stands in one context. A `loss_fn`, or a loss of targets of any form, has a least value that nobody
+    knows: it has to fall by half. Several rates at once, so that a failure means the model and not the rate.
 
     CS231n notes, neural-networks-3, "Before learning: sanity checks Tips/Tricks": "unless you pass this sanity check
     with a small dataset it is not worth proceeding to the full dataset".
 
     Args:
-        model, data, loss: as in `surefoot.task`; nothing of them is changed.
+        model, data, loss, forward, loss_fn: as in `surefoot.task`; nothing of them is changed.
         batches: mini-batches in the sample.
         batch_size: examples in each; None: 16, or fewer where the model has fewer parameters for each output than there
             would be examples, which not even a sound model could learn by heart.
@@ -110,7 +119,10 @@ def overfit_sample(
         raise ConfigError(f"lrs = {lrs!r}", "lrs must be a list of rates above 0", "leave lrs out")
     update_rule(rule)  # which checks it
     with untouched(model, data) as proof:
-        task = probe_task(model, data, loss, seed=seed, device=device, precision=precision, threads=threads)
+        task = probe_task(
+            model, data, loss, forward=forward, loss_fn=loss_fn, seed=seed, device=device, precision=precision,
+            threads=threads,
+        )  # fmt: skip
         made = finished(overfitting_sample(task, batches, batch_size, lrs, max_steps, rule=rule))
     return dataclasses.replace(made, untouched=proof.digest)
 
@@ -146,7 +158,7 @@ def overfitting_sample(
     size = min(batch_size or _fitting_batch(task, batches), task.data.examples)
     small = sample_task(task, min(task.data.examples, batches * size))
     sample = measure_sample(small, size)
-    facts = Facts(sample, loss_enough(sample, custom_loss=small.loss is not None))
+    facts = Facts(sample, loss_enough(sample, custom_loss=small.custom_loss))
     done, waiting = 0, sorted(set(lrs or usual_rates(rule)))
     while waiting:
         planned, doing = done + len(waiting) * max_steps, f"rates {waiting[0]:.2g} to {waiting[-1]:.2g}"
@@ -229,13 +241,15 @@ def _cost(task: Task, facts: Facts) -> int:
 
 def _described_examples(task: Task, examples: int, batch_size: int) -> tuple[int, int]:
     """Return on how many of a sample's examples `measure_sample` trains, and for how many it only computes outputs."""
-    asked = examples if task.classifies and not task.custom_loss else 0
+    asked = examples if one_class_each(task) and not task.custom_loss else 0
+    asked += examples if dense(task) and not task.custom_loss else 0
     return examples // batch_size * batch_size, asked + 2 * min(_VARIES_EXAMPLES, examples)
 
 
 def _fitting_batch(task: Task, batches: int) -> int:
     """D + 1 points in general position can be given any labels by an affine map of D inputs: parameters / outputs."""
-    most = min(task.data.examples, _parameters(task) // max(1, task.data.outputs))
+    answers = math.prod(leaves(task.data.train.y)[0].shape[1:]) if dense(task) else 1
+    most = min(task.data.examples, _parameters(task) // max(1, task.data.outputs * answers))
     return max(LEAST_BATCH_SIZE, min(BATCH_SIZE, most // batches))
 
 
@@ -282,10 +296,10 @@ def sample_task(task: Task, examples: int) -> Task:
     """
     part = task.data.train
     # Sorted: a memory map is read from front to back.
-    rows = torch.as_tensor(np.sort(epoch_order(len(part), task.seed, 0)[:examples]), device=part.x.device)
-    sample = Part(part.x[rows], part.y[rows], part.source.taken(rows.cpu().numpy()))
+    sample = part.taken(np.sort(epoch_order(len(part), task.seed, 0)[:examples]))
     data = dataclasses.replace(task.data, train=sample, validation=sample, test=None)
-    return dataclasses.replace(task, data=data, template=_without_dropout(task.template), augment=None)
+    bare = dataclasses.replace(task, augment=None, metrics=MetricSet())  # those of the rows are of no sample
+    return dataclasses.replace(bare, data=data, template=_without_dropout(task.template))
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:
@@ -305,12 +319,17 @@ def measure_sample(task: Task, batch_size: int) -> Sample:
         task: from `sample_task`.
         batch_size: examples per update.
     """
-    part, classifies = task.data.train, task.classifies
-    same_input: dict[bytes, list[int]] = {}
-    for i, x in enumerate(part.x.cpu().contiguous()):
-        same_input.setdefault(x.numpy().tobytes(), []).append(i)
-    groups = list(same_input.values())
-    most = sum(int(torch.bincount(part.y[group]).max()) for group in groups) if classifies else 0
+    part, answered = task.data.train, task.data.train.y
+    groups = _same_inputs(part)
+    by_label = _by_label(task, answered)
+    torn = by_label is None and task.data.target == "numbers" and is_leaf(answered)
+    apart = answered if torn else by_label
+    floor = floor_of(task) if dense(task) and not task.custom_loss else None
+    if floor is not None:
+        least_loss, best = floor.loss, None
+    else:
+        least_loss = _loss_of_means(task, groups) if torn and task.criterion is not None else 0.0
+        best = None if by_label is None else _best_accuracy(by_label, groups)
     return Sample(
         examples=len(part),
         batch_size=batch_size,
@@ -318,14 +337,41 @@ def measure_sample(task: Task, batch_size: int) -> Sample:
         outputs=task.data.outputs,
         initial_loss=_initial_loss(task, batch_size),
         contradictions=tuple(
-            tuple(part.name_of(i) for i in group) for group in groups if len(torch.unique(part.y[group], dim=0)) > 1
+            tuple(part.name_of(i) for i in group)
+            for group in groups
+            if apart is not None and len(group) > 1 and len(torch.unique(apart[group], dim=0)) > 1
         ),
-        best_accuracy=most / len(part) if classifies else None,
-        target_variance=None if classifies else _loss_of_mean(task),
-        least_loss=0.0 if classifies or task.criterion is None else _loss_of_means(task, groups),
-        probabilities=classifies and not task.custom_loss and _gives_probabilities(task),
+        best_accuracy=best,
+        target_variance=_loss_of_mean(task) if torn else None,
+        constant_loss=None if floor is None else floor.constant_loss,
+        contexts=None if floor is None else floor.contexts,
+        least_loss=least_loss,
+        probabilities=one_class_each(task) and not task.custom_loss and _gives_probabilities(task),
         functional_dropout=_varies(task),
+        floor_known=floor is not None or best is not None or (task.data.target == "numbers" and task.loss_fn is None),
     )
+
+
+def _same_inputs(part: Part) -> list[list[int]]:
+    """Return the positions of the examples, those of one input together."""
+    rows = [leaf.cpu().contiguous().numpy() for leaf in leaves(part.x)]
+    same: dict[bytes, list[int]] = {}
+    for i in range(len(part)):
+        same.setdefault(b"".join(leaf[i].tobytes() for leaf in rows), []).append(i)
+    return list(same.values())
+
+
+def _by_label(task: Task, y: Any) -> Tensor | None:
+    """Return the answers of which each is right or wrong, int64 [N, L]: one class, or several yes or no; else None."""
+    if not task.counts_right or dense(task):
+        return None
+    return y.long().reshape(len(y), -1)
+
+
+def _best_accuracy(labels: Tensor, groups: Sequence[Sequence[int]]) -> float:
+    """Return the share that can be right where examples of one input get one answer."""
+    most = sum(int(torch.bincount(column).max()) for group in groups for column in labels[list(group)].T)
+    return most / labels.numel()
 
 
 def _loss_of_mean(task: Task) -> float:
@@ -360,12 +406,13 @@ def _initial_loss(task: Task, batch_size: int) -> float:
 def _gives_probabilities(task: Task) -> bool:
     model = task.fresh_model()
     batches = outputs_of(task, model, model.state_dict(), task.data.train)
-    return all(are_probabilities(outputs) for outputs, _ in batches)
+    found = [class_logits(task, *each) for each in batches]
+    return all(each is not None and are_probabilities(each[0]) for each in found)
 
 
 def _varies(task: Task) -> bool:
     """Whether two passes in training mode differ although torch's dropout modules are off."""
-    x, _ = fetch(task.data, task.data.train, np.arange(min(_VARIES_EXAMPLES, len(task.data.train))), seed=task.seed)
+    x, y = fetch(task.data, task.data.train, np.arange(min(_VARIES_EXAMPLES, len(task.data.train))), seed=task.seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.autocast():
-        first, second = (task.fresh_model()(x) for _ in range(2))
-    return not torch.equal(first, second)
+        first, second = (task.outputs(task.fresh_model(), x, y) for _ in range(2))
+    return not equal(first, second)

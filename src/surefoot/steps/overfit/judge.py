@@ -18,6 +18,15 @@ STILL_FALLING = 0.9
 """A loss that fell to less than this share over the last quarter of its run has not come to rest. Chosen by hand."""
 LEARNED_VARIANCE = 0.01
 """A regression is learned when its squared error is under this share of the targets' variance: R2 above 0.99."""
+LEARNED_DENSE = 0.1
+"""Pixels and tokens are learned when the loss has come so near to the least one, as a share of what the best constant
+answer leaves over it. A fault leaves it at that answer, and to the last pixel a sample is often larger than a small
+model. Chosen by hand."""
+LITTLE = 0.75
+"""Share of the loss of a constant answer from which the least loss of a model says that it tells too little apart.
+Chosen by hand."""
+LEARNED_UNKNOWN = 0.5
+"""A loss whose least value is not known has to fall by this share. Chosen by hand."""
 NEARLY = 0.1
 """Under this share a regression learns, though not to the end: R2 above 0.9. Chosen by hand."""
 WRONG_STATISTICS = 0.9
@@ -44,9 +53,12 @@ class Sample:
         contradictions: groups of examples with identical input and different targets, each with their names.
         best_accuracy: share that can be right at most, given the contradictions; None for a regression.
         target_variance: mean over the values of the targets' variance; None for classes.
+        constant_loss: of pixels and tokens, what the best answer that does not look at the inputs leaves; else None.
+        contexts: how many places of pixels or tokens the model tells apart; None of others.
         least_loss: of a regression with a shipped loss, what is left where examples with identical input all get the
-            mean of their targets.
+            mean of their targets; of pixels and tokens, where those in one context all get their shares.
         probabilities: whether the outputs for classes are already probabilities.
+        floor_known: whether it is known how low the loss can go: not of a `loss_fn`, nor of targets of any form.
         functional_dropout: whether the untrained model in training mode still gives other outputs each time.
     """
 
@@ -58,9 +70,12 @@ class Sample:
     contradictions: tuple[tuple[str, ...], ...] = ()
     best_accuracy: float | None = 1.0
     target_variance: float | None = None
+    constant_loss: float | None = None
+    contexts: int | None = None
     least_loss: float = 0.0
     probabilities: bool = False
     functional_dropout: bool = False
+    floor_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,11 @@ def loss_enough(sample: Sample, *, custom_loss: bool) -> float | None:
     """Return the loss at which a regression is learned; None for classes, of which all must be right."""
     if sample.best_accuracy is not None:
         return None
+    if sample.constant_loss is not None:
+        room = max(sample.constant_loss - sample.least_loss, LEARNED_DENSE * sample.constant_loss)
+        return sample.least_loss + LEARNED_DENSE * room
+    if not sample.floor_known:
+        return sample.initial_loss - LEARNED_UNKNOWN * abs(sample.initial_loss)
     whole = abs(sample.initial_loss) if custom_loss or sample.target_variance is None else sample.target_variance
     return LEARNED_VARIANCE * whole + sample.least_loss
 
@@ -174,6 +194,8 @@ def judge(facts: Facts) -> list[Finding]:
         findings.append(fails("softmax-before-loss", reason, advice))
     if sample.contradictions:
         findings.append(_contradiction(sample))
+    if sample.contexts is not None and sample.constant_loss and sample.least_loss > LITTLE * sample.constant_loss:
+        findings.append(_blind(sample))
     if sample.functional_dropout:
         reason = "with torch's dropout modules off, the model in training mode still gives other outputs each time"
         advice = "functional dropout and other noise cannot be switched off from outside: make it a module"
@@ -193,10 +215,24 @@ def _contradiction(sample: Sample) -> Finding:
     return suspect("contradicting-labels", reason, "mend the labels; surefoot data check finds all of them")
 
 
+def _blind(sample: Sample) -> Finding:
+    count = "gives every pixel or token one answer" if sample.contexts == 1 else f"has {sample.contexts} answers at all"
+    least = f"cannot come under {sample.least_loss:.3g}, where a constant answer has {sample.constant_loss:.3g}"
+    advice = "look for what takes the inputs away: a mean over pixels or positions, a mask that hides all, a dead layer"
+    return (fails if sample.contexts == 1 else suspect)("blind", f"the model {count}, and {least}", advice)
+
+
 def _success(facts: Facts) -> Finding:
     lr = facts.passed[0]
     every = "every one right" if facts.right == 1 else f"{facts.right:.1%} right, all that their labels allow"
     what = every if facts.enough is None else f"loss under {facts.enough:.3g}"
+    if not facts.sample.floor_known:
+        note = "how low it can go is not known of a loss of your own"
+        reason = f"the loss of {facts.sample.examples} examples falls by half in {_steps(facts.records[lr])} steps"
+        return passes("learns-by-heart", f"{reason} at rate {lr:.2g}: {what}, in both modes; {note}")
+    if facts.sample.constant_loss is not None:
+        least, constant = facts.sample.least_loss, facts.sample.constant_loss
+        what += f", where {least:.3g} is the least and {constant:.3g} that of a constant answer"
     quick = f"{facts.sample.examples} examples are learned by heart in {_steps(facts.records[lr])} steps"
     return passes("learns-by-heart", f"{quick} at rate {lr:.2g}: {what}, in both modes")
 
@@ -256,6 +292,8 @@ def _failure(facts: Facts) -> Finding:
 
 def _plateau(facts: Facts) -> Finding:
     sample, record, ends = facts.sample, facts.records[facts.best], _at_best(facts)
+    if not sample.floor_known:
+        return passes("falls", f"{ends}; how low it can go is not known of a loss of your own")
     if _still_falling(record):
         reason = f"{ends} in {_steps(record)} steps, and was still falling"
         return suspect("still-falling", reason, f"give more time: max_steps = {4 * _steps(record)}")

@@ -14,15 +14,18 @@ from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build, embeds
-from surefoot.record.decision import Decision, Finding, cost_in_examples, decision, fails, worst
+from surefoot.record.decision import Decision, Finding, cost_in_examples, decision, fails, passes, worst
 from surefoot.steps.probe import lenient_data
 from surefoot.steps.untouched import untouched
-from surefoot.steps.wiring.dependence import MOST_EXAMPLES, dependence
+from surefoot.steps.wiring.dependence import MOST_EXAMPLES, dependence, may_be_asked
+from surefoot.steps.wiring.inputs import inputs_examples, measure_inputs
 from surefoot.steps.wiring.judge import Fit, judge, judge_fit
-from surefoot.steps.wiring.judge_training import judge_dependence, judge_user_step
+from surefoot.steps.wiring.judge_inputs import judge_inputs
+from surefoot.steps.wiring.judge_training import judge_dependence, judge_user_step, not_asked
 from surefoot.steps.wiring.measure import measure, measure_fit, measured_examples
 from surefoot.steps.wiring.user_step import UserStep, try_user_step
 from surefoot.switches import usual_switches
+from surefoot.training.call import Forward, LossFn
 from surefoot.training.integers import with_integers_for
 from surefoot.training.losses import Loss
 from surefoot.training.machine import machine
@@ -39,6 +42,8 @@ def check_wiring(
     data: Any,
     loss: Loss | LossName | None = None,
     *,
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
     step: UserStep | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     most_examples: int | None = None,
@@ -52,13 +57,17 @@ def check_wiring(
 
     Checked are: shapes and the range of labels; probabilities where the loss takes logits; the sign of the loss; that
     training and evaluation mode agree; that every trainable parameter gets a gradient; dead ReLUs; that a small step
-    along the negative gradient lowers the loss; that what a moment's training learns carries over to examples that were
-    held out, or labels do not depend on inputs; and your own training step. All but the last on copies.
+    along the negative gradient lowers the loss; that outputs depend on each input, on no other example of the batch,
+    and not on the answers, as a language model without a causal mask does; that what a moment's training learns carries
+    over to examples that were held out, or labels do not depend on inputs; and your own training step. All but the last
+    on copies.
 
     Args:
         model: a shipped name, "package.module:factory", a factory, or a module, in the state it starts training from.
         data: whatever `surefoot.load` takes, a DataLoader, or any collection of batches (x, y).
-        loss: a name, or (outputs, targets) -> scalar or [B], as in `surefoot.task`; None chooses by the targets.
+        loss: a name, or (outputs, targets) -> scalar, [B] or (sum, count), as in `surefoot.task`; None chooses by the
+            targets.
+        forward, loss_fn: as in `surefoot.task`. What a loss of your own does not show is not asked.
         step: your own training step, called as step(model, x, y): zero_grad, backward and the optimizer's step. It is
             run on the model itself, which is put back byte for byte.
         optimizer: that the step uses, to be put back too.
@@ -95,8 +104,9 @@ def check_wiring(
         )
     with untouched(model, optimizer, data) as proof:
         whole, findings = fitting_task(
-            model, data, loss, seed=seed, device=device, precision=precision, threads=threads
-        )
+            model, data, loss, forward=forward, loss_fn=loss_fn, seed=seed, device=device, precision=precision,
+            threads=threads,
+        )  # fmt: skip
         evidence: dict[str, Any] = {}
         if whole is not None:
             with whole.machine.computing():
@@ -113,7 +123,8 @@ def check_wiring(
 
 def light_examples(task: Task) -> int:
     """Return what step 0 costs without a moment's training where nothing is wrong, in training examples."""
-    return cost_in_examples(*measured_examples(task))
+    trained, evaluated = measured_examples(task)
+    return cost_in_examples(trained, evaluated + inputs_examples(task))
 
 
 def _checked(whole: Task, evidence: dict[str, Any], most_examples: int | None, engine: Engine | None) -> list[Finding]:
@@ -125,11 +136,19 @@ def _checked(whole: Task, evidence: dict[str, Any], most_examples: int | None, e
     evidence["descent"] = dataclasses.asdict(facts.descent)
     evidence["trained_examples"], evidence["evaluated_examples"] = facts.trained_examples, facts.evaluated_examples
     findings = judge(facts)
-    if worst(findings) == "fail":  # a moment's training would only show it again
+    if worst(findings) == "fail":  # what follows would only show it again
+        return findings
+    needed = measure_inputs(whole)
+    evidence["inputs"] = dataclasses.asdict(needed)
+    evidence["evaluated_examples"] += needed.evaluated_examples
+    findings += judge_inputs(needed)
+    if not may_be_asked(whole):
+        return [*findings, not_asked(whole.data.target, shows_outputs=whole.loss_fn is None)]
+    if worst(findings) == "fail":
         return findings
     left = MOST_EXAMPLES
     if most_examples is not None:
-        left = min(left, most_examples - cost_in_examples(facts.trained_examples, facts.evaluated_examples))
+        left = min(left, most_examples - cost_in_examples(facts.trained_examples, evidence["evaluated_examples"]))
     learned = dependence(whole, left, engine)
     if learned is None:
         return findings
@@ -148,6 +167,8 @@ def fitting_task(
     device: str,
     precision: str,
     threads: int | None,
+    forward: Forward | None = None,
+    loss_fn: LossFn | None = None,
 ) -> tuple[Task | None, list[Finding]]:
     """Return the task, if model, data and loss make one, and the findings on the way to it.
 
@@ -160,19 +181,40 @@ def fitting_task(
     whole, refused = lenient_data(data, seed=seed)
     model = model.net if isinstance(model, Preprocessed) else model
     whole = whole if embeds(model) else unembedded(whole)
-    template = build(model, whole.input_shape, whole.outputs, seed, whole.categories)
-    place = machine(device, precision, threads, template, whole.input_shape)
-    whole = with_integers_for(whole, template)
-    fit = measure_fit(whole, template, place, seed)
-    findings = judge_fit(fit, refused, custom_loss=callable(loss))
-    if worst(findings) == "fail":
-        return None, findings
-    try:
+    findings = list[Finding]()
+    if loss_fn is None and whole.target in ("classes", "numbers"):
+        template = build(model, whole.input_shape, whole.outputs, seed, whole.categories)
+        place = machine(device, precision, threads, template, whole.input_shape)
+        whole = with_integers_for(whole, template)
+        fit = measure_fit(whole, template, place, seed, forward)
+        findings = judge_fit(fit, refused, custom_loss=callable(loss))
+        if worst(findings) == "fail":
+            return None, findings
         whole = _with_all_classes(whole, fit, custom_loss=callable(loss))
-        return task(whole, model, loss=loss, seed=seed, device=device, precision=precision, threads=threads), findings
-    except ConfigError as error:  # model, data and machine passed before, so it is how they fit
-        name = "gradients" if "trainable parameter" in error.given else "shapes"
+    try:
+        made = task(
+            whole, model, loss=loss, forward=forward, loss_fn=loss_fn, seed=seed, device=device, precision=precision,
+            threads=threads,
+        )  # fmt: skip
+    except ConfigError as error:
+        if not findings and not error.given.startswith(_OF_FIT):
+            raise
+        # Model, data and machine passed before, so it is how they fit.
+        name = "gradients" if "trainable parameter" in error.given or "gradient" in error.given else "shapes"
         return None, [*findings, fails(name, f"{error.given}: {error.allowed}", error.do)]
+    return made, findings or [passes("shapes", "model and loss take a batch")]
+
+
+_OF_FIT = (
+    "in training mode",
+    "in evaluation mode",
+    "a loss that",
+    "the loss",
+    "loss_fn:",
+    "the gradient",
+    "a gradient",
+)
+"""How `surefoot.task` begins what it says of model, data and loss together; all else is a wrong argument."""
 
 
 def _with_all_classes(data: DataSet, fit: Fit, *, custom_loss: bool) -> DataSet:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from surefoot.config import Recipe, Schedule
+from surefoot.data import tree
 from surefoot.data.batches import epoch_order
 from surefoot.data.dataset import Part
 from surefoot.optim.plan import plan
@@ -72,7 +73,7 @@ def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | 
     if costs[0] > most_examples:
         return None
     training, control = _Training(small, held, engine := engine or Engine()), None
-    enough = len(held.y) >= LEAST_HELD_OUT  # else a low z is no evidence, and all may be spent on finding a high one
+    enough = len(held) >= LEAST_HELD_OUT  # else a low z is no evidence, and all may be spent on finding a high one
     if enough and sum(costs[: _LOOKS.index(LEAST_STEPS) + 1]) + costs[0] <= most_examples:
         control = _Training(*_planted(small, held), engine, planted=True)
 
@@ -93,13 +94,18 @@ def dependence(task: Task, most_examples: int = MOST_EXAMPLES, engine: Engine | 
         z=training.z,
         planted_z=control.z if control and control.tests and told else None,
         accuracy=training.accuracy,
-        majority=float(counts.max() / len(held.y)) if counts is not None else None,
-        examples=len(small.data.train.y),
-        held_out=len(held.y),
+        majority=float(counts.max() / len(held)) if counts is not None else None,
+        examples=small.data.examples,
+        held_out=len(held),
         steps=steps,
         looks=(*training.tests, *(control.tests if control else ())),
         seconds=time.perf_counter() - began,
     )
+
+
+def may_be_asked(task: Task) -> bool:
+    """Return whether outputs can be matched with targets, one by one: not those of pixels and tokens, nor a loss's."""
+    return task.loss_fn is None and task.data.target in ("classes", "numbers", "multilabel")
 
 
 def matching_z(scores: Tensor, targets: Tensor) -> float:
@@ -125,20 +131,15 @@ def _parts(task: Task) -> tuple[Task, Part]:
     """Return the task on a part of its training examples, and other training examples to test on."""
     rows = epoch_order(task.data.examples, task.seed, 0)[:_MOST_EXAMPLES]
     held = max(1, round(_HELD_OUT * len(rows)))
-    train = _taken(task.data.train, rows[held:])
+    train = task.data.train.taken(rows[held:])
     data = dataclasses.replace(task.data, train=train, validation=None, test=None)
-    return dataclasses.replace(task, data=data, augment=None), _taken(task.data.train, rows[:held])
-
-
-def _taken(part: Part, rows: np.ndarray) -> Part:
-    at = torch.from_numpy(rows.copy()).to(part.y.device)
-    return Part(part.x[at], part.y[at], part.source.taken(rows))
+    return dataclasses.replace(task, data=data, augment=None), task.data.train.taken(rows[:held])
 
 
 def _costs(task: Task, held: Part) -> list[int]:
     """Return what each look costs at most, with the training since the look before, in training examples."""
     size, rates = min(_BATCH, task.data.examples), len(_RATES)
-    return [cost_in_examples(rates * size * int(steps), rates * len(held.y)) for steps in np.diff([0, *_LOOKS])]
+    return [cost_in_examples(rates * size * int(steps), rates * len(held)) for steps in np.diff([0, *_LOOKS])]
 
 
 class _Training:
@@ -187,13 +188,15 @@ class _Training:
         z, accuracy = max(answers, key=lambda answer: answer[0], default=(_NONE, None))
         if z > self.z:
             self.z, self.accuracy = z, accuracy
-        trained, evaluated = updates * self.size, len(asked) * len(self.held.y)
+        trained, evaluated = updates * self.size, len(asked) * len(self.held)
         self.tests.append(HeldOutTest(self.planted, mark, trained, evaluated, max(z, _NONE)))
         self.alive = bool(asked)
 
 
 def _held_out_z(task: Task, model: torch.nn.Module, held: Part) -> tuple[float, float | None]:
     pairs = list(outputs_of(task, model, model.state_dict(), held))
+    if not all(isinstance(outputs, Tensor) for outputs, _ in pairs):
+        return 0.0, None  # several outputs, of a loss of the user's: which one should match is not known
     outputs, y = torch.cat([outputs for outputs, _ in pairs]), torch.cat([y for _, y in pairs])
     if not bool(torch.isfinite(outputs).all()):
         return -math.inf, None
@@ -212,12 +215,13 @@ def _planted(task: Task, held: Part) -> tuple[Task, Part]:
     Classes keep their counts, numbers their values: the same targets, handed out by rank.
     """
     train = task.data.train
-    x = torch.cat([train.x, held.x]).reshape(len(train.y) + len(held.y), -1).double()
+    leaves = [torch.cat(pair) for pair in zip(tree.leaves(train.x), tree.leaves(held.x), strict=True)]
+    x = torch.cat([leaf.reshape(len(leaf), -1).double() for leaf in leaves], 1)
     x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
     direction = generator(task.seed, "planted").normal(size=x.shape[1]) / math.sqrt(x.shape[1])
     ranks = torch.argsort(torch.argsort(x @ torch.from_numpy(direction).to(x.device)))
     y = torch.cat([train.y, held.y])
     flat = y.reshape(len(y), -1)[:, 0]
     planted = y[torch.argsort(flat, stable=True)][ranks]
-    data = dataclasses.replace(task.data, train=dataclasses.replace(train, y=planted[: len(train.y)]))
-    return dataclasses.replace(task, data=data), dataclasses.replace(held, y=planted[len(train.y) :])
+    data = dataclasses.replace(task.data, train=dataclasses.replace(train, y=planted[: len(train)]))
+    return dataclasses.replace(task, data=data), dataclasses.replace(held, y=planted[len(train) :])

@@ -124,6 +124,16 @@ def judge_dependence(facts: Dependence) -> Finding:
     return suspect("dependence", reason, "look at some inputs beside their labels, and at how the two were joined")
 
 
+def not_asked(target: str, *, shows_outputs: bool) -> Finding:
+    """Return the finding of targets whose dependence is not measured.
+
+    >>> not_asked("tokens", shows_outputs=True).reason
+    'whether targets depend on inputs is not measured of targets that are tokens'
+    """
+    of = f"targets that are {target}" if shows_outputs else "a loss_fn, which shows no outputs"
+    return passes("dependence", f"whether targets depend on inputs is not measured of {of}")
+
+
 def judge_user_step(facts: UserStepFacts) -> list[Finding]:
     """Judge what the step did: does it move the weights, downhill, and begin from fresh gradients.
 

@@ -12,11 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from surefoot.data import tree
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import DataSet
 from surefoot.seeds import generator, torch_stream
+from surefoot.steps.answers import class_logits, joined, numbers_of, one_class_each
 from surefoot.steps.wiring.judge import Descent, Facts, Fit, LossKind, Modes, Reach, Rectifier
-from surefoot.training.evaluate import are_probabilities
+from surefoot.training.call import Forward, called, in_fp32
+from surefoot.training.evaluate import are_probabilities, examples_at_once
 from surefoot.training.machine import Machine
 from surefoot.training.task import Task
 
@@ -55,61 +58,84 @@ def measure(task: Task) -> Facts:
     """Return what copies of an untrained model show on a few batches each."""
     x, y = batch(task)
     with torch.no_grad():
-        outputs = forward(task, task.fresh_model(), x)
+        outputs = seen_outputs(task, task.fresh_model(), x, y)
     loss, modes = loss_kind(task, outputs, y), compare_modes(task)
     rectifiers, examples = watch_rectifiers(task)
-    reach, descent = reach_of_loss(task), step_downhill(task)
+    reach, descent, size = reach_of_loss(task), step_downhill(task), len(tree.leaves(y)[0])
     return Facts(
-        classes=task.data.outputs if task.classifies else None,
+        classes=_classes(task, outputs, y),
         loss=loss,
         modes=modes,
         reach=reach,
         rectifiers=rectifiers,
         examples=examples,
         descent=descent,
-        trained_examples=(reach.batches + 1) * len(y),
-        evaluated_examples=(_FORWARD_PASSES + len(descent.changes)) * len(y),
+        trained_examples=(reach.batches + 1) * size,
+        evaluated_examples=(_FORWARD_PASSES + len(descent.changes)) * size,
     )
+
+
+def _classes(task: Task, outputs: Any, y: Any) -> int | None:
+    found = class_logits(task, outputs, y)
+    return None if found is None else found[0].shape[1]
 
 
 def measured_examples(task: Task) -> tuple[int, int]:
     """Return how many examples `measure` takes gradients of where nothing is wrong, and how many it only looks at."""
-    size = len(batch(task)[1])
+    size = batch_size(task)
     return 2 * size, (_FORWARD_PASSES + len(_SHARES)) * size
 
 
-def batch(task: Task, number: int = 0, examples: int = BATCH) -> tuple[Tensor, Tensor]:
-    """Return a batch of training examples, x [B, ...] and y [B]: those of the first epoch's order, going round."""
+def batch_size(task: Task, examples: int = BATCH) -> int:
+    """Return how many examples a batch has: fewer where they are large, or have many answers."""
+    few = max(_LEAST, _MOST_NUMBERS // max(1, numbers_of(task.data.train)))
+    return min(examples, task.data.examples, few, max(2, examples_at_once(task)))
+
+
+def batch(task: Task, number: int = 0, examples: int = BATCH) -> tuple[Any, Any]:
+    """Return a batch of training examples, x [B, ...] and y [B, ...]: those of the first epoch's order, going round."""
     order = epoch_order(task.data.examples, task.seed, 0)
-    size = min(examples, len(order), max(_LEAST, _MOST_NUMBERS // max(1, math.prod(task.data.input_shape))))
+    size = batch_size(task, examples)
     rows = order[np.arange(number * size, (number + 1) * size) % len(order)]
     return fetch(task.data, task.data.train, rows, augment=None, seed=task.seed, epoch=0)
 
 
-def forward(task: Task, model: nn.Module, x: Tensor) -> Tensor:
-    """Return the outputs in fp32, with the randomness of dropout at a fixed address."""
+def seen_outputs(task: Task, model: nn.Module, x: Any, y: Any) -> Any:
+    """Return the outputs in fp32, or what a `loss_fn` returns, with the randomness of dropout at a fixed address."""
     with torch_stream(task.seed, "probe"), task.machine.autocast():
-        return model(x).float()
+        return in_fp32(task.outputs(model, x, y))
 
 
-def loss_or_nan(task: Task, outputs: Tensor, y: Tensor) -> float:
-    """Return the objective of made-up outputs; NaN where the user's loss refuses them, which answers nothing."""
+def loss_or_nan(task: Task, outputs: Any, y: Any) -> float:
+    """Return the objective of made-up outputs; NaN where the user's loss refuses them, or shows none."""
+    if task.loss_fn is not None:
+        return math.nan
     try:
         return float(task.objective(outputs, y))
     except Exception:
         return math.nan
 
 
-def measure_fit(data: DataSet, template: nn.Module, machine: Machine, seed: int) -> Fit:
-    """Return whether a small batch goes through a copy of the model. The loss is not asked yet."""
+def measure_fit(
+    data: DataSet, template: nn.Module, machine: Machine, seed: int, call: Forward | None = None
+) -> Fit:  # fmt: skip
+    """Return whether a small batch goes through a copy of the model. The loss is not asked yet.
+
+    Args:
+        data: with classes or numbers as targets.
+        template: the model.
+        machine: where it computes.
+        seed: of its dropout.
+        call: how it is called; None: by the form of its inputs.
+    """
     part = data.train
-    rows = np.arange(min(4, len(part.y)))
+    rows = np.arange(min(4, len(part)))
     x, y = fetch(data, part, rows, augment=None, seed=seed, epoch=0)
     labels = torch.unique(part.y) if data.classes is not None and part.y.dim() == 1 else torch.empty(0)
     shape, problem = None, None
     try:
         with torch_stream(seed, "probe"), torch.no_grad(), machine.autocast():
-            outputs = machine.place_model(copy.deepcopy(template)).eval()(machine.place(x))
+            outputs = (call or called)(machine.place_model(copy.deepcopy(template)).eval(), machine.place(x))
         if isinstance(outputs, Tensor):
             shape = tuple(outputs.shape)
         else:
@@ -127,43 +153,74 @@ def measure_fit(data: DataSet, template: nn.Module, machine: Machine, seed: int)
     )
 
 
-def loss_kind(task: Task, outputs: Tensor, y: Tensor) -> LossKind:
-    """Return what the task's loss is, from made-up outputs of the shape of `outputs`, [B, ...], and targets y."""
+def loss_kind(task: Task, outputs: Any, y: Any) -> LossKind:
+    """Return what the task's loss is, from made-up outputs of the shape of `outputs`, [B, ...], and targets y.
+
+    Of a `loss_fn`, which shows no outputs, only whether it is a sum.
+    """
+    if task.loss_fn is not None:
+        return LossKind(False, False, False, _sums_up(task), math.nan, math.nan)
     rng = generator(task.seed, "probe-loss")
-    made = torch.from_numpy(rng.normal(size=tuple(outputs.shape)).astype(np.float32)).to(outputs.device)
+    made = tree.map_leaves(lambda leaf: _made(leaf, rng), outputs)
     value = loss_or_nan(task, made, y)
-    doubled = loss_or_nan(task, torch.cat([made, made]), torch.cat([y, y]))
+    doubled = loss_or_nan(task, joined([made, made]), joined([y, y]))
     right, wrong = _for_and_against(task, made, y)
+    answers, binary = class_logits(task, made, y), _is_zero_or_one(task, y, made)
     return LossKind(
-        cross_entropy=task.classifies and _near(value, float(F.cross_entropy(made, y))),
-        log_likelihood=task.classifies and _near(value, float(F.nll_loss(made, y))),
-        binary=_is_zero_or_one(task, y, made)
-        and _near(value, float(F.binary_cross_entropy_with_logits(made.reshape(y.shape), y.float()))),
-        sums=task.custom_loss and not _near(value, doubled) and _near(2 * value, doubled),
+        cross_entropy=answers is not None and _near(value, float(F.cross_entropy(*answers))),
+        log_likelihood=answers is not None and _near(value, float(F.nll_loss(*answers))),
+        binary=binary and _near(value, float(F.binary_cross_entropy_with_logits(made.reshape(y.shape), y.float()))),
+        sums=task.custom_loss and _doubles(value, doubled),
         right=right,
         wrong=wrong,
     )
 
 
-def _is_zero_or_one(task: Task, y: Tensor, outputs: Tensor) -> bool:
-    return not task.classifies and outputs.numel() == y.numel() and set(torch.unique(y).tolist()) <= {0, 1}
+def _made(leaf: Any, rng: np.random.Generator) -> Any:
+    if not (isinstance(leaf, Tensor) and leaf.is_floating_point()):
+        return leaf
+    return torch.from_numpy(rng.normal(size=tuple(leaf.shape)).astype(np.float32)).to(leaf.device)
 
 
-def _for_and_against(task: Task, made: Tensor, y: Tensor) -> tuple[float, float]:
+def _doubles(value: float, doubled: float) -> bool:
+    return not _near(value, doubled) and _near(2 * value, doubled)
+
+
+def _sums_up(task: Task) -> bool:
+    """Whether a `loss_fn` of a batch that is there twice is twice as large, in evaluation mode."""
+    x, y = batch(task)
+    with torch.no_grad():
+        pairs = ((x, y), (joined([x, x]), joined([y, y])))
+        once, twice = (
+            float(task.objective(seen_outputs(task, task.fresh_model().eval(), *each), each[1])) for each in pairs
+        )
+    return _doubles(once, twice)
+
+
+def _is_zero_or_one(task: Task, y: Any, outputs: Any) -> bool:
+    if one_class_each(task) or not (isinstance(outputs, Tensor) and isinstance(y, Tensor)):
+        return False
+    return outputs.numel() == y.numel() and set(torch.unique(y).tolist()) <= {0, 1}
+
+
+def _for_and_against(task: Task, made: Any, y: Any) -> tuple[float, float]:
     """Return the loss of outputs that speak for the targets, and of outputs that speak against them; NaN: no answer.
 
     Numbers: the targets themselves, and the targets of other examples, which no sensible loss prefers (for squared and
     absolute error, and for likelihoods in one parameter, by the rearrangement inequality).
     """
-    if task.classifies:
-        right = 3.0 * F.one_hot(y, made.shape[1]).float()
-        return loss_or_nan(task, right, y), loss_or_nan(task, right.roll(1, dims=1), y)
-    if made.numel() != y.numel():
+    if one_class_each(task):
+        axis = 1 if task.data.target == "segmentation" else -1
+        right = 3.0 * F.one_hot(y.clamp_min(0), made.shape[axis]).movedim(-1, axis).float()
+        return loss_or_nan(task, right, y), loss_or_nan(task, right.roll(1, dims=axis), y)
+    if not (isinstance(made, Tensor) and isinstance(y, Tensor)) or made.numel() != y.numel():
         return math.nan, math.nan
     right = y.float().reshape(made.shape)
     if _is_zero_or_one(task, y, made):  # perhaps the logits of two classes
         right = 6.0 * right - 3.0
         return loss_or_nan(task, right, y), loss_or_nan(task, -right, y)
+    if task.data.target == "any":
+        return math.nan, math.nan  # whether outputs are to equal such targets is not known
     order = torch.argsort(right.reshape(len(right), -1)[:, 0])
     against = torch.empty_like(right)
     against[order] = right[order.flip(0)]
@@ -184,24 +241,25 @@ def compare_modes(task: Task) -> Modes:
             module.momentum = None  # statistics become the plain average over batches
             module.reset_running_stats()
     x, y = batch(task)
-    ends_in_sigmoid = _ends_in_sigmoid(forward(task, model, x))
+    ends_in_sigmoid = _ends_in_sigmoid(seen_outputs(task, model, x, y))
     with torch.no_grad():
         for number in range(1, _WARMING):
-            forward(task, model, batch(task, number)[0])
-        trained = forward(task, model, x)
-        evaluated = forward(task, model.eval(), x)
+            seen_outputs(task, model, *batch(task, number))
+        trained = seen_outputs(task, model, x, y)
+        evaluated = seen_outputs(task, model.eval(), x, y)
+        in_training, in_evaluation = (class_logits(task, outputs, y) for outputs in (trained, evaluated))
         return Modes(
             train_loss=float(task.objective(trained, y)),
             eval_loss=float(task.objective(evaluated, y)),
-            train_probabilities=task.classifies and are_probabilities(trained),
-            eval_probabilities=task.classifies and are_probabilities(evaluated),
-            train_log_probabilities=task.classifies and are_probabilities(trained.exp()),
+            train_probabilities=in_training is not None and are_probabilities(in_training[0]),
+            eval_probabilities=in_evaluation is not None and are_probabilities(in_evaluation[0]),
+            train_log_probabilities=in_training is not None and are_probabilities(in_training[0].exp()),
             ends_in_sigmoid=ends_in_sigmoid,
         )
 
 
-def _ends_in_sigmoid(outputs: Tensor) -> bool:
-    node = outputs.grad_fn
+def _ends_in_sigmoid(outputs: Any) -> bool:
+    node = outputs.grad_fn if isinstance(outputs, Tensor) else None
     while node is not None and node.name().startswith(_RESHAPING):
         node = node.next_functions[0][0]
     return node is not None and node.name().startswith("SigmoidBackward")
@@ -215,7 +273,7 @@ def reach_of_loss(task: Task) -> Reach:
     number = 0
     for number in range(_REACH_BATCHES + _REACH_STEPS):
         x, y = batch(task, number)
-        loss = task.objective(forward(task, model, x), y)
+        loss = task.objective(seen_outputs(task, model, x, y), y)
         grads = zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True), strict=True)
         reached = {name: grad for name, grad in grads if grad is not None}
         absent -= reached.keys()
@@ -272,7 +330,7 @@ def watch_rectifiers(task: Task) -> tuple[tuple[Rectifier, ...], int]:
     with torch.no_grad(), hook:
         for number in range(_RELU_BATCHES):
             hook.place = 0
-            forward(task, model, batch(task, number)[0])
+            seen_outputs(task, model, *batch(task, number))
     most_dead = [max(axes.values(), key=lambda active: float((~active).float().mean())) for axes in hook.active]
     rectifiers = tuple(Rectifier(len(active), int((~active).sum())) for active in most_dead)
     return rectifiers, min(_RELU_BATCHES * BATCH, task.data.examples)
@@ -313,7 +371,7 @@ def step_downhill(task: Task) -> Descent:
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
-        return task.objective(forward(task, model, x), y)
+        return task.objective(seen_outputs(task, model, x, y), y)
 
     loss = loss_now()
     grads = torch.autograd.grad(loss, parameters, allow_unused=True)

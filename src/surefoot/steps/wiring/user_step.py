@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surefoot.data.tree import map_leaves
 from surefoot.seeds import torch_stream
 from surefoot.steps.untouched import untouched
 from surefoot.steps.wiring.judge_training import UserStepFacts
 from surefoot.steps.wiring.measure import batch
 from surefoot.training.task import Task, training_modes_
 
-UserStep = Callable[[nn.Module, Tensor, Tensor], object]
-"""(model, x [B, ...], y [B, ...]) -> anything: one update of the model by the user's own optimizer."""
+UserStep = Callable[[nn.Module, Any, Any], object]
+"""(model, x, y) -> anything: one update of the model by the user's own optimizer, of a batch; x and y may be trees."""
 _CALLS = 8
 """Calls after which a step that accumulates gradients should have moved the weights. Chosen by hand."""
 _EXAMPLES = 64
@@ -43,7 +44,7 @@ def try_user_step(
     """
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     place = next(iter(model.parameters())).device
-    x, y = (tensor.to(place) for tensor in batch(task, examples=_EXAMPLES))
+    x, y = (map_leaves(lambda leaf: leaf.to(place), side) for side in batch(task, examples=_EXAMPLES))
     of_optimizer: dict[str, Any] = {}
     if optimizer is not None:
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
@@ -96,10 +97,10 @@ def try_user_step(
     )
 
 
-def _gradient(task: Task, model: nn.Module, named: dict[str, nn.Parameter], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+def _gradient(task: Task, model: nn.Module, named: dict[str, nn.Parameter], x: Any, y: Any) -> dict[str, Tensor]:
     """Return the gradient of the task's loss at the model's weights, in training mode, with the step's dropout."""
     with untouched(model), torch_stream(task.seed, "own-step"):
-        loss = task.objective(training_modes_(model)(x), y)
+        loss = task.objective(task.outputs(training_modes_(model), x, y), y)
         grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads, strict=True)}
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from surefoot.errors import ConfigError
 from surefoot.optim.stacked import formula, slot_names
@@ -50,7 +52,8 @@ class CompiledStep:
         rule = stack.rule[0 if step == 0 else 1].at(lr)
         settings = (rule.rule, rule.words, rule.decaying, stack.factors)
         given = (lr, rule.numbers, stack.smoothing, stack.clip)
-        with warnings.catch_warnings():
+        # vmap has no rule for the other kinds of attention: it would compute members one by one.
+        with _whole_functorch(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             if not self.ready:  # the compiler warns of its own parts
                 warnings.simplefilter("ignore")
             weights, slots, found = self._compute(
@@ -60,6 +63,24 @@ class CompiledStep:
         stack.weights.update(zip(stack.weights, weights, strict=True))
         stack.slots = slots
         return found
+
+
+@contextmanager
+def _whole_functorch() -> Iterator[None]:
+    """Take away what a transform leaves that fails inside a compiled step: its level, and saved tensor hooks forbidden.
+
+    Both stay for good otherwise, and nothing else of the process computes gradients as before.
+    """
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  # no public names
+    hooks: Any = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]  # likewise
+    depth, allowed = functorch.get_dynamic_layer_stack_depth(), hooks._saved_tensors_hooks_is_enabled()
+    try:
+        yield
+    except BaseException:
+        functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
+        if allowed:
+            hooks._saved_tensors_hooks_enable()
+        raise
 
 
 def shape(members: Sequence[Member]) -> Hashable:

@@ -91,7 +91,7 @@ class Stack:
         self._average(loss.isfinite() & grad_norm.isfinite(), self.states[runs[0]].step + 1)
         numbers = torch.stack([loss, correct, grad_norm]).double().T.tolist()
         unit = self.network.task.loss_unit
-        found = [Seen(numbers[i][0] * unit, int(numbers[i][1]), numbers[i][2], None) for i in places]
+        found = [Seen(numbers[i][0] * unit, numbers[i][1], numbers[i][2], None) for i in places]
         return found if before is None else self._measured(found, places, norms, before)
 
     def settle(self, run: int) -> None:
@@ -303,7 +303,7 @@ class Network:
             outputs = self.task.outputs_with(self.model, {**weights, **buffers}, x, y, tie_weights=True)
         count = None
         if not (self.task.classifies and self.task.criterion == "cross-entropy"):
-            loss, count = self.task.counted(outputs, y, 0.0 if smoothing is None else smoothing)
+            loss, count = self.task.training_loss(outputs, y, 0.0 if smoothing is None else smoothing)
         else:  # F.cross_entropy takes one smoothing for all members, and under vmap loads 500 modules, 0.4 s
             likelihoods = F.log_softmax(outputs.float(), -1)
             if self.task.class_weights is not None:
