@@ -44,9 +44,10 @@ from surefoot.record.progress import finished
 from surefoot.record.run import Row
 from surefoot.steps.batch_size.choose import choosing_batch_size
 from surefoot.steps.batch_size.measure import BatchSizeSearch, step_times
+from surefoot.training.make import reseeded
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, advance_many, start_many
-from surefoot.training.task import Task, reseeded
+from surefoot.training.task import Task
 
 LRS = tuple(0.0025 * 2.0**k for k in range(11))
 """0.0025 to 2.56 by factors of 2: the same first grid for each size."""

@@ -42,8 +42,9 @@ from surefoot.record.progress import finished
 from surefoot.steps.lr_range.judge import ShortRuns, bracket, judge
 from surefoot.steps.lr_range.measure import LrSearch, measure
 from surefoot.steps.lr_range.range_test import RAMP, ramp, suggestions
+from surefoot.training.make import reseeded
 from surefoot.training.population.many import Member, fit_many
-from surefoot.training.task import Task, reseeded
+from surefoot.training.task import Task
 
 RULES = ("steep", "minimum/10", "valley", "slide", "lightning")
 SEARCH = LrSearch()

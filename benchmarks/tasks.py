@@ -24,9 +24,10 @@ from surefoot.config import Recipe
 from surefoot.data.dataset import DataSet, stratified
 from surefoot.rules import update_rule
 from surefoot.training.evaluate import evaluate_part
+from surefoot.training.make import reseeded
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import Member, fit_many
-from surefoot.training.task import Task, reseeded
+from surefoot.training.task import Task
 
 Pair = tuple[Tensor, Tensor]
 """x, y of one part."""

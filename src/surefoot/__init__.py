@@ -69,10 +69,10 @@ _HOMES = {
     "overfit_sample": "steps.overfit.check",
     "plan": "optim.plan",
     "predict": "inference.predict",
-    "reseeded": "training.task",
+    "reseeded": "training.make",
     "start": "training.loop",
     "start_many": "training.population.many",
-    "task": "training.task",
+    "task": "training.make",
     "train": "training.open",
     "tune": "search.tune",
 }
@@ -101,12 +101,13 @@ if TYPE_CHECKING:
     from surefoot.steps.overfit.check import overfit_sample
     from surefoot.steps.wiring.check import check_wiring
     from surefoot.training.loop import advance, fit, start
+    from surefoot.training.make import reseeded, task
     from surefoot.training.open import open_run, train
     from surefoot.training.population.engine import Engine
     from surefoot.training.population.many import advance_many, fit_many, start_many
     from surefoot.training.population.member import Member
     from surefoot.training.state import State
-    from surefoot.training.task import Task, reseeded, task
+    from surefoot.training.task import Task
     from surefoot.training.weights import load_trained
 
 

@@ -7,17 +7,25 @@ Each field says its meaning, unit and range in its metadata, which the command l
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
 import math
-import types
-import typing
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args
 
-from surefoot.errors import ConfigError, nearest, type_error
-from surefoot.rules import update_rule, update_rules
+from surefoot.errors import ConfigError, nearest
+from surefoot.fields import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    Checked,
+    fraction,
+    is_path,
+    not_negative,
+    positive,
+    rising,
+    setting,
+    up_to_one,
+)
+from surefoot.rules import left_out, rule_settings, update_rule, update_rules
 from surefoot.rules.groups import Group, groups_of
 from surefoot.rules.rule import UpdateRule
 
@@ -36,64 +44,8 @@ DEFAULT_CHOICE = "loss"
 """It moves where an accuracy stands still, and every task has it; Keras and Transformers have it as their default."""
 
 
-def _setting(default: Any, help: str, *, range: str = "", ok: Callable[[Any], bool] | None = None, **more: Any) -> Any:
-    """A field with its documentation and its range; `ok` judges values that are not None, `aliases` are other flags,
-    `typed` is a flag's type.
-    """
-    return field(default=default, metadata={"help": help, "range": range, "ok": ok, **more})
-
-
-def _positive(value: float) -> bool:
-    return 0 < value < math.inf
-
-
-def _not_negative(value: float) -> bool:
-    return 0 <= value < math.inf
-
-
-def _fraction(value: float) -> bool:
-    return 0 <= value < 1
-
-
-def _up_to_one(value: float) -> bool:
-    return 0 <= value <= 1
-
-
-_ABOVE_0: Any = {"range": "above 0", "ok": _positive}
-_AT_LEAST_0: Any = {"range": "at least 0", "ok": _not_negative}
-_AT_LEAST_1: Any = {"range": "at least 1", "ok": _positive}
-
-
-def _rising(values: tuple[float, ...]) -> bool:
-    rising = all(a < b for a, b in itertools.pairwise(values))
-    return len(values) > 0 and values[0] > 0 and rising and math.isfinite(values[-1])
-
-
-_hints = functools.cache(typing.get_type_hints)  # a search looks at thousands of recipes
-
-
-class _Checked:
-    """Base of the configuration dataclasses: checks types and ranges once, at the door."""
-
-    def __post_init__(self) -> None:
-        hints = _hints(type(self))
-        for item in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]  # only dataclasses inherit this
-            value = _converted(hints[item.name], getattr(self, item.name), item.name)
-            object.__setattr__(self, item.name, value)
-            ok, allowed = item.metadata.get("ok"), item.metadata.get("range", "")
-            if value is not None and ok is not None and not isinstance(value, str) and not ok(value):
-                default = self._default(item)
-                advice = (
-                    f"the default is {default}" if default is not None else f"leave {item.name} out for the default"
-                )
-                raise ConfigError(f"{item.name} = {value!r}", f"{item.name} must be {allowed}", advice)
-
-    def _default(self, item: dataclasses.Field[Any]) -> Any:
-        return item.default
-
-
 @dataclass(frozen=True, kw_only=True)
-class Schedule(_Checked):
+class Schedule(Checked):
     """The shape of the learning rate over a run; its peak is `Recipe.lr`.
 
     A field that the chosen kind does not read must be left out: a value without an effect is an error.
@@ -102,46 +54,46 @@ class Schedule(_Checked):
     (30.0, 60.0)
     """
 
-    kind: ScheduleKind = _setting("cosine", "shape of the learning rate over the run")
-    preset: str | None = _setting(None, "a published recipe, below what is given beside it: surefoot schedule --list")
-    warmup_epochs: float = _setting(0.0, "length of the linear warmup", **_AT_LEAST_0)
-    warmup_start: float = _setting(
-        0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=_up_to_one
+    kind: ScheduleKind = setting("cosine", "shape of the learning rate over the run")
+    preset: str | None = setting(None, "a published recipe, below what is given beside it: surefoot schedule --list")
+    warmup_epochs: float = setting(0.0, "length of the linear warmup", **AT_LEAST_0)
+    warmup_start: float = setting(
+        0.0, "learning rate at the start of warmup, as a share of the peak", range="in [0, 1]", ok=up_to_one
     )
-    decay_from: Literal["warmup-end", "start"] = _setting(
+    decay_from: Literal["warmup-end", "start"] = setting(
         "warmup-end", "whether decay is counted from the end of warmup or from step 0 (as BERT and GPT do)"
     )
-    end: float | None = _setting(
+    end: float | None = setting(
         None,
         "last learning rate as a share of the peak: cosine, linear, polynomial, one-cycle, wsd, sgdr (0 if left out)",
         range="in [0, 1]",
-        ok=_up_to_one,
+        ok=up_to_one,
     )
-    milestones_epochs: tuple[float, ...] | None = _setting(
-        None, "epochs at which step multiplies the rate by factor", range="a rising list of epochs above 0", ok=_rising
+    milestones_epochs: tuple[float, ...] | None = setting(
+        None, "epochs at which step multiplies the rate by factor", range="a rising list of epochs above 0", ok=rising
     )
-    factor: float | None = _setting(
+    factor: float | None = setting(
         None,
         "multiplier at each milestone (step), epoch (exponential) or plateau; 0.1, 0.95, 0.1 if left out",
         range="in (0, 1]",
         ok=lambda v: 0 < v <= 1,
     )
-    power: float | None = _setting(None, "exponent of polynomial (2 if left out)", **_ABOVE_0)
-    cycle_epochs: float | None = _setting(None, "length of the first cycle of sgdr, T_0 (10 if left out)", **_ABOVE_0)
-    cycle_mult: float | None = _setting(
+    power: float | None = setting(None, "exponent of polynomial (2 if left out)", **ABOVE_0)
+    cycle_epochs: float | None = setting(None, "length of the first cycle of sgdr, T_0 (10 if left out)", **ABOVE_0)
+    cycle_mult: float | None = setting(
         None,
         "each cycle of sgdr is this much longer than the one before, T_mult (2 if left out)",
         range="at least 1",
         ok=lambda v: math.isfinite(v) and v >= 1,
     )
-    decay_epochs: float | None = _setting(
-        None, "length of the final decay of wsd (a fifth of the run if left out)", **_ABOVE_0
+    decay_epochs: float | None = setting(
+        None, "length of the final decay of wsd (a fifth of the run if left out)", **ABOVE_0
     )
-    peak_epochs: float | None = _setting(
-        None, "epochs until the peak of one-cycle (0.3 of the run if left out)", **_ABOVE_0
+    peak_epochs: float | None = setting(
+        None, "epochs until the peak of one-cycle (0.3 of the run if left out)", **ABOVE_0
     )
-    patience_epochs: int | None = _setting(
-        None, "epochs without a lower validation loss before plateau acts (5 if left out)", **_AT_LEAST_0
+    patience_epochs: int | None = setting(
+        None, "epochs without a lower validation loss before plateau acts (5 if left out)", **AT_LEAST_0
     )
 
     _READ_BY: ClassVar = {
@@ -185,22 +137,8 @@ class Schedule(_Checked):
             )
 
 
-def rule_settings() -> tuple[str, ...]:
-    """Return the names of the settings of a recipe that some update rule reads, its rate among them."""
-    return tuple(dict.fromkeys(name for rule in update_rules().values() for name in rule.defaults))
-
-
-def _left_out(name: str) -> str:
-    """Return what a setting is where it is left out, for each rule that reads it."""
-    by_value: dict[Any, list[str]] = {}
-    for rule in update_rules().values():
-        if name in rule.defaults:
-            by_value.setdefault(rule.defaults[name], []).append(rule.name)
-    return "; ".join(f"{', '.join(rules)}: {value}" for value, rules in by_value.items())
-
-
 @dataclass(frozen=True, kw_only=True)
-class Recipe(_Checked):
+class Recipe(Checked):
     """The hyperparameters: all that decides how the weights move, given task and seed.
 
     What only some rules read is None where the chosen one does not, and an error if it is given: a value without an
@@ -215,63 +153,61 @@ class Recipe(_Checked):
     surefoot.errors.ConfigError: lr = -1.0: lr must be above 0. The default is 0.1.
     """
 
-    rule: str = _setting("sgd", f"update rule: {', '.join(update_rules())}")
-    lr: float = _setting(None, f"peak learning rate ({_left_out('lr')})", **_ABOVE_0)
-    epochs: float | None = _setting(
-        None, "passes over the training part (10 if left out, and more where these are few updates)", **_ABOVE_0
+    rule: str = setting("sgd", f"update rule: {', '.join(update_rules())}")
+    lr: float = setting(None, f"peak learning rate ({left_out('lr')})", **ABOVE_0)
+    epochs: float | None = setting(
+        None, "passes over the training part (10 if left out, and more where these are few updates)", **ABOVE_0
     )
-    steps: int | None = _setting(None, "length of the run in updates, in place of epochs", **_AT_LEAST_1)
-    batch_size: int | Literal["full", "auto"] = _setting(
+    steps: int | None = setting(None, "length of the run in updates, in place of epochs", **AT_LEAST_1)
+    batch_size: int | Literal["full", "auto"] = setting(
         "auto",
         "examples per update; auto: 128, halved until an epoch has 20 updates, but not under 16; 1 is SGD, full is "
         "gradient descent",
         range='at least 1, "full" or "auto"',
-        ok=_positive,
+        ok=positive,
     )
-    micro_batch_size: int = _setting(
-        2048, "examples processed at once; larger batches are accumulated from pieces of this size", **_AT_LEAST_1
+    micro_batch_size: int = setting(
+        2048, "examples processed at once; larger batches are accumulated from pieces of this size", **AT_LEAST_1
     )
-    momentum: float | None = _setting(
-        None, f"momentum, beta ({_left_out('momentum')})", range="in [0, 1)", ok=_fraction
-    )
-    momentum_form: Literal["pytorch", "sutskever", "nesterov"] | None = _setting(
+    momentum: float | None = setting(None, f"momentum, beta ({left_out('momentum')})", range="in [0, 1)", ok=fraction)
+    momentum_form: Literal["pytorch", "sutskever", "nesterov"] | None = setting(
         None,
         "of sgd; pytorch: V <- beta V + g, W <- W - lr V; sutskever: V <- beta V + lr g, W <- W - V; nesterov: torch's",
     )
-    dampening: float | None = _setting(
-        None, "dampening of the gradient inside the velocity of sgd", range="in [0, 1]", ok=_up_to_one
+    dampening: float | None = setting(
+        None, "dampening of the gradient inside the velocity of sgd", range="in [0, 1]", ok=up_to_one
     )
-    beta1: float | None = _setting(
-        None, f"decay of the mean gradient ({_left_out('beta1')})", range="in [0, 1)", ok=_fraction
+    beta1: float | None = setting(
+        None, f"decay of the mean gradient ({left_out('beta1')})", range="in [0, 1)", ok=fraction
     )
-    beta2: float | None = _setting(
-        None, f"decay of the mean squared gradient ({_left_out('beta2')})", range="in [0, 1)", ok=_fraction
+    beta2: float | None = setting(
+        None, f"decay of the mean squared gradient ({left_out('beta2')})", range="in [0, 1)", ok=fraction
     )
-    alpha: float | None = _setting(
-        None, f"decay of the mean squared gradient ({_left_out('alpha')})", range="in [0, 1)", ok=_fraction
+    alpha: float | None = setting(
+        None, f"decay of the mean squared gradient ({left_out('alpha')})", range="in [0, 1)", ok=fraction
     )
-    eps: float | None = _setting(None, f"added to the root by which a step is divided ({_left_out('eps')})", **_ABOVE_0)
-    weight_decay: float | Literal["auto"] = _setting(
+    eps: float | None = setting(None, f"added to the root by which a step is divided ({left_out('eps')})", **ABOVE_0)
+    weight_decay: float | Literal["auto"] = setting(
         None,
-        f"weight decay; auto: 3 / training examples ({_left_out('weight_decay')})",
+        f"weight decay; auto: 3 / training examples ({left_out('weight_decay')})",
         range='at least 0, or "auto"',
-        ok=_not_negative,
+        ok=not_negative,
     )
-    weight_decay_form: Literal["coupled", "decoupled"] | None = _setting(
+    weight_decay_form: Literal["coupled", "decoupled"] | None = setting(
         None, "of sgd; coupled: g <- g + wd W (PyTorch's SGD); decoupled: W <- W - lr wd W (Loshchilov & Hutter 2019)"
     )
-    decay_on: Literal["all", "weights"] = _setting(
+    decay_on: Literal["all", "weights"] = setting(
         "all", "all: every parameter decays; weights: biases and norms (parameters of under two dimensions) do not"
     )
-    groups: tuple[Group, ...] = _setting(
+    groups: tuple[Group, ...] = setting(
         (),
         "multipliers of lr and weight_decay by name of a parameter or module, and what is frozen, as head.lr=10 "
         "*norm*.weight_decay=0 stem=frozen body.frozen_epochs=2; of two patterns that match the later one counts",
         typed=tuple[str, ...],
     )
-    clip_norm: float | None = _setting(None, "gradients longer than this are scaled down to it", **_ABOVE_0)
-    label_smoothing: float = _setting(0.0, "label smoothing of the cross-entropy", range="in [0, 1)", ok=_fraction)
-    ema_decay: float | None = _setting(
+    clip_norm: float | None = setting(None, "gradients longer than this are scaled down to it", **ABOVE_0)
+    label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy", range="in [0, 1)", ok=fraction)
+    ema_decay: float | None = setting(
         None,
         "per-step decay of an exponential moving average of the weights, used for validation, test and prediction; "
         "less at first, min(decay, (1 + t) / (10 + t)) after t updates",
@@ -334,89 +270,89 @@ class Recipe(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(_Checked):
+class Config(Checked):
     """One training run: data, model, recipe, seed, and the machine it runs on.
 
     >>> Config(recipe=Recipe(batch_size="full")).model
     'cnn'
     """
 
-    data: str = _setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or table")
-    data_dir: str | None = _setting(None, "folder or archive that already holds the named set")
-    validation: float | None = _setting(
+    data: str = setting("digits", "a named set (`surefoot data` lists them) or the path of a folder, .npz or table")
+    data_dir: str | None = setting(None, "folder or archive that already holds the named set")
+    validation: float | None = setting(
         None,
         "share of the training part held out for validation (0.1 if left out, unless the data has its own; 0: none)",
         range="in [0, 1)",
-        ok=_fraction,
+        ok=fraction,
     )
-    image_size: int | None = _setting(None, "side in pixels to which a folder's images are resized", **_AT_LEAST_1)
-    label: str | None = _setting(None, "name of the label column of a table (the last column if left out)")
-    header: Literal["auto", "yes", "no"] = _setting("auto", "whether the first row of a .csv names the columns")
-    target: Literal["auto", "classes", "numbers", "multilabel", "segmentation", "tokens", "any"] = _setting(
+    image_size: int | None = setting(None, "side in pixels to which a folder's images are resized", **AT_LEAST_1)
+    label: str | None = setting(None, "name of the label column of a table (the last column if left out)")
+    header: Literal["auto", "yes", "no"] = setting("auto", "whether the first row of a .csv names the columns")
+    target: Literal["auto", "classes", "numbers", "multilabel", "segmentation", "tokens", "any"] = setting(
         "auto",
         "classes: classification; numbers: regression; multilabel: several yes or no; segmentation: a class for each "
         "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said",
     )
-    loss: str | None = _setting(
+    loss: str | None = setting(
         None,
         "cross-entropy or bce for classes, mse, mae, huber or bce for numbers (cross-entropy or mse if left out), or "
         "package.module:function of outputs and targets",
     )
-    forward: str | None = _setting(
+    forward: str | None = setting(
         None, "package.module:function of model and inputs, where the model is not called by the form of its inputs"
     )
-    loss_fn: str | None = _setting(
+    loss_fn: str | None = setting(
         None, "package.module:function of model and batch that returns the loss, in place of forward and loss"
     )
-    normalise: bool = _setting(True, "whether inputs are brought to the training part's mean 0 and deviation 1")
-    standardise_targets: bool = _setting(
+    normalise: bool = setting(True, "whether inputs are brought to the training part's mean 0 and deviation 1")
+    standardise_targets: bool = setting(
         True,
         "whether mse, mae and huber learn targets with mean 0 and deviation 1; answers are in their own unit",
     )
-    class_weights: Literal["balanced"] | None = _setting(
+    class_weights: Literal["balanced"] | None = setting(
         None,
         "balanced: an example, pixel or token of class c counts N / (C n_c) in the training loss, so that all classes "
         "weigh alike; of labels a yes and a no do",
     )
-    metrics: tuple[str, ...] | None = _setting(
+    metrics: tuple[str, ...] | None = setting(
         None,
         "metrics of the validation part in every row, by name: f1, auc, iou, rmse, ... (left out: f1 of labels, iou of "
         "masks, perplexity of tokens)",
     )
-    augment: tuple[str, ...] = _setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
-    model: str = _setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
+    augment: tuple[str, ...] = setting((), "augmentations in order: flip, flip-alternate, crop:PIXELS, cutout:PIXELS")
+    model: str = setting("cnn", "a shipped model (`surefoot models` lists them) or package.module:factory")
     recipe: Recipe = field(default_factory=Recipe, metadata={"help": "the hyperparameters"})
-    seed: int = _setting(0, "seed of everything random", **_AT_LEAST_0)
-    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
-    precision: Literal["auto", "fp32", "bf16"] = _setting(
+    seed: int = setting(0, "seed of everything random", **AT_LEAST_0)
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto", "auto: bf16 where this machine computes it natively, else fp32"
     )
-    workers: int | None = _setting(None, "processes that read a random Dataset ahead (as its loader)", **_AT_LEAST_0)
-    threads: int | None = _setting(None, "CPU threads (all cores if left out)", **_AT_LEAST_1)
-    rows_per_epoch: int = _setting(1, "rows of the record per epoch, each with validation", **_AT_LEAST_1)
-    checkpoint_seconds: float = _setting(60.0, "seconds between checkpoints", **_AT_LEAST_0)
-    from_run: str | None = _setting(
+    workers: int | None = setting(None, "processes that read a random Dataset ahead (as its loader)", **AT_LEAST_0)
+    threads: int | None = setting(None, "CPU threads (all cores if left out)", **AT_LEAST_1)
+    rows_per_epoch: int = setting(1, "rows of the record per epoch, each with validation", **AT_LEAST_1)
+    checkpoint_seconds: float = setting(60.0, "seconds between checkpoints", **AT_LEAST_0)
+    from_run: str | None = setting(
         None,
         "a run, finished or not, or a .safetensors file, from whose weights training starts; that run's settings hold "
         "where none are given",
         aliases=("from",),
     )
-    choose_by: str | None = _setting(
+    choose_by: str | None = setting(
         None,
         "number of the validation part that says which recipe and which weights are best, and when to stop early: "
         "loss, accuracy, or a metric; NAME:min for one of your own of which less is better (loss if left out; tune: "
         "loss and accuracy together)",
     )
-    weights: Literal["best", "last"] | None = _setting(
+    weights: Literal["best", "last"] | None = setting(
         None,
         "weights that the test part scores and that predict and evaluate use; the others are kept beside them (last if "
         "left out, but best where a run may stop early)",
     )
-    early_stopping_epochs: float | None = _setting(
-        None, "stop once choose_by has been no better for so many epochs (never if left out)", **_ABOVE_0
+    early_stopping_epochs: float | None = setting(
+        None, "stop once choose_by has been no better for so many epochs (never if left out)", **ABOVE_0
     )
-    early_stopping_min_delta: float | None = _setting(
-        None, "what is better by no more than this does not count for early stopping (0 if left out)", **_AT_LEAST_0
+    early_stopping_min_delta: float | None = setting(
+        None, "what is better by no more than this does not count for early stopping (0 if left out)", **AT_LEAST_0
     )
 
     def __post_init__(self) -> None:
@@ -456,36 +392,3 @@ class Config(_Checked):
                 raise ConfigError(
                     f"{name} = {value!r}", f"{name} is package.module:function", "put the module and ':' before it"
                 )
-
-
-def is_path(given: Any) -> bool:
-    """Return whether this is text such as "package.module:function", which names something to import.
-
-    >>> is_path("losses:focal"), is_path("mse"), is_path(len)
-    (True, False, False)
-    """
-    return isinstance(given, str) and ":" in given
-
-
-def _converted(hint: Any, value: Any, name: str) -> Any:
-    """Return the value as its annotated type: an int for a float is widened, a list becomes a tuple."""
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, typing.cast(type, hint)):
-            return value
-        wanted = typing.cast(type, hint).__name__
-        raise ConfigError(f"{name} = {value!r}", f"{name} must be a {wanted}", f"pass surefoot.{wanted}(...)")
-    options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    for option in options:
-        if option is type(None) and value is None:
-            return None
-        if get_origin(option) is Literal and isinstance(value, str) and value in get_args(option):
-            return value
-        if get_origin(option) is tuple and isinstance(value, (list, tuple)):
-            return tuple(_converted(get_args(option)[0], each, name) for each in value)
-        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        if option is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if option in (str, bool) and isinstance(value, typing.cast(type, option)):
-            return value
-    raise type_error(hint, value, name)

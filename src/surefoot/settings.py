@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 
 import tomli_w
 
-from surefoot.config import Config, Recipe, Schedule, rule_settings
+from surefoot.config import Config, Recipe, Schedule
 from surefoot.errors import ConfigError, nearest
+from surefoot.rules import rule_settings
 from surefoot.rules.groups import texts_of
 
 _T = TypeVar("_T")

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 from surefoot.data.batches import fetch
 from surefoot.data.load import inspect, load
 from surefoot.errors import DataError
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 X = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
 

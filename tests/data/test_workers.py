@@ -19,7 +19,7 @@ from surefoot.data.load import load
 from surefoot.data.map_style import Drawn
 from surefoot.data.workers import Ahead, Fault, following
 from surefoot.errors import ConfigError, DataError
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 

@@ -11,21 +11,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "surefoot"
 BUDGETS = {
-    "cli": 3123,
-    "comparison": 1543,
-    "curves": 619,
-    "data": 5286,
-    "house": 1070,
-    "inference": 910,
-    "integrations": 80,
-    "models": 580,
-    "optim": 2095,
-    "record": 2796,
-    "report": 2655,
-    "rules": 372,
-    "search": 2732,
-    "steps": 5274,
-    "training": 4657,
+    "cli": 3618,
+    "comparison": 1557,
+    "curves": 663,
+    "data": 8137,
+    "house": 1207,
+    "inference": 1656,
+    "integrations": 83,
+    "models": 605,
+    "optim": 2496,
+    "record": 3183,
+    "report": 3152,
+    "rules": 707,
+    "search": 2805,
+    "steps": 6031,
+    "training": 7521,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
 SLACK = 40

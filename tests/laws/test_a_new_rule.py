@@ -13,11 +13,11 @@ from surefoot.report.pytorch_code import pytorch_code
 from surefoot.settings import from_dict, to_dict
 from surefoot.training import checkpoint
 from surefoot.training.loop import advance, fit, start
+from surefoot.training.make import task
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member
 from surefoot.training.population.strategy import Way
-from surefoot.training.task import task
 
 LION = '''
 """Lion: Chen et al. 2023 (arXiv 2302.06675), algorithm 2."""

@@ -16,12 +16,12 @@ from surefoot.errors import ConfigError
 from surefoot.rules import update_rules
 from surefoot.training import checkpoint
 from surefoot.training.loop import advance, fit, start
+from surefoot.training.make import task
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member
 from surefoot.training.population.strategy import Way
 from surefoot.training.population.workload import refusal
-from surefoot.training.task import task
 
 
 class Net(nn.Module):

@@ -16,7 +16,7 @@ from surefoot.steps.batch_size.along_run import NoiseLog
 from surefoot.steps.batch_size.noise import noise_at
 from surefoot.steps.batch_size.noise_estimate import estimated
 from surefoot.training.loop import advance, start
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 DRAWS, MICRO_BATCH, BATCH = 1000, 16, 128
 SPECTRA = {

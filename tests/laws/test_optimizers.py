@@ -19,11 +19,11 @@ from surefoot.report.pytorch_code import pytorch_code
 from surefoot.training import checkpoint
 from surefoot.training.checkpoint import scalars_of, tensors_beside_model
 from surefoot.training.loop import advance, fit, start
+from surefoot.training.make import task
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member
 from surefoot.training.population.strategy import Way
-from surefoot.training.task import task
 
 
 class Plain(nn.Module):

@@ -22,6 +22,7 @@ from surefoot.config import Recipe, Schedule
 from surefoot.data import batches
 from surefoot.record.run import Row
 from surefoot.training.loop import advance, fit
+from surefoot.training.make import reseeded, task
 from surefoot.training.population.compiled import CompiledStep
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, fit_many, start_many
@@ -30,7 +31,7 @@ from surefoot.training.population.stack import advance_stack
 from surefoot.training.population.strategy import Way
 from surefoot.training.population.workload import work_of
 from surefoot.training.state import State
-from surefoot.training.task import Task, reseeded, task
+from surefoot.training.task import Task
 
 TOLERANCE = 1e-4
 

@@ -14,7 +14,7 @@ from surefoot.report.pytorch_code import program_of, pytorch_code
 from surefoot.rules import update_rules
 from surefoot.training.call import batch_of
 from surefoot.training.loop import advance, start
-from surefoot.training.task import task
+from surefoot.training.make import task
 from surefoot.training.weights import calls_written
 
 SEEDS = range(60)

@@ -14,12 +14,12 @@ from surefoot.data.batches import epoch_order, fetch
 from surefoot.errors import DataError
 from surefoot.training.configure import Objects, resolve
 from surefoot.training.loop import advance, start
+from surefoot.training.make import reseeded
 from surefoot.training.open import open_run
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member
 from surefoot.training.population.strategy import Way
-from surefoot.training.task import reseeded
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (40, 4, 5, 3), dtype=np.uint8)
 N = 40

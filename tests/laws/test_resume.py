@@ -11,11 +11,12 @@ import torch
 from kinds import KINDS
 from small import bare, bits, contents, differing, plateau_job, reference_job, sign_manifest
 
-from surefoot.config import Recipe, rule_settings
+from surefoot.config import Recipe
 from surefoot.errors import CheckpointError
 from surefoot.optim.plan import Plan
 from surefoot.optim.plan import plan as plan_of
 from surefoot.record.run import Row
+from surefoot.rules import rule_settings
 from surefoot.training import checkpoint
 from surefoot.training.loop import advance, rate, start
 from surefoot.training.state import Snapshot, State
@@ -141,7 +142,7 @@ def test_a_buffer_that_the_model_keeps_out_of_its_state_dict_is_kept(tmp_path):
                 self.seen += 1
             return self.head(x.flatten(1)) / (1 + self.seen)
 
-    from surefoot.training.task import task
+    from surefoot.training.make import task
 
     work, plan = reference_job()
     work = task(work.data, Counting())

@@ -20,9 +20,9 @@ from surefoot.models.cnn import Cnn
 from surefoot.optim.plan import plan
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, fit, start
+from surefoot.training.make import task
 from surefoot.training.state import trainable
 from surefoot.training.step import gradient
-from surefoot.training.task import task
 
 CONSTANT = Schedule(kind="constant")
 RECIPES = {

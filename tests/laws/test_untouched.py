@@ -19,9 +19,9 @@ from surefoot.optim.plan import plan
 from surefoot.training.configure import resolve
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, fit, start
+from surefoot.training.make import task
 from surefoot.training.open import open_run
 from surefoot.training.open import train as train_to_the_end
-from surefoot.training.task import task
 
 
 def surroundings() -> dict[str, object]:

@@ -6,7 +6,7 @@ from torch import nn
 from surefoot.data.batches import fetch
 from surefoot.models.cnn import Cnn
 from surefoot.seeds import torch_stream
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 @pytest.mark.parametrize("side", [3, 4, 7, 8, 15, 16, 23, 32, 64])

@@ -14,13 +14,13 @@ from surefoot.errors import ConfigError
 from surefoot.optim.plan import plan
 from surefoot.training.configure import Objects, resolve
 from surefoot.training.loop import advance, start
+from surefoot.training.make import task
 from surefoot.training.open import open_run
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
 from surefoot.training.population.strategy import Way
 from surefoot.training.state import named_tensors, packed_extra_state, restore_extra_state
-from surefoot.training.task import task
 from surefoot.training.weights import load_trained
 
 CONFIG = resolve({"data": "in-memory", "model": "in-memory", "recipe": {"steps": 8, "batch_size": 12, "lr": 0.01}})

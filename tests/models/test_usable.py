@@ -13,7 +13,7 @@ import surefoot
 from surefoot.errors import ConfigError
 from surefoot.models.build import build
 from surefoot.models.usable import copied, usable
-from surefoot.training.task import reseeded, task
+from surefoot.training.make import reseeded, task
 from surefoot.training.weights import load_trained
 
 SHAPE = (3, 8, 8)

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from surefoot.config import Recipe, rule_settings
+from surefoot.config import Recipe
 from surefoot.errors import ConfigError
-from surefoot.rules import update_rule, update_rules
+from surefoot.rules import rule_settings, update_rule, update_rules
 from surefoot.settings import from_dict, merged, to_dict
 
 RULES = list(update_rules().values())

@@ -17,7 +17,7 @@ import surefoot
 from surefoot.data.dataset import DataSet
 from surefoot.optim.plan import plan
 from surefoot.training.loop import fit
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from faults import seeded
 from torch import Tensor, nn
 
 import surefoot
-from surefoot.training.task import Task, task
+from surefoot.training.make import task
+from surefoot.training.task import Task
 
 WORDS, LENGTH = 11, 12
 

@@ -20,7 +20,8 @@ from surefoot.report.pytorch_code import program_of
 from surefoot.rules import update_rules
 from surefoot.training.groups import freeze_
 from surefoot.training.loop import advance, start
-from surefoot.training.task import Task, task
+from surefoot.training.make import task
+from surefoot.training.task import Task
 
 
 class Net(nn.Module):

@@ -17,8 +17,9 @@ from surefoot.config import Recipe, Schedule
 from surefoot.data.dataset import DataSet
 from surefoot.optim.plan import Plan, plan
 from surefoot.record.run import CLOCK_FIELDS, Row
+from surefoot.training.make import task
 from surefoot.training.state import State, named_tensors
-from surefoot.training.task import Task, task
+from surefoot.training.task import Task
 
 
 def image_arrays(examples: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from surefoot.record.scores import read_scores
 from surefoot.training import evaluate
 from surefoot.training.answers import prior_of
 from surefoot.training.evaluate import answer_counts, evaluate_part, outputs_of
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 def counted(kind, monkeypatch=None, **more):

@@ -10,7 +10,7 @@ from torch import nn
 import surefoot
 from surefoot.record.baseline import Baseline
 from surefoot.training.baseline import baseline_of
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 def table(rows=300):

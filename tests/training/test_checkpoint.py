@@ -15,8 +15,9 @@ from surefoot.errors import CheckpointError
 from surefoot.optim.plan import Plan
 from surefoot.training import checkpoint
 from surefoot.training.loop import advance, start
+from surefoot.training.make import task
 from surefoot.training.state import State
-from surefoot.training.task import Task, task
+from surefoot.training.task import Task
 
 FILES = ["model.safetensors", "state.safetensors", "state.json", "MANIFEST.json"]
 

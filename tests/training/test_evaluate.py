@@ -11,7 +11,7 @@ import surefoot
 from surefoot.data.batches import fetch
 from surefoot.training import evaluate
 from surefoot.training.evaluate import evaluate_part, evaluation_mode, outputs_of
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 @pytest.fixture(scope="module")

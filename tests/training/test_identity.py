@@ -13,8 +13,8 @@ from surefoot.errors import ConfigError
 from surefoot.record import store
 from surefoot.training.configure import Objects, resolve
 from surefoot.training.identity import differing, identity
+from surefoot.training.make import task
 from surefoot.training.open import open_run
-from surefoot.training.task import task
 
 
 def net(activation, width=8):

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import surefoot
 from surefoot.errors import DataError
 from surefoot.training.integers import Outside, looked_up
-from surefoot.training.task import remarks, task
+from surefoot.training.make import remarks, task
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 20, (200, 5))

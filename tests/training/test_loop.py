@@ -14,7 +14,7 @@ from surefoot.errors import ConfigError
 from surefoot.optim.plan import plan, plateau_factor
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, fit, rate, start
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 def test_the_start_is_the_model_before_any_step():

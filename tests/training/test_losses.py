@@ -11,7 +11,7 @@ from surefoot.data.batches import fetch
 from surefoot.data.dataset import IGNORED
 from surefoot.errors import ConfigError
 from surefoot.training.losses import dense_cross_entropy, reduced
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 X, Y = number_arrays()
 

@@ -17,8 +17,8 @@ from surefoot.data.dataset import IGNORED
 from surefoot.errors import ConfigError
 from surefoot.training import evaluate
 from surefoot.training.evaluate import evaluate_part, outputs_of
+from surefoot.training.make import task
 from surefoot.training.metrics import OF, asked_metrics
-from surefoot.training.task import task
 
 
 def found(work, part=None):

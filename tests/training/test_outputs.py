@@ -10,7 +10,7 @@ from torch import nn
 
 import surefoot
 from surefoot.errors import ConfigError
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 class Returning(nn.Module):

@@ -6,8 +6,8 @@ import surefoot
 from surefoot.config import Recipe
 from surefoot.optim.plan import plan
 from surefoot.training.loop import advance, fit, start
+from surefoot.training.make import task
 from surefoot.training.state import averaging_decay, trainable
-from surefoot.training.task import task
 
 
 def net() -> nn.Module:

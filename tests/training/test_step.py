@@ -8,8 +8,8 @@ from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.optim.plan import plan
 from surefoot.training.loop import start
+from surefoot.training.make import task
 from surefoot.training.step import Seen, gradient, step
-from surefoot.training.task import task
 
 
 def begun(**recipe):

@@ -13,11 +13,11 @@ import surefoot
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError, DataError
 from surefoot.training.configure import resolve
+from surefoot.training.make import remarks, task
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member
 from surefoot.training.population.strategy import LOOP, Way
-from surefoot.training.task import remarks, task
 
 
 def numbers(targets: int | None = None):

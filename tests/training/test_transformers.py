@@ -8,7 +8,7 @@ import surefoot
 from surefoot.errors import ConfigError, DataError
 from surefoot.settings import nested
 from surefoot.training.configure import resolve, separated
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 transformers = pytest.importorskip("transformers", reason="pip install transformers==5.24.0 --no-deps, and its needs")

@@ -8,7 +8,7 @@ from torch import nn
 
 import surefoot
 from surefoot.errors import ConfigError
-from surefoot.training.task import remarks, task
+from surefoot.training.make import remarks, task
 
 N = 48
 A = np.random.default_rng(0).normal(size=(N, 5)).astype("float32")

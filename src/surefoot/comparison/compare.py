@@ -33,8 +33,9 @@ from surefoot.switches import usual_switches
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.losses import Loss
+from surefoot.training.make import reseeded
 from surefoot.training.population.engine import Engine
-from surefoot.training.task import Task, reseeded
+from surefoot.training.task import Task
 
 EPOCHS = 5.0
 """The budget of each run where none is given, in passes. Chosen by hand: five steps of gradient descent show its slope,

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from surefoot.config import Recipe, rule_settings
+from surefoot.config import Recipe
 from surefoot.errors import ConfigError, nearest
 from surefoot.optim.plan import batch_size_of
-from surefoot.rules import update_rules
+from surefoot.rules import rule_settings, update_rules
 from surefoot.settings import flat_settings, from_dict, merged, nested
 
 NAMED: dict[str, dict[str, Any]] = {

@@ -31,7 +31,8 @@ from surefoot.data.dataset import DataSet, Part, Source
 from surefoot.record.comparison import SurfaceResult, SurfaceRun
 from surefoot.steps.follow import rate_plan
 from surefoot.training.loop import advance, start
-from surefoot.training.task import Task, task
+from surefoot.training.make import task
+from surefoot.training.task import Task
 
 LEAST, MOST = 1.0, 30.0
 """Curvatures of the quadratic: kappa 30 tells the rules apart, and its valley can still be drawn. Chosen by hand."""

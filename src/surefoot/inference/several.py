@@ -13,8 +13,9 @@ from surefoot.errors import ConfigError, DataError
 from surefoot.inference.finished import FinishedRun
 from surefoot.record.task_scores import TaskScores
 from surefoot.training.answers import AnswerCounts
+from surefoot.training.make import must_reshape
 from surefoot.training.outputs import answers_fit, described
-from surefoot.training.task import Task, class_axis, must_reshape
+from surefoot.training.task import Task, class_axis
 
 
 def task_scores(finished: FinishedRun, part: Part, title: str, said: str) -> TaskScores:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from typing import Any
 
 from surefoot.errors import ConfigError, nearest
 from surefoot.rules.optimizer import NAME, OPTIMIZER
@@ -45,3 +46,17 @@ def update_rule(name: str) -> UpdateRule:
     if not isinstance(name, str) or name not in rules:
         raise ConfigError(f"rule = {name!r}", "it must be an update rule", nearest(name, rules))
     return rules[name]
+
+
+def rule_settings() -> tuple[str, ...]:
+    """Return the names of the settings of a recipe that some update rule reads, its rate among them."""
+    return tuple(dict.fromkeys(name for rule in update_rules().values() for name in rule.defaults))
+
+
+def left_out(name: str) -> str:
+    """Return what a setting is where it is left out, for each rule that reads it."""
+    by_value: dict[Any, list[str]] = {}
+    for rule in update_rules().values():
+        if name in rule.defaults:
+            by_value.setdefault(rule.defaults[name], []).append(rule.name)
+    return "; ".join(f"{', '.join(rules)}: {value}" for value, rules in by_value.items())

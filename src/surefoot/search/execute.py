@@ -34,10 +34,11 @@ from surefoot.steps.wiring.check import check_wiring, light_examples
 from surefoot.training import checkpoint
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.loop import advance, start
+from surefoot.training.make import reseeded
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
-from surefoot.training.task import Task, reseeded
+from surefoot.training.task import Task
 
 SAVE_SECONDS = 30.0
 """Trials that have been computed for so long since they were last saved are saved. Chosen by hand."""

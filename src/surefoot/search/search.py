@@ -42,7 +42,8 @@ from surefoot.training.configure import Objects, make_task, recipe_for
 from surefoot.training.groups import check_lengths
 from surefoot.training.identity import another, differing, identity
 from surefoot.training.loop import start
-from surefoot.training.open import check_choice, open_run, run_place
+from surefoot.training.open import check_choice, open_run
+from surefoot.training.place import run_place
 from surefoot.training.population.engine import Engine
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Task, check_label_smoothing

@@ -26,10 +26,11 @@ from surefoot.steps.answers import joined
 from surefoot.steps.untouched import untouched
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
+from surefoot.training.make import task
 from surefoot.training.optimizer import OptimizerFactory
 from surefoot.training.outputs import described
 from surefoot.training.start_from import found_place, read_origin, started_from
-from surefoot.training.task import Task, task
+from surefoot.training.task import Task
 
 MOST_EXAMPLES = 20_000
 """Examples read from a loader: enough for every probe, and a minute of a slow loader. Chosen by hand."""

@@ -25,10 +25,11 @@ from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
+from surefoot.training.make import task
 from surefoot.training.metrics import USUAL, Metric, asked_metrics
 from surefoot.training.optimizer import OptimizerFactory, own_rate
 from surefoot.training.start_from import Origin, found_place, read_origin, settings_of, started_from
-from surefoot.training.task import Task, task
+from surefoot.training.task import Task
 
 CLIP_OF_NUMBERS = 1.0
 """The squared error has no largest slope: at the usual rate 0.1 with momentum 0.9 it diverged in 20 of 20 runs of

@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import os
 import platform
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from surefoot.optim.plan import USUAL_BATCH, plan, said_of_batch
 from surefoot.record import store
 from surefoot.record.lock import is_held, locked
 from surefoot.record.measures import ACCURACY, LOSS, metric_name, rises
-from surefoot.record.progress import PROGRESS
 from surefoot.record.run import truncate_rows
 from surefoot.record.stored import IN_MEMORY, made_in, read_config, run_folders
 from surefoot.settings import (
@@ -56,11 +54,13 @@ from surefoot.training.groups import check_lengths
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.losses import Loss
+from surefoot.training.make import remarks
 from surefoot.training.metrics import OF
 from surefoot.training.optimizer import OptimizerFactory, check_rule
+from surefoot.training.place import run_place
 from surefoot.training.run import Result, Run
 from surefoot.training.start_from import Origin, found_place, read_origin
-from surefoot.training.task import Task, remarks
+from surefoot.training.task import Task
 from surefoot.training.weights import calls_written
 
 _OVER_THE_WHOLE_RUN = ("cosine", "linear", "polynomial", "one-cycle", "wsd", "sgdr", "preset")
@@ -317,53 +317,6 @@ def _fitted(folder: Path, there: Config) -> list[str]:
     """Return what nobody gave of a run's settings; before that was written down, a batch of 128 was the default."""
     environment = store.read_sealed(folder / store.ENVIRONMENT) if (folder / store.ENVIRONMENT).is_file() else {}
     return environment.get("fitted", ["batch_size"] if there.recipe.batch_size == USUAL_BATCH else [])
-
-
-def run_place(config: Config, name: str | None, runs_dir: str | Path) -> Path:
-    """Return the folder of the run of that name, or one that no other process has, made if missing.
-
-    Raises:
-        ConfigError: the name cannot be a folder's, or the folder holds other files or cannot be written to.
-    """
-    if not isinstance(runs_dir, str | Path):
-        raise ConfigError(
-            f"runs_dir = {runs_dir!r}", "a run is written down, in a folder of runs_dir", "give a path, or leave it out"
-        )
-    runs = Path(runs_dir)
-    if name is not None:
-        folder = runs / store.check_name(name)
-        if folder.is_dir() and not (folder / store.CONFIG).is_file() and not _abandoned(folder):
-            raise ConfigError(f"{folder} holds other files", "a run has a folder of its own", "choose another name")
-        _make(folder, exist_ok=True)
-        return folder
-    while True:
-        moment = datetime.now().strftime("%Y%m%d-%H%M%S")
-        folder = runs / store.new_name(config.data, config.model, runs, moment)
-        try:
-            _make(folder, exist_ok=False)
-            return folder
-        except FileExistsError:  # another process was quicker
-            continue
-
-
-def _make(folder: Path, *, exist_ok: bool) -> None:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(exist_ok=exist_ok)
-    except OSError as error:
-        if isinstance(error, FileExistsError) and not exist_ok and folder.is_dir():
-            raise
-        raise ConfigError(
-            f"the run's folder {folder} ({error.strerror})",
-            "it must be a folder that can be written to",
-            "choose another --runs-dir",
-        ) from None
-
-
-def _abandoned(folder: Path) -> bool:
-    """Whether a folder holds only what a run killed in its first moment leaves, or a search without its final run."""
-    first = {store.LOCK, store.ENVIRONMENT, store.COMMAND, PROGRESS, *store.OF_A_START, *store.OF_A_SEARCH}  # no config
-    return all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
 def check_data(folder: Path, data: DataSet) -> None:

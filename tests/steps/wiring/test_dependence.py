@@ -10,7 +10,7 @@ import surefoot
 from surefoot.record.decision import cost_in_examples
 from surefoot.steps.wiring.dependence import LEAST_STEPS, MOST_EXAMPLES, dependence, matching_z, may_be_asked
 from surefoot.steps.wiring.judge_training import CLEAR
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 def test_z_is_standard_normal_where_targets_do_not_depend_on_outputs():

@@ -17,7 +17,7 @@ from surefoot.steps.wiring.measure import (
     step_downhill,
     watch_rectifiers,
 )  # fmt: skip
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 def kind_of(loss, target="classes", y=None):

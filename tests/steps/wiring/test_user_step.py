@@ -7,7 +7,7 @@ from faults import digits, plain, seeded
 from small import bits
 
 from surefoot.steps.wiring.user_step import try_user_step
-from surefoot.training.task import task
+from surefoot.training.make import task
 
 
 def facts(zero_grad=True, sign=1.0, lr=0.1, calls=1, maximize=False):

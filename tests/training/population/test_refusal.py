@@ -12,12 +12,12 @@ import surefoot
 from surefoot.config import Recipe
 from surefoot.errors import ConfigError
 from surefoot.training.loop import fit
+from surefoot.training.make import reseeded
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import fit_many
 from surefoot.training.population.member import Member, groups
 from surefoot.training.population.strategy import Way
 from surefoot.training.population.workload import refusal
-from surefoot.training.task import reseeded
 
 
 class OwnNorm(nn.Module):

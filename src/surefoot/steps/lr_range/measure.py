@@ -14,9 +14,10 @@ from surefoot.record.progress import Progress
 from surefoot.steps.follow import follow, losses_of, rate_plan, without_validation
 from surefoot.steps.lr_range.judge import LIMITS, WINDOW_STEPS, ShortRuns, beyond, check_grid, rate_grid
 from surefoot.training.loop import advance, start
+from surefoot.training.make import reseeded
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
-from surefoot.training.task import Task, reseeded
+from surefoot.training.task import Task
 
 NEIGHBOURS = 2
 """Rates above the edge that every seed is measured at, so that a seed with a higher edge shows it. Chosen by hand."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from surefoot.config import Recipe
-from surefoot.data.batches import epoch_order, fetch, standardised
+from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.dataset import Part
 from surefoot.data.tree import is_leaf, leaves
 from surefoot.errors import ConfigError
@@ -27,7 +27,7 @@ from surefoot.rules import update_rule
 from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.steps.answers import class_logits, dense, equal, one_class_each
 from surefoot.steps.follow import follow, rate_plan
-from surefoot.steps.overfit.floor import floor_of
+from surefoot.steps.overfit.floor import floor_of, loss_of_mean, loss_of_means
 from surefoot.steps.overfit.judge import Facts, Sample, beyond, judge, loss_enough
 from surefoot.steps.probe import probe_task
 from surefoot.steps.untouched import untouched
@@ -328,7 +328,7 @@ def measure_sample(task: Task, batch_size: int) -> Sample:
     if floor is not None:
         least_loss, best = floor.loss, None
     else:
-        least_loss = _loss_of_means(task, groups) if torn and task.criterion is not None else 0.0
+        least_loss = loss_of_means(task, groups) if torn and task.criterion is not None else 0.0
         best = None if by_label is None else _best_accuracy(by_label, groups)
     return Sample(
         examples=len(part),
@@ -342,7 +342,7 @@ def measure_sample(task: Task, batch_size: int) -> Sample:
             if apart is not None and len(group) > 1 and len(torch.unique(apart[group], dim=0)) > 1
         ),
         best_accuracy=best,
-        target_variance=_loss_of_mean(task) if torn else None,
+        target_variance=loss_of_mean(task) if torn else None,
         constant_loss=None if floor is None else floor.constant_loss,
         contexts=None if floor is None else floor.contexts,
         least_loss=least_loss,
@@ -372,27 +372,6 @@ def _best_accuracy(labels: Tensor, groups: Sequence[Sequence[int]]) -> float:
     """Return the share that can be right where examples of one input get one answer."""
     most = sum(int(torch.bincount(column).max()) for group in groups for column in labels[list(group)].T)
     return most / labels.numel()
-
-
-def _loss_of_mean(task: Task) -> float:
-    """Return the loss of always answering the mean: the variance, for the squared error and losses of the user's."""
-    y = standardised(task.data, task.data.train.y)
-    if task.criterion is None:
-        return float(y.float().var(dim=0, unbiased=False).mean())
-    centred = y if task.criterion == "bce" else y - y.mean(0)
-    return float(task.mean_loss(torch.zeros_like(y), centred))
-
-
-def _loss_of_means(task: Task, groups: Sequence[Sequence[int]]) -> float:
-    """Return the loss of answering each of several identical inputs by the mean of their targets."""
-    y = standardised(task.data, task.data.train.y)
-    answers = y.clone()
-    for group in groups:
-        if len(group) > 1:
-            answers[list(group)] = y[list(group)].mean(0)
-    if task.criterion == "bce":  # the logit of a share; what is 0 or 1 alone costs next to nothing
-        answers = torch.logit(answers, eps=1e-6)
-    return float(task.mean_loss(answers, y))
 
 
 def _initial_loss(task: Task, batch_size: int) -> float:

@@ -28,9 +28,10 @@ from surefoot.training.call import Forward, LossFn, function_of
 from surefoot.training.integers import with_integers_for
 from surefoot.training.losses import Loss
 from surefoot.training.machine import machine
+from surefoot.training.make import task
 from surefoot.training.population.engine import Engine
 from surefoot.training.preprocessed import Preprocessed
-from surefoot.training.task import Task, task
+from surefoot.training.task import Task
 
 _CLAIM = "data, model, loss and step fit together: the loss reaches every weight, falls along it, and the inputs matter"
 
