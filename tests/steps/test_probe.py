@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from kinds import KINDS, by_name, module
 from small import bits, image_arrays
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -101,3 +102,54 @@ def test_labels_with_gaps_can_be_looked_at():
     assert lenient_data((x, y))[1] is None
     with pytest.raises(DataError):
         lenient_data((x, np.arange(60) % 20 * 3))
+
+
+def in_batches(given, size=16):
+    """Return a mapping or pair of arrays as a list of batches of tensors."""
+    from surefoot.data import tree
+
+    rows = range(0, 96, size)
+    return [tree.map_leaves(lambda leaf: torch.from_numpy(leaf[at : at + size]), tree.as_tree(given)) for at in rows]  # noqa: B023  # called now
+
+
+@pytest.mark.parametrize("name", ["dict", "tuple", "mapping and loss_fn", "segmentation", "tokens", "multilabel"])
+def test_batches_of_every_kind_are_told_by_their_form_as_arrays_are(name):
+    whole, found = surefoot.load(KINDS[name].data), probe_data(in_batches(KINDS[name].data))
+    assert (found.target, found.kind if name != "segmentation" else whole.kind, found.label_name) == (
+        whole.target, whole.kind, whole.label_name,
+    )  # fmt: skip
+    assert found.examples + len(found.validation) == 96
+    assert found.outputs == whole.outputs
+    made = probe_task(module(KINDS[name]), in_batches(KINDS[name].data), **KINDS[name].more)
+    assert made.data.target == whole.target
+
+
+def test_the_numbers_of_a_tree_in_batches_are_not_normalised():
+    found = probe_data(in_batches(by_name()))
+    x = surefoot.data.batches.normalised(found, found.train.x)
+    assert set(x["numbers"].flatten().tolist()) <= set(by_name()[0]["numbers"].flatten().tolist())
+    assert x["codes"].dtype == torch.int64
+
+
+def test_a_pair_of_trees_is_the_inputs_and_the_targets_but_of_equal_batches_two_batches():
+    a, b = (np.random.default_rng(0).normal(size=(20, width)).astype(np.float32) for width in (3, 5))
+    y = np.arange(20) % 2
+    found = probe_data(((a, b), (y, y.astype(np.float32))))
+    assert found.kind == "tree"
+    assert found.target == "any"
+    assert probe_data(((a, y), (a + 1, y))).examples == 36
+
+
+def test_batches_whose_sides_have_other_lengths_are_refused():
+    with pytest.raises(ConfigError, match=r"batch 0 of the data has x \{ids: \(4, 3\), mask: \(3, 3\)\} and y \(4,\)"):
+        probe_data(iter_again([{"ids": np.zeros((4, 3)), "mask": np.zeros((3, 3)), "labels": np.zeros(4)}]))
+
+
+class iter_again:  # reads as what it does
+    """A collection of batches that is no list."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)

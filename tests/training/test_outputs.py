@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from small import images
@@ -137,3 +138,16 @@ def test_a_model_that_indexes_with_whole_numbers_is_told_that_they_were_standard
     with pytest.raises(ConfigError, match="normalise = false"):
         task(surefoot.load((tokens, tokens[:, 0] % 2)), OneHot())
     task(surefoot.load((tokens, tokens[:, 0] % 2), normalise=False), OneHot())
+
+
+def test_a_mask_may_have_more_classes_than_occur_and_an_axis_elsewhere_is_said():
+    images = np.random.default_rng(0).random((20, 3, 6, 6)).astype(np.float32)
+    data = surefoot.load((images, np.arange(720).reshape(20, 6, 6) % 2))
+    assert surefoot.task(data, lambda *_: nn.Conv2d(3, 5, 1)).counts_right
+    with pytest.raises(ConfigError, match="last layer 2 outputs"):
+        surefoot.task(data, lambda *_: nn.Conv2d(3, 1, 1))
+    with pytest.raises(ConfigError, match=r"outputs.permute\(0, 3, 1, 2\)"):
+        surefoot.task(data, lambda *_: nn.Conv2d(3, 5, 1), forward=lambda model, x: model(x).permute(0, 2, 3, 1))
+    ids, table = np.arange(120).reshape(20, 6) % 4, nn.Embedding(4, 4)
+    with pytest.raises(ConfigError, match=r"outputs.transpose\(1, 2\)"):
+        surefoot.task(surefoot.load((ids, ids)), table, forward=lambda model, x: model(x).transpose(1, 2))

@@ -17,7 +17,7 @@ from surefoot.comparison.landscape import slice_of
 from surefoot.comparison.rules import RULES, USUAL_BATCH, Rule, parse_rules, reference_rule
 from surefoot.comparison.runs import RuleRuns, Runs, Searched, part_of
 from surefoot.comparison.surfaces import SURFACES
-from surefoot.config import LossName, Recipe
+from surefoot.config import Recipe
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.optim.plan import batch_size_of
@@ -77,7 +77,7 @@ class Comparing:
 def compare(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     *,
     rules: Sequence[str] = RULES,
     epochs: float = EPOCHS,
@@ -93,8 +93,8 @@ def compare(
     slice_points: int | None = 31,
     surfaces: bool = True,
     augment: Any = (),
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",

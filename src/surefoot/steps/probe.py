@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from surefoot.config import LossName
 from surefoot.data import tree
 from surefoot.data.batches import image_statistics, number_statistics
 from surefoot.data.check import Problems
@@ -39,11 +38,11 @@ MOST_EXAMPLES = 20_000
 def probe_task(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     *,
     augment: Any = (),
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     optimizer: OptimizerFactory | None = None,
     seed: int = 0,
     device: str = "auto",

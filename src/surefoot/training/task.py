@@ -513,8 +513,7 @@ def _tried(task: Task, asked: Mapping[str, Metric | None] | None) -> Task:
         if task.optimizer is not None:
             try_optimizer(task.optimizer, model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
         _, *after = generator_states()
-    counts_right = task.counts_right and answers_fit(task, outputs, y)  # auxiliary heads may answer in training alone
-    return dataclasses.replace(task, draws=after != before, counts_right=counts_right)
+    return dataclasses.replace(task, draws=after != before)
 
 
 def class_axis(task: Task) -> int | None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from faults import plain, raw_digits, seeded
+from kinds import KINDS, module
 from torch import nn
 
 import surefoot
@@ -155,3 +156,41 @@ def test_it_takes_as_many_batches_as_are_paid_for_and_two_at_least(most, batches
         surefoot.check_initial_loss("mlp", "digits", most_examples=-1)
     with pytest.raises(ConfigError, match="most_examples"):
         surefoot.check_wiring("mlp", "digits", most_examples=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "chance", "classes"),
+    [("dict", math.log(3), 3), ("segmentation", math.log(3), 3), ("tokens", math.log(11), 11),
+     ("sum and count", math.log(11), 11), ("multilabel", math.log(2), 2)],
+)  # fmt: skip
+def test_chance_of_each_kind_is_ln_c_over_the_targets_that_count(name, chance, classes):
+    kind = KINDS[name]
+    decision = surefoot.check_initial_loss(module(kind), kind.data, precision="fp32", **kind.more)
+    assert decision.value["chance"] == pytest.approx(chance, abs=1e-5)
+    assert decision.evidence["classes"] == classes
+    zero = module(kind)
+    head = [each for each in zero.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.zero_()
+    decision = surefoot.check_initial_loss(zero, kind.data, precision="fp32", **kind.more)
+    assert decision.value["loss"] == pytest.approx(chance, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mapping and loss_fn", "several heads"])
+def test_of_a_loss_that_shows_no_outputs_chance_is_not_known_and_no_failure(name):
+    kind = KINDS[name]
+    decision = surefoot.check_initial_loss(module(kind), kind.data, precision="fp32", **kind.more)
+    assert decision.passed
+    assert "no chance to compare" in decision.findings[0].reason
+
+
+def test_the_shares_of_tokens_in_the_bias_are_below_chance_and_sound():
+    ids = np.random.default_rng(0).choice(5, (60, 8), p=[0.8, 0.05, 0.05, 0.05, 0.05])
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5))
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.copy_(torch.tensor([0.8, 0.05, 0.05, 0.05, 0.05]).log())
+    decision = surefoot.check_initial_loss(model, (ids[:, :-1], ids[:, 1:]))
+    assert decision.passed
+    assert "the classes' shares are in the bias" in decision.findings[0].reason

@@ -146,3 +146,34 @@ def test_what_no_more_examples_were_granted_for_is_open_and_no_failure():
     assert verdicts(cut(FLAT, record([2.0, 1.0], [0.5, 0.7]))) == {"unfinished": "pass"}
     assert verdicts(cut(FLAT, FLAT)) == {"unfinished": "suspect"}
     assert verdicts(cut(FLAT, LEARNED)) == {"learns-by-heart": "pass"}
+
+
+def test_pixels_and_tokens_are_learned_near_the_least_loss_that_the_model_can_have():
+    known = {"examples": 16, "batch_size": 2, "parameters": 900, "outputs": 3, "initial_loss": 1.2}
+    known |= {"best_accuracy": None}
+    sample = Sample(**known, constant_loss=1.0, least_loss=0.4, contexts=300)
+    enough = loss_enough(sample, custom_loss=False)
+    assert enough == pytest.approx(0.46)
+    made = facts(record([1.0, 0.45]), enough=enough, **known, constant_loss=1.0, least_loss=0.4, contexts=300)
+    assert verdicts(made) == {"learns-by-heart": "pass"}
+    assert "where 0.4 is the least and 1 that of a constant answer" in judge(made)[-1].reason
+    stays = facts(record([0.9] * 40), enough=enough, **known, constant_loss=1.0, least_loss=0.4, contexts=300)
+    assert verdicts(stays) == {"plateau": "fail"}
+
+
+@pytest.mark.parametrize(("contexts", "least", "verdict"), [(1, 1.0, "fail"), (4, 0.8, "suspect"), (4, 0.7, None)])
+def test_a_model_that_tells_nothing_apart_is_said_so(contexts, least, verdict):
+    made = facts(record([1.0, 0.1]), enough=2.0, best_accuracy=None, constant_loss=1.0, least_loss=least,
+                 contexts=contexts)  # fmt: skip
+    assert verdicts(made).get("blind") == verdict
+
+
+def test_a_loss_whose_least_value_nobody_knows_only_has_to_fall():
+    known = {"best_accuracy": None, "floor_known": False}
+    sample = Sample(examples=9, batch_size=3, parameters=9, outputs=1, initial_loss=-2.0, **known)
+    assert loss_enough(sample, custom_loss=True) == -3.0
+    enough = loss_enough(dataclasses.replace(sample, initial_loss=2.3), custom_loss=True)
+    assert verdicts(facts(record([2.0, 1.1]), enough=enough, **known)) == {"learns-by-heart": "pass"}
+    assert verdicts(facts(record([1.9] * 40), enough=enough, **known)) == {"falls": "pass"}
+    assert verdicts(facts(FLAT, enough=enough, **known)) == {"does-not-fall": "fail"}
+    assert verdicts(facts(GONE, GONE, enough=enough, **known)) == {"explodes": "fail"}

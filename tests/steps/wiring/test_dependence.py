@@ -2,11 +2,13 @@
 
 import numpy as np
 import torch
+from faults import seeded
+from kinds import KINDS, Two, by_name, labels, several_yes
 from scipy.stats import kstest
 
 import surefoot
 from surefoot.record.decision import cost_in_examples
-from surefoot.steps.wiring.dependence import LEAST_STEPS, MOST_EXAMPLES, dependence, matching_z
+from surefoot.steps.wiring.dependence import LEAST_STEPS, MOST_EXAMPLES, dependence, matching_z, may_be_asked
 from surefoot.steps.wiring.judge_training import CLEAR
 from surefoot.training.task import task
 
@@ -107,3 +109,16 @@ def test_members_that_all_diverge_are_no_evidence():
     found = dependence(task(data(True), Wild(), threads=1))
     assert (found.z, found.planted_z, len(found.looks)) == (-99.0, None, 1)
     assert cost(found) < 2028
+
+
+def test_several_yes_or_no_and_inputs_by_name_are_asked_too_and_pixels_and_tokens_are_not():
+    rng = np.random.default_rng(0)
+    for made, model in ((labels(900), several_yes()), (by_name(900), seeded(Two))):
+        assert may_be_asked(task(surefoot.load(made), model))
+        found = dependence(task(surefoot.load(made), model))
+        assert found.z > CLEAR
+        x, y = made
+        found = dependence(task(surefoot.load((x, rng.permutation(y))), model))
+        assert found.z < CLEAR < found.planted_z
+    asked = [name for name, kind in KINDS.items() if may_be_asked(kind.task())]
+    assert asked == ["dict", "tuple", "forward", "multilabel"]

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surefoot.config import LossName
 from surefoot.data.batches import fetch
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
@@ -42,7 +41,7 @@ MOST_NUMBERS = 2**28
 def gradient_noise(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     *,
     batch_size: int = 128,
     micro_batches: int = MICRO_BATCHES,
@@ -50,8 +49,8 @@ def gradient_noise(
     label_smoothing: float = 0.0,
     augment: Any = (),
     from_run: Any = None,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",

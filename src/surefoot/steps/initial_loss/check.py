@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surefoot.config import LossName, Recipe
+from surefoot.config import Recipe
 from surefoot.data.tree import is_leaf, leaves, map_leaves
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
@@ -38,10 +38,10 @@ _PASSES = 3
 def check_initial_loss(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     *,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     weight_decay: float | Literal["auto"] = 5e-4,
     most_examples: int | None = None,
     seed: int = 0,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from surefoot.config import LossName, Recipe
+from surefoot.config import Recipe
 from surefoot.errors import ConfigError, nearest
 from surefoot.models.build import Factory
 from surefoot.optim.plan import batch_size_of
@@ -42,7 +42,7 @@ CURVE_POINTS = 50
 def find_lr(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     *,
     low: float | None = None,
     high: float | None = None,
@@ -55,8 +55,8 @@ def find_lr(
     optimizer: OptimizerFactory | None = None,
     weight_decay: float | None = None,
     augment: Any = (),
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     from_run: Any = None,
     range_test: bool = True,
     seed: int = 0,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from surefoot.config import LossName, Recipe
+from surefoot.config import Recipe
 from surefoot.data.batches import epoch_order, fetch, standardised
 from surefoot.data.dataset import Part
 from surefoot.data.tree import is_leaf, leaves
@@ -36,6 +36,7 @@ from surefoot.training.call import Forward, LossFn
 from surefoot.training.evaluate import are_probabilities, outputs_of
 from surefoot.training.loop import advance, start
 from surefoot.training.losses import Loss
+from surefoot.training.metrics import MetricSet
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.member import Member
 from surefoot.training.state import State
@@ -64,10 +65,10 @@ _VARIES_EXAMPLES = 16
 def overfit_sample(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     *,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     batches: int = BATCHES,
     batch_size: int | None = None,
     lrs: Sequence[float] | None = None,
@@ -297,7 +298,8 @@ def sample_task(task: Task, examples: int) -> Task:
     # Sorted: a memory map is read from front to back.
     sample = part.taken(np.sort(epoch_order(len(part), task.seed, 0)[:examples]))
     data = dataclasses.replace(task.data, train=sample, validation=sample, test=None)
-    return dataclasses.replace(task, data=data, template=_without_dropout(task.template), augment=None)
+    bare = dataclasses.replace(task, augment=None, metrics=MetricSet())  # those of the rows are of no sample
+    return dataclasses.replace(bare, data=data, template=_without_dropout(task.template))
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:

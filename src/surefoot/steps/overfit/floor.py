@@ -6,6 +6,7 @@ asked of itself: where outputs of untrained weights, moved at random, are the sa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from surefoot.training.task import Task
 
 _MOST = 100_000
 """Pixels or tokens that are looked at: beyond, the first ones speak for all. Chosen by hand."""
+_DIRECTIONS = 32
+"""Numbers that are kept of the logits of each: a vocabulary has tens of thousands. Chosen by hand."""
 _SAME = 1e-5
 """Difference of logits, as a share of their deviation, that is rounding. Chosen by hand."""
 
@@ -56,7 +59,7 @@ def floor_of(task: Task) -> Floor:
         with torch.no_grad():
             answers = class_logits(task, task.outputs(model, x, y), y)
         assert answers is not None
-        found.append(answers[0].float())
+        found.append(_few(answers[0].float(), task.seed))
         targets.append(answers[1])
         if sum(map(len, targets)) >= _MOST:
             break
@@ -64,6 +67,14 @@ def floor_of(task: Task) -> Floor:
     contexts = contexts_of(logits, task.seed)
     alone = torch.zeros_like(contexts)
     return Floor(_entropy(contexts, y), _entropy(alone, y), int(contexts.max()) + 1 if len(contexts) else 0)
+
+
+def _few(logits: Tensor, seed: int) -> Tensor:
+    """Return logits, [M, C], by a few directions drawn at random where there are more: what differs, differs there."""
+    if logits.shape[1] <= _DIRECTIONS:
+        return logits
+    directions = generator(seed, "directions").normal(size=(logits.shape[1], _DIRECTIONS))
+    return logits @ torch.from_numpy(directions / math.sqrt(logits.shape[1])).to(logits)
 
 
 def contexts_of(logits: Tensor, seed: int = 0) -> Tensor:

@@ -297,7 +297,11 @@ def _plateau(facts: Facts) -> Finding:
     if _still_falling(record):
         reason = f"{ends} in {_steps(record)} steps, and was still falling"
         return suspect("still-falling", reason, f"give more time: max_steps = {4 * _steps(record)}")
-    if facts.enough is not None and _last_loss(record) <= NEARLY / LEARNED_VARIANCE * facts.enough:
+    if (
+        sample.constant_loss is None
+        and facts.enough is not None
+        and _last_loss(record) <= NEARLY / LEARNED_VARIANCE * facts.enough
+    ):
         advice = "go on if the result is good enough; a wider model, or a longer run, learns more by heart"
         return suspect("nearly", f"{ends} and stays there, which is near the {facts.enough:.4g} of R2 0.99", advice)
     if sample.contradictions or sample.probabilities:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from surefoot.config import LossName
 from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
@@ -25,7 +24,7 @@ from surefoot.steps.wiring.judge_training import judge_dependence, judge_user_st
 from surefoot.steps.wiring.measure import measure, measure_fit, measured_examples
 from surefoot.steps.wiring.user_step import UserStep, try_user_step
 from surefoot.switches import usual_switches
-from surefoot.training.call import Forward, LossFn
+from surefoot.training.call import Forward, LossFn, function_of
 from surefoot.training.integers import with_integers_for
 from surefoot.training.losses import Loss
 from surefoot.training.machine import machine
@@ -40,10 +39,10 @@ _CLAIM = "data, model, loss and step fit together: the loss reaches every weight
 def check_wiring(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | LossName | None = None,
+    loss: Loss | str | None = None,
     *,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
     step: UserStep | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     most_examples: int | None = None,
@@ -161,14 +160,14 @@ def _checked(whole: Task, evidence: dict[str, Any], most_examples: int | None, e
 def fitting_task(
     model: str | nn.Module | Factory,
     data: Any,
-    loss: Loss | LossName | None,
+    loss: Loss | str | None,
     *,
     seed: int,
     device: str,
     precision: str,
     threads: int | None,
-    forward: Forward | None = None,
-    loss_fn: LossFn | None = None,
+    forward: Forward | str | None = None,
+    loss_fn: LossFn | str | None = None,
 ) -> tuple[Task | None, list[Finding]]:
     """Return the task, if model, data and loss make one, and the findings on the way to it.
 
@@ -178,6 +177,7 @@ def fitting_task(
     Raises:
         ConfigError, DataError: there is no such model, data or device.
     """
+    loss, call = function_of(loss, "loss"), function_of(forward, "forward")
     whole, refused = lenient_data(data, seed=seed)
     model = model.net if isinstance(model, Preprocessed) else model
     whole = whole if embeds(model) else unembedded(whole)
@@ -186,14 +186,14 @@ def fitting_task(
         template = build(model, whole.input_shape, whole.outputs, seed, whole.categories)
         place = machine(device, precision, threads, template, whole.input_shape)
         whole = with_integers_for(whole, template)
-        fit = measure_fit(whole, template, place, seed, forward)
+        fit = measure_fit(whole, template, place, seed, call)
         findings = judge_fit(fit, refused, custom_loss=callable(loss))
         if worst(findings) == "fail":
             return None, findings
         whole = _with_all_classes(whole, fit, custom_loss=callable(loss))
     try:
         made = task(
-            whole, model, loss=loss, forward=forward, loss_fn=loss_fn, seed=seed, device=device, precision=precision,
+            whole, model, loss=loss, forward=call, loss_fn=loss_fn, seed=seed, device=device, precision=precision,
             threads=threads,
         )  # fmt: skip
     except ConfigError as error:

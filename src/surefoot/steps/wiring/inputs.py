@@ -12,7 +12,7 @@ from surefoot.data import tree
 from surefoot.data.dataset import IGNORED
 from surefoot.seeds import generator
 from surefoot.steps.answers import equal, floats
-from surefoot.steps.wiring.judge_inputs import COPIED, InputFacts
+from surefoot.steps.wiring.judge_inputs import NEXT, InputFacts
 from surefoot.steps.wiring.measure import batch, batch_size, seen_outputs
 from surefoot.training.task import Task
 
@@ -61,7 +61,7 @@ def measure_inputs(task: Task) -> InputFacts:
         mixes = _changed(task, outputs, _or_none(lambda: outputs_at(tree.taken(x, others))), stays)
     copied, next_token = _repeated(task, x, y)
     looks_ahead = None
-    if (next_token or 0.0) >= COPIED and isinstance(outputs, Tensor) and task.loss_fn is None:
+    if (next_token or 0.0) >= NEXT and isinstance(outputs, Tensor) and task.loss_fn is None:
         cut = y.shape[1] // 2
         later = {
             name: torch.cat([leaf[:, :cut], leaf.roll(1, 0)[:, cut:]], 1) if _are_ids(leaf, y) else leaf
@@ -118,7 +118,8 @@ def _repeated(task: Task, x: Any, y: Any) -> tuple[float | None, float | None]:
     ids = [leaf for leaf in tree.leaves(x) if _are_ids(leaf, y)] if task.data.target == "tokens" else []
     if not ids:
         return None, None
-    return _share(y, ids), _share(y[:, :-1], [leaf[:, 1:] for leaf in ids])
+    copied = None if task.custom_loss else _share(y, ids)  # a loss of the user's may shift them by itself
+    return copied, _share(y[:, :-1], [leaf[:, 1:] for leaf in ids])
 
 
 def _share(targets: Tensor, leaves: list[Tensor]) -> float | None:
