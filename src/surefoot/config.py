@@ -384,7 +384,7 @@ class Config(Checked):
         if self.loss is not None and not is_path(self.loss) and self.loss not in get_args(LossName):
             raise ConfigError(
                 f"loss = {self.loss!r}",
-                f"a loss is one of {', '.join(get_args(LossName))}, or package.module:function",
+                f"loss must be one of {', '.join(get_args(LossName))}, or package.module:function",
                 nearest(self.loss, get_args(LossName)),
             )
         for name in ("forward", "loss_fn"):

@@ -254,8 +254,8 @@ def _outputs(finished: FinishedRun, x: Any) -> tuple[Answers, list[str | None]]:
         each = [_outputs(finished, tree.taken(x, slice(i, i + 1))) for i in range(count)]
         answers = [found for found, _ in each]
         lasts = [found.last for found in answers if found.last is not None]
-        target = finished.trained.target
-        kind: TargetKind = next((found.kind for found in answers if found.kind != target), target)
+        kinds: list[TargetKind] = [found.kind for found in answers if found.kind != finished.trained.target]
+        kind = kinds[0] if kinds else finished.trained.target
         whole = Answers(
             kind, joined_answers([found.outputs for found in answers]), joined_answers(lasts) if lasts else None
         )
