@@ -92,7 +92,8 @@ class ByName(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.person, self.blood, self.head = nn.Linear(4, 64), nn.Linear(6, 64), nn.Linear(128, 1)
+        self.person, self.blood = nn.Linear(4, 32), nn.Linear(6, 32)
+        self.head = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def forward(self, *, blood: torch.Tensor, person: torch.Tensor) -> torch.Tensor:
         return self.head(torch.cat([self.person(person), self.blood(blood)], 1).relu())

@@ -4,11 +4,11 @@
 
 Weights of four shapes, each in a group of its own with multipliers of rate and weight decay, get the same random
 gradients (every seventh step one has none) at rates that change. Compared after the last update are the weights of
-`optim.kernels.update_` (one run, in float64 and float32) and of `optim.stacked.stacked_` (two members of a population
-at once, the first one's) with those of torch.optim, its plain implementation. What torch.optim does not have is made of
-it: decoupled decay shrinks the weights before its step, and Sutskever's momentum is its own at rate 1 with gradients
-that are multiplied by the rate. The verdict is a JSON file in soak/results, and the exit status is 0 only where all
-differences are rounding.
+`optim.kernels.update_` (one run, in float64 and float32), of `optim.stacked.stacked_` (two members of a population at
+once, the first one's) and of the face (`surefoot.AdamW` and the like) with those of torch.optim, its plain
+implementation. What torch.optim does not have is made of it: decoupled decay shrinks the weights before its step, and
+Sutskever's momentum is its own at rate 1 with gradients that are multiplied by the rate. The verdict is a JSON file in
+soak/results, and the exit status is 0 only where all differences are rounding.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import surefoot
 from surefoot.config import Recipe
 from surefoot.optim.kernels import update_
 from surefoot.optim.stacked import hyperparameters, slot_names, stacked_
 from surefoot.rules.groups import Factors
 
 RESULTS = Path(__file__).parent / "results"
-MOST = {"alone, float64": 1e-12, "alone, float32": 1e-5, "stacked, float32": 1e-5}
+MOST = {
+    "alone, float64": 1e-12, "alone, float32": 1e-5, "stacked, float32": 1e-5, "face, float64": 1e-12,
+    "face, float32": 1e-5,
+}  # fmt: skip
 """Largest difference that is rounding, relative to the largest weight: of 500 updates. Chosen by hand."""
 SHAPES = ((3, 2, 2, 2), (4,), (), (2, 3))
 FACTORS = (Factors(), Factors(4.0, 0.0), Factors(1.0, 0.0), Factors(0.5, 3.0))
@@ -50,6 +54,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
 }  # fmt: skip
 NOT_OURS = {"rmsprop": ["centered"], "adam": ["amsgrad", "maximize"], "adamw": ["amsgrad", "maximize"]}
 """Options of PyTorch's that a recipe does not have; `optimizer=` takes them."""
+FACES = {"sgd": surefoot.SGD, "rmsprop": surefoot.RMSProp, "adam": surefoot.Adam, "adamw": surefoot.AdamW}
 TORCH = {"sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -139,6 +144,24 @@ def stacked(recipe: Recipe, dtype: torch.dtype, steps: int) -> list[Tensor]:
     return [w[0] for w in weights]
 
 
+def face(recipe: Recipe, dtype: torch.dtype, steps: int) -> list[Tensor]:
+    """Return the weights after so many steps of our torch.optim face, each weight in a group of its own."""
+    weights = [torch.nn.Parameter(w) for w in begin(dtype)]
+    values = dict(recipe.rule_values)
+    if "beta1" in values:
+        values["betas"] = (values.pop("beta1"), values.pop("beta2"))
+    groups = [{"params": [w], "weight_decay": recipe.decay * factor.weight_decay}
+              for w, factor in zip(weights, FACTORS, strict=True)]  # fmt: skip
+    optimizer = FACES[recipe.rule](groups, **values)
+    for step in range(steps):
+        for w, grad, group, factor in zip(
+            weights, gradients(step, dtype), optimizer.param_groups, FACTORS, strict=True
+        ):
+            w.grad, group["lr"] = grad, rate(step) * factor.lr
+        optimizer.step()
+    return [w.detach() for w in weights]
+
+
 def off(ours: list[Tensor], theirs: list[Tensor]) -> float:
     """Return the largest difference as a share of the largest weight."""
     most = max(float(w.abs().max()) for w in theirs)
@@ -155,14 +178,12 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     for recipe in recipes():
         settings = {name: value for name, value in recipe.rule_values.items() if name != "lr"}
-        differences = {
-            "alone, float64": off(
-                alone(recipe, torch.float64, given.steps), by_torch(recipe, torch.float64, given.steps)
-            ),
-        }
-        theirs = by_torch(recipe, torch.float32, given.steps)
-        differences["alone, float32"] = off(alone(recipe, torch.float32, given.steps), theirs)
-        differences["stacked, float32"] = off(stacked(recipe, torch.float32, given.steps), theirs)
+        differences: dict[str, float] = {}
+        for dtype, name in ((torch.float64, "float64"), (torch.float32, "float32")):
+            theirs = by_torch(recipe, dtype, given.steps)
+            for way in (alone, stacked, face):
+                if f"{way.__name__}, {name}" in MOST:
+                    differences[f"{way.__name__}, {name}"] = off(way(recipe, dtype, given.steps), theirs)
         rows.append({"rule": recipe.rule, **settings, "difference": differences})
     largest = {
         f"{rule}: {path}": max(row["difference"][path] for row in rows if row["rule"] == rule)

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 from surefoot.config import __version__
 
 _HOMES = {
+    "Adam": "optim.faces",
+    "AdamW": "optim.faces",
     "CheckpointError": "errors",
     "Comparison": "record.comparison",
     "Config": "config",
@@ -41,6 +43,7 @@ _HOMES = {
     "Part": "data.dataset",
     "Plan": "optim.plan",
     "Recipe": "config",
+    "RMSProp": "optim.faces",
     "Record": "record.run",
     "Row": "record.run",
     "SGD": "optim.optimizer",
@@ -84,6 +87,7 @@ if TYPE_CHECKING:
     from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
     from surefoot.inference.evaluate import evaluate
     from surefoot.inference.predict import predict
+    from surefoot.optim.faces import Adam, AdamW, RMSProp
     from surefoot.optim.optimizer import SGD, lr_scheduler
     from surefoot.optim.plan import Plan, plan
     from surefoot.record.comparison import Comparison

@@ -157,3 +157,26 @@ def test_what_is_suspicious_is_said_once_by_every_command(words, table, tmp_path
     lines = capsys.readouterr().err.splitlines()
     for said in ("note: column without a name: dropped, it numbers the rows", "note: classes 'Yes', 'yes' differ"):
         assert sum(line.startswith(said) for line in lines) == 1, lines
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said", "shape"),
+    [
+        ({"ids": np.zeros((20, 5), int), "more": np.arange(60.0).reshape(20, 3), "labels": np.arange(20) % 2},
+         "inputs ids 5, more 3, 2 classes", {"ids": [5], "more": [3]}),
+        ({"x.0": np.arange(20.0), "x.1": np.arange(40.0).reshape(20, 2), "y": np.tile([[1, 1], [0, 1]], (10, 1))},
+         "inputs 0 1, 1 2, 2 labels, each a yes or no", {"0": [], "1": [2]}),
+        ({"x": np.arange(100).reshape(20, 5) % 7, "y": np.arange(100).reshape(20, 5) % 5},
+         "tokens of 7 classes", [5]),
+        ({"x": (np.arange(960) % 251).reshape(20, 3, 4, 4).astype(np.uint8), "y": np.arange(320).reshape(20, 4, 4) % 3},
+         "masks of 3 classes", [3, 4, 4]),
+    ],
+)  # fmt: skip
+def test_every_kind_of_inputs_and_targets_is_told(arrays, said, shape, tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert run(["data", "check", str(tmp_path / "a.npz")]) == 0
+    assert said in capsys.readouterr().out
+    assert run(["data", "check", str(tmp_path / "a.npz"), "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["shape"] == shape
+    assert plain["parts"]["train"]["examples"] == 20

@@ -99,7 +99,7 @@ def test_a_rate_is_found_in_the_middle_of_a_training(capsys, tmp_path, monkeypat
     evidence = json.loads(out)["evidence"]
     assert max(evidence["initial_losses"]) < 1.5, "fresh weights begin at ln 10"
     assert (evidence["momentum"], evidence["weight_decay"]) == (0.5, 0.01), "the run's own settings"
-    assert run(["noise", "--from", "half", "--probe-steps", "20", "--groups", "8", "--no-report", "--json"]) == 0
+    assert run(["noise", "--from", "half", "--probe-steps", "20", "--micro-batches", "8", "--no-report", "--json"]) == 0
     out, err = capsys.readouterr()
     assert "step 60" in err
     assert json.loads(out)["evidence"]["noise"][0]["loss"] < 1.5

@@ -248,3 +248,34 @@ def test_sequences_of_another_length_are_told_on(runs):
         surefoot.evaluate(result, (IDS[:9], np.full((9, 5), 12)))
     with pytest.raises(DataError, match="do not fit"):
         surefoot.evaluate(result, (IDS[:9], np.zeros((9, 4), int)))
+
+
+class Places(nn.Module):
+    """Embeds positions, of which it has eight."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.places, self.head = nn.Embedding(9, 6), nn.Embedding(8, 6), nn.Linear(6, 9)
+
+    def forward(self, ids):
+        return self.head(self.table(ids) + self.places(torch.arange(ids.shape[1])))
+
+
+def test_a_sequence_that_is_too_long_is_told_from_a_token_that_is_not_there(runs):
+    result = surefoot.train((IDS, np.roll(IDS, -1, 1)), Places, target="tokens", runs_dir=runs, **PLACE)
+    assert "which is none of its inputs" in str(surefoot.predict(result, np.zeros((1, 9), int)).errors[0])
+    assert "it holds 9" in str(surefoot.predict(result, np.full((1, 5), 9)).errors[0])
+
+
+def test_pieces_without_an_answer_stand_among_the_others(runs):
+    result = surefoot.train((IDS, np.roll(IDS, -1, 1)), Positions, target="tokens", runs_dir=runs, **PLACE)
+    few = np.array(IDS[:300])
+    few[:, 0] = 77  # every one of them
+    assert surefoot.predict(result, few).failed == len(few)
+    mixed = [tuple([torch.as_tensor(row)]) for row in (few[0], IDS[1], IDS[2][:3])]
+    found = surefoot.predict(result, mixed)
+    assert [error is None for error in found.errors] == [False, True, True]
+    assert found.outputs[2, 3:].tolist() == [-100, -100]
+    assert (found.outputs[0] == -100).all()
+    assert found.last.shape == (3, 12)
+    assert np.isnan(found.last[0]).all()

@@ -372,7 +372,7 @@ CASES: dict[str, list[Case]] = {
         Case(
             "an accuracy of numbers",
             f"train slope.csv --target numbers {QUICK} --choose-by val_accuracy",
-            "val_accuracy",
+            "'accuracy'",
             make=text("slope.csv", "".join(f"{i},{2 * i}\n" for i in range(20))),
         ),
         Case("early stopping without validation", "train --validation 0 --early-stopping-epochs 3", "validation"),

@@ -63,6 +63,8 @@ OPTIMIZERS = {
     "RMSprop centered": lambda params: optim.RMSprop(params, lr=1e-3, centered=True, momentum=0.5),
     "SGD fused": lambda params: optim.SGD(params, lr=0.05, momentum=0.9, fused=True),
     "two groups": two_groups,
+    "surefoot.AdamW": lambda params: surefoot.AdamW(params, lr=2e-3, clip_norm=1.0),
+    "surefoot.RMSProp": functools.partial(surefoot.RMSProp, momentum=0.9),
     "surefoot.SGD": lambda params: surefoot.SGD(params, lr=0.05, momentum=0.9, momentum_form="sutskever"),
     "draws": lambda params: Langevin(params, lr=0.02),
 }

@@ -106,3 +106,23 @@ def test_a_kernel_does_what_the_formula_says(name, layout, monkeypatch):
     for a, b in zip(fast, slow, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
     assert not torch.equal(fast[3], weights(torch.float32)[3])
+
+
+@pytest.mark.parametrize("name", list(TORCH))
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
+def test_another_default_precision_changes_nothing(name, default):
+    fast, _ = walk(Recipe(rule=name), torch.float32, 300, formula=True)  # a count in bfloat16 ends at 256
+    before = torch.get_default_dtype()
+    slots, ours = {}, weights(torch.float32)
+    grads = [[None if g is None else g.clone() for g in gradients(t, torch.float32)] for t in range(300)]
+    torch.set_default_dtype(default)
+    try:
+        for t, each in enumerate(grads):
+            at = [i for i, grad in enumerate(each) if grad is not None]
+            some = {key: [value[i] for i in at] for key, value in slots.items()}
+            new = update_(Recipe(rule=name), [ours[i] for i in at], [each[i] for i in at], some,
+                          0.01 / (1 + t / 100), [FACTORS[i] for i in at])  # fmt: skip
+            slots = slots or new
+    finally:
+        torch.set_default_dtype(before)
+    assert all(torch.equal(a, b) for a, b in zip(fast, ours, strict=True))

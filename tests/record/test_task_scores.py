@@ -30,3 +30,17 @@ def test_counts_become_precision_recall_and_f1_and_absent_classes_are_left_out()
 def test_scores_are_json_values():
     scores = TaskScores(of="x", target="any", examples=2, answers=None, loss=float("nan"), accuracy=None)
     assert scores.to_dict()["loss"] is None
+
+
+@pytest.mark.parametrize(("right", "value"), [([0, 0, 0], 0.0), ([4, 2, 6], 1.0), ([2, 1, 3], 0.5)])
+def test_examples_that_are_all_alike_do_not_make_sure(right, value):
+    found = share_of_answers(right, [4, 2, 6])
+    assert found.value == value
+    assert 0 <= found.low <= value <= found.high <= 1
+    assert found.high - found.low > 0.4
+
+
+def test_iou_follows_from_f1():
+    first, last = scores_by_class(("a", "c"), [3, 0], [4, 0], [5, 2])
+    assert first.iou == pytest.approx(3 / 6)
+    assert (last.recall, last.precision, last.iou) == (None, 0.0, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from surefoot.data.dataset import IGNORED
@@ -34,9 +35,11 @@ def tokens(examples: int = 40, seed: int = 0, length: int = 5) -> tuple[np.ndarr
 
 
 def kinds() -> dict[str, tuple[Any, nn.Module]]:
-    """Return data and a model of each kind."""
-    return {
-        "multilabel": (labels(), nn.Linear(6, 3)),
-        "segmentation": (masks(), nn.Conv2d(1, 4, 1)),
-        "tokens": (tokens(), nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 9))),
-    }
+    """Return data and a model of each kind, whose weights are always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return {
+            "multilabel": (labels(), nn.Linear(6, 3)),
+            "segmentation": (masks(), nn.Conv2d(1, 4, 1)),
+            "tokens": (tokens(), nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 9))),
+        }

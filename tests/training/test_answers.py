@@ -1,11 +1,14 @@
 """Scores of labels, pixels and tokens, counted by the batch, against all at once; and a model beside the shares."""
 
+import base64
+import io
 import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from sklearn import metrics as sk
 from target_kinds import kinds, masks, tokens
 from torch import nn
@@ -169,3 +172,23 @@ def test_targets_that_stay_on_disk_are_weighted_scored_and_augmented_alike(kind,
         )  # fmt: skip
         summaries.append({name: result.summary[name] for name in ("val_loss", "val_metrics", "train_loss")})
     assert summaries[0] == summaries[1]
+
+
+def test_the_worst_masks_are_shown_with_their_image_and_what_was_predicted(monkeypatch, tmp_path):
+    x, y = masks(30)
+    y[4], y[5] = IGNORED, (y[5] + 1) % 4  # nothing counts in the first, all is wrong in the second
+    y[5, :2, :3] = IGNORED
+    monkeypatch.setattr(evaluate, "_BATCH_EXAMPLES", 4)
+    data = {"train": masks(40, seed=1), "test": (x, y)}
+    model = nn.Sequential(nn.Conv2d(1, 16, 1), nn.ReLU(), nn.Conv2d(16, 4, 1))
+    result = surefoot.train(data, model, target="segmentation", epochs=20, lr=0.3, name="a", runs_dir=tmp_path)
+    shown = read_scores(result.folder)["masks"]
+    assert len(shown) == 8
+    assert [each["right"] for each in shown] == sorted(each["right"] for each in shown)
+    assert shown[0]["name"].endswith("5")
+    assert not any(each["name"].endswith(" 4") for each in shown)
+    for key in ("png", "true_png", "predicted_png"):
+        assert Image.open(io.BytesIO(base64.b64decode(shown[0][key]))).size == (8, 8)
+    true = np.array(Image.open(io.BytesIO(base64.b64decode(shown[0]["true_png"]))))
+    assert (true[:2, :3] == 255).all(), "what does not count is white"
+    assert len(np.unique(true.reshape(-1, 3), axis=0)) == 5

@@ -68,9 +68,9 @@ def first_loss(outputs, targets):
     return F.cross_entropy(outputs[0] if isinstance(outputs, tuple) else outputs, targets)
 
 
-def trained(data, model, **settings):
-    """Return the losses of a training alone and as one of two members, which must be the same up to rounding."""
-    work = task(surefoot.load(data), model, threads=1, **settings)
+def trained(data, model, target="auto", **settings):
+    """Return the record of a training alone, which that of one of two members must be up to rounding."""
+    work = task(surefoot.load(data, target=target), model, threads=1, **settings)
     plan = surefoot.plan(RECIPE, work.data.examples)
     _, alone = surefoot.fit(work, plan)
     _, members = surefoot.fit_many([surefoot.Member(work, plan), surefoot.Member(work, plan)])
@@ -92,8 +92,8 @@ def trained(data, model, **settings):
         ({"a": A.astype("float64"), "b": B.astype("float16"), "labels": Y}, Two, {}),
         ({"a": A, "b": B, "labels": Y}, Two, {"loss_fn": lambda m, b: F.cross_entropy(m(b["a"], b["b"]), b["labels"])}),
         (((A, B), {"class": Y, "number": A[:, 0]}), lambda: Heads(), {"loss": heads_loss}),
-        (((A, B), Y), Heads, {"loss": first_loss}),
-        (((A, B), Y), Auxiliary, {"loss": first_loss}),
+        (((A, B), Y), lambda: Heads(), {"loss": first_loss, "target": "any"}),
+        (((A, B), Y), lambda: Auxiliary(), {"loss": first_loss, "target": "any"}),
     ],
     ids=["args", "*args", "odd keys", "list", "dict to list", "compiled", "bf16", "widths", "loss_fn", "heads",
          "a tuple for classes", "auxiliary head"],
@@ -105,9 +105,15 @@ def test_a_model_of_several_inputs_learns_alone_and_as_a_member(data, model, set
 
 
 @pytest.mark.parametrize("model", [Heads, Auxiliary])
-def test_outputs_that_are_no_tensor_have_no_accuracy_and_are_not_scored(model, tmp_path):
-    result = surefoot.train(((A, B), Y), model, loss=first_loss, epochs=2, batch_size=12, runs_dir=tmp_path)
-    assert (result.summary["outcome"], result.summary["val_accuracy"]) == ("finished", None)
+def test_several_outputs_are_evaluated_and_predicted_from_disk(model, tmp_path):
+    settings = {"loss": first_loss, "target": "any", "batch_size": 12, "runs_dir": tmp_path, "name": "heads"}
+    result = surefoot.train(((A, B), Y), lambda: model(), epochs=2, **settings)
+    from_disk = {"runs_dir": tmp_path, "model": lambda: model()}
+    data = surefoot.load(((A, B), Y), target="any")
+    scores = surefoot.evaluate("heads", data, part="validation", loss=first_loss, **from_disk)
+    assert scores.loss == pytest.approx(result.summary["val_loss"], rel=1e-5)
+    outputs = surefoot.predict("heads", (A[:4], B[:4]), **from_disk).outputs
+    assert len(outputs) == (2 if model is Heads else 4)
 
 
 def test_masks_lengths_and_codes_reach_the_model_as_they_are():
@@ -140,7 +146,7 @@ def test_masks_lengths_and_codes_reach_the_model_as_they_are():
         ({"a": A, "labels": Y}, Two, "Its forward takes a, b: the data has no b"),
         ({"x": A, "b": B, "labels": Y}, Two, "Its forward takes a, b: the data has no a"),
         (((A, B), Y), Listed, r"For a model of one list give forward=lambda model, x: model\(list\(x\)\)"),
-        (((A, B), Y), Heads, r"out\[0\] if isinstance\(out := model\(\*x\), tuple\) else out; or give a"),
+        (((A, B), Y), Heads, r"out\[0\] if isinstance\(out := model\(\*x\), tuple\) else out; or set target"),
         (({"a": A, "b": B}, Y), Heads, r"out := model\(\*\*x\)"),
         (({"input": np.arange(N * 12).reshape(N, 3, 4).astype("uint8")}, Y), lambda: nn.Embedding(999, 2),
          "Give codes in input as int64, since uint8 is taken for pixels"),
@@ -158,6 +164,19 @@ def test_targets_that_are_the_inputs_are_said():
     for y in (codes, partly):
         assert any("targets are x itself" in each for each in remarks(task(surefoot.load((codes, y)), net)))
     assert remarks(task(surefoot.load((codes[:, :-1], codes[:, 1:])), net)) == []
+
+
+def test_a_loss_that_shifts_tokens_by_itself_raises_no_alarm():
+    codes = np.random.default_rng(0).integers(0, 9, (N, 8))
+    net = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
+    data = surefoot.load((codes, codes))
+
+    def shifted(outputs, targets):
+        return F.cross_entropy(outputs[:, :-1].flatten(0, 1), targets[:, 1:].flatten())
+
+    found = [surefoot.check_wiring(net, data, loss).reason for loss in (None, shifted)]
+    assert ["can be copied" in each for each in found] == [True, False]
+    assert remarks(task(data, net, loss=shifted)) == []
 
 
 def test_narrow_weights_are_said():

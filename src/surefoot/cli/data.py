@@ -13,6 +13,7 @@ _SHOWN = 40
 """Columns that are printed. Chosen by hand."""
 
 if TYPE_CHECKING:
+    from surefoot.data.dataset import RawPart
     from surefoot.data.load import Inspection
 
 
@@ -49,7 +50,7 @@ def check(
     data_dir: Path | None = None,
     image_size: int | None = None,
     label: str | None = None,
-    target: Literal["auto", "classes", "numbers"] = "auto",
+    target: Literal["auto", "classes", "numbers", "multilabel", "segmentation", "tokens", "any"] = "auto",
     header: Literal["auto", "yes", "no"] = "auto",
     json: Switch = False,
 ) -> int:
@@ -60,7 +61,7 @@ def check(
         data_dir: Folder or archive that already holds the named set.
         image_size: Side in pixels to which a folder's images will be resized; chosen where they differ in size.
         label: Name of the label column of a table; the last if left out.
-        target: classes, numbers for a regression, or auto: as the labels look.
+        target: As of train: classes, numbers for a regression and so on, or auto: as the labels look.
         header: Whether the first row of a .csv names the columns; auto: as it looks.
         json: Print as JSON.
     """
@@ -82,11 +83,12 @@ def _report(path: str, inspection: Inspection) -> dict[str, Any]:
         "ok": not problems.count,
         "kind": raw.kind if raw is not None else None,
         "columns": _columns(inspection),
-        "shape": list(next(iter(parts.values())).x.shape[1:]) if parts else None,
+        "shape": _shape(next(iter(parts.values())).x) if parts else None,
+        "target": None if raw is None else raw.target_kind or ("numbers" if inspection.classes is None else "classes"),
         "classes": [clean(name) for name in inspection.classes] if inspection.classes is not None else None,
         "parts": {
             name: {
-                "examples": len(part.y),
+                "examples": _examples(part),
                 "counts": {clean(label): count for label, count in inspection.counts(name).items()},
             }
             for name, part in parts.items()
@@ -115,14 +117,40 @@ def _columns(inspection: Inspection) -> list[dict[str, Any]] | None:
     ]
 
 
+_TARGETS = {
+    "multilabel": "{count:,} labels, each a yes or no", "segmentation": "masks of {count:,} classes",
+    "tokens": "tokens of {count:,} classes", "any": "targets of any form",
+}  # fmt: skip
+
+
+def _shape(x: Any) -> Any:
+    """Return the shape of an example; of several inputs that of each by its name."""
+    from surefoot.data import tree
+
+    named = {name: list(leaf.shape[1:]) for name, leaf in tree.named_leaves(x)}
+    return named if not tree.is_leaf(x) else named[""]
+
+
+def _examples(part: RawPart) -> int:
+    from surefoot.data import tree
+
+    return len(tree.leaves(part.y)[0])
+
+
+def _sizes(shape: list[int]) -> str:
+    return "x".join(map(str, shape)) or "1"
+
+
 def _print(path: str, inspection: Inspection) -> None:
     raw = inspection.raw
     if raw is not None and raw.parts:
-        shape = "x".join(map(str, next(iter(raw.parts.values())).x.shape[1:]))
-        count = len(inspection.classes or ())
+        shape, count = _shape(next(iter(raw.parts.values())).x), len(inspection.classes or ())
         outputs = f"{count:,} class{'' if count == 1 else 'es'}" if inspection.classes is not None else "a regression"
+        outputs = _TARGETS[raw.target_kind].format(count=raw.output_count) if raw.target_kind in _TARGETS else outputs
         told = _columns(inspection)
-        holds = f"a table of {len(told)} columns" if told is not None else f"{raw.kind} of shape {shape}"
+        holds = f"a table of {len(told)} columns" if told is not None else f"{raw.kind} of shape {_sizes(shape)}"
+        if isinstance(shape, dict):
+            holds = "inputs " + ", ".join(f"{clean(name)} {_sizes(each)}" for name, each in shape.items())
         print(f"{clean(path)}: {holds}, {outputs}")
         if told is not None:
             rows = [[each[name] or ("" if name == "gaps" else each[name]) for name in _COLUMN] for each in told]
@@ -131,7 +159,7 @@ def _print(path: str, inspection: Inspection) -> None:
         columns = ("class", *raw.parts)
         counts = {name: inspection.counts(name) for name in raw.parts}
         rows = [(label, *(counts[name].get(label) for name in raw.parts)) for label in inspection.classes or ()]
-        rows.append(("all", *(len(part.y) for part in raw.parts.values())))
+        rows.append(("all", *map(_examples, raw.parts.values())))
         print_table(columns, rows, left=("class",))
     for text in inspection.problems.notes:
         print(f"note: {clean(text)}")

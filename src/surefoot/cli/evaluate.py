@@ -53,10 +53,10 @@ def evaluate(
     """
     from surefoot.inference.evaluate import evaluate as scores_of
 
-    functions = {"forward": forward, "loss": loss, "loss_fn": loss_fn}
     scores = scores_of(
-        run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, device=device, weights=weights, **functions
-    )
+        run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, forward=forward, loss=loss, loss_fn=loss_fn,
+        device=device, weights=weights,
+    )  # fmt: skip
     if json:
         print_json({"run": run, **scores.to_dict()})
     elif isinstance(scores, TaskScores):

@@ -172,7 +172,7 @@ class DataSet:
         classes: names of the classes, class i at position i; None for a regression.
         mean, std: of the training part, for normalising. For images float32 [C], of values scaled to [0, 1]; for
             numbers float64, see `number_statistics`. std is 1 where it would be 0; they are 0 and 1 where nothing is
-            normalised. Of a tree a tree, None at leaves of whole numbers.
+            normalised. Of a tree a tree, None at leaves of whole numbers, 0 and 1 at masks.
         target_mean, target_std: of the training targets of a regression, float64, [] or [D]: `fetch` standardises by
             them. None where targets stay as they are.
         channels_last: how batches of images lie in memory: channels_last is faster where the model can take it.

@@ -264,7 +264,7 @@ def _name(path: Path, root: Path) -> str:
 
 def _contents(files: Sequence[ImageFile]) -> list[str]:
     """Return the SHA-256 of each file; "" where it cannot be read: decoding will name it."""
-    return list(_in_threads(lambda i: _content(files[i].path), len(files), "looking at images"))
+    return list(in_threads(lambda i: _content(files[i].path), len(files), "looking at images"))
 
 
 def _content(path: images.File) -> str:
@@ -275,7 +275,7 @@ def _content(path: images.File) -> str:
     return ""
 
 
-def _in_threads(of: Callable[[int], _T], count: int, label: str) -> Iterator[_T]:
+def in_threads(of: Callable[[int], _T], count: int, label: str) -> Iterator[_T]:
     """Yield what a function says of 0 to count - 1, in order, showing a bar."""
     with images.quiet(), store.bar(label, count) as progress, ThreadPoolExecutor(_WORKERS) as pool:
         for at in range(0, count, 256):  # so that an error stops the others soon
@@ -292,7 +292,7 @@ def _examined(files: Sequence[ImageFile], image_size: int | None) -> _Plan | Non
             return images.header(files[i].path)
         return None
 
-    looked = list(_in_threads(header, len(files), "reading sizes of images"))
+    looked = list(in_threads(header, len(files), "reading sizes of images"))
     headers = {files[i].name: each for i, each in enumerate(looked) if each is not None}
     if not headers:
         return None
@@ -365,7 +365,7 @@ def _decoded(
             return "was written to while it was read"
         return None
 
-    for i, fault in enumerate(_in_threads(one, len(files), "decoding images")):
+    for i, fault in enumerate(in_threads(one, len(files), "decoding images")):
         if fault is not None:
             problems.add(files[i].name, fault, "every image must decode whole", "replace or remove it")
 

@@ -141,6 +141,36 @@ def array(image: Image.Image) -> np.ndarray:
     return np.asarray(_in_mode(_eight_bits(image), 1 if image.mode in GREY else 3))
 
 
+def classes_of(path: File) -> np.ndarray:
+    """Return a mask as the class of each pixel, uint8 or uint16 [H, W]: grey levels, or the numbers of its palette.
+
+    Raises:
+        Unreadable: it cannot be decoded whole, has colours, or was compressed with loss.
+    """
+    with _opened(path) as image:
+        if image.format == "JPEG":
+            raise Unreadable("is a JPEG, whose compression changes class numbers")
+        upright = ImageOps.exif_transpose(image)
+        whole = np.asarray(upright)
+        if upright.mode not in ("1", "L", "P") and _dtype(image) != "uint16":
+            raise Unreadable(f"has pixels of the mode {upright.mode}, and no grey levels or palette of class numbers")
+    if whole.dtype.itemsize > 2 and (whole.min() < 0 or whole.max() > 65535):
+        raise Unreadable("has levels above 65535")
+    return whole.astype(np.uint16 if whole.max() > 255 else np.uint8)
+
+
+def squared_classes(mask: np.ndarray, side: int) -> np.ndarray:
+    """Return the centre square of a mask [H, W] by the nearest pixel, as `pixels` brings its image to a side.
+
+    >>> squared_classes(np.array([[0, 1, 1, 2]] * 2), 2).tolist()
+    [[1, 1], [1, 1]]
+    """
+    short = min(mask.shape)
+    top, left = ((size - short) // 2 for size in mask.shape)
+    at = ((np.arange(side) + 0.5) * short / side).astype(int)
+    return mask[np.ix_(top + at, left + at)]
+
+
 @contextmanager
 def _opened(path: File) -> Iterator[Image.Image]:
     try:

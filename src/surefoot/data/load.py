@@ -203,10 +203,12 @@ def read(
         return shards.read(str(source), paths, problems, target, image_size, label)
     path = _path(source)
     if path.is_dir() and not is_table(path):
-        from surefoot.data import archives, folder
+        from surefoot.data import archives, folder, masks
 
         if archives.holds_arrays(path):
             return archives.read_npy(path, problems, target, columns)
+        if target in ("auto", "segmentation") and masks.holds_masks(path):
+            return masks.read(path, problems, image_size)
         return folder.read(path, problems, image_size)
     if not path.is_dir():
         npz.check_file(path)

@@ -25,7 +25,7 @@ class Answers:
 
     Attributes:
         kind: what they are: that of the targets, or any where the outputs do not have its form.
-        outputs: as in `Predictions`; None of an example that the model cannot take.
+        outputs: as in `Predictions`.
         last: as in `Predictions`.
     """
 
@@ -68,18 +68,42 @@ def answers_of(finished: FinishedRun, x: Any) -> Answers:
     return Answers(target, array, None if last is None else log_softmax(last.double().numpy()))
 
 
-def filled(each: Sequence[Answers], there: Sequence[Answers]) -> Answers:
-    """Return answers of single examples as one; those without an answer get NaN, or `IGNORED`, in its place."""
-    if not there:
-        return Answers("any", np.full((len(each), 1), np.nan))
-    like = there[0]
-    gap = tree.map_leaves(lambda leaf: np.full_like(leaf, np.nan if leaf.dtype.kind == "f" else IGNORED), like.outputs)
-    outputs = [gap if answers.outputs is None else answers.outputs for answers in each]
-    whole = tree.map_leaves(lambda *arrays: np.concatenate(arrays), outputs[0], *outputs[1:])
-    if like.last is None:
-        return Answers(like.kind, whole)
-    lasts = [np.full_like(like.last, np.nan) if answers.last is None else answers.last for answers in each]
-    return Answers(like.kind, whole, np.concatenate(lasts))
+def no_answers(finished: FinishedRun, count: int) -> Answers:
+    """Return answers for examples that all have none: NaN, or where nothing says how large they are nothing, [M, 0]."""
+    trained = finished.trained
+    if trained.target in ("classes", "numbers", "multilabel"):
+        return Answers(trained.target, np.full((count, int(trained.information["outputs"])), np.nan))
+    last = np.full((count, 0), np.nan) if trained.target == "tokens" else None
+    return Answers(trained.target, np.full((count, 0), IGNORED), last)
+
+
+def joined_answers(pieces: Sequence[Any]) -> Any:
+    """Return outputs of pieces, arrays [M, ...] or trees of them, as one.
+
+    Sequences of classes that are shorter than others are filled with `IGNORED`, and so is, or with NaN, a piece that
+    has no answers.
+    """
+    like = next((each for each in pieces if not _is_empty(each)), pieces[0])
+    whole = [_gaps(like, len(each)) if _is_empty(each) else each for each in pieces]
+    return tree.map_leaves(lambda *arrays: _concatenated(arrays), whole[0], *whole[1:])
+
+
+def _is_empty(outputs: Any) -> bool:
+    return isinstance(outputs, np.ndarray) and outputs.shape[1:] == (0,)
+
+
+def _gaps(like: Any, count: int) -> Any:
+    def leaf(array: np.ndarray) -> np.ndarray:
+        return np.full((count, *array.shape[1:]), np.nan if array.dtype.kind == "f" else IGNORED, array.dtype)
+
+    return tree.map_leaves(leaf, like)
+
+
+def _concatenated(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    if arrays[0].ndim == 2 and arrays[0].dtype.kind == "i":
+        longest = max(each.shape[1] for each in arrays)
+        arrays = [np.pad(each, [(0, 0), (0, longest - each.shape[1])], constant_values=IGNORED) for each in arrays]
+    return np.concatenate(arrays)
 
 
 def _reduced(outputs: Any, target: TargetKind) -> Any:

@@ -22,6 +22,7 @@ from surefoot.training.call import called
 from surefoot.training.configure import data_of
 from surefoot.training.evaluate import outputs_of
 from surefoot.training.integers import Outside, looked_up
+from surefoot.training.losses import check_loss
 from surefoot.training.machine import machine
 from surefoot.training.outputs import described
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
@@ -165,12 +166,11 @@ def finished_run(
     names = (*counted, "loss_fn") if scored else ()
     given = {"loss": loss, "loss_fn": loss_fn}
     functions = {name: function_of_run(folder, trained.information, name, given[name]) for name in names}
-    named = functions.get("loss") if isinstance(functions.get("loss"), str) else config.loss
-    call = trained.model.call
+    found, call, data = functions.get("loss"), trained.model.call, _data_like(config.data, trained)
+    named = found if isinstance(found, str) else None if is_path(config.loss) else config.loss
     task = Task(
-        _data_like(config.data, trained), place.place_model(trained.model.net),
-        None if isinstance(functions.get("loss"), str) else functions.get("loss"), None, config.seed, place,
-        loss_name=None if is_path(named) else named, forward=None if call is called else call,
+        data, place.place_model(trained.model.net), found if callable(found) else None, None, config.seed, place,
+        loss_name=None if named is None else check_loss(named, data), forward=None if call is called else call,
         loss_fn=functions.get("loss_fn"),
     )  # fmt: skip
     return FinishedRun(folder, config, trained, task)

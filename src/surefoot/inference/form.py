@@ -117,7 +117,7 @@ def matched(given: Any, expected: Any, title: str, label: str | None = None) -> 
     if isinstance(whole, list):
         whole = tuple(whole) if isinstance(expected, tuple) and len(whole) == len(expected) else whole
     whole = without_label(whole, expected, label)
-    if tree.is_leaf(expected) and tree.is_leaf(whole):
+    if isinstance(expected, Expected) and tree.is_leaf(whole):
         return one_input(whole, expected, title)
     named = dict(tree.named_leaves(tree.in_form(whole, expected, title)))
     made: dict[str, Tensor] = {}

@@ -13,8 +13,8 @@ from torch import nn
 
 from surefoot.data import tree
 from surefoot.data.dataset import IGNORED, TargetKind
-from surefoot.inference.answers import Answers, answers_of, filled
-from surefoot.inference.finished import FinishedRun, Which, finished_run
+from surefoot.inference.answers import Answers, answers_of, joined_answers, no_answers
+from surefoot.inference.finished import FinishedRun, Which, finished_run, holder_of
 from surefoot.inference.form import expected_of
 from surefoot.inference.inputs import Inputs, batches
 from surefoot.models.build import Factory
@@ -131,22 +131,14 @@ def joined(pieces: Sequence[Predictions]) -> Predictions:
     first = pieces[0]
     return Predictions(
         names=tuple(name for piece in pieces for name in piece.names),
-        outputs=tree.map_leaves(_joined_arrays, *(piece.outputs for piece in pieces)),
+        outputs=joined_answers([piece.outputs for piece in pieces]),
         classes=first.classes,
         errors=tuple(error for piece in pieces for error in piece.errors),
         notes=tuple(note for piece in pieces for note in piece.notes),
         target=first.target,
         labels_of=first.labels_of,
-        last=np.concatenate(lasts) if lasts else None,
+        last=joined_answers(lasts) if lasts else None,
     )
-
-
-def _joined_arrays(*arrays: np.ndarray) -> np.ndarray:
-    """Return arrays [N, ...] as one; sequences of classes that are shorter than others are filled with `IGNORED`."""
-    longest = max(each.shape[1] if each.ndim > 1 else 0 for each in arrays)
-    if arrays[0].ndim == 2 and arrays[0].dtype.kind == "i":
-        arrays = tuple(np.pad(each, [(0, 0), (0, longest - each.shape[1])], constant_values=IGNORED) for each in arrays)
-    return np.concatenate(arrays)
 
 
 _BROKEN = "the model's output is not finite"
@@ -217,19 +209,12 @@ def predict_batches(
 def _predicted(finished: FinishedRun, batch: Inputs) -> Predictions:
     trained = finished.trained
     good, said = [error is None for error in batch.errors], list(batch.errors)
-    kind, outputs, last = trained.target, None, None
-    if any(good):
-        found, unusable = _outputs(finished, batch.x)
-        kind = found.kind
-        for at, error in zip(np.flatnonzero(good), unusable, strict=True):
-            said[at] = error
-        outputs = tree.map_leaves(lambda leaf: _spread(leaf, good), found.outputs)
-        last = None if found.last is None else _spread(found.last, good)
-    elif kind in ("classes", "numbers", "multilabel"):
-        outputs = np.full((len(good), int(trained.information["outputs"])), np.nan)
-    else:  # nothing says how large the answers of the others would have been
-        outputs = np.full((len(good), 0), IGNORED)
-        last = np.full((len(good), len(trained.names)), np.nan) if kind == "tokens" else None
+    found, unusable = _outputs(finished, batch.x) if any(good) else (no_answers(finished, 0), [])
+    for at, error in zip(np.flatnonzero(good), unusable, strict=True):
+        said[at] = error
+    kind = found.kind
+    outputs = tree.map_leaves(lambda leaf: _spread(leaf, good), found.outputs)
+    last = None if found.last is None else _spread(found.last, good)
     finite_rows = _finite(last if last is not None else outputs, len(good))
     errors = tuple(e or (None if fine else _BROKEN) for e, fine in zip(said, finite_rows, strict=True))
     return Predictions(
@@ -247,9 +232,11 @@ def _spread(found: np.ndarray, good: list[bool]) -> np.ndarray:
     return whole
 
 
-def _finite(outputs: Any, count: int) -> NDArray[np.bool_]:
-    each = [np.isfinite(leaf).reshape(count, -1).all(1) for leaf in tree.leaves(outputs)]
-    return np.stack(each).all(0)
+def _finite(outputs: Any, count: int) -> list[bool]:
+    fine = np.ones(count, bool)
+    for leaf in tree.leaves(outputs):
+        fine &= np.isfinite(leaf).reshape(count, -1).all(1)
+    return fine.tolist()
 
 
 def _outputs(finished: FinishedRun, x: Any) -> tuple[Answers, list[str | None]]:
@@ -259,8 +246,16 @@ def _outputs(finished: FinishedRun, x: Any) -> tuple[Answers, list[str | None]]:
         return answers_of(finished, x), [None] * count
     except Outside as outside:
         if count == 1:
-            said = f"it holds {outside.value}; the model's embedding takes 0 to {outside.places - 1}"
-            return Answers(finished.trained.target, None), [said]
+            what = f"it holds {outside.value}"
+            if holder_of(x, outside) is None:  # as a position behind the last that the model knows
+                what = f"the model looks up {outside.value}, which is none of its inputs"
+            said = f"{what}; the model's embedding takes 0 to {outside.places - 1}"
+            return no_answers(finished, 1), [said]
         each = [_outputs(finished, tree.taken(x, slice(i, i + 1))) for i in range(count)]
-        there = [answers for answers, _ in each if answers.outputs is not None]
-        return filled([answers for answers, _ in each], there), [said for _, (said,) in each]
+        answers = [found for found, _ in each]
+        lasts = [found.last for found in answers if found.last is not None]
+        kind = next((found.kind for found in answers if found.kind != finished.trained.target), finished.trained.target)
+        whole = Answers(
+            kind, joined_answers([found.outputs for found in answers]), joined_answers(lasts) if lasts else None
+        )
+        return whole, [error for _, (error,) in each]

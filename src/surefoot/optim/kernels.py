@@ -13,6 +13,7 @@ from torch.optim.rmsprop import rmsprop
 from surefoot.config import Recipe
 from surefoot.optim.update import fusible, sgd_
 from surefoot.rules.groups import Factors
+from surefoot.rules.rule import UpdateRule
 
 Slots = dict[str, list[Tensor]]
 """State of a rule by name, a tensor for each weight; empty before the first update."""
@@ -27,9 +28,14 @@ def new_slots(recipe: Recipe, params: Sequence[Tensor]) -> Slots:
     ['mean', 'square', 'updates']
     """
     return {
-        name: [torch.zeros_like(w) if shape == "weight" else torch.zeros((), device=w.device) for w in params]
-        for name, shape in recipe.update_rule.slots(recipe.rule_values).items()
+        name: [torch.zeros_like(w) if kind == "weight" else new_number(w.device) for w in params]
+        for name, kind in recipe.update_rule.slots(recipe.rule_values).items()
     }
+
+
+def new_number(device: torch.device | str) -> Tensor:
+    """Return a number of a weight's state, 0: in float32 whatever torch's default is, as the kernels want it."""
+    return torch.zeros((), dtype=torch.float32, device=device)
 
 
 @torch.no_grad()
@@ -57,20 +63,37 @@ def update_(
         some = {name: [each[i] for i in places] for name, each in slots.items()}
         of_some = {**values, "weight_decay": values["weight_decay"] * factor.weight_decay}
         weights, of_weights = [params[i] for i in places], [grads[i] for i in places]
-        if recipe.rule in KERNELS:
-            KERNELS[recipe.rule](weights, of_weights, some, lr * factor.lr, of_some, first)
-            for name, each in some.items():
-                for i, value in zip(places, each, strict=True):
-                    slots[name][i] = value
-            continue
-        rule = recipe.update_rule
-        told = {**rule.words(values), **rule.numbers(of_some, first), "lr": lr * factor.lr}
-        for i, (w, g) in enumerate(zip(weights, of_weights, strict=True)):
-            moved, new = rule.formula(w, g, {name: each[i] for name, each in some.items()}, told)
-            w.copy_(moved)
-            for name, value in new.items():
-                some[name][i].copy_(value)
+        move_(recipe.update_rule, of_some, weights, of_weights, some, lr * factor.lr, first)
+        for name, each in some.items():
+            for i, value in zip(places, each, strict=True):
+                slots[name][i] = value
     return slots
+
+
+def move_(
+    rule: UpdateRule, values: dict[str, Any], params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float,
+    first: bool,
+) -> None:  # fmt: skip
+    """Do one update, in place, of weights that have one rate and one weight decay: `update_` of some of a run's.
+
+    Args:
+        rule: the rule.
+        values: its settings.
+        params: the weights, any shapes.
+        grads: their gradients, dense.
+        slots: the rule's state.
+        lr: of this update.
+        first: whether the state is new.
+    """
+    if rule.name in KERNELS:
+        KERNELS[rule.name](params, grads, slots, lr, values, first)
+        return
+    told = {**rule.words(values), **rule.numbers(values, first), "lr": lr}
+    for i, (w, g) in enumerate(zip(params, grads, strict=True)):
+        moved, new = rule.formula(w, g, {name: each[i] for name, each in slots.items()}, told)
+        w.copy_(moved)
+        for name, value in new.items():
+            slots[name][i].copy_(value)
 
 
 def _alike(factors: Sequence[Factors], decaying: bool) -> list[tuple[list[int], Factors]]:

@@ -1,22 +1,21 @@
-"""Update rule and schedules with the faces of torch.optim, for people with their own loop."""
+"""SGD and schedules with the faces of torch.optim, for people with their own loop; other rules are in `faces`."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any, get_args
 
-import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.optimizer import Optimizer, ParamsT, _device_dtype_check_for_fused, _use_grad_for_differentiable
+from torch.optim.optimizer import Optimizer, ParamsT, _device_dtype_check_for_fused
 from torch.optim.sgd import sgd as torch_sgd
 
 from surefoot.errors import ConfigError
+from surefoot.optim.faces import Face, check_settings, check_state
 from surefoot.optim.presets import Preset, preset
 from surefoot.optim.schedules import ScheduleFn
-from surefoot.optim.update import MomentumForm, WeightDecayForm, clip_, global_norm, sgd_
+from surefoot.optim.update import MomentumForm, WeightDecayForm, sgd_
 
 
 class StepScheduler(LRScheduler):
@@ -142,7 +141,7 @@ _OPTIONS: dict[str, Any] = {
 """What a saved state may lack: it is older, or another optimizer's."""
 
 
-class SGD(Optimizer):
+class SGD(Face):
     """SGD with momentum in three forms, coupled or decoupled weight decay, and clipping; formulas in `optim.update`.
 
     A drop-in for `torch.optim.SGD`: the same arguments, defaults, state ("momentum_buffer") and errors, to which come
@@ -172,6 +171,7 @@ class SGD(Optimizer):
     Raises:
         ValueError: a value out of its range, in PyTorch's words.
 
+    >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))
     >>> optimizer = SGD([w], lr=0.1, momentum=0.9, momentum_form="sutskever")
     >>> (w**2).sum().backward()
@@ -179,6 +179,8 @@ class SGD(Optimizer):
     >>> round(w.item(), 4)
     0.8
     """
+
+    twin = "SGD"
 
     def __init__(
         self, params: ParamsT, lr: float | Tensor = 1e-3, momentum: float | Tensor = 0,
@@ -212,9 +214,11 @@ class SGD(Optimizer):
         """Take over a state. In one saved by `torch.optim.SGD` the decay's form and clipping stay as they are here.
 
         Raises:
+            ConfigError: it is another optimizer's.
             ValueError: a state without forms for a group with momentum_form="sutskever", whose velocity has another
                 scale.
         """
+        check_state(self, state, ("lr", "momentum", "dampening", "weight_decay"), ())
         here = self.__dict__.get("param_groups") or [{} for _ in state["param_groups"]]
         for group, old in zip(state["param_groups"], here, strict=True):
             if "momentum_form" not in group and old.get("momentum_form") == "sutskever" and group["momentum"] != 0:
@@ -228,51 +232,12 @@ class SGD(Optimizer):
                 )
         super().__setstate__(state)
 
-    @_use_grad_for_differentiable
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Do one update and return the closure's loss, or None without a closure."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        if not self._unscale():
-            return loss
-        self._clip()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                self._step_group(group, params)
-        return loss
-
-    def _unscale(self) -> bool:
-        """Divide by the scale that a gradient scaler left here; False where it saw an infinite gradient."""
-        found_inf, scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
-        if found_inf is not None and float(found_inf) > 0:
-            return False
-        if scale is not None:
-            for group in self.param_groups:
-                for p in group["params"]:
-                    if p.grad is not None:
-                        p.grad.div_(scale.to(p.grad.device) if isinstance(scale, Tensor) else scale)
-        return True
-
-    def _clip(self) -> None:
-        if all(group["clip_norm"] is None for group in self.param_groups):
-            return
-        params = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
-        grads = [[_entries(p) for p in part] for part in params]
-        norm = global_norm(grad for part in grads for grad in part)
-        for group, part, entries in zip(self.param_groups, params, grads, strict=True):
-            if group["clip_norm"] is not None and group["differentiable"]:
-                for p in part:  # out of place: the derivative of the norm needs the gradient as it was
-                    p.grad = p.grad * (group["clip_norm"] / norm.clamp(min=group["clip_norm"]))
-            elif group["clip_norm"] is not None:
-                clip_(entries, norm, group["clip_norm"])
-
-    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+    def _check_gradients(self, group: dict[str, Any], params: list[Tensor]) -> None:
         if group["fused"]:
             for p in params:
                 _device_dtype_check_for_fused(p)
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         grads = [p.grad for p in params if p.grad is not None]
         buffers = [self.state[p].get("momentum_buffer") for p in params] if group["momentum"] != 0 else []
         if group["foreach"] is not None or group["differentiable"] or any(grad.is_sparse for grad in grads):
@@ -305,15 +270,6 @@ def _step_ours(group: dict[str, Any], params: list[Tensor], grads: list[Tensor],
             buffers[i] = buffer
 
 
-def _entries(p: Tensor) -> Tensor:
-    """Return what can be nonzero in a parameter's gradient, in its own memory."""
-    assert p.grad is not None
-    if not p.grad.is_sparse:
-        return p.grad
-    p.grad = p.grad.coalesce()  # an index that stands twice would count as two entries in the norm
-    return p.grad.values()
-
-
 def _step_by_torch(
     group: dict[str, Any], params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]
 ) -> None:
@@ -337,20 +293,9 @@ def _step_by_torch(
 
 def _check(settings: dict[str, Any]) -> None:
     """Raise what `torch.optim.SGD` raises, and the like for what it does not have."""
-    lr, momentum, clip_norm = settings["lr"], settings["momentum"], settings["clip_norm"]
-    for name in ("lr", "momentum", "dampening", "weight_decay", "clip_norm"):
-        if isinstance(settings[name], Tensor) and settings[name].numel() != 1:
-            raise ValueError(f"Tensor {name} must be 1-element")
-    if not lr >= 0.0:
-        raise ValueError(f"Invalid learning rate: {lr}. It must be at least 0.")
-    if not momentum >= 0.0:
-        raise ValueError(f"Invalid momentum value: {momentum}. It must be at least 0.")
-    if not settings["weight_decay"] >= 0.0:
-        raise ValueError(f"Invalid weight_decay value: {settings['weight_decay']}. It must be at least 0.")
-    if settings["nesterov"] and (momentum <= 0 or settings["dampening"] != 0):
+    check_settings(settings)
+    if settings["nesterov"] and (settings["momentum"] <= 0 or settings["dampening"] != 0):
         raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-    if clip_norm is not None and not clip_norm > 0.0:
-        raise ValueError(f"Invalid clip_norm value: {clip_norm}. It must be above 0, or None for no clipping.")
     for name, form in (("momentum_form", MomentumForm), ("weight_decay_form", WeightDecayForm)):
         if settings[name] not in get_args(form):
             raise ValueError(f"Invalid {name}: {settings[name]!r}. It must be one of {', '.join(get_args(form))}.")
@@ -358,5 +303,3 @@ def _check(settings: dict[str, Any]) -> None:
         raise ValueError("nesterov=True with momentum_form='sutskever': choose one of them.")
     if settings["fused"] and settings["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
-    if settings["fused"] and settings["foreach"]:
-        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from surefoot.record.intervals import Difference, of_ratio
+from surefoot.record.intervals import Difference, of_ratio, wilson
 from surefoot.record.lines import plain
 from surefoot.record.scores import ClassScore
 
@@ -66,6 +66,10 @@ def share_of_answers(right: ArrayLike, counted: ArrayLike) -> Difference:
     found = of_ratio(right, counted)
     if math.isinf(found.high):
         return found
+    if found.low == found.high:  # alike in all examples, which is not to be sure
+        n = len(np.asarray(counted))
+        low, high = wilson(round(found.value * n), n)
+        return Difference(value=found.value, low=min(low, found.value), high=max(high, found.value))
     return Difference(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high))
 
 

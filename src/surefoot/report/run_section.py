@@ -334,7 +334,14 @@ def _classifier(scores: Mapping[str, Any]) -> dict[str, Any]:
         for name, each in zip(names, scores["per_class"], strict=True)
     ][:1000]
     if scores["kind"] != "classes":
-        return {"classifier": answer_figures(scores, names), "scored": scored_part(scores), "classes": classes}
+        masks = [
+            {"name": each["name"], "right": f"{each['right']:.1%}", "images": [
+                f"data:image/png;base64,{each[key]}" for key in ("png", "true_png", "predicted_png") if each[key]
+            ]}
+            for each in scores.get("masks", ())
+        ]  # fmt: skip
+        drawn = {"classifier": answer_figures(scores, names), "scored": scored_part(scores)}
+        return drawn | {"classes": classes, "masks": masks}
     return {
         "classifier": classifier_figures(scores),
         "scored": scored_part(scores),

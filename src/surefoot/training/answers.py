@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from surefoot.training.task import Task, class_axis
 
 _MOST_RANKED = 50_000_000
 """Most outputs N x L of labels that are kept to be ranked, 0.2 GB. Chosen by hand."""
+WORST = 8
+"""Masks that are shown, those of which the least is right. Chosen by hand."""
 _MOST_POSITIONS = 4096
 """Most positions whose losses are told apart. Chosen by hand."""
 
@@ -45,6 +48,8 @@ class AnswerCounts:
         ranks = task.data.target == "multilabel" and examples * task.data.outputs <= _MOST_RANKED
         self._gathered = Gathered(examples) if ranks else None
 
+        self.worst: list[tuple[float, int, Tensor]] = []
+
     @property
     def answers(self) -> int | None:
         """How many there are; None where none is right or wrong."""
@@ -65,26 +70,37 @@ class AnswerCounts:
             hit, classes = (said == targets) & used, outputs.shape[axis]
             picked = (targets[hit], targets[used], said[used])
             found = torch.stack([torch.bincount(each, minlength=classes) for each in picked]).cpu()
+            if self._task.data.target == "segmentation":
+                self._remember_worst(hit, used, said)
         self.right += _sums(hit)
         self.counted += _sums(used)
         self._by_class = found if self._by_class is None else self._by_class + found
         if not self._task.custom_loss:
             self._add_losses(outputs, targets, used, axis)
 
+    def _remember_worst(self, hit: Tensor, used: Tensor, said: Tensor) -> None:
+        """Remember the masks of which the smallest shares are right: share, place in the part, predicted classes."""
+        first, counted = len(self.counted), used.flatten(1).sum(1)
+        shares = (hit.flatten(1).sum(1) / counted.clamp_min(1)).tolist()
+        here = [i for i, n in enumerate(counted.tolist()) if n]
+        for i in sorted(here, key=lambda i: shares[i])[:WORST]:
+            self.worst.append((shares[i], first + i, said[i].cpu()))
+        self.worst = sorted(self.worst, key=lambda each: each[:2])[:WORST]
+
     def _add_losses(self, outputs: Tensor, targets: Tensor, used: Tensor, axis: int | None) -> None:
         """Add up -ln p of the targets, of the model and of the shares of the classes in the training part."""
         if axis is None:
             each = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
         else:
-            known = targets.clamp_min(0)
-            each = -F.log_softmax(outputs, axis).gather(axis, known.unsqueeze(axis)).squeeze(axis) * used
+            places = targets.clamp_min(0)
+            each = -F.log_softmax(outputs, axis).gather(axis, places.unsqueeze(axis)).squeeze(axis) * used
         self._losses += _sums(each.double())
         if self._prior is not None:
             prior = self._prior.to(outputs.device)
-            simple = (
-                F.binary_cross_entropy(prior.expand_as(targets), targets.double(), reduction="none") if axis is None
-                else -prior.log()[known] * used
-            )  # fmt: skip
+            if axis is None:
+                simple = F.binary_cross_entropy(prior.expand_as(targets), targets.double(), reduction="none")
+            else:
+                simple = -prior.log()[targets.clamp_min(0)] * used
             self._prior_losses += _sums(simple)
         if self._task.data.target == "tokens" and targets.shape[1] <= _MOST_POSITIONS:
             found = torch.stack([each.double().sum(0), used.double().sum(0)]).cpu()
@@ -110,9 +126,9 @@ class AnswerCounts:
         per_class = scores_by_class(names, hits, support, predicted, rankings)
         metrics: dict[str, float] = {}
         if target != "tokens":
-            metrics["f1"] = float(np.mean([each.f1 for each in per_class])) if per_class else math.nan
+            metrics["f1"] = _mean([each.f1 for each in per_class])
         if target == "segmentation":
-            metrics = {"iou": float(np.mean([each.iou for each in per_class])), "dice": metrics["f1"]}
+            metrics = {"iou": _mean([each.iou for each in per_class]), "dice": metrics["f1"]}
         for name, place in (("auc", 0), ("average_precision", 1)):
             mean = None if rankings is None else over_classes([each[place] for each in rankings], [])
             metrics |= {} if mean is None else {name: mean.value}
@@ -147,6 +163,11 @@ def prior_of(task: Task) -> Tensor | None:
         return None
     counts = class_counts(task.data).double().cpu()
     return (counts + 1) / (len(task.data.train) + 2 if target == "multilabel" else counts.sum() + len(counts))
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else math.nan
 
 
 def _sums(each: Tensor) -> Any:

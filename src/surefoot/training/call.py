@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from surefoot.data.tree import map_leaves
 from surefoot.errors import ConfigError
 from surefoot.models.build import imported
 
+_Function = TypeVar("_Function")
 Forward = Callable[[nn.Module, Any], Any]
 """(model, inputs) -> outputs, in place of `called`."""
 
@@ -20,7 +21,7 @@ LossFn = Callable[[nn.Module, Any], Any]
 mapping that holds its targets."""
 
 
-def function_of(given: Any, setting: str) -> Any:
+def function_of(given: _Function | str | None, setting: str) -> _Function | None:
     """Return the function that "package.module:function" names, an object of a class there; anything else as it is.
 
     Args:
@@ -38,8 +39,8 @@ def function_of(given: Any, setting: str) -> Any:
             raise ConfigError(
                 f"{setting} = {given!r}", f"{setting} is a function or package.module:function", "give it"
             )
-        return given
-    found = imported(given, setting)
+        return cast(_Function | None, given)
+    found = imported(str(given), setting)
     if isinstance(found, type):  # as torch.nn's losses are
         try:
             found = found()
@@ -51,7 +52,7 @@ def function_of(given: Any, setting: str) -> Any:
             ) from error
     if not callable(found):
         raise ConfigError(f"{setting} '{given}', {type(found).__name__}", "it must be a function", "point at one")
-    return found
+    return cast(_Function, found)
 
 
 def called(model: nn.Module, inputs: Any) -> Any:

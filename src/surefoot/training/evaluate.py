@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from surefoot.data import tree
 from surefoot.data.batches import fetch
-from surefoot.data.dataset import Part
+from surefoot.data.dataset import IGNORED, Part
 from surefoot.errors import DataError, is_out_of_memory
 from surefoot.record import store
 from surefoot.record.scores import SCORES, VERSION, scored_classes, scored_numbers
@@ -34,6 +35,8 @@ _VALUES_AT_ONCE = 2**24
 """Outputs of pixels or tokens at once, 64 MB. Chosen by hand."""
 _MOST_VALUES = 50_000_000
 """Most outputs N x C that are kept to be scored, 0.2 GB; a larger part has no scores. Chosen by hand."""
+_GOLDEN = 0.6180339887
+"""The golden ratio less 1: hues so far apart, of 1, never meet."""
 _LARGEST_PICTURE = 96
 """Pixels on the longer side of a kept picture; larger ones are reduced. Chosen by hand."""
 
@@ -159,10 +162,7 @@ def ends_in_probabilities(task: Task, model: nn.Module, weights: Mapping[str, Te
     if task.loss is None or not task.classifies:
         return False
     few = task.data.train.taken(np.arange(min(_JUDGED, len(task.data.train))))
-    return all(
-        isinstance(outputs, Tensor) and are_probabilities(outputs)
-        for outputs, _ in outputs_of(task, model, weights, few)
-    )
+    return all(are_probabilities(outputs) for outputs, _ in outputs_of(task, model, weights, few))
 
 
 def judged_part(task: Task) -> tuple[str, Part | None]:
@@ -175,8 +175,6 @@ def may_be_scored(task: Task) -> bool:
     """Return whether the outputs on the part that is judged mean what scores take them for, and fit into memory."""
     _, part = judged_part(task)
     few = part is not None and len(part) * task.data.outputs <= _MOST_VALUES
-    if task.classifies and not task.counts_right:  # outputs are something else than one tensor
-        return False
     return few and task.data.target in ("classes", "numbers") and task.loss_fn is None and are_answers(task)
 
 
@@ -198,18 +196,29 @@ def scored_name(task: Task, name: str) -> str:
     return f"{task.data.name}, {name} part{chosen_on}"
 
 
-def write_answers(folder: Path, task: Task, name: str, counts: AnswerCounts, judged: Evaluation) -> None:
+def write_answers(
+    folder: Path, task: Task, name: str, part: Part, counts: AnswerCounts, judged: Evaluation
+) -> None:  # fmt: skip
     """Write `scores.json` of answers of which each example has several; none of a loss that is not finite.
 
     Args:
         folder: of the run.
         task: that was learned.
         name: of the part.
+        part: the part itself.
         counts, judged: what was seen of it.
     """
     if counts.answers and math.isfinite(judged.loss):
         scores = counts.scores(scored_name(task, name), judged.examples, judged.loss)
-        store.write_sealed(folder / SCORES, {"version": VERSION, "kind": scores.target, **scores.to_dict()})
+        images = task.data.kind == "images"
+        masks = [
+            {"name": part.name_of(at), "right": share,
+             "png": _encoded(_png(part.x[at])) if images else None,
+             "true_png": _encoded(_mask_png(part.y[at])), "predicted_png": _encoded(_mask_png(guessed))}
+            for share, at, guessed in counts.worst
+        ]  # fmt: skip
+        seen = {"version": VERSION, "kind": scores.target, **scores.to_dict()}
+        store.write_sealed(folder / SCORES, seen | ({"masks": masks} if masks else {}))
 
 
 def write_scored(folder: Path, task: Task, name: str, part: Part, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -253,6 +262,30 @@ def _png(x: Tensor) -> bytes | None:
     pixels = x.cpu().numpy()
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())
     image.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE))
+    return _saved(image)
+
+
+def _mask_png(classes: Tensor) -> bytes:
+    """Return classes of pixels [H, W] as PNG, each class in a colour of its own, `IGNORED` in white.
+
+    Colours are hues a golden angle apart, so that those of neighbouring classes differ (Vogel 1979, of seeds).
+    """
+    from PIL import Image
+
+    hues = (classes.cpu().double().clamp_min(0) * _GOLDEN * 255 % 256).to(torch.uint8)
+    ignored = classes.cpu() == IGNORED
+    saturation = torch.where(ignored, 0, 170).to(torch.uint8)
+    layers = torch.stack([hues, saturation, torch.where(ignored, 255, 220).to(torch.uint8)], -1)
+    image = Image.fromarray(layers.numpy(), "HSV").convert("RGB")
+    image.thumbnail((_LARGEST_PICTURE, _LARGEST_PICTURE), Image.Resampling.NEAREST)
+    return _saved(image)
+
+
+def _saved(image: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _encoded(png: bytes | None) -> str | None:
+    return None if png is None else base64.b64encode(png).decode()

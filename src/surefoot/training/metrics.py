@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from surefoot.training.outputs import are_answers
 if TYPE_CHECKING:
     from surefoot.training.task import Task
 
-Metric = Callable[[Any, Any], Any]
+Metric: TypeAlias = Callable[[Any, Any], Any]
 """(outputs, targets) of a whole part, on the CPU -> a number: logits, or numbers in the unit of the targets. Or what
 has `update(outputs, targets)`, `compute()` and `reset()`, as torchmetrics has them: it is fed batch by batch."""
 
@@ -87,7 +87,9 @@ class Meter:
         self._gathered = Gathered(examples)
         self._likelihood = [0.0, 0.0]
         names, kind = set(self._metrics.names) - {ACCURACY}, task.data.target
-        self._streams = {name: each for name, each in self._metrics.functions.items() if _is_stream(each)}
+        self._streams: dict[str, Any] = {
+            name: each for name, each in self._metrics.functions.items() if _is_stream(each)
+        }
         self._counts_pairs = bool(names) and kind == "segmentation"
         self._keeps = len(self._streams) < len(self._metrics.functions) or (
             bool(names) and kind in ("classes", "multilabel", "numbers")
@@ -163,9 +165,11 @@ def asked_metrics(given: Any) -> dict[str, Metric | None] | None:
         many = list(given) if isinstance(given, list | tuple) else [given]
         many = [name for each in many for name in (each.split(",") if isinstance(each, str) else [each])]
         pairs = [(each.strip(), None) if isinstance(each, str) else (_name_of(each), each) for each in many]
-    pairs = [(name, function_of(name if each is None else each, "metrics")
-              if is_path(name if each is None else each) else each) for name, each in pairs]  # fmt: skip
-    for name, function in pairs:
+    found: dict[str, Any] = {}
+    for name, each in pairs:
+        path = name if each is None else each
+        found[name] = function_of(path, "metrics") if is_path(path) else each
+    for name, function in found.items():
         named = isinstance(name, str) and name and name == metric_name(name) and "," not in name and "<" not in name
         if not named or not (function is None or callable(function) or _is_stream(function)):
             raise ConfigError(
@@ -175,7 +179,7 @@ def asked_metrics(given: Any) -> dict[str, Metric | None] | None:
             )
         if function is not None and (name in RISES or name == "loss"):
             raise ConfigError(f"a function as the metric {name!r}", "that is the name of another", f"call it my_{name}")
-    return dict(pairs)
+    return found
 
 
 def metrics_of(task: Task, asked: Mapping[str, Metric | None] | None, outputs: Any, y: Any) -> MetricSet:
@@ -305,7 +309,9 @@ def _counted(true: Any, guessed: Any, names: set[str], counts: Any = None) -> di
     from sklearn import metrics  # half a second, and only where one is asked for
 
     macro: dict[str, Any] = {"average": "macro", "zero_division": 0, "sample_weight": counts}
-    f1 = macro | {"zero_division": np.nan}  # a label that nobody has and nobody guesses is left out of the mean
+    f1: dict[str, Any] = macro | {
+        "zero_division": np.nan
+    }  # a label that nobody has and nobody guesses is left out of the mean
     made: dict[str, Callable[[], Any]] = {
         "balanced_accuracy": lambda: metrics.balanced_accuracy_score(true, guessed, sample_weight=counts),
         "precision": lambda: metrics.precision_score(true, guessed, **macro),

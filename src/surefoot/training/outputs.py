@@ -47,14 +47,15 @@ def outputs_of_trial(task: Task, model: nn.Module, x: Any, y: Any) -> Any:
             f"it must accept {_accepted(task)}",
             _advice(model, task),
         ) from error
-    if task.loss_fn is not None or (task.loss is not None and not (task.classifies and isinstance(outputs, Tensor))):
+    if task.loss_fn is not None or (task.loss is not None and not task.classifies):
         return outputs
     if not isinstance(outputs, Tensor):
         raise ConfigError(
             f"{mode} the model returned {_described(outputs)}",
             "it must return one tensor, in training and in evaluation mode, or something with logits",
             "say which tensor with forward=(model, inputs) -> outputs: "
-            f"{_way(outputs, {dict: '**x', tuple: '*x'}.get(type(x), 'x'))}; or give a loss that takes all of it",
+            f"{_way(outputs, {dict: '**x', tuple: '*x'}.get(type(x), 'x'))}; "
+            'or set target = "any", and give a loss that takes all of it',
         )
     _check_shape(task, outputs, y, mode)
     return outputs

@@ -186,8 +186,8 @@ class Run:
             answers = Preprocessed(nn.Identity(), about).answers(torch.cat([each for each, _ in outputs]))
             write_scored(self.folder, self.task, name, part, [(answers, part.y.cpu())])
             beside = baseline_of(self.task, name, part, [(answers, part.y.cpu())])
-        if counts is not None and judged is not None:
-            write_answers(self.folder, self.task, name, counts, judged)
+        if counts is not None and judged is not None and part is not None:
+            write_answers(self.folder, self.task, name, part, counts, judged)
             beside = counts.baseline(name)
         save_weights(self.folder, self.config, self.task, used, other, about)
         files = store.digests(self.folder, store.SEALED)

@@ -298,9 +298,8 @@ def task(
     True
     """
     model, asked = model.net if isinstance(model, Preprocessed) else model, asked_metrics(metrics)
-    loss, forward, loss_fn = (
-        function_of(given, name) for name, given in (("loss", loss), ("forward", forward), ("loss_fn", loss_fn))
-    )
+    forward, loss_fn = function_of(forward, "forward"), function_of(loss_fn, "loss_fn")
+    loss = function_of(loss, "loss")
     if isinstance(loss, type):
         raise ConfigError(
             f"loss = {loss.__name__}, a class", "a loss is a function (outputs, targets)", f"pass {loss.__name__}()"
@@ -514,8 +513,7 @@ def _tried(task: Task, asked: Mapping[str, Metric | None] | None) -> Task:
         if task.optimizer is not None:
             try_optimizer(task.optimizer, model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
         _, *after = generator_states()
-    counts_right = task.counts_right and answers_fit(task, outputs, y)  # auxiliary heads may answer in training alone
-    return dataclasses.replace(task, draws=after != before, counts_right=counts_right)
+    return dataclasses.replace(task, draws=after != before)
 
 
 def class_axis(task: Task) -> int | None:

@@ -22,6 +22,7 @@ from surefoot.steps.overfit.floor import floor_of
 from surefoot.steps.overfit.judge import Sample
 from surefoot.training.evaluate import are_probabilities, outputs_of
 from surefoot.training.loop import advance, start
+from surefoot.training.metrics import MetricSet
 from surefoot.training.task import Task
 
 VARIES_EXAMPLES = 16
@@ -42,7 +43,8 @@ def sample_task(task: Task, examples: int) -> Task:
     # Sorted: a memory map is read from front to back.
     sample = part.taken(np.sort(epoch_order(len(part), task.seed, 0)[:examples]))
     data = dataclasses.replace(task.data, train=sample, validation=sample, test=None)
-    return dataclasses.replace(task, data=data, template=_without_dropout(task.template), augment=None)
+    bare = dataclasses.replace(task, augment=None, metrics=MetricSet())  # those of the rows are of no sample
+    return dataclasses.replace(bare, data=data, template=_without_dropout(task.template))
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:

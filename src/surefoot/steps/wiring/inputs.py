@@ -118,7 +118,8 @@ def _repeated(task: Task, x: Any, y: Any) -> tuple[float | None, float | None]:
     ids = [leaf for leaf in tree.leaves(x) if _are_ids(leaf, y)] if task.data.target == "tokens" else []
     if not ids:
         return None, None
-    return _share(y, ids), _share(y[:, :-1], [leaf[:, 1:] for leaf in ids])
+    copied = None if task.custom_loss else _share(y, ids)  # a loss of the user's may shift them by itself
+    return copied, _share(y[:, :-1], [leaf[:, 1:] for leaf in ids])
 
 
 def _share(targets: Tensor, leaves: list[Tensor]) -> float | None:
