@@ -13,7 +13,8 @@ from surefoot.errors import ConfigError
 from surefoot.record.decision import cost_in_examples
 from surefoot.record.progress import finished
 from surefoot.rules import update_rule, update_rules
-from surefoot.steps.overfit.check import look_examples, measure_sample, overfit_sample, overfitting_sample, sample_task
+from surefoot.steps.overfit.check import look_examples, overfit_sample, overfitting_sample
+from surefoot.steps.overfit.sample import measure_sample, sample_task
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.strategy import LOOP
 

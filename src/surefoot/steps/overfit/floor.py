@@ -7,14 +7,13 @@ asked of itself: where outputs of untrained weights, moved at random, are the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data.batches import fetch, standardised
+from surefoot.data.batches import fetch
 from surefoot.seeds import generator
 from surefoot.steps.answers import class_logits
 from surefoot.steps.wiring.inputs import stirred
@@ -110,24 +109,3 @@ def _entropy(contexts: Tensor, y: Tensor) -> float:
     _, place, together = pairs.unique(return_inverse=True, return_counts=True)
     inside = torch.bincount(contexts)[contexts]
     return float((inside / together[place].double()).log().mean())
-
-
-def loss_of_mean(task: Task) -> float:
-    """Return the loss of always answering the mean: the variance, for the squared error and losses of the user's."""
-    y = standardised(task.data, task.data.train.y)
-    if task.criterion is None:
-        return float(y.float().var(dim=0, unbiased=False).mean())
-    centred = y if task.criterion == "bce" else y - y.mean(0)
-    return float(task.mean_loss(torch.zeros_like(y), centred))
-
-
-def loss_of_means(task: Task, groups: Sequence[Sequence[int]]) -> float:
-    """Return the loss of answering each of several identical inputs by the mean of their targets."""
-    y = standardised(task.data, task.data.train.y)
-    answers = y.clone()
-    for group in groups:
-        if len(group) > 1:
-            answers[list(group)] = y[list(group)].mean(0)
-    if task.criterion == "bce":  # the logit of a share; what is 0 or 1 alone costs next to nothing
-        answers = torch.logit(answers, eps=1e-6)
-    return float(task.mean_loss(answers, y))
