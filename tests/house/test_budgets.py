@@ -24,7 +24,7 @@ BUDGETS = {
     "report": 3152,
     "rules": 707,
     "search": 2805,
-    "steps": 6031,
+    "steps": 6050,
     "training": 7521,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
