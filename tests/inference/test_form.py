@@ -279,3 +279,14 @@ def test_pieces_without_an_answer_stand_among_the_others(runs):
     assert (found.outputs[0] == -100).all()
     assert found.last.shape == (3, 12)
     assert np.isnan(found.last[0]).all()
+
+
+def test_lists_stand_for_arrays_as_json_has_them(runs):
+    result = surefoot.train(X | {"labels": Y}, Net, runs_dir=runs, **PLACE)
+    few = {name: each[:3] for name, each in X.items()}
+    expected = surefoot.predict(result, few)
+    assert np.array_equal(surefoot.predict(result, {k: v.tolist() for k, v in few.items()}).outputs, expected.outputs)
+    alone = surefoot.predict(result, {name: each[0].tolist() for name, each in X.items()})
+    assert np.allclose(alone.outputs, expected.outputs[:1])
+    with pytest.raises(DataError, match="'ids'"):
+        surefoot.predict(result, {**few, "ids": [[1, 2], [1]]})

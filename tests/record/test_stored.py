@@ -91,3 +91,8 @@ def test_changed_settings_are_flat_and_without_the_machine():
     )
     assert changed_settings(config) == {"augment": ["flip"], "epochs": 3.0, "schedule": "linear"}
     assert changed_settings(Config()) == {}
+
+
+def test_what_follows_from_another_rule_is_no_change():
+    assert changed_settings(Config(recipe=Recipe(rule="adamw"))) == {"rule": "adamw"}
+    assert changed_settings(Config(recipe=Recipe(rule="adam", lr=0.1))) == {"rule": "adam", "lr": 0.1}

@@ -164,3 +164,28 @@ def test_another_error_in_evaluation_is_passed_on(work):
     model.forward = lambda x: (_ for _ in ()).throw(RuntimeError("shapes"))
     with pytest.raises(RuntimeError, match="shapes"):
         evaluate_part(work, model, model.state_dict(), work.data.test)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_accuracy_of_tokens_is_of_those_that_count_however_they_are_batched(at_once, monkeypatch):
+    y = torch.arange(40).reshape(20, 2) % 3
+    y[:4], y[5:9, 0] = -100, -100
+    x = torch.nn.functional.one_hot(torch.arange(40).reshape(20, 2) // 2 % 3, 3).float()
+    work = task(surefoot.load((x, y), target="tokens", validation=0), Scaled, seed=0)
+    monkeypatch.setattr(evaluate, "_BATCH_EXAMPLES", at_once)
+    model = work.fresh_model()
+    found = evaluate_part(work, model, model.state_dict(), work.data.train)
+    counted = y != -100
+    share = ((x.argmax(-1) == y) & counted).sum() / counted.sum()
+    assert found.accuracy == pytest.approx(float(share), abs=1e-6)
+
+
+class Scaled(nn.Module):
+    """Gives its inputs back, as logits."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(outputs))
+
+    def forward(self, x):
+        return x * self.scale

@@ -334,3 +334,27 @@ def test_a_loss_whose_pieces_do_not_add_up_is_not_cut_in_silence(monkeypatch):
     ):
         advance(work, made, state, 4)
     assert (state.step, state.micro_batch_size) == (0, None)
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 4])
+def test_batches_in_which_nothing_counts_are_left_out_of_the_training_loss(micro_batch_size):
+    x = torch.rand(24, 2, 3)
+    y = torch.full((24, 2), -100)
+    y[:2] = 1
+    work = task(surefoot.load((x, y), target="tokens", validation=0), Still, seed=0)
+    recipe = Recipe(epochs=1, batch_size=4, micro_batch_size=micro_batch_size, weight_decay=0)
+    _, record = fit(work, plan(recipe, 24))
+    assert sum(loss == 0 for loss in record.last.losses) >= 4
+    assert record.last.train_loss == pytest.approx(math.log(2))
+    assert record.last.train_accuracy is not None
+
+
+class Still(nn.Module):
+    """Answers each of two classes alike; its weight does not move."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(outputs))
+
+    def forward(self, x):
+        return self.scale.sum() * torch.ones(*x.shape[:2], len(self.scale), device=x.device)

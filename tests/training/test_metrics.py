@@ -151,6 +151,12 @@ def test_outputs_that_are_no_answers_have_no_metrics_by_name():
         task(images(), "linear", loss_fn=lambda m, b: F.cross_entropy(m(b[0]), b[1]), metrics={"mine": lambda z, y: 1})
 
 
+@pytest.mark.parametrize("asked", ["f1", {"mine": lambda z, y: 1}])
+def test_a_loss_of_model_and_batch_says_how_to_get_metrics(asked):
+    with pytest.raises(ConfigError, match=r"loss_fn\(model, batch\) shows no outputs\. Give forward and loss"):
+        task(images(), "linear", loss_fn=lambda m, b: F.cross_entropy(m(b[0]), b[1]), metrics=asked)
+
+
 class Counting:
     """A metric that is fed batch by batch, as those of torchmetrics are."""
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from small import images
+from small import images, number_arrays
 from torch import nn
 
 import surefoot
@@ -151,3 +151,16 @@ def test_a_mask_may_have_more_classes_than_occur_and_an_axis_elsewhere_is_said()
     ids, table = np.arange(120).reshape(20, 6) % 4, nn.Embedding(4, 4)
     with pytest.raises(ConfigError, match=r"outputs.transpose\(1, 2\)"):
         surefoot.task(surefoot.load((ids, ids)), table, forward=lambda model, x: model(x).transpose(1, 2))
+
+
+def test_a_loss_of_model_and_batch_is_told_what_a_batch_is():
+    x, y = number_arrays(40)
+
+    def of_pair(model, batch):
+        inputs, targets = batch
+        return nn.functional.mse_loss(model(inputs)[:, 0], targets.float())
+
+    with pytest.raises(ConfigError, match=r"\{a: \(2, .*labels: .*Take the targets out of the mapping"):
+        task(surefoot.load({"a": x, "labels": (y > 0).astype(int)}), nn.Linear(x.shape[1], 2), loss_fn=of_pair)
+    with pytest.raises(ConfigError, match=r"\{0: \(2, .*a pair \(inputs, targets\)"):
+        task(surefoot.load((x, (y > 0).astype(int))), nn.Linear(x.shape[1], 2), loss_fn=lambda m, b: m(**b))

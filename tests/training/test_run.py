@@ -1,10 +1,12 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from small import bare, bits, image_arrays, images, number_arrays
+from torch import nn
 
 import surefoot
 from surefoot.config import Config, Recipe, Schedule
@@ -279,6 +281,26 @@ def test_numbers_have_no_accuracy_to_choose_by(tmp_path):
         ConfigError, match="for targets that are numbers: what chooses is one of loss, mae, mse, rmse, r2"
     ):
         surefoot.train(number_arrays(), "mlp", choose_by="accuracy", epochs=1, runs_dir=tmp_path)
+
+
+@pytest.mark.parametrize("choice", ["accuracy", "f1"])
+def test_what_a_loss_of_model_and_batch_does_not_show_is_not_offered_to_choose_by(choice, tmp_path):
+    def loss(model, batch):
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    with pytest.raises(ConfigError, match=r"what chooses is one of loss, or a metric|shows no outputs"):
+        surefoot.train(image_arrays(60), "linear", loss_fn=loss, choose_by=choice, epochs=1, runs_dir=tmp_path)
+
+
+def test_a_choice_that_is_not_defined_is_said_once(tmp_path):
+    x = number_arrays(60)[0]
+    data = {"train": (x, np.eye(60, 2, dtype="int64")), "validation": (x[2:9], np.zeros((7, 2), "int64"))}
+    result = surefoot.train(
+        data, lambda outputs: nn.Linear(x.shape[1], outputs), target="multilabel", choose_by="auc",
+        early_stopping_epochs=1, epochs=3, runs_dir=tmp_path,
+    )  # fmt: skip
+    assert result.summary["best"] is None
+    assert sum("is not defined at step" in note for note in result.notes) == 1
 
 
 @pytest.mark.parametrize("slices", [1, 7, 1000])

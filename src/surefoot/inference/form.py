@@ -113,6 +113,7 @@ def matched(given: Any, expected: Any, title: str, label: str | None = None) -> 
     Raises:
         DataError: names, lengths, shapes or types are others.
     """
+    given = _lists_as_arrays(given, expected)
     whole = tree.as_tree(given) if isinstance(given, Mapping | tuple) else given
     if isinstance(whole, list):
         whole = tuple(whole) if isinstance(expected, tuple) and len(whole) == len(expected) else whole
@@ -133,6 +134,19 @@ def matched(given: Any, expected: Any, title: str, label: str | None = None) -> 
         told = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
         raise DataError(f"{title} of other lengths ({told})", "each has one entry per example", "make them alike")
     return tree.from_named(expected, made)
+
+
+def _lists_as_arrays(given: Any, expected: Any) -> Any:
+    """Return a mapping with an array in place of each list that stands where the model takes one, as JSON has them."""
+    if isinstance(given, Mapping) and isinstance(expected, dict):
+        return {name: _lists_as_arrays(each, expected.get(name)) for name, each in given.items()}
+    if not (isinstance(given, list) and isinstance(expected, Expected)):
+        return given
+    try:
+        array = np.asarray(given)
+    except ValueError:  # of several lengths
+        return given
+    return array if array.dtype.kind in "biuf" else given
 
 
 def without_label(given: Any, expected: Any, label: str | None) -> Any:

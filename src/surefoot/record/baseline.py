@@ -206,7 +206,7 @@ def number_baseline(
         return (off[:, varies] ** 2 / spread[varies]).mean(1)
 
     ours, constant = errors(outputs), errors(centre)
-    words = f"always answering the training mean{f' of {centre[0, 0]:.6g}' if centre.shape[1] == 1 else ''}"
+    words = f"the training mean{f' of {centre[0, 0]:.6g}' if centre.shape[1] == 1 else ''}"
     against = [Simple(name="constant", words=f"always answering {words}", score=0.0, gain=_explained(ours, constant))]
     if linear is not None:
         theirs = errors(linear)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from surefoot.config import Config
+from surefoot.config import Config, Recipe
 from surefoot.errors import CheckpointError, ConfigError, DataError
 from surefoot.record import store
 from surefoot.record.lock import is_held
@@ -109,7 +109,8 @@ def changed_settings(config: Config) -> dict[str, Any]:
     >>> changed_settings(Config(model="mlp", seed=3, device="cpu"))
     {'model': 'mlp', 'seed': 3}
     """
-    given, default = to_dict(config), to_dict(Config())
+    given, default = to_dict(config), to_dict(Config(recipe=Recipe(rule=config.recipe.rule)))
+    default["recipe"]["rule"] = Recipe.rule
     found: dict[str, Any] = {}
     for name, setting in flat_settings().items():
         value, usual = given, default

@@ -121,7 +121,7 @@ def evaluate_part(
     >>> round(evaluate_part(digits, model, model.state_dict(), digits.data.train).loss, 4)  # ln 10
     2.3026
     """
-    loss, correct, counted, examples = 0.0, 0.0, 0.0, 0
+    loss, correct, counted, examples, answers = 0.0, 0.0, 0.0, 0, 0
     meter = Meter(task, len(part)) if metrics and task.metrics.every else None
     pair = Gathered(len(part))
     for outputs, targets in outputs_of(task, model, weights, part):
@@ -130,7 +130,10 @@ def evaluate_part(
         count = here if count is None else float(count)
         loss += float(mean) * task.loss_unit * count
         counted += count
-        correct += float(task.right(outputs, targets)) if task.counts_right else 0.0
+        if task.counts_right:  # a batch weighs by its answers, so that the share is of all, however they are batched
+            of_batch = task.answers(targets)
+            correct += float(task.right(outputs, targets)) * (of_batch / here)
+            answers += of_batch
         examples += here
         if counts is not None:
             counts.add(outputs, targets)
@@ -140,7 +143,7 @@ def evaluate_part(
             pair.add((outputs, targets))
     if keep is not None and pair.whole is not None:
         keep.append(pair.whole)
-    accuracy = correct / examples if task.counts_right else None
+    accuracy = (correct / answers if answers else math.nan) if task.counts_right else None
     found = {} if meter is None else meter.compute(accuracy)
     return Evaluation(loss / counted if counted else math.nan, accuracy, examples, found)
 

@@ -207,7 +207,7 @@ def advance_alike(
                         stepper.settle(i)
                         states[i].outcome = diverged(seen.loss, at, lr)
                 for i, _, seen in done:
-                    _remember(runs[i][1], states[i], seen)
+                    _remember(*runs[i], states[i], seen)
                     if runs[i][1].recipe.schedule.kind == "plateau" and states[i].step % plan.steps_per_epoch == 0:
                         stepper.settle(i)
                         _watch(runs[i][0], states[i])
@@ -248,12 +248,15 @@ def rate(plan: Plan, state: State) -> float:
     return float(plan.lr[state.step]) * plateau_factor(plan.recipe.schedule, state.val_losses)
 
 
-def _remember(plan: Plan, state: State, seen: Seen) -> None:
+def _remember(task: Task, plan: Plan, state: State, seen: Seen) -> None:
+    dense = task.data.target in ("segmentation", "tokens")  # whose batches may hold nothing that counts
     tally = state.tally
     state.step += 1
     tally.loss += seen.loss * plan.batch_size
     tally.correct += seen.correct
     tally.examples += plan.batch_size
+    if dense and seen.loss == 0 and seen.grad_norm == 0:
+        tally.empty += plan.batch_size
     tally.grad_norm += seen.grad_norm
     tally.losses.append(seen.loss)
 
@@ -278,8 +281,8 @@ def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
         epoch=state.step / plan.steps_per_epoch,
         examples=state.step * plan.batch_size,
         lr=lr,
-        train_loss=tally.loss / tally.examples,
-        train_accuracy=tally.correct / tally.examples if task.counts_right else None,
+        train_loss=tally.loss / tally.counted,
+        train_accuracy=tally.correct / tally.counted if task.counts_right else None,
         val_loss=judged.loss if judged else None,
         val_accuracy=judged.accuracy if judged else None,
         grad_norm=tally.grad_norm / len(tally.losses),

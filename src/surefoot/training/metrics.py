@@ -204,10 +204,7 @@ def metrics_of(task: Task, asked: Mapping[str, Metric | None] | None, outputs: A
             _check_name(task, name, fits=fits)
     functions = {name: function for name, function in asked.items() if function is not None}
     if functions and task.loss_fn is not None:
-        raise ConfigError(
-            f"metrics = {', '.join(functions)} with loss_fn", "loss_fn(model, batch) shows no outputs",
-            "give forward and loss in place of loss_fn, or leave metrics out",
-        )  # fmt: skip
+        raise _no_outputs(", ".join(functions))
     return MetricSet(tuple(name for name, function in asked.items() if function is None), functions)
 
 
@@ -259,6 +256,8 @@ def _check_name(task: Task, name: str, *, fits: bool) -> None:
             f"metric {name!r} for targets that are {kind}", f"it is for {', '.join(of)}",
             f"choose {' or '.join(names)}" if names else function,
         )  # fmt: skip
+    if not fits and task.loss_fn is not None:
+        raise _no_outputs(name)
     if not fits:
         raise ConfigError(
             f"metric {name!r} with this loss", "what the model gives for such a loss is not an answer for each target",
@@ -269,6 +268,13 @@ def _check_name(task: Task, name: str, *, fits: bool) -> None:
             f"metric 'top5' for {len(task.data.classes or ())} classes", "it needs more than 5 of them",
             "choose accuracy",
         )  # fmt: skip
+
+
+def _no_outputs(names: str) -> ConfigError:
+    return ConfigError(
+        f"metrics = {names} with loss_fn", "loss_fn(model, batch) shows no outputs",
+        "give forward and loss in place of loss_fn, or leave metrics out",
+    )  # fmt: skip
 
 
 def _scored(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, float]:

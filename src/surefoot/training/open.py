@@ -252,7 +252,8 @@ def _check_measure(work: Task, choice: str) -> None:
         *(each for each in work.metrics.every if each != ACCURACY),
     ]
     if name not in have:
-        every = list(dict.fromkeys((*have, *(each for each in OF[work.data.target] if each != ACCURACY))))
+        possible = OF[work.data.target] if work.counts_right or work.data.target == "numbers" else ()
+        every = list(dict.fromkeys((*have, *(each for each in possible if each != ACCURACY))))
         raise ConfigError(
             f"choose_by = {choice!r} for targets that are {work.data.target}",
             f"what chooses is one of {', '.join(every)}, or a metric of your own that metrics has",

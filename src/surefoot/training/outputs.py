@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from surefoot.data.dataset import IGNORED
 from surefoot.data.tree import map_leaves, named_leaves
 from surefoot.errors import ConfigError
+from surefoot.training.call import batch_of
 
 if TYPE_CHECKING:
     from surefoot.training.task import Task
@@ -42,6 +43,15 @@ def outputs_of_trial(task: Task, model: nn.Module, x: Any, y: Any) -> Any:
             outputs = task.outputs(model, map_leaves(lambda leaf: leaf.clone(), x), y)  # which it may change
     except Exception as error:  # the model may be anyone's, and raise anything
         first = (str(error) or repr(error)).splitlines()[0]
+        if task.loss_fn is not None:
+            batch = batch_of(x, y, task.data.label_name)
+            raise ConfigError(
+                f"{mode} loss_fn(model, batch) cannot take a batch of shape {described(batch)}: {first}",
+                "a batch is what the examples were: a pair (inputs, targets), or a mapping that holds the targets, too",
+                _advice(model, task)
+                if isinstance(batch, tuple)
+                else "take the targets out of the mapping by their name",
+            ) from error
         raise ConfigError(
             f"{mode} the model cannot take a batch of shape {described(x)}: {first}",
             f"it must accept {_accepted(task)}",
@@ -104,8 +114,6 @@ def are_answers(task: Task) -> bool:
 
 def _accepted(task: Task) -> str:
     shape = task.data.input_shape
-    if task.loss_fn is not None:
-        return "the batch by loss_fn(model, batch)"
     if task.forward is not None:
         return "the batch by forward(model, inputs)"
     if task.data.kind == "tree":
@@ -155,6 +163,8 @@ def _advice(model: nn.Module, task: Task) -> str:
         said = [_misnamed(model, task.data.train.x), _wants_labels(model, task)] if task.forward is None else []
         pixels = [name for name, leaf in named_leaves(task.data.train.x) if leaf.dtype == torch.uint8]
         said += [f"give codes in {', '.join(pixels)} as int64, since uint8 is taken for pixels"] if pixels else []
+        if task.loss_fn is not None:
+            return "; ".join([*filter(None, said), "call the model in loss_fn as it is to be called"])
         return "; ".join([*filter(None, said), "give forward=(model, inputs) -> outputs, which may call it in any way"])
     if task.data.integers and task.data.train.x.is_floating_point():
         return (

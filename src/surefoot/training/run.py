@@ -18,7 +18,7 @@ from surefoot.config import Config
 from surefoot.optim.plan import Plan
 from surefoot.record import store
 from surefoot.record.choosing import stopped_early
-from surefoot.record.measures import is_better, number_of
+from surefoot.record.measures import is_better, number_of, words
 from surefoot.record.progress import Progress, ProgressFile
 from surefoot.record.run import Outcome, Record, Row, append_rows, flush_rows
 from surefoot.seeds import torch_stream
@@ -131,6 +131,11 @@ class Run:
         value = number_of(row, config.chosen_by)
         if value is not None and (state.best is None or is_better(value, state.best.value, config.chosen_by)):
             state.best = Snapshot.of(state, value)
+        if value is None and config.choose_by is not None and len(self.rows) == 1:
+            self.notes.append(
+                f"{words(config.chosen_by)} is not defined at step {row.step}, as where a class or a label has no example "
+                "there: only rows that have it choose weights or stop the run; more validation data, or another choose_by"
+            )
         if config.early_stopping_epochs is not None and state.outcome is None:
             delta = config.early_stopping_min_delta or 0.0
             why = stopped_early(self.rows, config.chosen_by, config.early_stopping_epochs, delta, self.plan.steps)

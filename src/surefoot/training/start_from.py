@@ -295,7 +295,11 @@ def _check_targets(task: Task, origin: Origin) -> None:
         f"{task.data.outputs} outputs, and train with model=net"
     )
     if (here is None) != (there is None):
-        kinds = [f"{len(each)} classes" if each is not None else "numbers" for each in (there, here)]
+        learned = "numbers" if origin.about.output in ("numbers", "sigmoid") else "targets that are no classes"
+        kinds = (
+            learned if there is None else f"{len(there)} classes",
+            task.data.target if here is None else f"{len(here)} classes",
+        )
         raise ConfigError(
             f"{name}, whose weights predict {kinds[0]}, for targets that are {kinds[1]}",
             "weights go on with targets like those that they learned",

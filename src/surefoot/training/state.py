@@ -129,7 +129,8 @@ def unpacked(value: Any, tensors: dict[str, Tensor], device: torch.device) -> An
 class Tally:
     """What was seen since the last row, until the next row is made of it.
 
-    Sums are over examples (loss, correct) or steps (grad_norm); `seconds` is the time of the steps alone.
+    Sums are over examples (loss, correct) or steps (grad_norm); `seconds` is the time of the steps alone. `empty` are
+    the examples of batches in which nothing counts, as where all tokens are ignored: they have no loss.
     """
 
     loss: float = 0.0
@@ -138,6 +139,12 @@ class Tally:
     grad_norm: float = 0.0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    empty: int = 0
+
+    @property
+    def counted(self) -> int:
+        """Examples over which loss and correct are means; at least 1."""
+        return max(1, self.examples - self.empty)
 
 
 @dataclass(frozen=True)

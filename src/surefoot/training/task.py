@@ -13,6 +13,7 @@ from torch.func import functional_call
 from surefoot.config import LossName
 from surefoot.data.augment import Augment
 from surefoot.data.dataset import IGNORED, DataSet, TargetKind
+from surefoot.data.tree import leaves
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory
 from surefoot.models.usable import copied
@@ -217,6 +218,14 @@ class Task:
         counted = targets != IGNORED
         guessed = outputs.argmax(_CLASSES_AT[self.data.target])
         return ((guessed == targets) & counted).sum() / counted.sum().clamp_min(1) * len(targets)
+
+    def answers(self, targets: Any) -> int:
+        """Return how many answers of a batch are right or wrong: those that count, of pixels and positions; examples of
+        other targets, of which each has as many.
+        """
+        if self.data.target in _CLASSES_AT:
+            return int((targets != IGNORED).sum())
+        return len(leaves(targets)[0])
 
     def mean_loss(self, outputs: Any, targets: Any, label_smoothing: float = 0.0) -> Tensor:
         """Return `objective` in the unit of the targets: what is recorded and shown. Arguments as there."""
