@@ -110,7 +110,7 @@ def _against_chance(facts: InitialLoss) -> Finding:
     if facts.loss - half <= limit:
         if facts.prior is not None and facts.loss < (1 - BELOW) * chance - half:
             shares = abs(facts.loss - facts.prior) <= BELOW * chance and classes
-            why = "the classes' shares are in the bias" if shares else "already trained"
+            why = "the classes' shares are in the bias" if shares else "already trained, or by luck"
             if classes and not shares and facts.loss > facts.prior:
                 why = "the answers lean to the frequent classes"
             return passes("initial-loss", f"{compared}: below chance, {why}")
