@@ -408,7 +408,7 @@ def tokens(seed=0):
     [(TwoInputs, two_inputs(), two_inputs(1, shift=2.0)), (Tokens, tokens(), tokens(1))],
 )
 def test_weights_of_a_model_with_several_inputs_go_on_and_are_resumed(model, data, other, tmp_path):
-    how = {"epochs": 3, "batch_size": 10, "precision": "fp32", "early_stopping_epochs": 2, "choose_by": "val_accuracy"}
+    how = {"epochs": 3, "batch_size": 10, "precision": "fp32", "early_stopping_epochs": 2, "choose_by": "accuracy"}
     first = train(data, model, name="first", runs_dir=tmp_path, **how)
     plain = train(other, model, name="plain", from_run="first", runs_dir=tmp_path, **how)
     about, then = load_trained(plain.folder, model()).preprocessing, load_trained(first.folder, model()).preprocessing
