@@ -133,7 +133,7 @@ class Run:
             state.best = Snapshot.of(state, value)
         if value is None and config.choose_by is not None and len(self.rows) == 1:
             self.notes.append(
-                f"{words(config.chosen_by)} is not defined at step {row.step}, as where a class or label has no example: "
+                f"{words(config.chosen_by)} is not defined at step {row.step}, as where a class has no example: "
                 "only rows that have it choose weights or stop the run; give more validation data or another choose_by"
             )
         if config.early_stopping_epochs is not None and state.outcome is None:
