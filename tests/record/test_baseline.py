@@ -95,3 +95,11 @@ def test_several_numbers_count_each_in_its_unit_and_one_that_never_varies_not_at
     assert found is not None
     assert found.score == pytest.approx(1 - (0.25 / y[:, 0].var()) / 2)
     assert number_baseline("test", np.ones(5), np.zeros(5), [0.0]) is None
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_what_a_simple_answer_of_numbers_is_called_is_said_once(columns):
+    y = np.random.default_rng(0).normal(size=(50, columns))
+    found = number_baseline("test", y + 0.1, y, y.mean(0))
+    assert found is not None
+    assert found.against[0].words.count("always answering") == 1

@@ -180,6 +180,14 @@ def test_accuracy_of_tokens_is_of_those_that_count_however_they_are_batched(at_o
     assert found.accuracy == pytest.approx(float(share), abs=1e-6)
 
 
+def test_a_part_in_which_nothing_counts_has_no_score_and_stops_nothing(tmp_path):
+    x, y = torch.rand(20, 2, 3), torch.arange(40).reshape(20, 2) % 3
+    data = {"train": (x, y), "validation": (torch.rand(4, 2, 3), torch.full((4, 2), -100))}
+    result = surefoot.train(data, Scaled, target="tokens", choose_by="accuracy", epochs=1, runs_dir=tmp_path)
+    assert (result.summary["val_accuracy"], result.summary["val_loss"], result.summary["best"]) == (None, None, None)
+    assert any("is not defined at step" in note for note in result.notes)
+
+
 class Scaled(nn.Module):
     """Gives its inputs back, as logits."""
 

@@ -290,6 +290,11 @@ def five_classes():
             {"target": "numbers"},
             "predict 3 classes, for targets that are numbers",
         ),
+        (
+            lambda: (image_arrays(60)[0], np.eye(60, 2, dtype="int64")),
+            {"target": "multilabel"},
+            "predict 3 classes, for targets that are multilabel",
+        ),
         (of, {"model": "cnn"}, "does not fit the model: .* and the data that they were trained with"),
         (of, {"model": "linear"}, "does not fit the model"),
         (lambda: (number_arrays()[0], np.arange(64) % 3), {}, "does not fit the model"),

@@ -143,7 +143,7 @@ def evaluate_part(
             pair.add((outputs, targets))
     if keep is not None and pair.whole is not None:
         keep.append(pair.whole)
-    accuracy = (correct / answers if answers else math.nan) if task.counts_right else None
+    accuracy = correct / answers if answers else None
     found = {} if meter is None else meter.compute(accuracy)
     return Evaluation(loss / counted if counted else math.nan, accuracy, examples, found)
 
