@@ -37,5 +37,7 @@ def test_what_lies_beside_is_passed_over_and_folders_of_images_stay_what_they_ar
     assert load(tmp_path).examples == 11
     assert (default_model(tmp_path), default_model(tmp_path / "x.npy")) == ("mlp", "mlp")
     (tmp_path / "x.npy").unlink()
+    assert load(tmp_path).input_shape == {"other": X.shape[1:]}  # an input by its name
+    (tmp_path / "other.npy").unlink()
     with pytest.raises(DataError, match="has no folder of a class"):
         load(tmp_path)

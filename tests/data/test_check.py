@@ -407,9 +407,9 @@ def labels_forgotten(root):
     return npz(root, x_train=numbers())
 
 
-@kind(r"arrays: are named data, target")
+@kind(r"arrays: are named data, colour")
 def arrays_of_other_names(root):
-    return npz(root, data=numbers(), target=labels())
+    return npz(root, data=numbers(), colour=labels())
 
 
 @kind("must be a whole .npz")

@@ -18,13 +18,13 @@ BUDGETS = {
     "house": 1207,
     "inference": 1656,
     "integrations": 83,
-    "models": 605,
+    "models": 608,
     "optim": 2496,
     "record": 3183,
     "report": 3152,
     "rules": 707,
     "search": 2805,
-    "steps": 6050,
+    "steps": 6051,
     "training": 7521,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""

@@ -69,7 +69,8 @@ def test_a_planted_import_against_the_road_is_caught(tmp_path, file, line):
     for room in ROOMS:
         (copy / room).mkdir(parents=True, exist_ok=True)
         (copy / room / "__init__.py").touch()
-    for name in ("__init__.py", "__main__.py", "config.py", "settings.py", "seeds.py", "errors.py", "switches.py"):
+    for name in ("__init__.py", "__main__.py", "config.py", "settings.py", "seeds.py", "errors.py", "fields.py",
+                 "switches.py"):  # fmt: skip
         shutil.copy(PACKAGE / name, copy)
     for module in JUDGES:
         twin = tmp_path / "src" / (module.replace(".", "/") + ".py")

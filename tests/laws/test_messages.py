@@ -436,7 +436,8 @@ CASES: dict[str, list[Case]] = {
         Case("labels of one class", "train table.csv", "one class", 1, text("table.csv", TABLE.replace(",b", ",a"))),
         Case("a class that is skipped", "train data.npz", "'1'", 1, npz(x=ROWS, y=np.array([0, 2] * 10))),
         Case("an array without its labels", "train data.npz", "array x", 1, npz(x=ROWS)),
-        Case("arrays of other names", "train data.npz", "images, labels", 1, npz(images=ROWS, labels=np.arange(20))),
+        Case("arrays of other names", "train data.npz", "images, marks", 1, npz(images=ROWS, marks=np.arange(20))),
+        Case("one input by name", "train data.npz", "by name (images)", 2, npz(images=ROWS, labels=np.arange(20) % 2)),
         Case("a pipe in place of a file", "train p.npz", "p.npz", 1, lambda place: os.mkfifo(place.folder / "p.npz")),
         Case("a folder without CIFAR-10", "train cifar10 --data-dir here", "here", 1, nothing("here")),
         Case(

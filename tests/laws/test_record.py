@@ -117,6 +117,8 @@ def test_every_name_in_the_prose_is_one_that_there_is():
     tables = set(re.findall(r"^\| `(\w+)`", TEXT, re.MULTILINE))
     commands = {"--json", "curves", "show", "runs", "watch", "report", "check", "find-lr", "noise"}
     of_scores = {"mse", "rmse", "mae", "r2", "rmse_low", "rmse_high", "pairs", "confusion_pairs"}
+    of_scores |= {"f1", "iou", "dice", "perplexity", "answers", "right", "loss_by_position"}
+    of_scores |= {"masks", "png", "true_png", "predicted_png"}
     known = tables | set(flat_settings()) | commands | of_scores | {"null", "finished", "diverged"}
     named = set(re.findall(r"`([\w-]+)`", prose))
     assert named <= known, named - known

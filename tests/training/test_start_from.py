@@ -295,8 +295,10 @@ def test_rates_and_noise_are_measured_in_the_middle_of_a_training(first, tmp_pat
     found = surefoot.find_lr("mlp", of(), from_run=first, steps=10, seeds=2, range_test=False)
     fresh = surefoot.find_lr("mlp", of(), steps=10, seeds=2, range_test=False)
     assert max(found.evidence["initial_losses"]) < min(fresh.evidence["initial_losses"]) / 2
-    noise = surefoot.gradient_noise("mlp", of(), from_run=first, batch_size=10, groups=8, micro_batch_size=8)
-    assert noise.loss < surefoot.gradient_noise("mlp", of(), batch_size=10, groups=8, micro_batch_size=8).loss / 2
+    noise = surefoot.gradient_noise("mlp", of(), from_run=first, batch_size=10, micro_batches=8, micro_batch_size=8)
+    assert (
+        noise.loss < surefoot.gradient_noise("mlp", of(), batch_size=10, micro_batches=8, micro_batch_size=8).loss / 2
+    )
 
 
 def five_classes():
@@ -431,12 +433,12 @@ def tokens(seed=0):
     [(TwoInputs, two_inputs(), two_inputs(1, shift=2.0)), (Tokens, tokens(), tokens(1))],
 )
 def test_weights_of_a_model_with_several_inputs_go_on_and_are_resumed(model, data, other, tmp_path):
-    how = {"epochs": 3, "batch_size": 10, "precision": "fp32", "early_stopping_epochs": 2, "choose_by": "val_accuracy"}
+    how = {"epochs": 3, "batch_size": 10, "precision": "fp32", "early_stopping_epochs": 2, "choose_by": "accuracy"}
     first = train(data, model, name="first", runs_dir=tmp_path, **how)
     plain = train(other, model, name="plain", from_run="first", runs_dir=tmp_path, **how)
     about, then = load_trained(plain.folder, model()).preprocessing, load_trained(first.folder, model()).preprocessing
     assert about.to_dict() == then.to_dict(), "inputs mean the same"
-    assert plain.summary["best"]["metric"] == "val_accuracy"
+    assert plain.summary["best"]["metric"] == "accuracy"
     config = plain.config
     with open_run(config, name="cut", runs_dir=tmp_path, objects=Objects(data=other, model=model)) as run:
         run.advance(4)

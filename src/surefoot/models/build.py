@@ -210,10 +210,13 @@ def _parameters(factory: Factory) -> list[str]:
 def _check_shape(name: str, input_shape: Any) -> None:
     shipped = SHIPPED[name]
     if not all(isinstance(size, int) for size in input_shape):
+        names = [str(key) for key in input_shape] if isinstance(input_shape, dict) else []
         raise ConfigError(
-            f"model {name} with inputs of several tensors",
+            f"model {name} with inputs " + (f"by name ({', '.join(names)})" if names else "of several tensors"),
             "the shipped models take one tensor",
-            "give a model of yours, or one that takes these inputs as its arguments",
+            "give data of one input as x and y, or (x, y) in Python"
+            if len(names) == 1
+            else "give a model of yours, which takes these inputs as its arguments",
         )
     if shipped.takes != "images":
         return

@@ -47,8 +47,9 @@ def floor_of(task: Task) -> Floor:
     """Return the least cross-entropy of a task whose targets are classes of pixels or positions.
 
     >>> import surefoot
-    >>> ids = torch.arange(60).reshape(10, 6) % 2
-    >>> bigram = surefoot.task(surefoot.load((ids, 1 - ids), target="tokens"), torch.nn.Embedding(2, 2))
+    >>> ids = torch.arange(60).reshape(10, 6) // 2 % 2
+    >>> data = surefoot.load((ids, 1 - ids), target="tokens", validation=0)
+    >>> bigram = surefoot.task(data, torch.nn.Embedding(2, 2))
     >>> floor = floor_of(bigram)
     >>> floor.contexts, round(floor.loss, 3), round(floor.constant_loss, 3)
     (2, 0.0, 0.693)
