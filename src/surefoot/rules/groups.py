@@ -222,7 +222,7 @@ def factors_by_name(groups: tuple[Group, ...], names: tuple[tuple[str, ...], ...
 
 
 def _refuse_of_frozen(groups: Sequence[Group], group: Group, by: Sequence[Mapping[str, Group]]) -> None:
-    """Raise ConfigError where a group says something only of what an earlier one freezes, as head.lr=2 after *=frozen."""
+    """Raise ConfigError where a group speaks only of what an earlier one freezes, as head.lr=2 after *=frozen."""
     freezing = {deciding["frozen_epochs"].pattern: groups.index(deciding["frozen_epochs"])
                 for deciding in by if group in deciding.values() and "frozen_epochs" in deciding}  # fmt: skip
     if freezing and max(freezing.values()) < groups.index(group):
