@@ -133,6 +133,7 @@ def test_what_is_wrong_is_said_in_one_message(given, message):
         ({"head": {"lr": 2}, "*": {"lr": 1}}, "'head' has no effect"),
         ({"head": {"lr": 2}, "*": "frozen"}, "'head' has no effect"),
         ({"head": "frozen", "*": "trained"}, "'head' has no effect"),
+        ({"*": "frozen", "head": {"lr": 2}}, r"frozen by '\*'.*Set head=trained too"),
     ],
 )
 def test_what_does_not_go_with_the_names_is_said(given, message):

@@ -75,3 +75,15 @@ def test_a_rule_and_an_optimizer_go_together_or_not_at_all():
 
 def test_a_tensor_as_a_rate_is_its_number():
     assert own_rate(lambda params: optim.Adam(params, lr=torch.tensor(0.25), capturable=False, foreach=False)) == 0.25
+
+
+def test_an_optimizer_of_matrices_alone_is_asked_with_matrices():
+    def of_matrices(params):  # as Muon, which not every version of PyTorch has
+        if any(parameter.dim() != 2 for parameter in params):
+            raise ValueError("matrices alone")
+        return optim.SGD(params, lr=0.25)
+
+    assert own_rate(of_matrices) == 0.25
+    for wrong in (lambda params: None, lambda params: optim.SGD(params, lr=-1.0)):
+        with pytest.raises(ConfigError, match="optimizer"):
+            own_rate(wrong)

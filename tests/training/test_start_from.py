@@ -251,6 +251,31 @@ def test_data_model_and_settings_are_those_of_the_run_unless_given(tmp_path, mon
     assert rule.recipe.lr == Recipe(rule="adamw").lr, "the rate of another rule means nothing"
 
 
+def test_a_preset_leaves_to_the_run_what_is_no_part_of_an_update(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    beside = {"groups": {"hidden": "frozen"}, "micro_batch_size": 7, "ema_decay": 0.9, "label_smoothing": 0.1}
+    train(of(), "mlp", steps=4, clip_norm=0.5, name="first", **beside)
+    recipe = resolve({"from_run": "first", "data": "in-memory", "recipe": {"schedule": {"preset": "bert"}}}).recipe
+    assert (recipe.rule, recipe.clip_norm, recipe.steps, recipe.epochs) == ("adamw", 1.0, 4, None)
+    assert recipe.groups == Recipe(groups=beside.pop("groups")).groups
+    assert {name: getattr(recipe, name) for name in beside} == beside
+    other = {"schedule": {"preset": "bert"}, "groups": {"head": {"lr": 2}}, "epochs": 2}
+    recipe = resolve({"from_run": "first", "data": "in-memory", "recipe": other}).recipe
+    assert (recipe.groups, recipe.epochs) == (Recipe(groups=other["groups"]).groups, 2)
+
+
+@pytest.mark.parametrize(
+    "given", [{"loss": "torch.nn.functional:cross_entropy"}, {"loss_fn": "small:loss_of"}, {"loss": "cross-entropy"}]
+)
+def test_another_loss_comes_without_what_belonged_to_the_replaced_one(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(of(), "mlp", epochs=1, label_smoothing=0.1, class_weights="balanced", name="first")
+    config = resolve({"from_run": "first", "data": "in-memory", **given})
+    same = given["loss"] == "cross-entropy" if "loss" in given else False
+    assert (config.recipe.label_smoothing, config.class_weights) == ((0.1, "balanced") if same else (0.0, None))
+    assert {name: getattr(config, name) for name in ("loss", "loss_fn")} == {"loss": None, "loss_fn": None} | given
+
+
 def test_a_batch_that_was_fitted_to_the_data_is_fitted_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(of(), "mlp", epochs=1, name="first")

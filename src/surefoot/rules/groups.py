@@ -212,12 +212,25 @@ def factors_by_name(groups: tuple[Group, ...], names: tuple[tuple[str, ...], ...
                    for one, deciding in zip(found, by, strict=True)
                    for name, other in deciding.items() if other is group)  # fmt: skip
         if not any(effects):
+            _refuse_of_frozen(groups, group, by)
             raise ConfigError(
                 f"groups: '{group.pattern}' has no effect",
                 "of two patterns that say the same setting of a parameter the later one counts, and what is frozen has "
                 "neither rate nor decay", "put general patterns first, or leave it out",
             )  # fmt: skip
     return found
+
+
+def _refuse_of_frozen(groups: Sequence[Group], group: Group, by: Sequence[Mapping[str, Group]]) -> None:
+    """Raise ConfigError where a group speaks only of what an earlier one freezes, as head.lr=2 after *=frozen."""
+    freezing = {deciding["frozen_epochs"].pattern: groups.index(deciding["frozen_epochs"])
+                for deciding in by if group in deciding.values() and "frozen_epochs" in deciding}  # fmt: skip
+    if freezing and max(freezing.values()) < groups.index(group):
+        raise ConfigError(
+            f"groups: '{group.pattern}' has no effect", f"all that it matches is frozen by '{next(iter(freezing))}', "
+            "and what is frozen has neither rate nor decay",
+            f"set {group.pattern}=trained too, or leave it out",
+        )  # fmt: skip
 
 
 def _near(group: Group, names: Sequence[Sequence[str]]) -> str:

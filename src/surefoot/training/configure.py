@@ -37,6 +37,11 @@ the mlp on four regressions with deviation 1, and on 500 correlated columns at 0
 finish; of lr 0.01 and 0.03, clipped or not, none ends lower by more than the spread of five seeds."""
 _BESIDE_PRESET = ("epochs", "batch_size")
 """What a published preset leaves to the data and the model."""
+_LOSSES = ("loss", "loss_fn")
+"""Of which one is given, in place of the other."""
+_OF_RUN = (*_BESIDE_PRESET, "steps", "micro_batch_size", "groups", "label_smoothing", "ema_decay")
+"""What it leaves to the run whose weights it goes on from: what is no part of an update is that run's still, as what is
+frozen of its model."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +167,12 @@ def _over(there: dict[str, Any], given: dict[str, Any], place: Path, *, standard
             )
     recipe, published = dict(there.pop("recipe")), published_recipe(given.get("recipe"))
     if published:
-        recipe = {name: recipe[name] for name in _BESIDE_PRESET if name in recipe} | published
-    if not standard_loss:
-        there.pop("loss", None)
+        recipe = {name: recipe[name] for name in _OF_RUN if name in recipe} | published
+    if not standard_loss or any(given.get(name) is not None for name in _LOSSES):
+        for name in _LOSSES:
+            there.pop(name, None)
+    if not standard_loss or given.get("loss_fn") is not None or is_path(given.get("loss")):
+        there.pop("class_weights", None)  # with the smoothing, of the loss that is replaced
         recipe.pop("label_smoothing", None)
     return from_dict(Config, merged(there, {"recipe": recipe if published else _fitting(recipe, given)}, given))
 

@@ -6,6 +6,7 @@ other groups keep their ratio to it, so the schedule and a search scale them all
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -43,8 +44,14 @@ def own_rate(factory: OptimizerFactory) -> float:
     >>> own_rate(lambda params: torch.optim.NAdam(params, lr=2e-3))
     0.002
     """
-    small = [nn.Parameter(torch.zeros(shape)) for shape in ((2, 2), (2,), (2, 2), (2,))]
-    return _rate(_called(factory, small).param_groups[0])
+    matrices = [nn.Parameter(torch.zeros(2, 2)) for _ in range(4)]
+    small = [nn.Parameter(torch.zeros(2)) if i % 2 else weight for i, weight in enumerate(matrices)]
+    try:
+        return _rate(_called(factory, small).param_groups[0])
+    except ConfigError:  # as Muon, which is for matrices alone
+        with contextlib.suppress(ConfigError):
+            return _rate(_called(factory, matrices).param_groups[0])
+        raise
 
 
 def optimizer_for(factory: OptimizerFactory, recipe: Recipe, model: nn.Module) -> Optimizer:
