@@ -16,16 +16,16 @@ BUDGETS = {
     "curves": 663,
     "data": 8137,
     "house": 1207,
-    "inference": 1656,
+    "inference": 1670,
     "integrations": 83,
     "models": 608,
     "optim": 2496,
-    "record": 3183,
+    "record": 3184,
     "report": 3152,
-    "rules": 707,
+    "rules": 720,
     "search": 2805,
     "steps": 6051,
-    "training": 7521,
+    "training": 7584,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
 SLACK = 40
