@@ -28,7 +28,7 @@ from surefoot.training.state import named_tensors
 from surefoot.training.task import Task, training_modes_
 
 MODEL, WEIGHTS, LOSS, AUGMENT = "the model's code", "the initial weights", "the loss", "the augmentation"
-OPTIMIZER = "the optimizer"
+OPTIMIZER, METRICS = "the optimizer", "the metrics"
 FORWARD = "forward"
 
 
@@ -59,6 +59,9 @@ def identity(task: Task) -> dict[str, str]:
     calls = tuple(each.function for each in operations if isinstance(each, Call))
     if calls:
         found[AUGMENT] = _hash(_described(calls, set()))
+    if task.metrics.functions:  # an object that is fed by the batch holds what it was fed
+        codes = [(name, type(m) if hasattr(m, "compute") else m) for name, m in sorted(task.metrics.functions.items())]
+        found[METRICS] = _hash(_described(tuple(codes), set()))
     return found | ({"python": _PYTHON} if found else {})
 
 
@@ -90,7 +93,7 @@ def differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     ['the loss']
     """
     comparable = there.get("python", _PYTHON) == here.get("python", _PYTHON)
-    names = [MODEL, LOSS, FORWARD, AUGMENT, OPTIMIZER, WEIGHTS] if comparable else [WEIGHTS]
+    names = [MODEL, LOSS, FORWARD, AUGMENT, OPTIMIZER, METRICS, WEIGHTS] if comparable else [WEIGHTS]
     return [name for name in names if there.get(name) != here.get(name)]
 
 
