@@ -14,7 +14,7 @@ BUDGETS = {
     "cli": 3618,
     "comparison": 1557,
     "curves": 663,
-    "data": 8137,
+    "data": 8143,
     "house": 1207,
     "inference": 1670,
     "integrations": 83,

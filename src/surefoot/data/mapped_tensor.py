@@ -83,5 +83,8 @@ class MappedTensor(Tensor):
                     return MappedTensor(
                         x.rows.changed(partial(np.asarray, dtype=torch.empty(0, dtype=dtype).numpy().dtype)), device
                     )
-        whole = lambda value: value.gathered(slice(None)) if isinstance(value, MappedTensor) else value  # noqa: E731
+
+        def whole(value: Any) -> Any:
+            return value.gathered(slice(None)) if isinstance(value, MappedTensor) else value
+
         return func(*tree_map(whole, args), **tree_map(whole, kwargs))

@@ -195,9 +195,12 @@ def _hold(given: Any, streamed: Streamed) -> None:
     """Keep what was read of an iterator as long as there is one; of a kind without weak references the last alone."""
     key = id(given)
     try:
-        reference: Any = weakref.ref(given, lambda _: _read.pop(key, None))
+        reference = weakref.ref(given, lambda _: _read.pop(key, None))
     except TypeError:
         for other in [other for other, (holder, _) in _read.items() if not isinstance(holder, weakref.ref)]:
             del _read[other]
-        reference = lambda: given  # noqa: E731
+
+        def reference() -> Any:
+            return given
+
     _read[key] = (reference, streamed)
