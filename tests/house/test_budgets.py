@@ -25,7 +25,7 @@ BUDGETS = {
     "rules": 720,
     "search": 2805,
     "steps": 6051,
-    "training": 7587,
+    "training": 7592,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
 SLACK = 40

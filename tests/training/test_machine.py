@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+import surefoot
 from surefoot.errors import ConfigError
 from surefoot.training.machine import Machine, machine, native_bf16
 
@@ -80,3 +81,14 @@ def test_models_with_convolutions_are_laid_out_channels_last():
     assert placed[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert here.place_model(nn.Sequential(nn.Linear(4, 3)))[0].weight.is_contiguous()
     assert here.place(torch.ones(3)).device == torch.device("cpu")
+
+
+def test_a_training_in_bf16_inside_of_an_autocast_is_the_same_training():
+    x = torch.randn(48, 5, generator=torch.Generator().manual_seed(0))
+    work = surefoot.task(surefoot.load((x, (x[:, 0] > 0).long())), "mlp", precision="bf16", device="cpu", threads=1)
+    plan = surefoot.plan(surefoot.Recipe(lr=0.2, epochs=4, batch_size=12), work.data.examples)
+    _, alone = surefoot.fit(work, plan)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, inside = surefoot.fit(work, plan)
+    assert [row.train_loss for row in inside.rows] == [row.train_loss for row in alone.rows]
+    assert alone.last.train_loss < 0.8 * alone.rows[0].train_loss

@@ -46,8 +46,13 @@ class Machine:
             yield
 
     def autocast(self) -> torch.autocast:
-        """Return the autocast context of a forward pass."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        """Return the autocast context of a forward pass.
+
+        Weights are cast anew where they are used: PyTorch's cache of them is emptied only at the end of the outermost
+        context, so within one of the caller's every step would see the first step's weights.
+        """
+        half = self.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False)
 
     def place_model(self, model: nn.Module) -> nn.Module:
         """Return the model on the device, its convolutions in channels_last, which is faster on CPU and GPU."""
