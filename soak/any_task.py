@@ -124,7 +124,7 @@ def _work(answer: Connection, work: Callable[..., Any], given: tuple[Any, ...]) 
         answer.send(("absent", f"{error.name} is not installed"))
     except SurefootError as error:
         answer.send(("refused", f"{type(error).__name__}: {error}"))
-    except BaseException:
+    except BaseException:  # whatever a user would have seen as a traceback
         answer.send(("traceback", "".join(traceback.format_exc().splitlines(True)[-6:])))
 
 

@@ -19,7 +19,7 @@ BUDGETS = {
     "inference": 1670,
     "integrations": 83,
     "models": 608,
-    "optim": 2496,
+    "optim": 2499,
     "record": 3184,
     "report": 3152,
     "rules": 720,

@@ -76,7 +76,9 @@ def placed(runs):
 
 @pytest.fixture(scope="module")
 def wrapped(runs):
-    call = lambda model, inputs: model(inputs)["scores"]  # noqa: E731
+    def call(model, inputs):
+        return model(inputs)["scores"]
+
     return surefoot.train((X, Y), Wrapped, forward=call, name="wrapped", runs_dir=runs, **PLACE), call
 
 
@@ -205,7 +207,10 @@ X_TENSORS = {name: torch.as_tensor(each) for name, each in X.items()}
 @pytest.mark.parametrize("way", ["loss", "loss_fn"])
 def test_a_loss_that_was_an_object_is_given_again(way, runs):
     y = {"a": MORE[:, :1], "b": MORE[:, 1:2]}
-    loss = lambda outputs, y: ((outputs - torch.cat([y["a"], y["b"]], 1)) ** 2).mean(1)  # noqa: E731
+
+    def loss(outputs, y):
+        return ((outputs - torch.cat([y["a"], y["b"]], 1)) ** 2).mean(1)
+
     given = {"loss": loss, "loss_fn": lambda model, batch: loss(model(**batch[0]), batch[1])}[way]
     result = surefoot.train((X, y), Net, target="any", runs_dir=runs, **PLACE, **{way: given})
     scores = surefoot.evaluate(result, (X, y))

@@ -9,6 +9,7 @@ torch.optim's works, and the other way round. The update itself is `kernels.move
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ from surefoot.rules import update_rule
 _ADAM, _ADAMW, _RMSPROP = (update_rule(name).defaults for name in ("adam", "adamw", "rmsprop"))
 
 
-class Face(Optimizer):
+class Face(Optimizer, ABC):
     """The step that our faces share: closure, gradient scaler, clipping over all groups, then each group's update.
 
     Attributes:
@@ -52,11 +53,13 @@ class Face(Optimizer):
                 self._step_group(group, params)
         return loss
 
+    @abstractmethod
     def _check_gradients(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        raise NotImplementedError
+        """Raise for a gradient that cannot be used; changes nothing."""
 
+    @abstractmethod
     def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        raise NotImplementedError
+        """Update the parameters of a group, which have gradients, in place."""
 
     def _unscale(self) -> bool:
         """Divide by the scale that a gradient scaler left here; False where it saw an infinite gradient."""

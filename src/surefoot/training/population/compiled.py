@@ -76,7 +76,7 @@ def _whole_functorch() -> Iterator[None]:
     depth, allowed = functorch.get_dynamic_layer_stack_depth(), hooks._saved_tensors_hooks_is_enabled()
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C too leaves them behind; it is raised again
         functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
         if allowed:
             hooks._saved_tensors_hooks_enable()
