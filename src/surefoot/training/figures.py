@@ -18,8 +18,8 @@ from surefoot.training.machine import native_bf16
 from surefoot.training.population.strategy import FIGURES, Figures, measured
 from surefoot.training.task import Task
 
-_COUNTED_EXAMPLES = 8
-"""Of which the operations are counted; those of a batch are in proportion. Batch norm needs two."""
+_COUNTED_EXAMPLES = 2
+"""Of which the operations are counted; those of a batch are in proportion. Batch norm needs two: 1 to 20 ms."""
 _WITHOUT_FORMULA = ("rnn", "attention")
 """In the names of operators that are most of a step, and for which PyTorch has no formula."""
 _PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
