@@ -34,7 +34,7 @@ def test_images_of_16_bits_are_normalised_from_their_own_range():
 
 def test_a_constant_of_the_data_is_put_on_the_device_once(monkeypatch):
     data, made = load(images(), validation=0), []
-    monkeypatch.setattr(normalise, "_AHEAD_VALUES", 0)
+    monkeypatch.setattr(normalise.learned_ahead, "__defaults__", (0,))
     fetch_rows(data, data.train, torch.arange(4))
     monkeypatch.setattr(torch.Tensor, "repeat", lambda *args: made.append(args))
     fetch_rows(data, data.train, torch.arange(4))
@@ -60,7 +60,7 @@ def test_a_part_normalised_ahead_gives_the_bits_and_the_layout_of_its_batches(ki
     assert learned_ahead(data, data.train) is not None
     rows = np.array([3, 39, 0, 3])
     ahead = (*fetch(data, data.train, rows), *fetch_slice(data, data.train, 5, 9))
-    monkeypatch.setattr(normalise, "_AHEAD_VALUES", 0)
+    monkeypatch.setattr(normalise.learned_ahead, "__defaults__", (0,))
     data = dataclasses.replace(data, train=dataclasses.replace(data.train))
     assert learned_ahead(data, data.train) is None
     alone = (*fetch(data, data.train, rows), *fetch_slice(data, data.train, 5, 9))

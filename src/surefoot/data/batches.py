@@ -18,7 +18,7 @@ from surefoot.data.augment import Address, Augment, parse
 from surefoot.data.dataset import DataSet, Part, channels_first
 from surefoot.data.epochs import epoch_draws, epoch_order, uploaded
 from surefoot.data.mapped_tensor import MappedTensor
-from surefoot.data.normalise import constant, learned_ahead, normalised, standardised
+from surefoot.data.normalise import constant, in_unit, learned_ahead, normalised, standardised
 from surefoot.errors import ConfigError
 
 
@@ -178,9 +178,9 @@ def _taken(part: Part, rows: Tensor, host: np.ndarray | None) -> tuple[Any, Any]
 
     def taken(leaf: Tensor) -> Tensor:
         if isinstance(leaf, MappedTensor):
-            return _unit(leaf.gathered(rows if host is None else host))
+            return in_unit(leaf.gathered(rows if host is None else host))
         return (
-            _unit(leaf.view(torch.int16).index_select(0, rows).view(torch.uint16))
+            in_unit(leaf.view(torch.int16).index_select(0, rows).view(torch.uint16))
             if _wide(leaf)
             else (leaf.index_select(0, rows))
         )
@@ -192,7 +192,7 @@ def _between(leaf: Tensor, first: int, last: int) -> Tensor:
     """Return rows in memory of their own: a model may change its inputs in place."""
     piece = leaf.view(torch.int16)[first:last].view(torch.uint16) if _wide(leaf) else leaf[first:last]
     return (
-        _unit(piece)
+        in_unit(piece)
         if _wide(piece) or isinstance(leaf, MappedTensor)
         else (piece.clone(memory_format=torch.contiguous_format))
     )
@@ -201,11 +201,6 @@ def _between(leaf: Tensor, first: int, last: int) -> Tensor:
 def _wide(x: Tensor) -> bool:
     """Return whether this is of 16 bits and in memory: torch computes little with uint16, its bits move as int16."""
     return x.dtype == torch.uint16 and not isinstance(x, MappedTensor)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Return 16 bits in [0, 1], and all else as it is."""
-    return x.to(torch.float32).div_(65535) if x.dtype == torch.uint16 else x
 
 
 def _writable(indices: Any) -> Any:

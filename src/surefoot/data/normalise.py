@@ -5,6 +5,7 @@ Constants are put on a device once. A part that is small is normalised once, ahe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,13 @@ from surefoot.data import tree
 from surefoot.data.dataset import DataSet, Part
 from surefoot.data.mapped_tensor import MappedTensor
 
-_AHEAD_VALUES = 2**22
-"""Values of a part up to which it is normalised once and held, 16 MB of it: so a batch of 32 digits takes 15 us, and 34
+_FEW_VALUES = 2**22
+"""Values of a part up to which its first batch normalises all of it, 16 MB: so a batch of 32 digits takes 15 us, and 34
 without (one core of an AMD EPYC, torch 2.13). Chosen by hand."""
 _constants = WeakIdKeyDictionary()
 """What was made of constants of the data, by device: on a card nothing is uploaded again for each batch."""
 _ahead = WeakIdKeyDictionary()
-"""What was made of a part: `Ahead`, or None where it is computed for each batch."""
+"""What was made of a part: `Ahead`, or how many values it has where those were too many."""
 
 
 def normalised(data: DataSet, x: Any) -> Any:
@@ -110,6 +111,11 @@ def _once(source: Tensor, key: Hashable, make: Callable[[], Any]) -> Any:
     return made[key]
 
 
+def in_unit(x: Tensor) -> Tensor:
+    """Return 16 bits in [0, 1], and all else as it is."""
+    return x.to(torch.float32).div_(65535) if x.dtype == torch.uint16 else x
+
+
 def capturing() -> bool:
     """Return whether a CUDA graph is being captured: what is made now has its values only when it is replayed."""
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
@@ -163,24 +169,30 @@ class _Rows:
         return rows.permute(0, 3, 1, 2) if self.channels_last else rows
 
 
-def learned_ahead(data: DataSet, part: Part) -> Ahead | None:
+def learned_ahead(data: DataSet, part: Part, most_values: int = _FEW_VALUES) -> Ahead | None:
     """Return a part normalised and standardised as a whole, with the bits of its batches; None where it is large, or
-    lies elsewhere.
+    does not lie in memory.
+
+    Args:
+        data: with the constants.
+        part: the part.
+        most_values: of the part, beyond which it is not made.
     """
-    found = _ahead.get(part, False)
-    if found is None or (found and found.holds(data)):
+    found = _ahead.get(part)
+    if isinstance(found, Ahead) and found.holds(data):
         return found
-    if capturing():
+    if isinstance(found, float) and found > most_values:
         return None
     leaves = (*tree.leaves(part.x), *tree.leaves(part.y))
-    made = None
-    if sum(leaf.numel() for leaf in leaves) <= _AHEAD_VALUES and len(part) and not any(
-        isinstance(leaf, MappedTensor) or leaf.is_inference() or leaf.dtype == torch.uint16 for leaf in leaves
-    ):  # fmt: skip
-        with torch.inference_mode(False), torch.no_grad():
-            x, y = normalised(data, part.x), standardised(data, part.y)
-            versions = tuple((leaf, leaf._version) for leaf in leaves)
-            made = Ahead(WeakIdRef(data), versions, tree.map_leaves(_rows, x), tree.map_leaves(_rows, y))
+    lie_here = not any(isinstance(leaf, MappedTensor) or leaf.is_inference() for leaf in leaves)
+    values = sum(leaf.numel() for leaf in leaves) if lie_here and len(part) else math.inf
+    if values > most_values or capturing():
+        _ahead[part] = values
+        return None
+    with torch.inference_mode(False), torch.no_grad():
+        x, y = normalised(data, tree.map_leaves(in_unit, part.x)), standardised(data, part.y)
+        versions = tuple((leaf, leaf._version) for leaf in leaves)
+        made = Ahead(WeakIdRef(data), versions, tree.map_leaves(_rows, x), tree.map_leaves(_rows, y))
     _ahead[part] = made
     return made
 
