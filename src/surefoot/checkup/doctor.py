@@ -49,7 +49,7 @@ class Checkup:
 
 
 def doctor(
-    *, device: str = "auto", runs_dir: str | Path = "runs", say: Callable[[str], None] = lambda text: None
+    *, device: str = "auto", runs_dir: str | Path = "runs", say: Callable[[str], None] | None = None
 ) -> Checkup:
     """Measure what this machine can do, keep it as the machine's figures, and look for what commonly goes wrong.
 
@@ -60,7 +60,7 @@ def doctor(
     Args:
         device: auto, cpu, cuda or cuda:N; auto is the processor, and the card where there is one.
         runs_dir: folder in which runs would lie; its disk is looked at, and nothing is made there.
-        say: is told what is measured next.
+        say: is told what is measured next; None: nobody is.
 
     Raises:
         ConfigError: there is no such device.

@@ -24,7 +24,8 @@ from surefoot.seeds import torch_stream
 from surefoot.switches import usual_switches
 from surefoot.training.figures import machine_of
 from surefoot.training.machine import native_bf16
-from surefoot.training.population.workload import Counter, free_bytes
+from surefoot.training.memory import free_bytes
+from surefoot.training.population.workload import Counter
 
 SECONDS, LEAST_REPETITIONS = 0.2, 3
 """Of each measurement. Ten of them and the start of PyTorch then take five to eight seconds on two cores."""
@@ -98,14 +99,14 @@ class _Watch:
 
 
 @usual_switches
-def measure(device: torch.device, say: Callable[[str], None] = lambda text: None) -> Measured:
+def measure(device: torch.device, say: Callable[[str], None] | None = None) -> Measured:
     """Return what a device can do, with one thread and with all of PyTorch's.
 
     Args:
         device: a processor or a card.
-        say: is told what is measured next.
+        say: is told what is measured next; None: nobody is.
     """
-    watch, rates = _Watch(device), list[Rate]()
+    watch, rates, say = _Watch(device), list[Rate](), say or (lambda text: None)
     former = torch.get_num_threads()
     cuda = device.type == "cuda"
     try:
