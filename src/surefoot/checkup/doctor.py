@@ -48,9 +48,7 @@ class Checkup:
         return plain({"verdict": self.verdict, **dataclasses.asdict(self)})
 
 
-def doctor(
-    *, device: str = "auto", runs_dir: str | Path = "runs", say: Callable[[str], None] | None = None
-) -> Checkup:
+def doctor(*, device: str = "auto", runs_dir: str | Path = "runs", say: Callable[[str], None] | None = None) -> Checkup:
     """Measure what this machine can do, keep it as the machine's figures, and look for what commonly goes wrong.
 
     It takes five to ten seconds. The figures are kept in the cache folder, for this processor or card and this version

@@ -211,9 +211,9 @@ def _numbers(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -
 @contextmanager
 def _tf32(on: bool) -> Iterator[None]:
     """Let a card round fp32, or not."""
-    switches: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
+    cudnn: Any = torch.backends.cudnn
     with ExitStack() as stack:
-        for switch in switches:
+        for switch in (torch.backends.cuda.matmul, cudnn.conv):
             stack.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
             switch.fp32_precision = "tf32" if on else "ieee"
         yield
