@@ -36,13 +36,27 @@ def test_one_thread_and_all_are_measured_and_put_back():
     assert measured.shares.keys() == {1, 2}
 
 
-def test_the_callers_random_state_and_switches_stay():
-    before, switch = torch.get_rng_state(), torch.backends.cuda.matmul.fp32_precision
-    with torch.no_grad():
-        measure(CPU)
-        assert not torch.is_grad_enabled()
+def test_the_callers_random_state_and_switches_stay_and_fp32_is_whole_meanwhile(monkeypatch):
+    before, seen = torch.get_rng_state(), []
+    real = module._rates
+
+    def looked(*given):
+        seen.append(torch.backends.mkldnn.matmul.fp32_precision)
+        return real(*given)
+
+    monkeypatch.setattr(module, "_rates", looked)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        rounded = torch.backends.mkldnn.matmul.fp32_precision
+        with torch.no_grad():
+            measure(CPU)
+            assert not torch.is_grad_enabled()
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.mkldnn.matmul.fp32_precision == rounded != "ieee"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) == {"ieee"}
     assert torch.equal(before, torch.get_rng_state())
-    assert torch.backends.cuda.matmul.fp32_precision == switch
 
 
 def test_threads_come_back_where_a_measurement_fails(monkeypatch):

@@ -159,7 +159,8 @@ def _rates(watch: _Watch, precision: str, threads: int) -> list[Rate]:
     ]
     if precision != "tf32":
         size = dtype.itemsize
-        copied = watch.growing([COPIED_BYTES // size], lambda count: 2.0 * count * size, copy)
+        most = COPIED_BYTES * (8 if device.type == "cuda" else 1)  # so that the call is no part of it
+        copied = watch.growing([most // size], lambda count: 2.0 * count * size, copy)
         seen.append(("copy", copied))
     return [Rate(operation=of, precision=precision, threads=threads, per_second=rate) for of, rate in seen]
 
@@ -210,12 +211,15 @@ def _numbers(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -
 
 @contextmanager
 def _tf32(on: bool) -> Iterator[None]:
-    """Let a card round fp32, or not."""
-    cudnn: Any = torch.backends.cudnn
+    """Let a card round fp32, or not; a CPU computes it whole, whatever the caller's switches are."""
+    backends: Any = torch.backends
     with ExitStack() as stack:
-        for switch in (torch.backends.cuda.matmul, cudnn.conv):
+        for switch in (backends.cuda.matmul, backends.cudnn.conv):
             stack.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
             switch.fp32_precision = "tf32" if on else "ieee"
+        for switch in (backends.mkldnn.matmul, backends.mkldnn.conv):
+            stack.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
+            switch.fp32_precision = "ieee"
         yield
 
 
