@@ -452,8 +452,8 @@ def test_a_disk_that_is_full_keeps_the_old_checkpoint(job, tmp_path, monkeypatch
     assert names(tmp_path) == ["step-00000002", "step-00000003"]
 
 
-def test_a_card_is_known_by_its_name_its_libraries_and_its_products_and_another_is_said(job, tmp_path, monkeypatch):
-    work, _, states = job
+def test_a_card_is_known_by_its_name_its_libraries_and_its_products_and_another_is_said(job, monkeypatch):
+    work = job[0]
     card = dataclasses.replace(work, machine=dataclasses.replace(work.machine, device=torch.device("cuda")))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
