@@ -271,6 +271,7 @@ def _summary(run: Run, used: tuple[str, Snapshot], test: Evaluation | None) -> d
         "weights_from_step": used[1].step,
         "best": None if best is None else {"step": best.step, "metric": name, "value": best.value},
         "micro_batch_size": min(pieces, run.plan.batch_size),
+        "computed": state.computed,
         "started_from": run.origin,
         "examples_per_second": last.examples_per_second if last else None,
         "reached": _reached(run),
