@@ -95,7 +95,7 @@ def machine(device: str, precision: str, threads: int | None, model: nn.Module, 
     Raises:
         ConfigError: the device is unknown or absent, or precision or threads are not what `Config` takes.
     """
-    place = _device(device)
+    place = device_named(device)
     if precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"precision = {precision!r}", "a precision is auto, fp32 or bf16", "leave precision out")
     if threads is not None and threads < 1:
@@ -114,7 +114,12 @@ def native_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """Return the device of a name; `auto` is a card where there is one.
+
+    Raises:
+        ConfigError: it is unknown or absent.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
