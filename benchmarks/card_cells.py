@@ -267,10 +267,10 @@ def airbench(device: Device, given: Any) -> Iterator[dict[str, Any]]:
                 accuracy = run(seed)
             torch.cuda.synchronize()
             wall = time.perf_counter() - began
-            numbers = re.findall(r"\d+\.\d+", (said.getvalue().strip().splitlines() or [""])[-1])
+            numbers = re.findall(r"\d+\.\d+", said.getvalue())
+            own = float(numbers[-1]) if numbers else wall  # its table ends with seconds of training by its own clock
             if seed != "warmup":
-                own = float(numbers[-1]) if numbers else None  # its last column: seconds of training by its own clock
-                yield {"run": seed, "accuracy": float(accuracy), "seconds": own or wall, "wall_seconds": wall}
+                yield {"run": seed, "accuracy": float(accuracy), "seconds": own, "wall_seconds": wall}
 
 
 def _standing_in(folder: Path) -> None:
