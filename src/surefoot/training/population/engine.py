@@ -87,8 +87,8 @@ class Engine:
         return [f"{one.way}{one.reason}" if (one := found[i]) is not None else "loop" for i in range(len(members))]
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:
-        self.figures = self.figures or rule_figures(members[0].task.machine.device)
-        choice = _Choice(members[0], self.figures, self.way or LOOP)
+        figures = self.figures or rule_figures(members[0].task.machine.device)
+        choice = _Choice(members[0], figures, self.way or LOOP)
         if choice.way.form != "loop" and len(members) > 1 and (fault := refusal(members)) is not None:
             raise ConfigError(
                 f"Engine(way={self.way!r}) for members that cannot be stacked: {fault}",
