@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -25,7 +26,8 @@ from surefoot.training.loop import start
 from surefoot.training.memory import total_bytes
 from surefoot.training.population.member import Member
 from surefoot.training.population.spread import possible
-from surefoot.training.population.stack import Stack, has_rules
+from surefoot.training.population.network import has_rules
+from surefoot.training.population.stack import Stack
 from surefoot.training.population.strategy import Work
 from surefoot.training.state import named_tensors, trainable
 from surefoot.training.step import gradient
@@ -156,8 +158,10 @@ def refusal(members: Sequence[Member]) -> str | None:
             stack = Stack(pair, stacked)
             for step in range(min(_TRIED_STEPS, pair[0].plan.steps)):
                 seeds.at(step)
+                stack.tables.begin([True, True], still := np.zeros((1, 2)), still)
+                stack.go_to(step)
                 with torch.no_grad():
-                    losses, _, grads = stack.gradient(step)
+                    losses, _, grads = stack.gradient()
                 for i, (member, state) in enumerate(zip(pair, alone, strict=True)):
                     seeds.at(step)
                     state.step, before = step, _places(state.model)
