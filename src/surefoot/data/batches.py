@@ -16,8 +16,8 @@ from torch import Tensor
 from surefoot.data import tree
 from surefoot.data.augment import Address, Augment, parse
 from surefoot.data.dataset import DataSet, Part, channels_first
-from surefoot.data.epochs import epoch_draws, epoch_order, uploaded
-from surefoot.data.mapped_tensor import MappedTensor
+from surefoot.data.epochs import epoch_draws, epoch_order
+from surefoot.data.mapped_tensor import MappedTensor, uploaded
 from surefoot.data.normalise import constant, in_unit, learned_ahead, normalised, standardised
 from surefoot.errors import ConfigError
 
@@ -68,8 +68,11 @@ def fetch(
     Raises:
         ConfigError: the augmentation does not fit the data.
     """
-    host = None if isinstance(indices, Tensor) and indices.device.type != "cpu" else np.asarray(indices)
-    rows = indices if host is None else uploaded(_writable(host), part.device)
+    if isinstance(indices, Tensor) and indices.device.type != "cpu":
+        rows, host = indices, None
+    else:
+        host = np.asarray(indices)
+        rows = uploaded(_writable(host), part.device)
     recipe = augment if augment is None or isinstance(augment, Augment) else parse([augment])
     if recipe is None:
         return _plain(data, part, rows, host)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from surefoot import seeds
 from surefoot.data.augment import Augment, table
+from surefoot.data.mapped_tensor import uploaded
 
 _in_use: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
 """Tables that somebody holds: K members with batches of their own that take turns need K of them, each drawn once."""
@@ -88,12 +89,3 @@ def _draws(streams: tuple[Any, ...], examples: int, seed: int, epoch: int, devic
     return _shared(
         (streams, examples, seed, epoch, device), lambda: uploaded(table(streams, examples, seed, epoch), device)
     )
-
-
-def uploaded(array: np.ndarray, device: torch.device) -> Tensor:
-    """Return an array that can be written to on a device; on the CPU it shares its memory.
-
-    From pinned memory, so that the host does not wait for what a card has still to do.
-    """
-    host = torch.from_numpy(array)
-    return host if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)

@@ -9,7 +9,7 @@ import numpy as np
 from surefoot.data.augment import Augment
 from surefoot.data.batches import fetch
 from surefoot.data.dataset import DataSet
-from surefoot.data.epochs import uploaded
+from surefoot.data.mapped_tensor import uploaded
 from surefoot.data.normalise import learned_ahead
 
 _MOST_VALUES = 2**24

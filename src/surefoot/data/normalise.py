@@ -21,9 +21,9 @@ from surefoot.data.mapped_tensor import MappedTensor
 _FEW_VALUES = 2**22
 """Values of a part up to which its first batch normalises all of it, 16 MB: so a batch of 32 digits takes 15 us, and 34
 without (one core of an AMD EPYC, torch 2.13). Chosen by hand."""
-_constants = WeakIdKeyDictionary()
+_constants: Any = WeakIdKeyDictionary()
 """What was made of constants of the data, by device: on a card nothing is uploaded again for each batch."""
-_ahead = WeakIdKeyDictionary()
+_ahead: Any = WeakIdKeyDictionary()
 """What was made of a part: `Ahead`, or how many values it has where those were too many."""
 
 

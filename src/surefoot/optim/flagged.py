@@ -38,7 +38,8 @@ def flagged_(
         first: whether it is the first update of these weights.
 
     >>> w, skip = [torch.tensor([1.0])], torch.tensor(False)
-    >>> recipe, g, lr = Recipe(momentum=0, weight_decay=0), [torch.tensor([0.5])], torch.tensor(0.1, dtype=torch.float64)
+    >>> recipe, g = Recipe(momentum=0, weight_decay=0), [torch.tensor([0.5])]
+    >>> lr = torch.tensor(0.1, dtype=torch.float64)
     >>> flagged_(recipe, w, g, {}, lr, [Factors()], skip, first=True)
     >>> flagged_(recipe, w, g, {}, lr, [Factors()], ~skip, first=False)
     >>> w

@@ -54,7 +54,7 @@ class _Trace:
     whole: bool
 
 
-class _Counter(TorchDispatchMode):
+class Counter(TorchDispatchMode):
     """Counts operator calls and the numbers that they write."""
 
     calls = numbers = 0
@@ -130,7 +130,7 @@ def _traced(member: Member, few: int) -> _Trace:
         kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
         return value
 
-    with torch_stream(task.seed, "trace"), torch.enable_grad(), _Counter() as counter:
+    with torch_stream(task.seed, "trace"), torch.enable_grad(), Counter() as counter:
         x, y = fetch(task.data, task.data.train, indices[:few], seed=task.seed)
         with saved_tensors_hooks(note, lambda value: value), task.machine.autocast():
             loss = task.objective(task.outputs(model, x, y), y)
