@@ -17,7 +17,8 @@ from surefoot.errors import ConfigError
 from surefoot.optim.stacked import formula, slot_names
 from surefoot.training.groups import thaw
 from surefoot.training.population.member import Member
-from surefoot.training.population.stack import Found, Stack, norms_of, wide
+from surefoot.training.population.memberwise import norms_of, wide
+from surefoot.training.population.stack import Found, Stack
 
 
 class CompiledStep:

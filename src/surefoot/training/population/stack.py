@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from surefoot.training.graph import new_stream, side_stream, tried
 from surefoot.training.groups import asleep, factors_of, sleeping, thaw, thaws
 from surefoot.training.loop import advance_alike
 from surefoot.training.population.member import Member
+from surefoot.training.population.memberwise import copied, keep_, norms_of, survivors, wide
 from surefoot.training.population.network import Network, has_rules
 from surefoot.training.population.tables import Tables
 from surefoot.training.state import State, averaging_decay, trainable
@@ -386,54 +387,6 @@ def advance_stack(
     """
     runs = [(member.task, member.plan) for member in members]
     return advance_alike(runs, states, until_step, stack or Stack(members, states, compute, going), going)
-
-
-def survivors(ends: Mapping[int, int], rows: Sequence[int], step: int, every: int, share: float) -> list[int]:
-    """Return which rows a stack has at a step: those that have ended leave at multiples of some steps.
-
-    It depends on nothing else, so in whatever calls a run is divided, the same members are computed together.
-
-    Args:
-        ends: updates done by each of those that have ended.
-        rows: all that there were at first.
-        step: updates done by the others.
-        every: steps between two times at which rows may leave.
-        share: of the rows, which may still move at most if the others are to leave.
-
-    >>> survivors({1: 5}, [0, 1, 2], 15, every=16, share=1.0), survivors({1: 5}, [0, 1, 2], 16, every=16, share=1.0)
-    ([0, 1, 2], [0, 2])
-    """
-    left = list(rows)
-    for mark in sorted({(end // every + 1) * every for end in ends.values()}):
-        moving = [row for row in left if ends.get(row, mark) >= mark]
-        if mark <= step and len(moving) <= share * len(left):
-            left = moving
-    return left
-
-
-def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return copies of tensors, made in one launch where that is possible."""
-    copies = [torch.empty_like(value) for value in tensors]
-    if copies:
-        torch._foreach_copy_(copies, list(tensors))
-    return copies
-
-
-def keep_(tensors: Iterable[Tensor], before: Iterable[Tensor], moved: Tensor | None) -> None:
-    """Put members that do not move back to what they were, in place; None moves all."""
-    if moved is not None:
-        for value, former in zip(tensors, before, strict=True):
-            torch.where(wide(moved, value), value, former, out=value)
-
-
-def norms_of(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the L2 norm of each tensor of each member, [P, K]."""
-    return torch.stack([torch.linalg.vector_norm(value.flatten(1), dim=1) for value in tensors])
-
-
-def wide(value: Tensor, like: Tensor) -> Tensor:
-    """Return a value for each member, [K], as [K, 1, ...]."""
-    return value.view(-1, *[1] * (like.dim() - 1))
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

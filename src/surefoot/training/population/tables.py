@@ -118,7 +118,9 @@ class Tables:
         for rows in orders.index_select(1, self._batch)[:, 0].tensor_split(count, 1):
             flat = rows.reshape(-1)
             places = flat if self._begins is None else (rows + self._begins).reshape(-1)
-            draws = self._draws.index_select(0, places) if self._draws.shape[1] else self._draws[:1].expand(len(flat), 0)
+            draws = (
+                self._draws.index_select(0, places) if self._draws.shape[1] else self._draws[:1].expand(len(flat), 0)
+            )
             pair = fetch_rows(task.data, task.data.train, flat, augment=task.augment, draws=draws)
             sizes.append(rows.shape[1])
             pieces.append(pair if self.shared else tree.map_leaves(lambda leaf: leaf.unflatten(0, (many, -1)), pair))
