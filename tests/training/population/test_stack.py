@@ -1,7 +1,6 @@
-"""A stack's step as a graph is the step that the host watches, bit for bit; operators recorded and replayed stand in."""
+"""A stack's step as a graph is the step that the host watches, bit for bit; recorded operators stand in for graphs."""
 
 import pytest
-import torch
 from recorded import recorded
 from small import BatchNormDropoutNet, bare, contents, images
 from torch import nn
@@ -11,11 +10,11 @@ from surefoot.config import Recipe
 from surefoot.models.cnn import Cnn
 from surefoot.training import graph
 from surefoot.training.make import reseeded, task
-from surefoot.training.population import stack as module
+from surefoot.training.population import engine as engine_module
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
-from surefoot.training.population.stack import Stack, advance_stack, survivors
+from surefoot.training.population.stack import Stack, advance_stack
 from surefoot.training.population.strategy import Way
 
 
@@ -28,7 +27,9 @@ def small_cnn(input_shape, outputs):
     return Cnn(input_shape, outputs, widths=(8, 12))
 
 
-class Reads(nn.Module):
+class Counts(nn.Module):
+    """It remembers what no graph would."""
+
     def __init__(self, input_shape, outputs):
         super().__init__()
         self.head = nn.Linear(192, outputs)
@@ -94,3 +95,102 @@ def test_a_graph_computes_the_bits_that_the_host_sees(case):
     assert {state.outcome.kind for state in watched[0]} == {"finished", "diverged"}
     same(watched, trained(members, (40,), graphed=True))
     same(watched, trained(members, (3, 11, 17, 40), graphed=True))
+
+
+@pytest.fixture
+def on_a_card(monkeypatch):
+    """Stacks go as graphs here too; what was captured is counted."""
+    made, captures = [], []
+
+    def stack(*given):
+        made.append(Stack(*given, graphed=True))
+        return made[-1]
+
+    def capturing(function, device):
+        captures.append(1)
+        return recorded(function, device)
+
+    monkeypatch.setattr(engine_module, "Stack", stack)
+    monkeypatch.setattr(graph, "captured", capturing)
+    return made, captures
+
+
+def test_a_stack_stays_with_its_graph_for_the_calls_to_come(on_a_card):
+    made, captures = on_a_card
+    members = [member for member in members_of() if member.plan.recipe.lr < 1]
+    engine, states = Engine(Way("stacked", 2)), start_many(members)
+    for until in (3, 9, 10, 30, 40):
+        states, _ = advance_many(members, states, until, engine)
+    assert (len(made), len(captures)) == (1, 1)
+    assert engine.computed(members) == ["stacked by 2 as graphs"] * 2
+    whole, _ = trained(members, (40,), graphed=False)
+    assert [contents(state) for state in states] == [contents(state) for state in whole]
+
+
+def test_it_takes_the_values_that_its_members_have_now(on_a_card):
+    """As where a search exchanges the weights of one for those of another between two calls."""
+    made, _ = on_a_card
+    members = [member for member in members_of() if member.plan.recipe.lr < 1]
+    engine, states, plain = Engine(Way("stacked", 2)), start_many(members), start_many(members)
+    for until in (9, 30):
+        for of_way, way in ((states, engine), (plain, Engine(Way("stacked", 2)))):
+            advance_many(members, of_way, until, way)
+            for parameter in of_way[1].model.parameters():
+                parameter.data.mul_(0.5)
+        assert [contents(state) for state in states] == [contents(state) for state in plain]
+    assert made[0]._replay is not None
+
+
+def test_stacks_that_together_would_take_too_much_go_and_others_are_made(on_a_card):
+    _, captures = on_a_card
+    engine = Engine(Way("stacked", 2))
+    for rule in ("sgd", "adam", "adamw", "sgd"):
+        members = members_of(rule=rule, steps=12)[::2]
+        members = [Member(member.task, member.plan) for member in members]
+        advance_many(members, start_many(members), 12, engine)
+    assert len(engine._kept.stacks) == 2
+    assert len(captures) == 4
+
+
+def test_what_cannot_be_a_graph_is_computed_without_one_and_says_why(on_a_card):
+    for model, augment, reason in (
+        (Counts, None, "a module counts or remembers something outside of its buffers"),
+        ("mlp", [lambda x: x + 0], "the augmentation calls a function, which may do what a graph cannot hold"),
+    ):
+        members = members_of(model, augment=augment, steps=12)[::2]
+        states, others = start_many(members), start_many(members)
+        stack = Stack(members, states, graphed=True)
+        advance_stack(members, states, 12, stack=stack)
+        assert stack.eager == reason
+        advance_stack(members, others, 12)
+        assert [contents(state) for state in states] == [contents(state) for state in others]
+
+
+def test_members_that_have_ended_leave_and_are_as_they_were():
+    members = members_of(steps=40)
+    states = start_many(members)
+    stack = Stack(members, states)
+    assert stack.rows == [0, 1, 2, 3]
+    advance_stack(members, states, 40, stack=stack)
+    assert stack.rows == [0, 2]
+    assert [state.outcome.kind for state in states if state.outcome] == ["finished", "diverged", "finished", "diverged"]
+
+
+def test_an_interrupted_step_leaves_the_members_at_the_step_before(monkeypatch):
+    members = members_of(small_cnn)[::2]
+    states, whole = start_many(members), start_many(members)
+    advance_stack(members, whole, 5)
+    plain, calls = Stack.gradient, []
+
+    def interrupted(stack):
+        found = plain(stack)
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Stack, "gradient", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        advance_stack(members, states, 40)
+    assert [state.step for state in states] == [5, 5]
+    assert [contents(state) for state in states] == [contents(state) for state in whole]

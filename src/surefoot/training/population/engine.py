@@ -30,7 +30,7 @@ _KEPT = 2.0
 
 @dataclass
 class _Kept:
-    """The stacks whose steps are graphs, for the calls to come: those used last, with what share of memory they take."""
+    """Stacks whose steps are graphs, for the calls to come: those used last, with the share of memory that each takes."""
 
     stacks: list[tuple[Stack, float]] = field(default_factory=list)
 

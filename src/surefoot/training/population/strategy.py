@@ -98,11 +98,11 @@ FIGURES = {
 """By the type of device. For the CPU fitted, see above; six million numbers are 24 MB, beyond which wider stacks were
 slower on a machine with 32 MB of last cache.
 
-For the card from one H200 (torch 2.11, 2026-11-28). A step of one member as a graph took 0.061, 1.63 and 2.26 ms for 52,
-168 and 422 calls that write 0.06, 303 and 187 million numbers (mlp, batch 64; cnn 512 and resnet20 128 in bf16); these
-figures say 0.13, 1.63 and 1.80. Call by call it took 0.83, 3.63 and 8.9 ms, 16 to 22 us a call; a stack of 8 took 23 to
-45 us. That a stack as a graph makes three times the calls and moves 1.25 times the numbers, as on a CPU, is derived and
-was not measured; that of 32 cnns, call by call, took 1.7 ms a member, and this says 1.5.
+For the card from one H200 (torch 2.11, 2026-11-28). A step of one member as a graph took 0.061, 1.63 and 2.26 ms for 39,
+161 and 415 calls that write 0.05, 302 and 187 million numbers (mlp, batch 64; cnn 512 and resnet20 128 in bf16); these
+figures say 0.10, 1.61 and 1.79. Call by call it took 0.83, 3.63 and 8.9 ms, 21 to 23 us a call; a stack of 8 took 31 to
+47 us for each of three times as many. That a stack as a graph makes as many calls, and moves as many numbers, as on a
+CPU is derived and was not measured; one of 32 cnns, call by call, took 1.7 ms a member, and this says 1.5.
 """
 
 

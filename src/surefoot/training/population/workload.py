@@ -25,8 +25,8 @@ from surefoot.training.groups import thaw
 from surefoot.training.loop import start
 from surefoot.training.memory import total_bytes
 from surefoot.training.population.member import Member
-from surefoot.training.population.spread import possible
 from surefoot.training.population.network import has_rules
+from surefoot.training.population.spread import possible
 from surefoot.training.population.stack import Stack
 from surefoot.training.population.strategy import Work
 from surefoot.training.state import named_tensors, trainable
