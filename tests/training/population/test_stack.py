@@ -1,6 +1,7 @@
 """A stack's step as a graph is the step that the host watches, bit for bit; recorded operators stand in for graphs."""
 
 import pytest
+import torch
 from recorded import recorded
 from small import BatchNormDropoutNet, bare, contents, images
 from torch import nn
@@ -9,6 +10,7 @@ import surefoot
 from surefoot.config import Recipe
 from surefoot.models.cnn import Cnn
 from surefoot.training import graph
+from surefoot.training.loop import advance, start
 from surefoot.training.make import reseeded, task
 from surefoot.training.population import engine as engine_module
 from surefoot.training.population.engine import Engine
@@ -38,6 +40,18 @@ class Counts(nn.Module):
     def forward(self, x):
         self.calls += 1
         return self.head(x.flatten(1))
+
+
+class Tempered(nn.Module):
+    """A parameter that is one number, of which a stack is [K]."""
+
+    def __init__(self, input_shape, outputs):
+        super().__init__()
+        self.head = nn.Linear(192, outputs)
+        self.warmth = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        return self.head(x.flatten(1)) * self.warmth
 
 
 RATES = (0.05, 1e30, 0.1, 1e4)
@@ -84,6 +98,7 @@ CASES = {
     "dropout": {"model": BatchNormDropoutNet},
     "batches of their own": {"seeds": (0, 1, 0, 3), "augment": ["crop:1"]},
     "the same batches": {"seeds": (0, 1, 0, 3), "same_batches": True},
+    "a number": {"model": Tempered, "clip_norm": 1.0},
     "groups": {"groups": {"stem": {"frozen_epochs": 2}, "head": {"lr": 3}}, "model": small_cnn},
 }
 
@@ -194,3 +209,13 @@ def test_an_interrupted_step_leaves_the_members_at_the_step_before(monkeypatch):
         advance_stack(members, states, 40)
     assert [state.step for state in states] == [5, 5]
     assert [contents(state) for state in states] == [contents(state) for state in whole]
+
+
+def test_a_parameter_that_is_one_number_is_trained_as_alone():
+    members = members_of(Tempered)[::2]
+    states = start_many(members)
+    advance_stack(members, states, 3)
+    for member, state in zip(members, states, strict=True):
+        alone, _ = advance(member.task, member.plan, start(member.task, member.plan), 3)
+        for name, value in alone.model.state_dict().items():
+            torch.testing.assert_close(state.model.state_dict()[name], value, rtol=1e-4, atol=1e-6)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from surefoot.errors import ConfigError
 from surefoot.optim.stacked import formula, slot_names
+from surefoot.training.compiled import whole_functorch
 from surefoot.training.groups import thaw
 from surefoot.training.population.member import Member
 from surefoot.training.population.memberwise import norms_of, wide
@@ -55,30 +55,12 @@ class CompiledStep:
         settings = (rule.rule, rule.words, rule.decaying, stack.factors)
         given = (lr, rule.numbers, stack.smoothing, stack.clip, stack.tables.alive)
         # vmap has no rule for the other kinds of attention: it would compute members one by one.
-        with _whole_functorch(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        with whole_functorch(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             if not self.ready:  # the compiler warns of its own parts
                 warnings.simplefilter("ignore")
             found = self._compute(stack.network, stack.weights, stack.buffers, stack.slots, x, y, given, settings)
         self.ready = True
         return found
-
-
-@contextmanager
-def _whole_functorch() -> Iterator[None]:
-    """Take away what a transform leaves that fails inside a compiled step: its level, and saved tensor hooks forbidden.
-
-    Both stay for good otherwise, and nothing else of the process computes gradients as before.
-    """
-    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  # no public names
-    hooks: Any = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]  # likewise
-    depth, allowed = functorch.get_dynamic_layer_stack_depth(), hooks._saved_tensors_hooks_is_enabled()
-    try:
-        yield
-    except BaseException:  # Ctrl-C too leaves them behind; it is raised again
-        functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
-        if allowed:
-            hooks._saved_tensors_hooks_enable()
-        raise
 
 
 def shape(members: Sequence[Member]) -> Hashable:

@@ -30,7 +30,7 @@ _KEPT = 2.0
 
 @dataclass
 class _Kept:
-    """Stacks whose steps are graphs, for the calls to come: those used last, with the share of memory that each takes."""
+    """Stacks whose steps are graphs, for the calls to come: those used last, and the share of memory of each."""
 
     stacks: list[tuple[Stack, float]] = field(default_factory=list)
 
@@ -50,13 +50,18 @@ class _Kept:
 
 @dataclass
 class _Choice:
-    """How a group is computed, why not better, what was compiled for it; `first` keeps alive what its kind names."""
+    """How a group is computed, why not better, what was compiled for it; `first` keeps alive what its kind names.
+
+    `graph` is what came of graphs on a card, in words.
+    """
 
     first: Member
     figures: Figures
+    kept: _Kept
     way: Way = LOOP
     work: Work | None = None
     reason: str = ""
+    graph: str = ""
     compiled: dict[Hashable, CompiledStep] = field(default_factory=dict)
 
     def choose(self, work: Work, reason: str = "") -> None:
@@ -117,7 +122,7 @@ class Engine:
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:
         self.figures = self.figures or rule_figures(members[0].task.machine.device)
-        choice = _Choice(members[0], self.figures, self.way or LOOP)
+        choice = _Choice(members[0], self.figures, self._kept, self.way or LOOP)
         if choice.way.form != "loop" and len(members) > 1 and (fault := refusal(members)) is not None:
             raise ConfigError(
                 f"Engine(way={self.way!r}) for members that cannot be stacked: {fault}",

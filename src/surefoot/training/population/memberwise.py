@@ -50,7 +50,7 @@ def keep_(tensors: Iterable[Tensor], before: Iterable[Tensor], moved: Tensor | N
 
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """Return the L2 norm of each tensor of each member, [P, K]."""
-    return torch.stack([torch.linalg.vector_norm(value.flatten(1), dim=1) for value in tensors])
+    return torch.stack([torch.linalg.vector_norm(value.reshape(len(value), -1), dim=1) for value in tensors])
 
 
 def wide(value: Tensor, like: Tensor) -> Tensor:

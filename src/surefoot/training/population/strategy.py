@@ -40,6 +40,11 @@ _FORK_SECONDS = 0.2
 """A fork, its shared memory and its first, slow steps: 0.07 to 0.3 s on two cores of an AMD EPYC."""
 _COMPILE_SECONDS = 8.0
 """What compiling a step takes: 4 to 10 s for linear models and perceptrons, 28 s on a busy machine."""
+_SAVED_CALLS = 0.18
+"""Calls that a compiled step of one run saves, per call of a step. On one thread of an AMD Zen 4, while a call took about
+22 us: 0.14 in place of 0.24 ms (linear on digits, batch 32), 0.18 of 0.33 and 0.21 of 0.37 (mlp, 32 and 64), which is
+0.22 to 0.17 of their 22 and 39 calls. Of convolutional nets forward and backward pass alone compile: 4.4 of 5.0 ms (cnn,
+batch 64), 17.3 of 19.9 (resnet20), after up to 20 s; so they are not compiled."""
 _CHECK_STEPS = 10
 """Steps of one member that comparing a stack with members alone costs, see `Engine`."""
 _GRAPH_STEPS = 6
@@ -227,6 +232,17 @@ def step_calls(way: Way, work: Work, figures: Figures) -> float:
         alone = _COMPILED_CALLS * work.calls / way.width + _COMPILED_NUMBERS * stacked
         return alone / way.processes
     return work.calls + moved / threads if way.processes == 1 else (work.calls + moved) / way.processes
+
+
+def compiling_pays(work: Work, figures: Figures = FIGURES["cpu"]) -> bool:
+    """Return whether a run that goes alone is so long that compiling its step saves many times what it takes.
+
+    >>> perceptron = Work(members=1, steps=10_000, calls=39, numbers=29e3, weights=9610, fitting=1000, compilable=True)
+    >>> compiling_pays(perceptron), compiling_pays(dataclasses.replace(perceptron, steps=1_000_000))
+    (False, True)
+    """
+    saved = figures.call_seconds * _SAVED_CALLS * work.calls * work.steps
+    return work.compilable and figures.launch_seconds is None and saved > SETUP_WEIGHT * _COMPILE_SECONDS
 
 
 def forks_pay(way: Way, work: Work, figures: Figures, member_steps: int) -> bool:
