@@ -19,8 +19,8 @@ from surefoot.training.population.strategy import LOOP, Figures, Way, Work, fork
 from surefoot.training.population.workload import refusal, work_of
 from surefoot.training.state import State, has_extra_state
 
-_GRAPHS = {"graph": " as graphs"}
-"""What `State.computed` says of a run whose steps are a graph, and what is said of members."""
+_AS_GRAPHS = " as graphs"
+"""What is said of members whose steps are a CUDA graph, each alone or all as one."""
 LEAST_STEPS = 100
 """Steps of single members below which nothing is counted: the counting takes as long as three or four."""
 _KEPT = 2.0
@@ -194,7 +194,8 @@ def _here(choice: _Choice, members: Sequence[Member], states: Sequence[State], u
         for alike in going.values():
             if choice.way.form == "loop" or has_extra_state(some[0].task.template):
                 found = [advance(some[i].task, some[i].plan, theirs[i], until_step)[1] for i in alike]
-                choice.graph = _GRAPHS.get(computed := theirs[alike[0]].computed, computed.removeprefix("loop"))
+                computed = theirs[alike[0]].computed
+                choice.graph = _AS_GRAPHS if computed == "graph" else computed.removeprefix("loop")
             else:
                 found = _stacked(choice, some, theirs, until_step, alike)
             for i, new in zip(alike, found, strict=True):
@@ -210,6 +211,6 @@ def _stacked(
     stack = choice.kept.take(members, states, going) or Stack(members, states, compute, going)
     rows = advance_stack(members, states, until_step, compute, going, stack)
     if stack.graphed:
-        choice.graph = f"; not a graph: {stack.eager}" if stack.eager else _GRAPHS["graph"]
+        choice.graph = f"; not a graph: {stack.eager}" if stack.eager else _AS_GRAPHS
         choice.kept.put(stack, 1.0 if choice.work is None else len(members) / choice.work.fitting)
     return [rows[i] for i in going]

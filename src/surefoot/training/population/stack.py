@@ -173,17 +173,17 @@ class Stack:
         rates[:, places] = np.array([stretch.rates[done : done + many] for stretch in live]).T
         self.tables.begin([i in places for i in range(len(self.rows))], rates, self._shares(first, many))
         measured = live[0].measure_update and done + many == len(live[0].rates)
-        before, norms, steps = {}, None, 0
+        before, steps = {}, 0
         try:
             for at in range(first, first + many):
                 if measured and at == first + many - 1:
                     before = {name: value.clone() for name, value in self.weights.items()}
-                norms = self._one(at, seeds, plain=bool(before))
+                self._one(at, seeds, plain=bool(before))
                 steps += 1
         finally:
             self._read(live, places, first, steps)
-        if norms is not None and before:
-            self._measure(live, places, norms, before)
+        if before:
+            self._measure(live, places, self._norms, before)
 
     def _shares(self, first: int, many: int) -> np.ndarray:
         """Return by which share averages move in some steps, [T, K]; see `averaging_decay`."""
@@ -192,8 +192,8 @@ class Stack:
         shares = [[1 - averaging_decay(decay, updates) for decay in decays] for updates in steps]
         return np.array(shares) if shares else np.zeros((many, len(decays)))
 
-    def _one(self, at: int, seeds: StepSeeds, *, plain: bool) -> Tensor | None:
-        """Do update number `at`, replayed if it may be; if not, return the norms of its gradients."""
+    def _one(self, at: int, seeds: StepSeeds, *, plain: bool) -> None:
+        """Do update number `at`, replayed if it may be."""
         self.go_to(at)
         begins = at in self.began
         if begins:  # other weights are trained from here
@@ -202,11 +202,10 @@ class Stack:
             assert self._replay is not None
             seeds.at(at)
             self._replay()
-            return None
+            return
         seeds.at(at)
-        norms = self._update()
+        self._update()
         self._warm = self._warm or not begins
-        return norms
 
     def go_to(self, step: int) -> None:
         """Make ready for the batch of a step, and let stand still what does so in it."""
@@ -237,9 +236,9 @@ class Stack:
         return [*self.weights.values(), *self.buffers.values(), *slots, *averages, *self.tables.changing]
 
     @torch.no_grad()
-    def _update(self) -> Tensor:
-        """Do one update of all that move, and return the norms of their gradients."""
-        loss, correct, norms, moved = self.compute(self)
+    def _update(self) -> None:
+        """Do one update of all that move."""
+        loss, correct, self._norms, moved = self.compute(self)
         if self.averages is not None:
             shares, averages, mask = self.tables.shares, list(self.averages.values()), self.mask(moved)
             before = copied(averages) if mask is not None else []
@@ -247,8 +246,7 @@ class Stack:
                 now = self.weights[name] if name in self.weights else self.buffers[name]
                 value.lerp_(now, wide(shares, value).to(value.dtype))
             keep_(averages, before, mask)
-        self.tables.note(loss, torch.linalg.vector_norm(norms, dim=0), correct, moved)
-        return norms
+        self.tables.note(loss, torch.linalg.vector_norm(self._norms, dim=0), correct, moved)
 
     def mask(self, moved: Tensor) -> Tensor | None:
         """Return which members move; None for all of them, where the host may look."""
@@ -259,7 +257,7 @@ class Stack:
         if steps == 0:
             return
         seen = self.tables.read(steps)
-        finite = np.isfinite(seen[:, :2]).all(1)
+        finite: Any = np.isfinite(seen[:, :2]).all(1)
         for stretch, place in zip(live, places, strict=True):
             ended = not finite[:, place].all()
             many = int(finite[:, place].argmin()) if ended else steps

@@ -41,10 +41,10 @@ _FORK_SECONDS = 0.2
 _COMPILE_SECONDS = 8.0
 """What compiling a step takes: 4 to 10 s for linear models and perceptrons, 28 s on a busy machine."""
 _SAVED_CALLS = 0.18
-"""Calls that a compiled step of one run saves, per call of a step. On one thread of an AMD Zen 4, while a call took about
-22 us: 0.14 in place of 0.24 ms (linear on digits, batch 32), 0.18 of 0.33 and 0.21 of 0.37 (mlp, 32 and 64), which is
-0.22 to 0.17 of their 22 and 39 calls. Of convolutional nets forward and backward pass alone compile: 4.4 of 5.0 ms (cnn,
-batch 64), 17.3 of 19.9 (resnet20), after up to 20 s; so they are not compiled."""
+"""Calls that a compiled step of one run saves, per call of a step. On one thread of an AMD Zen 4, a call taking 22 us:
+0.14 in place of 0.24 ms (linear on digits, batch 32), 0.18 of 0.33 and 0.21 of 0.37 (mlp, 32 and 64), which is 0.22 to
+0.17 of their 22 and 39 calls. Of convolutional nets forward and backward pass alone compile: 4.4 of 5.0 ms (cnn, batch
+64), 17.3 of 19.9 (resnet20), after up to 20 s; so they are not compiled."""
 _CHECK_STEPS = 10
 """Steps of one member that comparing a stack with members alone costs, see `Engine`."""
 _GRAPH_STEPS = 6
@@ -103,11 +103,11 @@ FIGURES = {
 """By the type of device. For the CPU fitted, see above; six million numbers are 24 MB, beyond which wider stacks were
 slower on a machine with 32 MB of last cache.
 
-For the card from one H200 (torch 2.11, 2026-11-28). A step of one member as a graph took 0.061, 1.63 and 2.26 ms for 39,
-161 and 415 calls that write 0.05, 302 and 187 million numbers (mlp, batch 64; cnn 512 and resnet20 128 in bf16); these
-figures say 0.10, 1.61 and 1.79. Call by call it took 0.83, 3.63 and 8.9 ms, 21 to 23 us a call; a stack of 8 took 31 to
-47 us for each of three times as many. That a stack as a graph makes as many calls, and moves as many numbers, as on a
-CPU is derived and was not measured; one of 32 cnns, call by call, took 1.7 ms a member, and this says 1.5.
+For the card from one H200 (torch 2.11, 2026-11-28). A step of one member as a graph took 0.061, 1.63 and 2.26 ms for
+39, 161 and 415 calls that write 0.05, 302 and 187 million numbers (mlp, batch 64; cnn 512 and resnet20 128 in bf16);
+these figures say 0.10, 1.61 and 1.79. Call by call it took 0.83, 3.63 and 8.9 ms, 21 to 23 us a call; a stack of 8 took
+31 to 47 us for each of three times as many. That a stack as a graph makes as many calls, and moves as many numbers, as
+on a CPU is derived and was not measured; one of 32 cnns, call by call, took 1.7 ms a member, and this says 1.5.
 """
 
 

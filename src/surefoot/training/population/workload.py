@@ -38,7 +38,7 @@ _STACK_SHARE = 0.25
 """Share of all memory that the step of a stack may take. Chosen by hand: what is free now may be gone tomorrow."""
 _TRACED_EXAMPLES = 8
 _LONG_STEPS = 10_000
-"""Steps below which compiling that of one run never pays, and nothing is counted: at 1,000 calls a step it takes 13,000."""
+"""Steps of one run below which compiling them is not asked for: of 1,000 calls each it would take 13,000."""
 _TRIED_STEPS = 2
 """Batches that are compared: what a model keeps from the first beside its buffers shows in the second."""
 _APART = {"fp32": 1e-3, "bf16": 5e-2}
