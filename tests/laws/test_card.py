@@ -211,7 +211,7 @@ def test_fp32_is_fp32_in_convolutions_and_products(device):
         found = nn.functional.conv2d(x.to(place), w.to(place)).cpu(), (a.to(place) @ b.to(place)).cpu()
     exact = nn.functional.conv2d(x.double(), w.double()), a.double() @ b.double()
     for one, other in zip(found, exact, strict=True):
-        assert float((one - other).abs().max()) < 2e-5  # 600 terms of 2^-24 each; TF32 has 2^-11, 1e-3
+        assert float((one - other).abs().max()) < 2e-4  # 600 terms of 2^-24 each, or Winograd; TF32 has 2^-11: 1e-3
 
 
 @EVERYWHERE
