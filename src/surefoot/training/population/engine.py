@@ -121,8 +121,8 @@ class Engine:
         ]
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:
-        self.figures = self.figures or rule_figures(members[0].task.machine.device)
-        choice = _Choice(members[0], self.figures, self._kept, self.way or LOOP)
+        figures = self.figures or rule_figures(members[0].task.machine.device)
+        choice = _Choice(members[0], figures, self._kept, self.way or LOOP)
         if choice.way.form != "loop" and len(members) > 1 and (fault := refusal(members)) is not None:
             raise ConfigError(
                 f"Engine(way={self.way!r}) for members that cannot be stacked: {fault}",
