@@ -161,7 +161,8 @@ def _speed(rules: Sequence[RuleResult], target: float | None) -> Iterator[Findin
         tied = [name for name, seeds in costs.items() if name != first and not is_less(costs[first], seeds)]
         yield Finding(
             name=f"first-in-{unit}", verdict="pass",
-            reason=f"in {unit}, {first} reaches loss {target:.3g} first, after {medians[first]:,.4g} {unit} in the median"
+            reason=f"in {unit}, {first} reaches loss {target:.3g} first, "
+            f"after {medians[first]:,.4g} {unit} in the median"
             + (f"; the seeds do not tell it from {' and '.join(tied)}" if tied else ""),
         )  # fmt: skip
 
