@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from surefoot.cli.flags import RunsDir, Switch
+from surefoot.cli.process import loading
 from surefoot.cli.tables import loss_text, number, print_json, print_table, share
 from surefoot.record.intervals import Difference
 from surefoot.record.measures import value_text
@@ -51,7 +52,8 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N; the run's if left out.
         json: Print as JSON.
     """
-    from surefoot.inference.evaluate import evaluate as scores_of
+    with loading():
+        from surefoot.inference.evaluate import evaluate as scores_of
 
     scores = scores_of(
         run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, forward=forward, loss=loss, loss_fn=loss_fn,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from surefoot.cli.answers import Masks, archive_of, cells_of, check_form, columns_of, csv_of, forms_of, rows_of
 from surefoot.cli.flags import RunsDir, Switch
+from surefoot.cli.process import loading
 from surefoot.cli.tables import clean, print_table, say_notes
 from surefoot.errors import ConfigError
 from surefoot.record import store
@@ -102,8 +103,9 @@ def _predicted(
 
     Masks and arrays are written; `how` is for `predict`.
     """
-    from surefoot.data.store import bar
-    from surefoot.inference.predict import joined, predict_batches
+    with loading():
+        from surefoot.data.store import bar
+        from surefoot.inference.predict import joined, predict_batches
 
     kind, classes = "classes", None
     rows: list[dict[str, Any]] = []

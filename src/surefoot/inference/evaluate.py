@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from surefoot.data import tree
 from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
-from surefoot.data.columns import Columns, unembedded
 from surefoot.data.dataset import DataSet, Part, RawPart, column_order
 from surefoot.data.load import read
 from surefoot.data.mapped import Mapped, pieces
 from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.named import NAMED
-from surefoot.data.table import is_table
+from surefoot.data.paths import is_table
 from surefoot.data.targets import typed
 from surefoot.errors import ConfigError, DataError, nearest
 from surefoot.inference.finished import FinishedRun, Which, data_of_run, finished_run, holder_of
@@ -40,6 +39,9 @@ from surefoot.training.integers import Outside
 from surefoot.training.losses import Loss
 from surefoot.training.run import Result
 from surefoot.training.weights import Trained
+
+if TYPE_CHECKING:
+    from surefoot.data.columns import Columns
 
 PARTS = ("train", "validation", "test")
 _SHOWN = 5
@@ -101,8 +103,10 @@ def evaluate(
             "give the data to evaluate it on",
         )
     if (of_run := data_of_run(finished, data, data_dir)) is not None:
-        columns = finished.trained.columns
-        of_run = unembedded(of_run) if columns is not None and not columns.categories else of_run
+        if (columns := finished.trained.columns) is not None and not columns.categories:
+            from surefoot.data.columns import unembedded  # with pyarrow, which nothing but a table needs
+
+            of_run = unembedded(of_run)
         part = part or next(name for name in reversed(PARTS) if name in of_run.parts)
         title, chosen = _part_of_run(finished.config.data, of_run, part)
     else:
@@ -228,6 +232,8 @@ def _plain_columns(path: Path | None, trained: Trained) -> Columns | None:
     """Return columns of numbers for a table and a model that was trained on arrays."""
     if path is None or not is_table(path) or trained.kind != "numbers" or len(trained.input_shape) != 1:
         return None
+    from surefoot.data.columns import Columns
+
     return Columns.of_numbers(trained.input_shape[0])
 
 
