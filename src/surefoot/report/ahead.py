@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 from surefoot.errors import SurefootError
 
@@ -85,13 +84,22 @@ def drawn(folder: str | Path, out: str | Path) -> dict[str, str]:
         return {"error": str(error) if isinstance(error, SurefootError) else f"{type(error).__name__}: {error}."}
 
 
+def get_ready() -> None:
+    """Import what draws, and draw a first picture, which starts the engine of JavaScript."""
+    from surefoot.report.look import svg
+    from surefoot.report.page import program
+
+    program()
+    svg({"data": {"values": [{"x": 1}]}, "mark": "point", "encoding": {"x": {"field": "x", "type": "quantitative"}}})
+
+
 def serve() -> None:
     """Get ready, then draw what stdin asks for until it ends."""
     gc.disable()  # it lives for a minute, and what it makes is kept until it ends
     asked: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     with contextlib.suppress(Exception):  # what is wrong is said when something is asked for
-        _warm_up(asked)
+        get_ready()
     with contextlib.suppress(queue.Empty):
         while line := asked.get(timeout=_IDLE_SECONDS):
             print(json.dumps(drawn(*json.loads(line))), flush=True)
@@ -101,26 +109,3 @@ def _listen(asked: queue.SimpleQueue[str]) -> None:
     for line in sys.stdin:
         asked.put(line)
     asked.put("")
-
-
-def _warm_up(asked: queue.SimpleQueue[str]) -> None:
-    """Import what draws, and draw a page that nobody sees; only what the first page needs anyway if it is asked for."""
-    from surefoot.config import Config
-    from surefoot.record.intervals import student
-    from surefoot.record.run import Row
-    from surefoot.record.stored import Stored
-    from surefoot.report.look import svg
-    from surefoot.report.page import report_page
-    from surefoot.report.run_folder import RunFolder
-
-    student(3.0)  # imports what computes it
-    svg({"data": {"values": [{"x": 1}]}, "mark": "point", "encoding": {"x": {"field": "x", "type": "quantitative"}}})
-    seen: dict[str, Any] = {
-        "lr": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5, "grad_norm": 1.0,
-        "update_ratio": 1e-3, "losses": (1.0,), "seconds": 1.0, "examples_per_second": 1.0,
-        "layers": {"first": (1.0, 1e-3), "second": (1.0, 1e-3)},
-    }  # fmt: skip
-    rows = tuple(Row(step=step, epoch=float(step), examples=step, **seen) for step in (1, 2, 3))
-    stored = Stored(Path(), Config(), "library", {}, rows, None, training=False)
-    if asked.empty():
-        report_page([RunFolder(stored=stored, name="warm-up")])
