@@ -76,6 +76,14 @@ def chart_of(points: Sequence[dict[str, Any]], **more: Any) -> alt.Chart:
     return alt.Chart(values(points), **more)
 
 
+def tips(*fields: str | alt.Tooltip) -> list[alt.Tooltip]:
+    """Return what a mark says of itself under the pointer.
+
+    Altair makes the same of a list of words, but takes a tenth of the time of a page to find out what they are.
+    """
+    return [alt.Tooltip(field) if isinstance(field, str) else field for field in fields]
+
+
 def dashed(points: Sequence[dict[str, Any]]) -> alt.Chart:
     """Return grey dashed rules at points, for what others are compared with."""
     return chart_of(points).mark_rule(strokeDash=[4, 4], color=GREY)
