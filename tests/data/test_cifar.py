@@ -11,7 +11,7 @@ import pooch
 import pytest
 import torch
 
-from surefoot.data import cifar
+from surefoot.data import cifar, store
 from surefoot.data.load import load
 from surefoot.errors import DataError
 
@@ -74,6 +74,7 @@ def test_the_release_for_python_is_refused_unread_and_the_other_is_named(tmp_pat
 
 
 def test_an_archive_is_unpacked_once_and_then_read_from_the_cache(small_cifar, tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(store, "_TICK_SECONDS", 0)
     packed = write_archive(small_cifar, tmp_path / "cifar-10-binary.tar.gz")
     first = cifar10(packed)
     assert {path.name for path in (cache / cifar.FOLDER).iterdir()} == {*cifar.FILES, cifar.META}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from surefoot.data import cifar, digits, npz, npz_names, tree
-from surefoot.data.batches import image_statistics, number_statistics, number_type
+from surefoot.data.batches import image_statistics, level_counts, level_statistics, number_statistics, number_type
 from surefoot.data.check import Problems, examine
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
 from surefoot.data.labels import Target
@@ -300,6 +300,9 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
         if len(held):
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
+            if train.levels is not None:  # counting the levels of the smaller part says those of the other
+                rest = train.levels - level_counts(parts["validation"].x)
+                parts["train"] = replace(parts["train"], levels=rest)
     columns, notes = fitted(replace(raw, parts=parts)), []
     if columns is not None and raw.columns is not None:
         notes = _new_gaps(columns, parts)
@@ -312,7 +315,8 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
         name: Part(tree.of_arrays(part.x), tree.of_arrays(part.y), part.source, part.reader)
         for name, part in parts.items()
     }
-    moments = {name: _statistics(raw.kind, leaf) for name, leaf in tree.named_leaves(parts["train"].x)}
+    levels = parts["train"].levels
+    moments = {name: _statistics(raw.kind, leaf, levels) for name, leaf in tree.named_leaves(parts["train"].x)}
     mean, std = (tree.from_named(parts["train"].x, {name: each[i] for name, each in moments.items()}) for i in (0, 1))
     if columns is not None:  # codes, and what is 0 or 1, are not standardised
         mean[torch.from_numpy(columns.plain)], std[torch.from_numpy(columns.plain)] = 0, 1
@@ -331,11 +335,13 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
     )  # fmt: skip
 
 
-def _statistics(kind: str, x: np.ndarray) -> tuple[Any, Any]:
+def _statistics(kind: str, x: np.ndarray, levels: np.ndarray | None) -> tuple[Any, Any]:
     """Return mean and deviation of one array; None of whole numbers in a tree: codes, masks or counts, they stay.
 
     So do 0 and 1 in floating point, as masks are: 0 must be 0 for a model that multiplies by it.
     """
+    if levels is not None:
+        return level_statistics(levels)
     if kind == "tree" and x.dtype.kind in "ib":
         return None, None
     if kind == "tree" and x.dtype.kind == "f" and all(_flags(x[at : at + 4096]) for at in range(0, len(x), 4096)):
