@@ -34,6 +34,7 @@ _NO_EFFECT = {
     "weights": "rules are compared by their last weights",
     "early_stopping_epochs": "all rules have the same budget of examples, --epochs",
     "early_stopping_min_delta": "all rules have the same budget of examples, --epochs",
+    "tta": "rules are compared by their training loss",
 }
 
 

@@ -33,6 +33,7 @@ from surefoot.record.intervals import wilson
 from surefoot.record.lock import is_held
 from surefoot.record.noise import NOISE
 from surefoot.record.stored import IN_MEMORY, run_folders
+from surefoot.record.test_time import words_of
 from surefoot.rules.groups import texts_of
 
 if TYPE_CHECKING:
@@ -333,6 +334,8 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
         lines.append(("test", f"loss {_loss(summary['test_loss'])}, {summary['test_examples']:,} examples"))
     if (text := metrics_text(summary["test_metrics"])) is not None:
         lines.append(("", f"{text}, of the test part"))
+    if (text := words_of(summary)) is not None:
+        lines.append(("", text))
     chosen_on = chosen_by_it(summary)
     if summary["val_accuracy"] is not None:
         accuracy = f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"
