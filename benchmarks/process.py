@@ -120,7 +120,7 @@ def once(words: list[str], place: Path) -> dict[str, float]:
 
 
 def clocked(words: list[str]) -> int:
-    """Run a command here, with a clock around what `CLOCKED` names, and leave what was seen; words are file, command."""
+    """Run a command here, with a clock around what `CLOCKED` names; words are the file for what was seen, then its."""
     from surefoot.cli import app
     from surefoot.cli.process import leave
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean over views that it says, put back where outputs are of pixels, beside plain scores."""
+"""Test-time augmentation: the mean over the views that it says, of pixels put back, and beside the plain scores."""
 
 import dataclasses
 import json
