@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from surefoot.data import cifar, store
-from surefoot.data.batches import image_statistics
 from surefoot.data.load import load
+from surefoot.data.statistics import image_statistics
 from surefoot.errors import DataError
 
 from .conftest import CLASSES, RECORDS

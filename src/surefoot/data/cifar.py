@@ -24,11 +24,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from surefoot.data.batches import level_counts
 from surefoot.data.check import Problems
 from surefoot.data.dataset import Raw, RawPart, Source
-from surefoot.data.store import bar, cache_folder, recalled, remember, sha256, stamp, writable
+from surefoot.data.statistics import level_counts
+from surefoot.data.store import bar, recalled, remember, sha256, stamp, writable
 from surefoot.errors import DataError
+from surefoot.settings import cache_folder
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"

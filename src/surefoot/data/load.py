@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from surefoot.data import cifar, digits, npz, npz_names, tree
-from surefoot.data.batches import image_statistics, level_counts, level_statistics, number_statistics, number_type
 from surefoot.data.check import Problems, examine
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
 from surefoot.data.labels import Target
 from surefoot.data.named import NAMED
 from surefoot.data.paths import is_table, shards_of
+from surefoot.data.statistics import image_statistics, level_counts, level_statistics, number_statistics, number_type
 from surefoot.data.store import sha256
 from surefoot.data.suspicion import suspect
 from surefoot.errors import ConfigError, DataError, nearest

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from surefoot.config import Tta
 from surefoot.data import tree
-from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.dataset import DataSet, Part, RawPart, column_order
 from surefoot.data.load import read
@@ -23,6 +22,7 @@ from surefoot.data.mapped import Mapped, pieces
 from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.named import NAMED
 from surefoot.data.paths import is_table
+from surefoot.data.statistics import number_type
 from surefoot.data.targets import typed
 from surefoot.errors import ConfigError, DataError, nearest
 from surefoot.inference.finished import FinishedRun, Which, data_of_run, finished_run, holder_of
