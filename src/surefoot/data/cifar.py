@@ -204,9 +204,9 @@ class _Table:
             with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
                 for first in range(0, RECORDS, len(piece)):
                     rows = piece[: RECORDS - first]
-                    if file.readinto(memoryview(rows).cast("B")) != rows.size:
+                    if file.readinto(rows.data.cast("B")) != rows.size:
                         raise EOFError
-                    digest.update(rows)
+                    digest.update(rows.data)
                     y[first : first + len(rows)], x[first : first + len(rows)] = rows[:, 0], rows[:, 1:]
         except (OSError, EOFError) as error:
             reason = getattr(error, "strerror", None) or "it ends early"
@@ -217,7 +217,7 @@ class _Table:
     def md5(self, name: str) -> str:
         """Return the md5 of a file that was read."""
         x, y = self.of_file(name)
-        return hashlib.md5(np.concatenate([y[:, None], x], axis=1), usedforsecurity=False).hexdigest()
+        return hashlib.md5(np.concatenate([y[:, None], x], axis=1).data, usedforsecurity=False).hexdigest()
 
     def part(self, name: str, rows: slice) -> RawPart:
         """Return some of the records as a part of the data set."""
