@@ -18,7 +18,7 @@ HEAVY = (
 """What takes a tenth of a second or more to import."""
 BY_COMMAND = {
     "words": (
-        [["--help"], ["train", "--help"], ["data"], ["runs"], ["schedule", "--list"]],
+        [["--help"], ["train", "--help"], ["data"], ["runs"]],
         set(),
     ),
     "training": (

@@ -24,7 +24,8 @@ from surefoot.seeds import torch_stream
 from surefoot.switches import usual_switches
 from surefoot.training.figures import machine_of
 from surefoot.training.machine import native_bf16
-from surefoot.training.population.workload import Counter, free_bytes
+from surefoot.training.memory import free_bytes
+from surefoot.training.population.workload import Counter
 
 SECONDS, LEAST_REPETITIONS = 0.2, 3
 """Of each measurement. Ten of them and the start of PyTorch then take five to eight seconds on two cores."""

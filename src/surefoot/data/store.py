@@ -143,13 +143,13 @@ def stamp(path: Path) -> str | None:
 
     Writing to a file changes the time of its last change, which no program can set back. None where that is less than
     two seconds ago: a second write could fall into the same tick of a coarse clock, as of FAT (two seconds). It is
-    what Git calls racily clean.
+    what Git calls racily clean. None on Windows too, whose time of change is that of creation.
 
     Raises:
         OSError: there is no such file.
     """
     seen = path.stat()
-    if time.time() - max(seen.st_mtime, seen.st_ctime) < _TICK_SECONDS:
+    if os.name == "nt" or time.time() - max(seen.st_mtime, seen.st_ctime) < _TICK_SECONDS:
         return None
     times = f"{seen.st_mtime_ns} {seen.st_ctime_ns}"
     return f"{path.resolve()}\n{seen.st_dev} {seen.st_ino} {seen.st_size} {times}"
