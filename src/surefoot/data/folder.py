@@ -291,7 +291,7 @@ def _stamps(files: Sequence[ImageFile]) -> str | None:
             return None
         if now is None:
             return None
-        seen.update(f"{now}\n".encode("utf-8", "surrogateescape"))
+        seen.update(f"{file.name}\t{now}\n".encode("utf-8", "surrogateescape"))
     return seen.hexdigest()
 
 

@@ -139,7 +139,7 @@ def _facts(what: str) -> Path:
 
 
 def stamp(path: Path) -> str | None:
-    """Return what shows that a file is what it was: its place, size, number and times, to the nanosecond.
+    """Return what shows that a file is what it was: its number, size and times, to the nanosecond.
 
     Writing to a file changes the time of its last change, which no program can set back. None where that is less than
     two seconds ago: a second write could fall into the same tick of a coarse clock, as of FAT (two seconds). It is
@@ -151,8 +151,7 @@ def stamp(path: Path) -> str | None:
     seen = path.stat()
     if os.name == "nt" or time.time() - max(seen.st_mtime, seen.st_ctime) < _TICK_SECONDS:
         return None
-    times = f"{seen.st_mtime_ns} {seen.st_ctime_ns}"
-    return f"{path.resolve()}\n{seen.st_dev} {seen.st_ino} {seen.st_size} {times}"
+    return f"{seen.st_dev} {seen.st_ino} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}"
 
 
 class Stored(NamedTuple):
