@@ -83,6 +83,7 @@ def fetch(
     augment: Augment | Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
     epoch: int = 0,
+    side: int | None = None,
 ) -> tuple[Any, Any]:
     """Return one batch, augmented and normalised, on the device on which the part lies.
 
@@ -92,6 +93,7 @@ def fetch(
         indices: positions in the part, [B].
         augment: applied before normalising; None for validation and test.
         seed, epoch: address of the augmentation's randomness, together with each image's index.
+        side: to which the shorter side of images is brought, in pixels; None leaves them as they are.
 
     Returns:
         x: float32 [B, ...]; images are [B, C, H, W], in channels_last where the data says so. Or a tree.
@@ -111,7 +113,23 @@ def fetch(
         masks = y if data.target == "segmentation" else None
         x, moved = recipe.moved(x, masks, np.asarray(indices), len(part), data.mean, kind, seed=seed, epoch=epoch)
         y = y if moved is None else moved
-    return normalised(data, x), standardised(data, y)
+    x = normalised(data, x)
+    return (x if side is None else resized(x, side)), standardised(data, y)
+
+
+def resized(x: Tensor, side: int) -> Tensor:
+    """Return images [B, C, H, W] with their shorter side brought to `side` pixels, by bilinear interpolation that
+    averages over what falls into a pixel; their layout in memory stays.
+
+    >>> resized(torch.ones(2, 3, 32, 64), 20).shape
+    torch.Size([2, 3, 20, 40])
+    """
+    height, width = x.shape[2:]
+    share = side / min(height, width)
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    size = (round(height * share), round(width * share))
+    small = torch.nn.functional.interpolate(x, size=size, mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _read_anew(data: DataSet, part: Part, recipe: Augment, rows: np.ndarray, seed: int, epoch: int) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from surefoot.config import Recipe
 from surefoot.errors import ConfigError
 from surefoot.optim import schedules
 from surefoot.optim.schedules import ScheduleFn
+from surefoot.rules.progressive import side_at, stages_of
 
 DEFAULT_EPOCHS = 10.0
 """Length of a run whose recipe gives none and whose data are many; chosen by hand."""
@@ -65,6 +66,10 @@ class Plan:
     batch_size: int
     lr: np.ndarray = field(compare=False, repr=False)
     row_steps: tuple[int, ...] = field(repr=False)
+
+    def side_at(self, step: int) -> int | None:
+        """Return the side in pixels to which training images are brought at an update; None for their full size."""
+        return side_at(stages_of(self.recipe.progressive_resizing), step, self.steps)
 
 
 def batch_size_of(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> int:

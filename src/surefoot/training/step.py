@@ -135,9 +135,10 @@ def gradient(task: Task, plan: Plan, state: State) -> tuple[float, float, list[T
     for parameter in parameters:
         parameter.grad = None
     total, correct, counts, count = 0.0, 0.0, 0.0, None
+    side = plan.side_at(state.step)
     with sleeping(state.model, asleep(state.model, plan, state.step)):
         for piece in pieces:
-            x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch)
+            x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch, side=side)
             with task.machine.autocast():
                 outputs = task.outputs(state.model, x, y)
             loss, count = task.training_loss(outputs, y, recipe.label_smoothing)

@@ -148,6 +148,7 @@ class Stack:
             parts = np.array_split(indices, math.ceil(len(indices) / plan.recipe.micro_batch_size))
             shares = [len(part) / len(indices) for part in parts]
             settings: dict[str, Any] = {"augment": task.augment, "seed": task.seed, "epoch": epoch}
+            settings["side"] = plan.side_at(step)
             pieces.append([fetch(task.data, task.data.train, part, **settings) for part in parts])
         if self.network.shared_batches:
             return pieces[0], shares
