@@ -14,7 +14,7 @@ BUDGETS = {
     "cli": 3618,
     "comparison": 1557,
     "curves": 663,
-    "data": 8143,
+    "data": 8225,
     "house": 1207,
     "inference": 1670,
     "integrations": 83,
@@ -25,7 +25,7 @@ BUDGETS = {
     "rules": 720,
     "search": 2805,
     "steps": 6051,
-    "training": 7592,
+    "training": 7764,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
 SLACK = 40

@@ -13,7 +13,7 @@ from surefoot.config import Recipe, Schedule
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import plan, plateau_factor
 from surefoot.training.evaluate import evaluate_part
-from surefoot.training.loop import advance, fit, rate, start
+from surefoot.training.loop import advance, fit, rates, start
 from surefoot.training.make import task
 
 
@@ -110,15 +110,15 @@ def test_a_row_keeps_at_most_a_hundred_losses_evenly():
 def test_the_rate_is_the_plans_lowered_by_the_plateaus_seen_so_far():
     work, made = plateau_job()
     state = start(work, made)
-    rates, expected = [], []
+    seen, expected = [], []
     while state.outcome is None:
-        rates.append(rate(made, state))
+        seen.extend(rates(made, state, state.step + 1))
         expected.append(float(made.lr[state.step]) * plateau_factor(made.recipe.schedule, state.val_losses))
         state, rows = advance(work, made, state, state.step + 1)
         if rows:
-            assert rows[0].lr == rates[-1]
-    assert rates == expected
-    assert rates[0] == made.recipe.lr
+            assert rows[0].lr == seen[-1]
+    assert seen == expected
+    assert seen[0] == made.recipe.lr
     assert len(state.val_losses) == 2
 
 

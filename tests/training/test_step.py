@@ -7,15 +7,24 @@ from torch import nn
 from surefoot.config import Recipe, Schedule
 from surefoot.data.batches import batch_indices, fetch
 from surefoot.optim.plan import plan
+from surefoot.seeds import StepSeeds
+from surefoot.training.alone import Alone
 from surefoot.training.loop import start
 from surefoot.training.make import task
-from surefoot.training.step import Seen, gradient, step
+from surefoot.training.step import Stretch, gradient
 
 
 def begun(**recipe):
     work = task(images(), "mlp", seed=2)
     made = plan(Recipe(**{"steps": 4, "batch_size": 12, "schedule": Schedule(kind="constant")} | recipe), 60)
     return work, made, start(work, made)
+
+
+def step(work, made, state, lr, *, measure_update=False):
+    stretch = Stretch(0, state.step, [lr], measure_update)
+    with StepSeeds(work.seed, "step") as seeds:
+        Alone(work, made, state).run([stretch], seeds)
+    return stretch
 
 
 def batch(work, at: int = 0):
@@ -33,9 +42,9 @@ def test_what_a_step_sees_is_what_the_batch_says():
     norm = torch.cat([grad.flatten() for grad in grads]).norm().item()
     size = torch.cat([p.detach().flatten() for p in model.parameters()]).norm().item()
     seen = step(work, made, state, 0.05, measure_update=True)
-    assert seen.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert seen.losses == pytest.approx([loss.item()], rel=1e-6)
     assert seen.correct == int((logits.argmax(1) == y).sum())
-    assert seen.grad_norm == pytest.approx(norm, rel=1e-5)
+    assert seen.grad_norms == pytest.approx([norm], rel=1e-5)
     assert seen.update_ratio == pytest.approx(0.05 * norm / size, rel=1e-3)
     named = {name.removesuffix(".weight"): i for i, (name, p) in enumerate(model.named_parameters()) if p.dim() > 1}
     assert list(seen.layers) == list(named)
@@ -59,8 +68,9 @@ def test_measuring_the_update_does_not_change_it():
 def test_the_norm_is_that_before_clipping_and_the_update_that_after():
     free, clipped = (begun(momentum=0.0, weight_decay=0.0, clip_norm=c) for c in (None, 0.1))
     seen = [step(*each, 1.0, measure_update=True) for each in (free, clipped)]
-    assert seen[0].grad_norm == seen[1].grad_norm > 0.1
-    assert seen[1].update_ratio / seen[0].update_ratio == pytest.approx(0.1 / seen[0].grad_norm, rel=1e-3)
+    assert seen[0].grad_norms == seen[1].grad_norms
+    assert seen[0].grad_norms[0] > 0.1
+    assert seen[1].update_ratio / seen[0].update_ratio == pytest.approx(0.1 / seen[0].grad_norms[0], rel=1e-3)
 
 
 def test_a_gradient_left_on_the_model_is_not_added():
@@ -96,7 +106,7 @@ def test_a_step_that_is_not_finite_changes_nothing(poison):
     state = start(work, made)
     before = {name: bits(value) for name, value in state.model.state_dict().items()}
     seen = step(work, made, state, 0.1, measure_update=True)
-    assert not seen.finite
+    assert (seen.failed, seen.done, seen.correct) == (True, 0, 0)
     assert {name: bits(value) for name, value in state.model.state_dict().items()} == before
     assert state.slots == {}
 
@@ -112,7 +122,8 @@ def test_a_step_that_is_not_finite_changes_nothing(poison):
     ],
 )
 def test_finite_means_loss_and_gradient(loss, norm, finite):
-    assert Seen(loss, 0, norm, None).finite is finite
+    stretch = Stretch(0, 5, [0.1] * 3, losses=[1.0, loss], grad_norms=[1.0, norm])
+    assert (stretch.failed, stretch.done) == (not finite, 1 + finite)
 
 
 def test_biases_and_norms_are_left_out_of_decay_on_request():
@@ -121,7 +132,7 @@ def test_biases_and_norms_are_left_out_of_decay_on_request():
         work, made, state = begun(weight_decay=0.5, decay_on=decay_on, momentum=0.0)
         with torch.no_grad():
             state.model.head.bias.fill_(1.0)
-        step(work, made, state, 0.1, measure_update=False)
+        step(work, made, state, 0.1)
         moved[decay_on] = state.model.head.bias.mean().item()
     assert moved["all"] == pytest.approx(moved["weights"] - 0.1 * 0.5, abs=1e-4)
 
@@ -142,7 +153,7 @@ def test_the_model_is_computed_in_bf16_and_the_weights_stay_fp32():
     work = task(images(), Watching(), precision="bf16")
     made = plan(Recipe(steps=2, batch_size=12), 60)
     state = start(work, made)
-    step(work, made, state, 0.1, measure_update=False)
+    step(work, made, state, 0.1)
     assert set(dtypes) == {torch.bfloat16}
     assert state.model.head.weight.dtype == torch.float32
     assert state.slots["velocity"][0].dtype == torch.float32

@@ -5,25 +5,23 @@ The caller owns the `for`: the loop gives back rows and calls nobody. To stop ea
 
 from __future__ import annotations
 
-import dataclasses
+import bisect
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-
-from surefoot.errors import ConfigError, is_out_of_memory
+from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan, plateau_factor
 from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
 from surefoot.switches import usual_switches
+from surefoot.training.alone import Alone
 from surefoot.training.computable import check_computable, try_groups
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.optimizer import check_rule, optimizer_for
-from surefoot.training.state import State, Tally, averaging_decay, named_tensors
-from surefoot.training.step import Seen, step
+from surefoot.training.state import State, Tally, named_tensors
+from surefoot.training.step import Stretch
 from surefoot.training.task import Task, check_label_smoothing
 
 _LOSSES_PER_ROW = 100
@@ -85,94 +83,28 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
     >>> state.step, rows  # the first row comes at the end of the epoch
     (3, [])
     """
-    return state, advance_alike([(task, plan)], [state], until_step, _Alone(task, plan, state))[0]
+    return state, advance_alike([(task, plan)], [state], until_step, Alone(task, plan, state))[0]
 
 
 class Stepper(Protocol):
-    """How an update is computed of runs that stand at one step: of one alone, or of K as one."""
+    """How updates are computed of runs that stand at one step: of one alone, or of K as one."""
 
-    def step(self, runs: Sequence[int], lrs: Sequence[float], *, measure_update: bool) -> list[Seen]:
-        """Do the update of some runs, in place; one whose loss or gradient is not finite stays as it was.
+    def run(self, stretches: Sequence[Stretch], seeds: StepSeeds) -> None:
+        """Do the updates of some runs, in place, and note in their stretches what they saw.
+
+        A run whose loss or gradient is not finite makes no further update, and stays as it was before that step. Where
+        something is raised, the stretches say how many updates were done.
 
         Args:
-            runs: positions of those that go on; who was left out once does not come back.
-            lrs: the learning rate of each.
-            measure_update: as in `training.step.step`.
+            stretches: of those that go on, which begin at one step and are equally long; who was left out once does not
+                come back.
+            seeds: of the draws of a step, to be set before each.
         """
         ...
 
     def settle(self, run: int) -> None:
         """Bring the tensors of a run's state up to date."""
         ...
-
-    def shrink(self) -> bool:
-        """Compute a batch in smaller pieces from now on, a step having run out of memory; False where nothing can."""
-        ...
-
-
-@dataclass
-class _Alone:
-    """The update of one run."""
-
-    task: Task
-    plan: Plan
-    state: State
-
-    def __post_init__(self) -> None:
-        if self.state.micro_batch_size is not None:
-            self.plan = _in_pieces(self.plan, self.state.micro_batch_size)
-
-    def step(self, runs: Sequence[int], lrs: Sequence[float], *, measure_update: bool) -> list[Seen]:
-        seen = step(self.task, self.plan, self.state, lrs[0], measure_update=measure_update)
-        decay = self.plan.recipe.ema_decay
-        if seen.finite and decay is not None and self.state.average is not None:
-            now = self.state.model.state_dict()
-            for name, value in self.state.average.items():
-                value.lerp_(now[name], 1 - averaging_decay(decay, self.state.step + 1))
-        return [seen]
-
-    def settle(self, run: int) -> None:
-        """It is up to date after every step."""
-
-    def shrink(self) -> bool:
-        """Halve the pieces, whose gradients add up to that of the batch."""
-        plan = self.plan
-        largest = math.ceil(plan.batch_size / math.ceil(plan.batch_size / plan.recipe.micro_batch_size))
-        if largest == 1:
-            return False
-        smaller = _in_pieces(plan, largest // 2)
-        if self.task.machine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        try:
-            check_computable(self.task, smaller)
-        except ConfigError as error:
-            raise ConfigError(
-                f"out of memory with {largest} examples at once, at step {self.state.step + 1}; {error.given}",
-                error.allowed,
-                "use a smaller batch_size, a smaller model or smaller inputs",
-            ) from None
-        self.plan, self.state.micro_batch_size = smaller, smaller.recipe.micro_batch_size
-        return True
-
-
-def _in_pieces(plan: Plan, micro_batch_size: int) -> Plan:
-    return dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, micro_batch_size=micro_batch_size))
-
-
-def _found(
-    stepper: Stepper, live: Sequence[int], lrs: Sequence[float], seeds: StepSeeds, at: int, measure_update: bool
-) -> list[Seen]:
-    """Return what update number `at` saw; in smaller pieces, with the draws of its start, if memory is too small."""
-    while True:
-        seeds.at(at)
-        try:
-            return stepper.step(live, lrs, measure_update=measure_update)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failed = error.with_traceback(None)  # whose frames hold the tensors that are too many
-        if not stepper.shrink():
-            raise failed
 
 
 def advance_alike(
@@ -192,33 +124,28 @@ def advance_alike(
     """
     task, plan = runs[0]
     rows: list[list[Row]] = [[] for _ in runs]
-    marks, last = set(plan.row_steps), min(until_step, plan.steps)
+    last = min(until_step, plan.steps)
     asked = range(len(runs)) if going is None else going
     live = [i for i in asked if states[i].outcome is None]
     with StepSeeds(task.seed, "step", every=task.draws) as seeds, task.machine.computing():
         try:
             while live and (at := states[live[0]].step) < last:
-                began = time.perf_counter()
-                lrs = [rate(runs[i][1], states[i]) for i in live]
-                found = _found(stepper, live, lrs, seeds, at, at + 1 in marks)
-                done = [(i, lr, seen) for i, lr, seen in zip(live, lrs, found, strict=True) if seen.finite]
-                for i, lr, seen in zip(live, lrs, found, strict=True):
-                    if not seen.finite:
+                until, is_mark = _next_stop(plan, at, last)
+                stretches = [Stretch(i, at, rates(runs[i][1], states[i], until), is_mark) for i in live]
+                _do(runs, states, stretches, stepper, seeds)
+                for stretch in stretches:
+                    i = stretch.run
+                    if stretch.failed:
                         stepper.settle(i)
-                        states[i].outcome = diverged(seen.loss, at, lr)
-                for i, _, seen in done:
-                    _remember(*runs[i], states[i], seen)
+                        states[i].outcome = diverged(stretch.losses[-1], states[i].step, stretch.rates[stretch.done])
+                        continue
                     if runs[i][1].recipe.schedule.kind == "plateau" and states[i].step % plan.steps_per_epoch == 0:
                         stepper.settle(i)
                         _watch(runs[i][0], states[i])
-                each = (time.perf_counter() - began) / len(live)
-                for i, lr, seen in done:
-                    states[i].seconds += each
-                    states[i].tally.seconds += each
-                    if at + 1 in marks:
+                    if is_mark:
                         stepper.settle(i)
-                        rows[i].append(_row(*runs[i], states[i], seen, lr))
-                live = [i for i, _, _ in done]
+                        rows[i].append(_row(*runs[i], states[i], stretch))
+                live = [stretch.run for stretch in stretches if not stretch.failed]
         finally:  # whoever catches what a step raised has states as they were before it
             for i in live:
                 stepper.settle(i)
@@ -226,6 +153,29 @@ def advance_alike(
         if states[i].step == plan.steps:
             states[i].outcome = _at_end(runs[i][0], plan, states[i])
     return rows
+
+
+def _next_stop(plan: Plan, at: int, last: int) -> tuple[int, bool]:
+    """Return up to which step runs go from `at` without the host looking at them, and whether they have a row there."""
+    mark = bisect.bisect_right(plan.row_steps, at)
+    until = min(last, plan.row_steps[mark]) if mark < len(plan.row_steps) else last
+    if plan.recipe.schedule.kind == "plateau":
+        until = min(until, (at // plan.steps_per_epoch + 1) * plan.steps_per_epoch)
+    return until, mark < len(plan.row_steps) and until == plan.row_steps[mark]
+
+
+def _do(
+    runs: Sequence[tuple[Task, Plan]], states: Sequence[State], stretches: Sequence[Stretch], stepper: Stepper,
+    seeds: StepSeeds,
+) -> None:  # fmt: skip
+    """Do a stretch of each, and note it in their states: also what was done before something was raised."""
+    began = time.perf_counter()
+    try:
+        stepper.run(stretches, seeds)
+    finally:
+        seconds = (time.perf_counter() - began) / len(stretches)
+        for stretch in stretches:
+            _remember(*runs[stretch.run], states[stretch.run], stretch, seconds)
 
 
 @usual_switches
@@ -243,31 +193,36 @@ def fit(task: Task, plan: Plan) -> tuple[State, Record]:
     return state, Record(rows=tuple(rows), outcome=state.outcome)
 
 
-def rate(plan: Plan, state: State) -> float:
-    """Return the learning rate of update number `state.step`: the plan's, lowered by plateaus seen so far."""
-    return float(plan.lr[state.step]) * plateau_factor(plan.recipe.schedule, state.val_losses)
+def rates(plan: Plan, state: State, until: int) -> list[float]:
+    """Return the learning rates of the updates from `state.step`: the plan's, lowered by plateaus seen so far."""
+    return (plan.lr[state.step : until] * plateau_factor(plan.recipe.schedule, state.val_losses)).tolist()
 
 
-def _remember(task: Task, plan: Plan, state: State, seen: Seen) -> None:
+def _remember(task: Task, plan: Plan, state: State, stretch: Stretch, seconds: float) -> None:
     dense = task.data.target in ("segmentation", "tokens")  # whose batches may hold nothing that counts
-    tally = state.tally
-    state.step += 1
-    tally.loss += seen.loss * plan.batch_size
-    tally.correct += seen.correct
-    tally.examples += plan.batch_size
-    if dense and seen.loss == 0 and seen.grad_norm == 0:
-        tally.empty += plan.batch_size
-    tally.grad_norm += seen.grad_norm
-    tally.losses.append(seen.loss)
+    tally, done = state.tally, stretch.done
+    state.step += done
+    state.seconds += seconds
+    for loss, grad_norm in zip(stretch.losses[:done], stretch.grad_norms[:done], strict=True):
+        tally.loss += loss * plan.batch_size
+        tally.grad_norm += grad_norm
+        if dense and loss == 0 and grad_norm == 0:
+            tally.empty += plan.batch_size
+    tally.losses += stretch.losses[:done]
+    tally.correct += stretch.correct
+    tally.examples += done * plan.batch_size
+    tally.seconds += seconds
 
 
 def _watch(task: Task, state: State) -> None:
     """At the end of an epoch, note the validation loss that the plateau schedule reads; no other schedule does."""
     assert task.data.validation is not None  # `start` has seen to it
+    began = time.perf_counter()
     state.val_losses.append(evaluate_part(task, state.model, state.weights, task.data.validation).loss)
+    state.seconds += time.perf_counter() - began
 
 
-def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
+def _row(task: Task, plan: Plan, state: State, stretch: Stretch) -> Row:
     """Return the row of the step that was just done, and begin a new tally; validates, which takes time."""
     began = time.perf_counter()
     validation = task.data.validation
@@ -280,17 +235,17 @@ def _row(task: Task, plan: Plan, state: State, seen: Seen, lr: float) -> Row:
         step=state.step,
         epoch=state.step / plan.steps_per_epoch,
         examples=state.step * plan.batch_size,
-        lr=lr,
+        lr=stretch.rates[-1],
         train_loss=tally.loss / tally.counted,
         train_accuracy=tally.correct / tally.counted if task.counts_right else None,
         val_loss=judged.loss if judged else None,
         val_accuracy=judged.accuracy if judged else None,
         grad_norm=tally.grad_norm / len(tally.losses),
-        update_ratio=seen.update_ratio if seen.update_ratio is not None else math.nan,
+        update_ratio=stretch.update_ratio if stretch.update_ratio is not None else math.nan,
         losses=tuple(tally.losses[:: math.ceil(len(tally.losses) / _LOSSES_PER_ROW)]),
         seconds=state.seconds,
         examples_per_second=tally.examples / tally.seconds if tally.seconds > 0 else 0.0,
-        layers=seen.layers,
+        layers=stretch.layers,
         metrics=judged.metrics if judged else {},
     )
 

@@ -3,173 +3,246 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from surefoot.data.batches import batch_indices, fetch
+from surefoot.data.batches import batch_indices
+from surefoot.data.loader import Loader
 from surefoot.optim.kernels import new_slots, update_
 from surefoot.optim.plan import Plan
-from surefoot.optim.update import clip_, global_norm
-from surefoot.training.groups import asleep, factors_of, sleeping, thaws
+from surefoot.optim.update import global_norm
+from surefoot.training.groups import asleep, factors_of, sleeping, thaw, thaws
 from surefoot.training.optimizer import stepped
-from surefoot.training.state import State, trainable
+from surefoot.training.state import State, averaging_decay, named_tensors, trainable
 from surefoot.training.task import Task
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What one step saw.
+@dataclass
+class Stretch:
+    """Updates of one run that follow each other: what they are to do, and what they saw.
 
     Attributes:
-        loss: mean over the batch, in the unit of the targets.
-        correct: predictions of it, see `Task.right`.
-        grad_norm: before clipping.
-        update_ratio: ||update|| / ||weights||, if it was measured.
-        layers: gradient norm and relative update of each layer, as in `Row.layers`, if they were measured.
+        run: position of the run among those of its stepper.
+        first: number of the first update, from 0.
+        rates: the learning rate of each update.
+        measure_update: whether the last one measures ||update|| / ||weights||, which takes a copy of the weights.
+        losses: of the steps so far, means over their batches, in the unit of the targets. If the last of them or of
+            `grad_norms` is not finite, that step made no update and is the last of its run.
+        grad_norms: likewise, before clipping.
+        correct: predictions of the updates done, see `Task.right`.
+        update_ratio: of the last, if it was measured.
+        layers: gradient norm and relative update of each layer, as in `Row.layers`, likewise.
     """
 
-    loss: float
-    correct: float
-    grad_norm: float
-    update_ratio: float | None
+    run: int
+    first: int
+    rates: Sequence[float]
+    measure_update: bool = False
+    losses: list[float] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
+    correct: float = 0
+    update_ratio: float | None = None
     layers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
-    def finite(self) -> bool:
-        """Whether the loss and the gradient were finite. If not, no update was made."""
-        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+    def failed(self) -> bool:
+        """Whether the loss or the gradient of the last step was not finite."""
+        return bool(self.losses) and not (math.isfinite(self.losses[-1]) and math.isfinite(self.grad_norms[-1]))
+
+    @property
+    def done(self) -> int:
+        """Updates done."""
+        return len(self.losses) - self.failed
 
 
-def step(task: Task, plan: Plan, state: State, lr: float, *, measure_update: bool) -> Seen:
-    """Do update number `state.step` in place, unless its loss or gradient is not finite.
+@dataclass(frozen=True)
+class Gradient:
+    """What a batch gave, in the pieces in which it was computed; nothing is read back from the device.
+
+    Attributes:
+        losses: the objective of each piece, scalars.
+        shares: what each counts: its share of the examples, or over how many its loss is the mean.
+        rights: (outputs, targets) of each piece; none where no answer is right or wrong.
+        grads: of each trained parameter, None where the batch did not use it.
+    """
+
+    losses: list[Tensor]
+    shares: list[Any]
+    rights: list[tuple[Any, Any]]
+    grads: list[Tensor | None]
+
+    @property
+    def objective(self) -> float:
+        """The mean loss of the batch."""
+        if len(self.losses) == 1:
+            return float(self.losses[0])
+        shares = [float(share) for share in self.shares]
+        return sum(float(loss) * share for loss, share in zip(self.losses, shares, strict=True)) / (sum(shares) or 1)
+
+
+class Step:
+    """The update of one run, with all that is the same in each step looked up once.
 
     Args:
-        task, plan, state: as in `advance`. `state.step` is not advanced here.
-        lr: learning rate of this update.
-        measure_update: also measure ||update|| / ||weights||, of all and of each layer: a copy of the weights.
+        task, plan, state: of the run. Weights, buffers and the rule's state change in place; `state.step` does not.
     """
-    recipe = plan.recipe
-    named = trainable(state.model)
-    buffers = [buffer.clone() for buffer in state.model.buffers()]
-    try:
-        objective, correct, grads = gradient(task, plan, state)
-    except (RuntimeError, MemoryError):  # as where memory is too small: nothing of the step is left
-        _take_back(state.model, buffers)
-        raise
-    loss = objective * task.loss_unit
-    active = [
-        (name, parameter, grad)
-        for (name, parameter), grad in zip(named.items(), grads, strict=True)
-        if grad is not None
-    ]
-    parameters = [parameter.data for _, parameter, _ in active]
-    gradients = [grad for _, _, grad in active]
-    norm = global_norm(gradients)
-    grad_norm = float(norm)
-    seen = Seen(loss, correct, grad_norm, None)
-    if not seen.finite:
-        _take_back(state.model, buffers)
-        return seen
-    of_layers = _norms(gradients) if measure_update else []
-    if recipe.clip_norm is not None:
-        clip_(gradients, norm, recipe.clip_norm)
-    before = [parameter.clone() for parameter in parameters] if measure_update else None
-    _move(plan, state, {i: grad for i, grad in enumerate(grads) if grad is not None}, lr)
-    if before is None:
-        return seen
-    size = float(global_norm(before))
-    updates = [a - b for a, b in zip(parameters, before, strict=True)]
-    ratio = float(global_norm(updates)) / size if size > 0 else 0.0
-    return Seen(loss, correct, grad_norm, ratio, _layers([name for name, _, _ in active], of_layers, updates, before))
+
+    def __init__(self, task: Task, plan: Plan, state: State) -> None:
+        self.task, self.plan, self.state = task, plan, state
+        named = trainable(state.model)
+        self.names, self.parameters = list(named), list(named.values())
+        self.weights = [parameter.data for parameter in self.parameters]
+        self.loader = Loader(task.data, task.augment, task.seed)
+        # A module may put another tensor in the place of a buffer at any time: so its table is what stays.
+        self._tables = [module._buffers for module in state.model.modules()]
+        self._factors = list(factors_of(state.model, plan.recipe).values())
+        self._thaws = list(thaws(state.model, plan).values()) if thaw(plan.recipe.groups) else []
+        self._pieces = math.ceil(plan.batch_size / plan.recipe.micro_batch_size)
+        self._places: list[Any] | None = None
+        self._half = task.machine.precision == "bf16"
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """The model's buffers, as they are now."""
+        return [buffer for table in self._tables for buffer in table.values() if buffer is not None]
+
+    def put_back_(self, buffers: Sequence[Tensor]) -> None:
+        """Give the model the values that its buffers had, in which batch norm has put what it saw; drop gradients."""
+        with torch.no_grad():
+            for buffer, value in zip(self.buffers, buffers, strict=True):
+                buffer.copy_(value)
+        for parameter in self.state.model.parameters():
+            parameter.grad = None
+
+    def gradient(self, at: int) -> Gradient:
+        """Return the gradient of batch number `at`.
+
+        A batch larger than the recipe's `micro_batch_size` is accumulated from pieces, so memory stays bounded and the
+        result is the gradient of the whole batch: pieces weigh by their examples, or by what their loss counts, which
+        is known when all are computed. Batch norm sees one piece at a time.
+        """
+        epoch, indices = batch_indices(self.plan.examples, self.plan.batch_size, self.task.seed, at)
+        still = asleep(self.state.model, self.plan, at) if self._thaws else ()
+        with sleeping(self.state.model, still) if still else nullcontext():
+            pieces = np.array_split(indices, self._pieces) if self._pieces > 1 else [indices]
+            return self._gradient(pieces, epoch, self.plan.side_at(at))
+
+    def _gradient(self, pieces: Sequence[np.ndarray], epoch: int, side: int | None) -> Gradient:
+        task, model, smoothing = self.task, self.state.model, self.plan.recipe.label_smoothing
+        for parameter in self.parameters:
+            parameter.grad = None
+        found, examples, count = Gradient([], [], [], []), self.plan.batch_size, None
+        for rows in pieces:
+            x, y = self.loader.batch(rows, epoch, side)
+            with task.machine.autocast() if self._half else nullcontext():
+                outputs = task.outputs(model, x, y)
+            loss, count = task.training_loss(outputs, y, smoothing)
+            alone = len(pieces) == 1
+            share = 1.0 if alone else len(rows) / examples if count is None else count.detach().float()
+            (loss if alone else loss * share).backward()
+            found.losses.append(loss.detach())
+            found.shares.append(share)
+            if task.counts_right:
+                found.rights.append((outputs.detach(), y))
+        found.grads.extend(parameter.grad for parameter in self.parameters)
+        if count is not None and len(pieces) > 1:
+            counted = torch.stack(found.shares).sum().clamp_min(1e-30)
+            torch._foreach_div_([grad for grad in found.grads if grad is not None], counted)
+        for parameter in self.parameters:
+            parameter.grad = None
+        return found
+
+    def average(self, at: int) -> None:
+        """Move the average, where one is kept, towards the weights after update number `at`; see `averaging_decay`."""
+        average, decay = self.state.average, self.plan.recipe.ema_decay
+        if average and decay is not None:
+            now, share = self._now(average), 1 - averaging_decay(decay, at + 1)
+            torch._foreach_lerp_(list(average.values()), now, share)
+
+    def _now(self, names: Iterable[str]) -> list[Tensor]:
+        """Return weights and buffers by the names that `state_dict` has for them."""
+        if self._places is None:
+            model = self.state.model
+            tables = {
+                f"{prefix}.{name}" if prefix else name: (table, name)
+                for prefix, module in model.named_modules(remove_duplicate=False)
+                for table in (module._parameters, module._buffers) for name in table
+            }  # fmt: skip
+            self._places = [tables.get(name) for name in names]
+        if None in self._places:  # a module names its tensors otherwise
+            values = named_tensors(self.state.model)
+            return [values[name] for name in names]
+        return [table[name].data for table, name in self._places]
+
+    def move(self, at: int, grads: Sequence[Tensor | None], lr: Any) -> None:
+        """Do update number `at` by the recipe's rule, or by the task's optimizer. Parameters without a gradient stay.
+
+        Args:
+            at: its number, from 0.
+            grads: of each trained parameter; they may be used up.
+            lr: the learning rate.
+        """
+        state, recipe = self.state, self.plan.recipe
+        if state.optimizer is not None:
+            pairs = zip(self.parameters, grads, strict=True)
+            stepped(state.optimizer, {parameter: grad for parameter, grad in pairs if grad is not None}, lr)
+            return
+        if not state.slots:  # that of a parameter which the model did not use in its first step starts at zero
+            state.slots = new_slots(recipe, self.weights)
+        there = [i for i, grad in enumerate(grads) if grad is not None]
+        for first in (True, False):
+            places = [i for i in there if ((self._thaws[i] if self._thaws else 0) == at) is first]
+            if places:
+                self._move(places, [grads[i] for i in places], lr, first)
+
+    def _move(self, places: Sequence[int], grads: list[Any], lr: Any, first: bool) -> None:
+        slots = self.state.slots
+        weights, factors = [self.weights[i] for i in places], [self._factors[i] for i in places]
+        of_some = {} if first else {name: [tensors[i] for i in places] for name, tensors in slots.items()}
+        for name, tensors in update_(self.plan.recipe, weights, grads, of_some, lr, factors).items():
+            for i, value in zip(places, tensors, strict=True):
+                slots[name][i] = value
 
 
-def _take_back(model: nn.Module, buffers: Sequence[Tensor]) -> None:
-    """Give a model its buffers back, in which batch norm has put what it saw, and drop its gradients."""
-    with torch.no_grad():
-        for buffer, value in zip(model.buffers(), buffers, strict=True):
-            buffer.copy_(value)
-    for parameter in model.parameters():
-        parameter.grad = None
+class Update:
+    """What an update does to the weights of a run: its size against theirs, of all and of each layer.
+
+    Args:
+        step: of the run, before it moves the weights.
+        grads: the gradients, before they are clipped.
+    """
+
+    def __init__(self, step: Step, grads: Sequence[Tensor | None]) -> None:
+        there = [i for i, grad in enumerate(grads) if grad is not None]
+        self._names, self._after = [step.names[i] for i in there], [step.weights[i] for i in there]
+        self._before = [weights.clone() for weights in self._after]
+        self._grad_norms = _norms([grad for grad in grads if grad is not None])
+
+    def measured(self) -> tuple[float, dict[str, tuple[float, float]]]:
+        """Return, after the move, ||update|| / ||weights||, and what `Row.layers` has."""
+        size = float(global_norm(self._before))
+        updates = [after - before for after, before in zip(self._after, self._before, strict=True)]
+        ratio = float(global_norm(updates)) / size if size > 0 else 0.0
+        rows = zip(self._names, self._before, self._grad_norms, _norms(updates), _norms(self._before), strict=True)
+        layers = {
+            name.removesuffix(".weight"): (grad_norm, move / norm if norm > 0 else math.nan)
+            for name, weights, grad_norm, move, norm in rows if weights.dim() > 1
+        }  # fmt: skip
+        return ratio, layers
 
 
-def _move(plan: Plan, state: State, grads: Mapping[int, Tensor], lr: float) -> None:
-    """Update by the recipe's rule the parameters that have a gradient, by their places in the order of the slots."""
-    recipe, model = plan.recipe, state.model
-    if state.optimizer is not None:
-        named = list(trainable(model).values())
-        stepped(state.optimizer, {named[i]: grad for i, grad in grads.items()}, lr)
-        return
-    parameters = [parameter.data for parameter in trainable(model).values()]
-    factors = list(factors_of(model, recipe).values())
-    began = list(thaws(model, plan).values())
-    if not state.slots:  # that of a parameter which the model did not use in its first step starts at zero
-        state.slots = new_slots(recipe, parameters)
-    for first in (True, False):
-        places = [i for i in grads if (began[i] == state.step) is first]
-        if places:
-            of_some = {} if first else {name: [each[i] for i in places] for name, each in state.slots.items()}
-            slots = update_(
-                recipe, [parameters[i] for i in places], [grads[i] for i in places], of_some, lr,
-                [factors[i] for i in places],
-            )  # fmt: skip
-            for name, each in slots.items():
-                for i, value in zip(places, each, strict=True):
-                    state.slots[name][i] = value
+def _norms(tensors: Sequence[Tensor]) -> list[float]:
+    """Return the L2 norm of each; together, since on a card each number that is read waits for all work before it."""
+    return torch.stack([tensor.norm().double() for tensor in tensors]).tolist() if tensors else []
 
 
 def gradient(task: Task, plan: Plan, state: State) -> tuple[float, float, list[Tensor | None]]:
-    """Return the objective, correct predictions and the gradient of batch number `state.step`.
-
-    A batch larger than the recipe's `micro_batch_size` is accumulated from pieces, so memory stays bounded and the
-    result is the gradient of the whole batch: pieces weigh by their examples, or by what their loss counts, which is
-    known when all are computed. Batch norm sees one piece at a time.
-    """
-    recipe = plan.recipe
-    epoch, indices = batch_indices(plan.examples, plan.batch_size, task.seed, state.step)
-    pieces = np.array_split(indices, math.ceil(len(indices) / recipe.micro_batch_size))
-    parameters = list(trainable(state.model).values())
-    for parameter in parameters:
-        parameter.grad = None
-    total, correct, counts, count = 0.0, 0.0, 0.0, None
-    side = plan.side_at(state.step)
-    with sleeping(state.model, asleep(state.model, plan, state.step)):
-        for piece in pieces:
-            x, y = fetch(task.data, task.data.train, piece, augment=task.augment, seed=task.seed, epoch=epoch, side=side)
-            with task.machine.autocast():
-                outputs = task.outputs(state.model, x, y)
-            loss, count = task.training_loss(outputs, y, recipe.label_smoothing)
-            share = len(piece) / len(indices) if count is None or len(pieces) == 1 else float(count)
-            (loss * share if share != 1 else loss).backward()
-            total += float(loss.detach()) * share
-            counts += share
-            correct += float(task.right(outputs, y)) if task.counts_right else 0
-    grads = [parameter.grad for parameter in parameters]
-    if count is not None and len(pieces) > 1:
-        total /= counts or 1
-        for grad in grads:
-            if grad is not None:
-                grad.div_(counts or 1)
-    for parameter in parameters:
-        parameter.grad = None
-    return total, correct, grads
-
-
-def _layers(
-    names: Sequence[str], grad_norms: Sequence[float], updates: list[Tensor], before: list[Tensor]
-) -> dict[str, tuple[float, float]]:
-    """Return gradient norm and relative update of each weight of at least two dimensions; see `Row.layers`."""
-    each = zip(names, grad_norms, _norms(updates), _norms(before), before, strict=True)
-    return {
-        name.removesuffix(".weight"): (grad_norm, move / size if size > 0 else math.nan)
-        for name, grad_norm, move, size, weights in each
-        if weights.dim() > 1
-    }
-
-
-def _norms(tensors: list[Tensor]) -> list[float]:
-    """Return the L2 norm of each; together, since on a card each number that is read waits for all work before it."""
-    return torch.stack([each.norm().double() for each in tensors]).tolist() if tensors else []
+    """Return the objective, the correct predictions and the gradient of batch number `state.step`: see `Step`."""
+    found = Step(task, plan, state).gradient(state.step)
+    return found.objective, sum(float(task.right(*pair)) for pair in found.rights), found.grads

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,13 @@ from surefoot.data import tree
 from surefoot.data.batches import batch_indices, epoch_order, fetch
 from surefoot.optim.stacked import hyperparameters, slot_names, stacked_
 from surefoot.record.run import Row
+from surefoot.seeds import StepSeeds
 from surefoot.training.groups import asleep, factors_of, sleeping, thaws
 from surefoot.training.loop import advance_alike
 from surefoot.training.population.layers import StackedLayers
 from surefoot.training.population.member import Member
 from surefoot.training.state import State, averaging_decay, trainable
-from surefoot.training.step import Seen
+from surefoot.training.step import Stretch
 from surefoot.training.task import Task
 
 Found = tuple[Tensor, Tensor, Tensor]
@@ -77,22 +78,37 @@ class Stack:
         self.began = list(thaws(model, plan).values())
         self._tabulate(members)
 
+    def run(self, stretches: Sequence[Stretch], seeds: StepSeeds) -> None:
+        """Do the updates of a stretch of each, as the loop's `Stepper` says."""
+        live, steps = list(stretches), len(stretches[0].rates)
+        for i in range(steps):
+            seeds.at(stretches[0].first + i)
+            self._step(live, i, measure=stretches[0].measure_update and i == steps - 1)
+            live = [stretch for stretch in live if not stretch.failed]
+            if not live:
+                return
+
     @torch.no_grad()
-    def step(self, runs: Sequence[int], lrs: Sequence[float], *, measure_update: bool) -> list[Seen]:
-        """Do one update, as the loop's `Stepper` says; the compiled one of all rows, its shape being fixed."""
+    def _step(self, live: Sequence[Stretch], i: int, *, measure: bool) -> None:
+        """Do update i of a stretch; the compiled one of all rows, its shape being fixed."""
+        at, runs = live[0].first + i, [stretch.run for stretch in live]
         if self.compute is eager and len(runs) < len(self.rows):
             self._keep([self.rows.index(run) for run in runs])
         places = [self.rows.index(run) for run in runs]
         rates = torch.zeros(len(self.rows))
-        rates[places] = torch.tensor(lrs, dtype=torch.float32)
-        before = {name: value.clone() for name, value in self.weights.items()} if measure_update else None
-        loss, correct, norms = self.compute(self, self.states[runs[0]].step, rates.to(self.device))
+        rates[places] = torch.tensor([stretch.rates[i] for stretch in live], dtype=torch.float32)
+        before = {name: value.clone() for name, value in self.weights.items()} if measure else None
+        loss, correct, norms = self.compute(self, at, rates.to(self.device))
         grad_norm = torch.linalg.vector_norm(norms, dim=0)
-        self._average(loss.isfinite() & grad_norm.isfinite(), self.states[runs[0]].step + 1)
+        self._average(loss.isfinite() & grad_norm.isfinite(), at + 1)
         numbers = torch.stack([loss, correct, grad_norm]).double().T.tolist()
-        unit = self.network.task.loss_unit
-        found = [Seen(numbers[i][0] * unit, numbers[i][1], numbers[i][2], None) for i in places]
-        return found if before is None else self._measured(found, places, norms, before)
+        for stretch, place in zip(live, places, strict=True):
+            of_step, right, norm = numbers[place]
+            stretch.losses.append(of_step * self.network.task.loss_unit)
+            stretch.grad_norms.append(norm)
+            stretch.correct += 0 if stretch.failed else right
+        if before is not None:
+            self._measure(live, places, norms, before)
 
     def settle(self, run: int) -> None:
         """Copy one member's tensors back into its state. Its slots begin with its first update."""
@@ -106,10 +122,6 @@ class Stack:
             state.slots = {name: [value[row].clone() for value in self.slots[name]] for name in names}
         if self.averages is not None:
             state.average = {name: value[row].clone() for name, value in self.averages.items()}
-
-    def shrink(self) -> bool:
-        """A step may have changed some members when memory ran out, so that it cannot be done again."""
-        return False
 
     def _tabulate(self, members: Sequence[Member]) -> None:
         self.members = list(members)
@@ -191,10 +203,10 @@ class Stack:
             decay = self.ema.clamp_max(averaging_decay(1.0, updates))
             value.lerp_(now, wide((1 - decay) * moved, value).to(value.dtype))
 
-    def _measured(
-        self, found: Sequence[Seen], places: Sequence[int], norms: Tensor, before: dict[str, Tensor]
-    ) -> list[Seen]:
-        """Return what was seen with the relative update of each member, and of each of its layers."""
+    def _measure(
+        self, live: Sequence[Stretch], places: Sequence[int], norms: Tensor, before: dict[str, Tensor]
+    ) -> None:
+        """Note the relative update of each member, and of each of its layers."""
         moves = norms_of([self.weights[name] - before[name] for name in self.used])
         sizes = norms_of([before[name] for name in self.used])
         total, size = (torch.linalg.vector_norm(each, dim=0) for each in (moves, sizes))
@@ -202,13 +214,9 @@ class Stack:
         table = torch.stack([norms, torch.where(sizes > 0, moves / sizes, torch.full_like(sizes, math.nan))])
         layers = [(i, name) for i, name in enumerate(self.used) if self.trained[name].dim() > 1]
         columns = table.double().permute(2, 1, 0).tolist()  # [K, P, 2]
-        return [
-            replace(
-                one, update_ratio=ratios[place],
-                layers={name.removesuffix(".weight"): (*columns[place][i],) for i, name in layers},
-            )
-            for one, place in zip(found, places, strict=True)
-        ]  # fmt: skip
+        for stretch, place in zip(live, places, strict=True):
+            stretch.update_ratio = ratios[place]
+            stretch.layers = {name.removesuffix(".weight"): (*columns[place][i],) for i, name in layers}
 
 
 def eager(stack: Stack, step: int, lr: Tensor) -> Found:
