@@ -298,7 +298,9 @@ class Config(Checked):
     target: Literal["auto", "classes", "numbers", "multilabel", "segmentation", "tokens", "any"] = setting(
         "auto",
         "classes: classification; numbers: regression; multilabel: several yes or no; segmentation: a class for each "
-        "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said",
+        "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said; "
+        "with model fast also the accuracy to reach, 0.9, 0.94, 0.95 or 0.96, which chooses the settings",
+        typed=Literal["auto", "classes", "numbers", "multilabel", "segmentation", "tokens", "any"] | float,
     )
     loss: str | None = setting(
         None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from surefoot.models.cnn import whitening
 
@@ -14,7 +15,7 @@ _NORM_MOMENTUM = 0.4
 
 
 class _Block(nn.Module):
-    """conv - max-pool - norm - relu, then one or two of norm - conv - relu around which a shortcut leads."""
+    """conv - max-pool - norm - silu, then one or two of conv - norm - silu around which a shortcut leads."""
 
     def __init__(self, inputs: int, outputs: int, depth: int) -> None:
         super().__init__()
@@ -32,9 +33,11 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = zip(self.convs, self.norms, strict=True)
-        x = y = first[1](self.pool(first[0](x))).relu()
+        x = first[0](x)
+        x = self.pool(x) if min(x.shape[2:]) > 1 else x  # of images that are shown smaller than they are
+        x = y = silu(first[1](x))
         for conv, norm in others:
-            y = norm(conv(y)).relu()
+            y = silu(norm(conv(y)))
         return x + y
 
 
@@ -42,7 +45,7 @@ class Fast(nn.Module):
     """A whitening stem that never learns, residual convolutional blocks, a global max-pool and a linear head.
 
     It follows airbench (Jordan 2024, arXiv 2404.00498, section 3, and airbench96 for three convolutions a block), with
-    ReLU, a shortcut in every block, and no bias in the stem: nothing is trained before the first block, whose input
+    SiLU in its blocks, a shortcut in every block, and no bias in the stem: nothing is trained before the first block, whose input
     then needs no gradient, which is a tenth of a step (docs/log.md). Its norms' shifts are meant to
     learn at 64 times the rate: groups = ["*norms*.lr=64", "*norms*.weight_decay=0.015625"].
 
