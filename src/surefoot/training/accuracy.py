@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from surefoot.errors import ConfigError
+from surefoot.settings import merged
 
 MODEL = "fast"
 """The shipped model whose settings follow from an accuracy."""
@@ -97,5 +98,5 @@ def _row(accuracy: float, device: str) -> dict[str, Any]:
     row = next(
         row for row in table["rows"] if row["device"] == device and math.isclose(row["accuracy"], accuracy)
     )  # the table has each accuracy for each kind of device
-    recipe = table["all"]["recipe"] | row.get("recipe", {})
-    return table["all"] | {"model": row["model"], "recipe": recipe}
+    about = ("accuracy", "device", "reached")
+    return merged(table["all"], {name: value for name, value in row.items() if name not in about})
