@@ -1,214 +1,213 @@
-"""What the loop costs beside the model, and an epoch against PyTorch's DataLoader with per-image transforms.
+"""A training step of ours beside a plain loop, a DataLoader, Lightning and skorch; time to the first step; memory.
 
-    python benchmarks/loop.py --cifar10 FOLDER --out benchmarks/results/loop.json
+    python benchmarks/loop.py --cifar10 FOLDER --peers FOLDER --out benchmarks/results/loop.json
 
-Everything runs in turn in one process, the arms interleaved, so that a slow minute of the machine meets all of
-them; medians and ratios are what counts. Arms:
+`benchmarks/arms.py` says what each arm does. Steps are timed in one process, the arms in turn, so that a slow minute of
+the machine meets all of them; what counts is the median over rounds of the ratio within a round. Time to the first step
+(from the start of the process, with its imports) and peak memory (after an epoch more) are those of processes of their
+own. Lightning and skorch are dependencies of this benchmark only, and bring no PyTorch of theirs in this way:
 
-    surefoot            `advance`: batches by index from one uint8 tensor, augmented whole, SGD of `optim.update`
-    model alone         forward, backward and update of the same steps on a batch that lies ready
-    loader, 0 workers   DataLoader over a Dataset that augments and normalises one image at a time (tensor code),
-    loader, 2 workers   default collation, the same model, torch.optim.SGD
-
-Every arm has the same model, memory format, precision, batch size, threads and number of steps.
+    pip install --no-deps --target FOLDER lightning skorch lightning-utilities torchmetrics tabulate pyyaml tqdm
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import importlib.util
 import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from arms import ARMS, Case, Run
 
 import surefoot
-from surefoot.config import Recipe, Schedule
-from surefoot.data.batches import batch_indices, fetch
-from surefoot.optim.plan import Plan
-from surefoot.optim.update import sgd_
-from surefoot.training.task import Task
 
-PIXELS = 4
+CIFAR_STEPS = 8
+"""Steps of CIFAR-10 that an epoch of the cell has: it is cut to so many batches, for a whole one takes 40 s."""
+WARM_STEPS = 3
 
 
-class OneByOne(Dataset[tuple[Tensor, int]]):
-    """CIFAR-10 as most people write it: one image at a time, padded, cropped, flipped, normalised."""
+@dataclass(frozen=True)
+class Cell:
+    """A model on data, and how many epochs a round of its steps has: a quarter of a second or more."""
 
-    def __init__(self, task: Task) -> None:
-        self.x, self.y = task.data.train.x, task.data.train.y
-        self.mean, self.std = task.data.mean.view(3, 1, 1), task.data.std.view(3, 1, 1)
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = F.pad(self.x[index].float().div_(255), (PIXELS,) * 4, mode="reflect")
-        top, left = torch.randint(0, 2 * PIXELS + 1, (2,)).tolist()
-        image = image[:, top : top + 32, left : left + 32]
-        if torch.rand(()) < 0.5:
-            image = image.flip(2)
-        return (image - self.mean) / self.std, int(self.y[index])
+    data: str
+    model: str
+    batch_size: int
+    epochs: int
+    threads: int = 1
+    precision: str = "fp32"
+    augment: bool = False
 
 
-def surefoot_arm(task: Task, plan: Plan) -> Callable[[int], float]:
-    """Return a function that trains some steps and returns their seconds."""
-    state = surefoot.start(task, plan)
-
-    def run(steps: int) -> float:
-        nonlocal state
-        began = time.perf_counter()
-        state, _ = surefoot.advance(task, plan, state, state.step + steps)
-        return time.perf_counter() - began
-
-    return run
+CELLS = {
+    "linear, digits, batch 32": Cell("digits", "linear", 32, 25),
+    "mlp, digits, batch 32": Cell("digits", "mlp", 32, 25),
+    "mlp, digits, batch 64": Cell("digits", "mlp", 64, 40),
+    "cnn, digits, batch 64": Cell("digits", "cnn", 64, 4),
+    "resnet20, digits, batch 64": Cell("digits", "resnet20", 64, 1),
+    "cnn, cifar10, batch 512, bf16": Cell("cifar10", "cnn", 512, 1, os.cpu_count() or 1, "bf16"),
+    "cnn, cifar10, batch 512, bf16, flip and crop": Cell("cifar10", "cnn", 512, 1, os.cpu_count() or 1, "bf16", True),
+}
 
 
-def model_arm(task: Task, plan: Plan) -> Callable[[int], float]:
-    """Return the same for forward, backward and update alone, on a batch that lies ready."""
-    model = task.fresh_model().train()
-    recipe = plan.recipe
-    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    velocity: list[Tensor] | None = None
-    _, rows = batch_indices(plan.examples, plan.batch_size, 0, 0)
-    x, y = fetch(task.data, task.data.train, rows, augment=task.augment, seed=0, epoch=0)
-
-    def run(steps: int) -> float:
-        nonlocal velocity
-        began = time.perf_counter()
-        for _ in range(steps):
-            for parameter in parameters.values():
-                parameter.grad = None
-            with task.machine.autocast():
-                outputs = model(x)
-            task.mean_loss(outputs, y, recipe.label_smoothing).backward()
-            velocity = sgd_(
-                [parameter.data for parameter in parameters.values()],
-                [parameter.grad for parameter in parameters.values() if parameter.grad is not None],
-                velocity, lr=0.01, momentum=recipe.momentum, momentum_form=recipe.momentum_form,
-                dampening=recipe.dampening, weight_decay=recipe.weight_decay,
-                weight_decay_form=recipe.weight_decay_form,
-            )  # fmt: skip
-        return time.perf_counter() - began
-
-    return run
+def case_of(cell: Cell, cifar10: str | None, folder: Path) -> Case:
+    """Write the arrays of a cell, and return its case."""
+    data = surefoot.load(cell.data, validation=0, data_dir=cifar10 if cell.data == "cifar10" else None)
+    rows = CIFAR_STEPS * cell.batch_size if cell.data == "cifar10" else len(data.train)
+    path = folder / f"{cell.data}-{rows}.npz"
+    np.savez(path, x=np.asarray(data.train.x[:rows]), y=np.asarray(data.train.y[:rows]))
+    return Case(str(path), cell.model, cell.batch_size, cell.threads, cell.precision, cell.augment)
 
 
-def loader_arm(task: Task, plan: Plan, workers: int) -> Callable[[int], float]:
-    """Return the same for DataLoader, per-image transforms and torch.optim.SGD."""
-    model = task.fresh_model().train()
-    recipe = plan.recipe
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=0.01, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum_form == "nesterov",
-    )  # fmt: skip
-    loader = DataLoader(
-        OneByOne(task), batch_size=plan.batch_size, shuffle=True, drop_last=True, num_workers=workers,
-        persistent_workers=workers > 0,
-    )  # fmt: skip
-
-    def forever() -> Iterator[Any]:
-        while True:
-            yield from loader
-
-    batches = forever()
-
-    def run(steps: int) -> float:
-        began = time.perf_counter()
-        for _ in range(steps):
-            x, y = next(batches)
-            optimizer.zero_grad()
-            with task.machine.autocast():
-                outputs = model(x.contiguous(memory_format=torch.channels_last))
-            F.cross_entropy(outputs.float(), y, label_smoothing=recipe.label_smoothing).backward()
-            optimizer.step()
-        return time.perf_counter() - began
-
-    return run
+def arms_of(case: Case) -> dict[str, Callable[[Case], Run]]:
+    """Return the arms that this case has and that can be imported."""
+    absent = {name for name in ("lightning", "skorch") if importlib.util.find_spec(name) is None}
+    arms = {name: make for name, make in ARMS.items() if name.lower() not in absent}
+    return {name: make for name, make in arms.items() if case.augment or name != "DataLoader, 2"}
 
 
-def ours_of_machine() -> Callable[[], float]:
-    """Return a function that gives the share of busy CPU time since the last call that was this process's own."""
+def timed(case: Case, steps: int, rounds: int, arms: Mapping[str, Callable[[Case], Run]]) -> dict[str, list[float]]:
+    """Return the seconds a step of each arm in each round, the arms in turn."""
+    torch.set_num_threads(case.threads)
+    made = {name: make(case) for name, make in arms.items()}
+    for run in made.values():
+        run(WARM_STEPS)
+        run(steps)
+    seconds: dict[str, list[float]] = {name: [] for name in made}
+    for _ in range(rounds):
+        for name, run in made.items():
+            seconds[name].append(run(steps) / steps)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], arm: str, other: str) -> float:
+    """Return the median over rounds of an arm's time over another's."""
+    return statistics.median(a / b for a, b in zip(seconds[arm], seconds[other], strict=True))
+
+
+def started(case: Case, arm: str, peers: str | None) -> dict[str, float]:
+    """Return the seconds from the start of a process to the end of its first step, and its peak memory."""
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent / "src"), *([peers] if peers else []), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONWARNINGS": "ignore"}
+    words = [sys.executable, str(here / "arms.py"), arm, json.dumps(dataclasses.asdict(case))]
+    began = time.monotonic()
+    done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    seen = json.loads(done.stdout.splitlines()[-1])
+    return {"first_step_seconds": seen["first_step_at"] - began, "peak_mib": seen["peak_mib"]}
+
+
+def share_of_machine() -> Callable[[], float]:
+    """Return a function that gives this process's share of busy CPU time since the last call; 1 where none tells."""
 
     def read() -> tuple[float, float]:
         fields = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
         times = os.times()
         return sum(fields) - fields[3] - fields[4], (sum(times[:4])) * os.sysconf("SC_CLK_TCK")
 
+    if not Path("/proc/stat").is_file():
+        return lambda: 1.0
     before = read()
 
     def share() -> float:
         nonlocal before
         now = read()
-        busy, own = now[0] - before[0], now[1] - before[1]
+        busy, used = now[0] - before[0], now[1] - before[1]
         before = now
-        return min(1.0, own / busy) if busy > 0 else 1.0
+        return min(1.0, used / busy) if busy > 0 else 1.0
 
     return share
 
 
+def measured(cell: Cell, case: Case, options: argparse.Namespace, entry: dict[str, Any]) -> None:
+    """Put what was asked for into the entry of a cell."""
+    arms, examples = arms_of(case), len(case.arrays()[1])
+    if options.what in ("steps", "all"):
+        share = share_of_machine()
+        seconds = timed(case, cell.epochs * (examples // cell.batch_size), options.rounds, arms)
+        whole = 50_000 if cell.data == "cifar10" else examples
+        step = {name: statistics.median(values) for name, values in seconds.items()}
+        entry |= {
+            "seconds_per_step": step,
+            "seconds_per_epoch": {name: value * (whole // cell.batch_size) for name, value in step.items()},
+            "surefoot_over": {name: ratio(seconds, "surefoot", name) for name in seconds if name != "surefoot"},
+            "all_seconds_per_step": seconds,
+            "share_of_busy_cpu_that_was_ours": share(),
+        }
+    if options.what in ("starts", "all"):
+        seen = {name: [started(case, name, options.peers) for _ in range(options.starts)] for name in arms}
+        for what in ("first_step_seconds", "peak_mib"):
+            entry[what] = {name: statistics.median(one[what] for one in each) for name, each in seen.items()}
+
+
+COLUMNS = {
+    "ms a step": ("seconds_per_step", 1000), "surefoot over it": ("surefoot_over", 1),
+    "s an epoch": ("seconds_per_epoch", 1), "first step s": ("first_step_seconds", 1), "peak MiB": ("peak_mib", 1),
+}  # fmt: skip
+"""Of the table: where the entry of a cell has it, and in which unit it is shown."""
+
+
+def table(cell: str, entry: Mapping[str, Any]) -> str:
+    """Return what was measured of a cell as text, a line an arm."""
+    lines = [f"{cell}\n{'':14}" + "".join(f"{title:>18}" for title in COLUMNS)]
+    for name in entry.get("seconds_per_step", entry.get("peak_mib", {})):
+        values = [(entry.get(key, {}).get(name), unit) for key, unit in COLUMNS.values()]
+        shown = ("-" if value is None else f"{value * unit:.3f}" for value, unit in values)
+        lines.append(f"{name:14}" + "".join(f"{text:>18}" for text in shown))
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Measure all arms in turn and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Measure what was asked for, one cell after the other, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("steps", "starts", "all"), default="all")
     parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="folder or archive of CIFAR-10")
+    parser.add_argument("--peers", help="folder with lightning and skorch")
+    parser.add_argument("--cells", nargs="+", default=[""], help="words, of which a cell's name must hold one")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=12, help="steps per round and arm")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--starts", type=int, default=3, help="processes of each arm")
+    parser.add_argument("--out", type=Path, help="gone on with where it is there")
     options = parser.parse_args()
-    settings = surefoot.Recipe(
-        lr=0.01, epochs=50, batch_size=512, momentum=0.85, momentum_form="nesterov", weight_decay=1e-3,
-        label_smoothing=0.2, schedule=Schedule(kind="constant"),
-    )  # fmt: skip
-    assert isinstance(settings, Recipe)
-    data = surefoot.load("cifar10", data_dir=options.cifar10)
-    task = surefoot.task(data, "cnn", augment=("flip-alternate", f"crop:{PIXELS}"))
-    plan = surefoot.plan(settings, data.examples)
-    arms = {
-        "surefoot": surefoot_arm(task, plan),
-        "model alone": model_arm(task, plan),
-        "loader, 0 workers": loader_arm(task, plan, 0),
-        "loader, 2 workers": loader_arm(task, plan, 2),
-    }
-    share = ours_of_machine()
-    for run in arms.values():
-        run(2)  # warm-up: allocation, workers' start
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for number in range(options.rounds):
-        for name, run in arms.items():
-            seconds[name].append(run(options.steps) / options.steps)
-        print(f"round {number + 1}: " + ", ".join(f"{n} {v[-1] * 1000:.0f} ms" for n, v in seconds.items()), flush=True)
-    step = {name: statistics.median(values) for name, values in seconds.items()}
-    overhead = statistics.median(a / b - 1 for a, b in zip(seconds["surefoot"], seconds["model alone"], strict=True))
-    result = {
-        "what": "seconds per training step of cnn on CIFAR-10, arms in turn in one process",
-        "seconds_per_step": step,
-        "seconds_per_epoch": {name: value * plan.steps_per_epoch for name, value in step.items()},
-        "all_seconds_per_step": seconds,
-        "overhead_share_of_a_step": overhead / (1 + overhead),
-        "epoch_faster_than_loader_0_workers": step["loader, 0 workers"] / step["surefoot"],
-        "epoch_faster_than_loader_2_workers": step["loader, 2 workers"] / step["surefoot"],
-        "batch_size": plan.batch_size,
-        "precision": task.machine.precision,
-        "threads": torch.get_num_threads(),
-        "share_of_busy_cpu_that_was_ours": share(),
-        "rounds": options.rounds,
-        "steps_per_round": options.steps,
-        "date": date.today().isoformat(),
+    if options.peers:
+        sys.path.append(options.peers)
+    report: dict[str, Any] = {"cells": {}}
+    if options.out and options.out.is_file():
+        report["cells"] = json.loads(options.out.read_text())["cells"]
+    report |= {
+        "date": date.today().isoformat(), "rounds": options.rounds, "starts": options.starts,
         "versions": {"surefoot": surefoot.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"cpus": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability()},
-    }
-    print(json.dumps({key: value for key, value in result.items() if key != "all_seconds_per_step"}, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    }  # fmt: skip
+    for name in ("lightning", "skorch"):
+        if importlib.util.find_spec(name) is None:
+            print(f"{name} is left out: it is not installed; --peers names a folder that has it", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, cell in CELLS.items():
+            if not any(word in name for word in options.cells):
+                continue
+            if cell.data == "cifar10" and not options.cifar10:
+                print(f"{name} is left out: --cifar10 names no folder", file=sys.stderr)
+                continue
+            entry = report["cells"].setdefault(name, {})
+            measured(cell, case_of(cell, options.cifar10, Path(folder)), options, entry)
+            entry |= {"threads": cell.threads, "precision": cell.precision, "batch_size": cell.batch_size}
+            print(table(name, entry), flush=True)
+            if options.out:
+                options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ _CLOCK_KEYS = (
     "took",
     "search_seconds",
     "train_seconds",
+    "reached",
     "torch",
     "folder",
 )

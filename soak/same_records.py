@@ -52,6 +52,7 @@ CLOCK: tuple[LeftOut, ...] = (
     LeftOut(path="**/seconds", reason="of a row, a trial, a decision, a step, a search, a predicted size: measured"),
     LeftOut(path="**/examples_per_second", reason="of a row, a result, a size: measured"),
     LeftOut(path="**/train_seconds", reason="of a result: measured"),
+    LeftOut(path="**/reached", reason="of a result: what train_seconds comes to on this machine"),
     LeftOut(path="**/search_seconds", reason="of a result's cost: measured"),
     LeftOut(path="**/step_seconds", reason="of a batch size, a race, a rule: measured"),
     LeftOut(path="**/step_seconds_range", reason="of a rule in compare: measured"),

@@ -1,4 +1,4 @@
-"""What every test of the suite stands on: one thread, and text without colours."""
+"""What every test of the suite stands on: one thread, no card unless it is asked for, and text without colours."""
 
 import os
 
@@ -11,6 +11,25 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    """Hide cards from tests that are not about them: these compare with tensors on the CPU, to its last bits."""
+    if not asks_for_cards(config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def asks_for_cards(expression: str) -> bool:
+    return "card" in expression.replace("not card", "")
+
+
+def pytest_collection_modifyitems(config, items):
+    marked = [item for item in items if item.get_closest_marker("card") is not None]
+    if not marked or torch.cuda.is_available():
+        return
+    hidden = "it runs with -m card" if not asks_for_cards(config.option.markexpr) else "this machine has no card"
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason=hidden))
 
 
 @pytest.fixture(autouse=True)

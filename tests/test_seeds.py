@@ -94,13 +94,62 @@ def test_a_seed_that_a_user_left_for_a_card_is_not_superseded():
     assert not torch.cuda.is_initialized()
 
 
-def test_the_cards_are_set_and_put_back_where_cuda_is_initialised(monkeypatch):
-    calls, states = [], {0: torch.tensor([3]), 1: torch.tensor([4])}
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[int(device)])
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: calls.append((int(device), int(state))))
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda value: calls.append(value))
-    with seeds.torch_stream(7, "step", 12):
-        pass
-    assert calls == [seeds.torch_seed(7, "step", 12), (0, 3), (1, 4)]
+class Card:
+    """A card's generators, which begin when they are first needed, as `torch.cuda._lazy_init` lets them."""
+
+    def __init__(self, monkeypatch, begun=False):
+        self.begun, self.queue = begun, []
+        self.generators = (torch.Generator().manual_seed(11), torch.Generator().manual_seed(12))
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: self.begun)
+        monkeypatch.setattr(torch.cuda, "default_generators", self.generators if begun else ())
+        monkeypatch.setattr(torch.cuda, "_queued_calls", self.queue)
+
+    def begin(self, seed=None):
+        torch.cuda.default_generators = self.generators
+        if seed is not None:  # what `torch.manual_seed` has put off comes last
+            self.queue.append((lambda: [each.manual_seed(seed) for each in self.generators], []))
+        for call, _ in self.queue:
+            call()
+        self.begun = True
+
+    def draw(self):
+        return [torch.rand(2, generator=each).tolist() for each in self.generators]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_is_drawn_on_a_card_is_of_the_step_and_the_users_state_comes_back(begun, monkeypatch):
+    drawn = []
+    for _ in range(2):
+        card = Card(monkeypatch, begun)
+        before = [each.get_state() for each in card.generators]
+        with seeds.StepSeeds(0, "step") as each:
+            each.at(3)
+            if not begun:
+                card.begin()
+            drawn.append(card.draw())
+            each.at(4)
+            drawn.append(card.draw())
+        assert all(map(torch.equal, before, (each.get_state() for each in card.generators)))
+        assert len(card.queue) == 0
+    assert drawn[:2] == drawn[2:]
+    assert drawn[0] != drawn[1]
+
+
+def test_what_a_user_seeds_for_a_card_that_has_not_begun_is_there_after_a_context_in_which_it_begins(monkeypatch):
+    card = Card(monkeypatch)
+    with seeds.torch_stream(0, "init"):
+        with seeds.torch_stream(1, "init"):
+            card.begin(seed=77)
+            inner = card.draw()
+        outer = card.draw()
+    assert card.draw() == [torch.rand(2, generator=torch.Generator().manual_seed(77)).tolist()] * 2
+    assert inner != outer
+    with seeds.torch_stream(0, "init"):
+        assert card.draw() == outer
+
+
+def test_a_card_that_does_not_begin_is_left_alone(monkeypatch):
+    card = Card(monkeypatch)
+    with seeds.torch_stream(0, "init"):
+        assert len(card.queue) == 1
+    assert (card.begun, card.queue) == (False, [])

@@ -1,11 +1,14 @@
 """A caller's switches of PyTorch: results do not depend on them, and they are as they were afterwards."""
 
+import os
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 import surefoot
-from surefoot.switches import usual_switches
+from surefoot.switches import repeatable_kernels, tf32_allowed, unrepeatable_noted, usual_switches
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).numpy()
 Y = (X[:, 0] > 0).astype("int64")
@@ -80,3 +83,86 @@ def test_switches_come_back_after_an_error():
             fails()
         assert switches()[0] == torch.float64
         assert not torch.is_grad_enabled()
+
+
+def of_a_card():
+    """Return every switch of a card that a caller may have set; what PyTorch refuses to read is that."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+
+    def read(thing, name):
+        try:
+            return getattr(thing, name)
+        except RuntimeError:
+            return "mixed"
+
+    pairs = [(cudnn, name) for name in ("enabled", "benchmark", "deterministic", "allow_tf32", "fp32_precision")]
+    pairs += [(cudnn.conv, "fp32_precision"), (cudnn.rnn, "fp32_precision"), (matmul, "fp32_precision")]
+    pairs += [(matmul, "allow_tf32"), (torch.backends, "fp32_precision")]
+    pairs += [(torch.utils.deterministic, "fill_uninitialized_memory")]
+    return [read(*pair) for pair in pairs] + [torch.get_deterministic_debug_mode(), os.environ.get(WORKSPACE)]
+
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+ASKED = {
+    "nothing": lambda: None,
+    "older, forbidden": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+    "older, allowed": lambda: torch.set_float32_matmul_precision("high"),
+    "older, products": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+    "newer, forbidden": lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+    "newer, allowed": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+    "newer, everywhere": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    "newer, all of cudnn": lambda: setattr(torch.backends.cudnn, "fp32_precision", "ieee"),
+    "both, not alike": lambda: (
+        ASKED["older, forbidden"](),
+        setattr(torch.backends.cudnn.rnn, "fp32_precision", "tf32"),
+    ),
+    "deterministic": lambda: torch.set_deterministic_debug_mode("error"),
+    "benchmark": lambda: setattr(torch.backends.cudnn, "benchmark", True),
+}
+
+
+@pytest.fixture
+def _usual_card(monkeypatch):
+    monkeypatch.delenv(WORKSPACE, raising=False)
+    before = of_a_card()
+    yield
+    torch.set_deterministic_debug_mode(0)
+    torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.fp32_precision = "none"
+    assert of_a_card() == before
+
+
+@pytest.mark.usefixtures("_usual_card")
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_card_computes_fp32_in_fp32_unless_the_caller_allows_tf32_and_the_switches_come_back(asked):
+    ASKED[asked]()
+    before, allowed = of_a_card(), tf32_allowed()
+    assert allowed == (asked in ("older, allowed", "older, products", "newer, allowed", "newer, everywhere"))
+    for _ in range(2):
+        with repeatable_kernels():
+            kinds = [each.fp32_precision for each in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)]
+            assert allowed or "tf32" not in kinds
+            assert tf32_allowed() == allowed
+            assert of_a_card()[3] != "mixed" or before[3] == "mixed"
+            assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (False, True)
+            assert torch.get_deterministic_debug_mode() == (2 if asked == "deterministic" else 1)
+            assert os.environ[WORKSPACE] == ":4096:8"
+        assert of_a_card() == before
+
+
+@pytest.mark.usefixtures("_usual_card")
+def test_what_has_no_deterministic_form_is_known_by_name_and_not_warned_of():
+    def put(*said):
+        torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+        for each in said:
+            warnings.warn(each, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="mine"), unrepeatable_noted() as names:
+        put("mine", "mine")
+    assert names == ["put_"]
+    with repeatable_kernels(names):
+        put()
+    with repeatable_kernels(), pytest.warns(UserWarning, match="put_ does not have a deterministic"):
+        put()

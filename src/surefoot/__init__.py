@@ -27,6 +27,7 @@ _HOMES = {
     "Adam": "optim.faces",
     "AdamW": "optim.faces",
     "CheckpointError": "errors",
+    "Checkup": "checkup.doctor",
     "Comparison": "record.comparison",
     "Config": "config",
     "ConfigError": "errors",
@@ -56,6 +57,7 @@ _HOMES = {
     "check_initial_loss": "steps.initial_loss.check",
     "check_wiring": "steps.wiring.check",
     "compare": "comparison.compare",
+    "doctor": "checkup.doctor",
     "evaluate": "inference.evaluate",
     "find_lr": "steps.lr_range.find_lr",
     "fit": "training.loop",
@@ -80,6 +82,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]  # one list of names, not two
 
 if TYPE_CHECKING:
+    from surefoot.checkup.doctor import Checkup, doctor
     from surefoot.comparison.compare import compare
     from surefoot.config import Config, Recipe, Schedule
     from surefoot.data.dataset import DataSet, Part

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def _key(seed: int, stream: str) -> int:
@@ -58,9 +59,7 @@ def torch_stream(seed: int, stream: str, *counters: int) -> Iterator[None]:
     """Run the block with the default generators at one address, then put them back as they were.
 
     For code that draws from global state and takes no generator: weight initialisation, dropout; and code of the user's
-    that draws from NumPy or Python, whose generators are set too. Where CUDA has not been initialised it stays so, and
-    what a user has seeded there for later is left: `torch.manual_seed` would put a seed of ours after it, which nobody
-    could take back.
+    that draws from NumPy or Python, whose generators are set too. Where CUDA has not been initialised it stays so.
 
     >>> before = torch.get_rng_state()
     >>> with torch_stream(0, "init"):
@@ -79,8 +78,8 @@ class StepSeeds:
     """A context in which default generators can be set to the address (seed, stream, step) at each step or example.
 
     The states from before come back at the end. Dropout in step t is so a function of (seed, t) alone. Generators
-    of cards are set where CUDA was initialised before the context; those of NumPy and Python if `every`, which takes
-    6 us a step more.
+    of cards are set too; where CUDA begins inside of the context, they are set then, and what comes back at the end is
+    what a user had seeded for that moment. Those of NumPy and Python are set if `every`, which takes 6 us a step more.
 
     >>> with StepSeeds(0, "step") as seeds:
     ...     seeds.at(7); a = torch.rand(1)
@@ -91,30 +90,52 @@ class StepSeeds:
 
     def __init__(self, seed: int, stream: str, *, every: bool = False) -> None:
         self.seed, self.stream, self.every = seed, stream, every
+        self._cards: list[tuple[torch.Generator, Tensor]] = []
+        self._value: int | None = None
 
     def __enter__(self) -> Self:
         self._others = (np.random.get_state(), random.getstate()) if self.every else None
-        self._cuda = torch.cuda.is_initialized()
-        devices = list(range(torch.cuda.device_count())) if self._cuda else []
-        self._fork = torch.random.fork_rng(devices=devices)
-        self._fork.__enter__()
+        self._host, self._value, self._cards = torch.get_rng_state(), None, []
+        self._put_off = list[tuple[Callable[[], None], list[str]]]()
+        if torch.cuda.is_initialized():
+            self._hold_cards()
+        else:
+            self._when_cuda_begins(self._await_cards)
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._fork.__exit__(*exception)
+        for call in self._put_off:
+            torch.cuda._queued_calls.remove(call)
+        torch.set_rng_state(self._host)
+        for generator, state in self._cards:
+            generator.set_state(state)
         if self._others is not None:
             np.random.set_state(self._others[0])
             random.setstate(self._others[1])
 
     def at(self, *counters: int) -> None:
         """Set the generators to the address of these counters: a step's."""
-        value = torch_seed(self.seed, self.stream, *counters)
+        value = self._value = torch_seed(self.seed, self.stream, *counters)
         torch.default_generator.manual_seed(value)  # put back as it was by __exit__
-        if self._cuda:
-            torch.cuda.manual_seed_all(value)
+        for generator, _ in self._cards:
+            generator.manual_seed(value)
         if self.every:  # these too come back at the end: the user's code knows no other generators
             np.random.seed(value & 0xFFFFFFFF)
             random.seed(value)
+
+    def _await_cards(self) -> None:
+        """Take the generators over as soon as CUDA begins: torch seeds them last of all it has put off until then."""
+        self._when_cuda_begins(self._hold_cards)
+
+    def _when_cuda_begins(self, call: Callable[[], None]) -> None:
+        self._put_off.append((call, []))
+        torch.cuda._queued_calls.append(self._put_off[-1])  # the public `_lazy_call` would format the stack each time
+
+    def _hold_cards(self) -> None:
+        self._cards = [(each, each.get_state()) for each in torch.cuda.default_generators]
+        if self._value is not None:
+            for generator, _ in self._cards:
+                generator.manual_seed(self._value)
 
 
 def generator_states() -> tuple[Any, ...]:

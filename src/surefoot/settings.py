@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import os
 import re
 import tomllib
 import typing
@@ -288,6 +289,14 @@ def shrunk(schedule: Schedule, share: float) -> Schedule:
                 tuple(_short(each * share) for each in value) if isinstance(value, tuple) else _short(value * share)
             )
     return dataclasses.replace(schedule, **changes)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: $SUREFOOT_CACHE, or the platform's cache folder."""
+    import platformdirs  # a command that needs no cache need not wait for it
+
+    given = os.environ.get("SUREFOOT_CACHE")
+    return Path(given).expanduser() if given else platformdirs.user_cache_path("surefoot", appauthor=False)
 
 
 def _short(epochs: float) -> float:

@@ -7,9 +7,12 @@ A call inside `torch.no_grad()`, `torch.inference_mode()` or `torch.autocast(...
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import ParamSpec, TypeVar
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -48,3 +51,92 @@ def usual_switches(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
 
     return switched
+
+
+_UNREPEATABLE = r"(\S+) does not have a deterministic implementation"
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+@contextmanager
+def repeatable_kernels(unrepeatable: Sequence[str] = ()) -> Iterator[None]:
+    """Have a card compute what it computed before, bit for bit, and fp32 in fp32; the caller's switches come back.
+
+    Operations take their deterministic form where they have one (`torch.use_deterministic_algorithms` would load the
+    compiler besides). Convolutions and recurrent layers, which PyTorch computes in TF32 unless
+    it is told otherwise, do so only where the caller allows it for matrix products: see `tf32_allowed`. A caller who
+    forbids what is not deterministic keeps that.
+
+    Args:
+        unrepeatable: names of operations that have no such form, of which PyTorch is not to warn at each call.
+    """
+    cudnn = torch.backends.cudnn
+    with ExitStack() as stack:
+
+        def put(thing: object, name: str, value: object) -> None:
+            stack.callback(setattr, thing, name, getattr(thing, name))
+            setattr(thing, name, value)
+
+        put(cudnn, "benchmark", False)
+        put(cudnn, "deterministic", True)
+        if not tf32_allowed():
+            _without_tf32(put)
+        if (former := torch.get_deterministic_debug_mode()) == 0:
+            torch.set_deterministic_debug_mode("warn")
+            stack.callback(torch.set_deterministic_debug_mode, former)
+            # It would fill all memory that is taken with NaN before it is used, at a kernel each.
+            put(torch.utils.deterministic, "fill_uninitialized_memory", False)
+        if _WORKSPACE not in os.environ:  # PyTorch asks for it, and looks once, at the first product
+            os.environ[_WORKSPACE] = ":4096:8"
+            stack.callback(os.environ.pop, _WORKSPACE, None)
+        if unrepeatable:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", _UNREPEATABLE, UserWarning)
+        yield
+
+
+def tf32_allowed() -> bool:
+    """Return whether the caller lets a card multiply fp32 matrices in TF32: by `torch.set_float32_matmul_precision`,
+    `torch.backends.cuda.matmul` or `torch.backends.fp32_precision`. By itself PyTorch does not.
+    """
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+def _without_tf32(put: Callable[[object, str, object], None]) -> None:
+    """Compute convolutions and recurrent layers in fp32. Where the older switch and the newer ones say one thing, both
+    are set, for PyTorch refuses to read the older one otherwise.
+    """
+    cudnn: Any = torch.backends.cudnn
+    kinds = [kind for kind in (cudnn.conv, cudnn.rnn) if kind.fp32_precision == "tf32"]
+    if len(kinds) == 2:
+        with suppress(RuntimeError):  # the caller has used both, and not alike
+            put(cudnn, "allow_tf32", False)
+    for kind in kinds:
+        put(kind, "fp32_precision", "ieee")
+
+
+@contextmanager
+def unrepeatable_noted() -> Iterator[list[str]]:
+    """Note the names of operations in the block that have no deterministic form; other warnings go on their way.
+
+    >>> with unrepeatable_noted() as names:
+    ...     _ = torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+    >>> names
+    ['put_']
+    """
+    names: list[str] = []
+    deterministic: Any = torch.utils.deterministic
+    former, fill = torch.get_deterministic_debug_mode(), deterministic.fill_uninitialized_memory
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            torch.set_deterministic_debug_mode("warn")
+            deterministic.fill_uninitialized_memory = False
+            yield names
+    finally:
+        torch.set_deterministic_debug_mode(former)
+        deterministic.fill_uninitialized_memory = fill
+    for one in told:
+        if found := re.match(_UNREPEATABLE, str(one.message)):
+            names.extend([found[1]] if found[1] not in names else [])
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from surefoot.data.augment import Crop, Flip, _uniforms, parse
+from surefoot.data.augment import Crop, Flip, parse, table
 from surefoot.data.dataset import IGNORED
 from surefoot.errors import ConfigError
 
@@ -20,7 +20,13 @@ def augmented(*names, x=X, epoch=EPOCH, rows=ROWS):
 
 
 def draws(place, many, epoch=EPOCH):
-    return _uniforms(SEED, place, N, many, epoch)
+    return table([(place, many, False)], N, SEED, epoch)
+
+
+def with_masks(names, masks):
+    augment = parse(names)
+    uniforms = torch.from_numpy(table(augment.streams, N, SEED, EPOCH))
+    return augment.moved(X, masks, uniforms, MEAN, "images", lambda: (SEED, EPOCH, 0))
 
 
 def test_flip_mirrors_about_half_of_the_images():
@@ -37,7 +43,7 @@ def test_flip_twice_with_the_same_numbers_is_identity():
     u = torch.from_numpy(draws(0, 1))
     view = View(X, MEAN)
     for _ in range(2):
-        view = once.apply(view, u, u, EPOCH, (SEED, 0))
+        view = once.apply(view, u, lambda: (SEED, EPOCH, 0))
     assert torch.equal(view.pixels(), X)
 
 
@@ -141,7 +147,7 @@ def test_the_mask_of_an_image_moves_with_it(names):
         return x[:, 0].long() // 32 + 8 * (x[:, 2].long() // 32)
 
     masks = mask_of(X)
-    x, moved = parse(names).moved(X, masks, ROWS, N, MEAN, seed=SEED, epoch=EPOCH)
+    x, moved = with_masks(names, masks)
     assert torch.equal(x, augmented(*names)), "images as without masks"
     seen = moved != IGNORED
     assert torch.equal(moved[seen], mask_of(x)[seen])
@@ -153,6 +159,6 @@ def test_the_mask_of_an_image_moves_with_it(names):
 def test_pixels_that_do_not_count_move_too():
     masks = torch.zeros(N, 9, 7, dtype=torch.long)
     masks[:, :, 0] = IGNORED
-    _, moved = parse(["flip"]).moved(X, masks, ROWS, N, MEAN, seed=SEED, epoch=EPOCH)
+    _, moved = with_masks(["flip"], masks)
     for mask, mirror in zip(moved, draws(0, 1)[:, 0] < 0.5, strict=True):
         assert bool((mask[:, -1 if mirror else 0] == IGNORED).all())

@@ -1,20 +1,25 @@
 """A batch is the images at its indices, normalised by the training part."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from surefoot.data import batches
+import surefoot
+from surefoot.data.augment import parse
 from surefoot.data.batches import (
     batch_indices,
-    epoch_order,
+    capture_refusal,
     fetch,
-    image_statistics,
-    normalised,
-    normalised_images,
-    number_statistics,
+    fetch_rows,
+    fetch_slice,
 )
+from surefoot.data.epochs import epoch_draws, epoch_rows
 from surefoot.data.load import load
+from surefoot.data.mapped import Mapped
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.errors import ConfigError
 
 
@@ -66,14 +71,6 @@ def test_a_fetch_never_writes_to_the_data():
     assert torch.equal(data.train.x, before)
 
 
-def test_a_float_batch_is_not_normalised_in_place():
-    data = load(images(), validation=0)
-    x = torch.rand(4, 3, 6, 5).to(memory_format=torch.channels_last)
-    before = x.clone()
-    normalised(data, x)
-    assert torch.equal(x, before)
-
-
 def test_indices_may_be_a_tensor():
     data = load(images(), validation=0)
     a, _ = fetch(data, data.train, torch.tensor([3, 1]))
@@ -93,69 +90,110 @@ def test_a_batch_that_no_epoch_holds_is_refused(batch_size):
         batch_indices(7, batch_size, 0, 0)
 
 
-def test_an_order_cannot_be_changed_by_who_reads_it():
-    with pytest.raises(ValueError, match="read-only"):
-        epoch_order(5, 0, 0)[0] = 1
+AUGMENTATIONS = [[], ["flip"], ["flip-alternate", "crop:1"], ["crop:2", "cutout:3", "flip"]]
 
 
-@pytest.mark.parametrize("n", [1, 7, 1024, 1500])
-def test_of_images(n):
-    x = np.random.default_rng(n).integers(0, 256, (n, 3, 4, 5), dtype=np.uint8)
-    mean, std = image_statistics(x)
-    np.testing.assert_allclose(mean, (x / 255).mean((0, 2, 3)), rtol=1e-6)
-    np.testing.assert_allclose(std, (x / 255).std((0, 2, 3)), rtol=1e-6)
+@pytest.mark.parametrize("names", AUGMENTATIONS, ids=" ".join)
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_rows_and_draws_on_the_device_are_the_batch_of_their_indices(names, epoch):
+    data, augment = load(images(), validation=0), parse(names)
+    rows = epoch_rows(40, 5, epoch, torch.device("cpu"))[8:16]
+    draws = epoch_draws(augment, 40, 5, epoch, torch.device("cpu"))
+    here = fetch_rows(data, data.train, rows, augment=augment, draws=draws[rows])
+    for given in (rows, rows.numpy(), rows.tolist()):
+        there = fetch(data, data.train, given, augment=augment, seed=5, epoch=epoch)
+        assert torch.equal(here[0], there[0])
+        assert torch.equal(here[1], there[1])
 
 
-@pytest.mark.parametrize("shape", [(1500,), (1500, 4), (1500, 3, 2), (30, 3, 4, 5)])
-def test_of_numbers(shape):
-    x = np.random.default_rng(0).normal(1e4, 3, shape).astype(np.float32)  # a mean that would ruin a float32 sum
-    mean, std = number_statistics(x)
-    axes = (0, 1) if x.ndim == 3 else (0, *range(2, x.ndim))
-    keep = (slice(None), None, None) if x.ndim == 4 else ()
-    assert mean.dtype == std.dtype == torch.float64
-    np.testing.assert_allclose(mean, x.astype(np.float64).mean(axes)[keep], rtol=1e-6)
-    np.testing.assert_allclose(std, x.astype(np.float64).std(axes)[keep], rtol=1e-5)
+def test_the_rows_of_several_batches_are_one_call():
+    data, augment = load(images(), validation=0), parse(["flip", "crop:1"])
+    rows = torch.stack([epoch_rows(40, seed, 1, torch.device("cpu"))[:8] for seed in range(3)])
+    draws = [epoch_draws(augment, 40, seed, 1, torch.device("cpu")) for seed in range(3)]
+    at = torch.cat([each[some] for each, some in zip(draws, rows, strict=True)])
+    x, y = (
+        each.unflatten(0, (3, 8)) for each in fetch_rows(data, data.train, rows.flatten(), augment=augment, draws=at)
+    )
+    for seed in range(3):
+        alone = fetch(data, data.train, rows[seed], augment=augment, seed=seed, epoch=1)
+        assert torch.equal(x[seed], alone[0])
+        assert torch.equal(y[seed], alone[1])
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, 1e30, -7.0])
-def test_without_spread_the_deviation_is_1(value):
-    _, std = number_statistics(np.full((10_000, 1), value, dtype=np.float32))
-    assert std.tolist() == [1]
+class NothingFromTheHost(TorchDispatchMode):
+    """Refuses what a graph cannot hold: numbers that are read back, copies between devices, and values of the host."""
+
+    @classmethod
+    def _should_skip_dynamo(cls):
+        return False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name()
+        assert not any(
+            word in name for word in ("_local_scalar_dense", "nonzero", "lift_fresh", "item", "is_pinned")
+        ), name
+        assert "device" not in (kwargs or {}) or "_to_copy" not in name, name
+        return func(*args, **(kwargs or {}))
 
 
-def test_a_channel_of_one_level_has_deviation_1():
-    assert image_statistics(np.full((5, 1, 2, 2), 77, dtype=np.uint8))[1].tolist() == [1]
+@pytest.mark.parametrize("names", AUGMENTATIONS, ids=" ".join)
+@pytest.mark.parametrize(
+    "data",
+    [
+        images(),
+        (np.random.default_rng(0).random((40, 3, 6, 5), dtype=np.float32), np.arange(40) % 4),
+        (np.random.default_rng(0).integers(0, 65536, (40, 1, 6, 5), dtype=np.uint16), np.arange(40) % 4),
+        (np.random.default_rng(0).normal(size=(40, 4)), np.arange(40.0)),
+        ({"a": np.arange(80.0).reshape(40, 2), "b": np.arange(40)[:, None]}, np.arange(40) % 4),
+    ],
+    ids=["bytes", "floats", "16 bits", "regression", "tree"],
+)
+def test_a_batch_of_rows_takes_nothing_from_the_host(data, names):
+    data = load(data, validation=0)
+    augment = parse(names if data.kind == "images" else [])
+    rows = epoch_rows(40, 0, 0, torch.device("cpu"))[:8]
+    draws = epoch_draws(augment, 40, 0, 0, torch.device("cpu"))
+    assert capture_refusal(data, augment) is None
+    expected = fetch_rows(data, data.train, rows, augment=augment, draws=draws.index_select(0, rows))
+    with NothingFromTheHost():
+        found = fetch_rows(data, data.train, rows, augment=augment, draws=draws.index_select(0, rows))
+    assert all(map(torch.equal, surefoot.data.tree.leaves(found), surefoot.data.tree.leaves(expected)))
 
 
-def test_an_order_that_somebody_holds_is_not_drawn_again(monkeypatch):
-    """Five members with batches of their own drew five orders a step, since four were kept: 36.6 ms in place of 4.3."""
-    drawn = []
-    plain = batches.seeds.generator
-    monkeypatch.setattr(batches.seeds, "generator", lambda *address: drawn.append(address) or plain(*address))
-    for _ in range(3):
-        held = [epoch_order(50, seed, 77) for seed in range(20)]  # the new ones before the old ones go
-    assert len(drawn) == 20
-    del held
-    epoch_order.cache_clear()
-    epoch_order(50, 0, 77)
-    assert len(drawn) == 21, "and one that nobody holds takes no memory"
+def test_what_a_graph_cannot_hold_is_said_in_words():
+    data = load(images(), validation=0)
+    there = MappedTensor(Mapped(data.train.x.numpy()))
+    read = dataclasses.replace(data, train=dataclasses.replace(data.train, x=there))
+    assert "does not lie on the card" in str(capture_refusal(read, None))
+    drawing = dataclasses.replace(parse([]), reader=object())
+    assert "draws its examples anew" in str(capture_refusal(data, drawing))
+    assert "calls a function" in str(capture_refusal(data, parse(["flip", lambda x: x])))
 
 
-def test_images_of_16_bits_are_normalised_from_their_own_range():
-    levels = torch.arange(24).reshape(2, 3, 2, 2) * 2800
-    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.3, 0.2, 0.1])
-    expected = (levels / 65535 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    assert torch.allclose(normalised_images(levels.to(torch.uint16), mean, std), expected, atol=1e-5)
-
-
-def test_statistics_of_images_of_every_type_are_those_of_float64():
-    draw = np.random.default_rng(0)
-    for x, unit in (
-        (draw.integers(0, 256, (30, 3, 5, 4), dtype=np.uint8), 255),
-        (draw.integers(0, 65536, (30, 1, 5, 4), dtype=np.uint16), 65535),
-        (draw.normal(-900, 40, (30, 1, 5, 4)).astype(np.float32), 1),
-    ):
-        mean, std = image_statistics(x)
-        truth = x.astype(np.float64) / unit
-        assert mean.numpy() == pytest.approx(truth.mean((0, 2, 3)), rel=1e-6)
-        assert std.numpy() == pytest.approx(truth.std((0, 2, 3)), rel=1e-6)
+@pytest.mark.parametrize("form", ["bytes", "floats", "16 bits", "numbers", "embedded", "mapped"])
+def test_a_slice_is_the_batch_of_its_indices_in_memory_of_its_own(form):
+    generator = np.random.default_rng(0)
+    x = {
+        "floats": generator.random((40, 3, 6, 5), dtype=np.float32),
+        "16 bits": generator.integers(0, 65536, (40, 1, 6, 5), dtype=np.uint16),
+        "numbers": generator.normal(size=(40, 4)), "embedded": generator.integers(0, 9, (40, 4)),
+    }.get(form, images()[0])  # fmt: skip
+    data = load((x, np.arange(40) % 4), validation=0, normalise=form != "embedded")
+    if form == "embedded":
+        data = dataclasses.replace(
+            data, train=dataclasses.replace(data.train, x=torch.from_numpy(x)), mean=None, std=None
+        )
+    part = data.train
+    if form == "mapped":
+        part = dataclasses.replace(part, x=MappedTensor(Mapped(x)))
+    before = part.x[:].clone()
+    for first, last in ((0, 7), (7, 40), (30, 99)):
+        expected = fetch(data, part, np.arange(first, min(last, 40)))
+        found = fetch_slice(data, part, first, last)
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+        assert found[0].stride() == expected[0].stride()
+        found[0].zero_(), found[1].zero_()
+    if x.dtype != np.uint16:
+        assert torch.equal(part.x[:], before)
+    assert part.y.any()

@@ -58,7 +58,7 @@ def test_a_batch_is_the_callers_to_change():
 
 
 def test_large_data_does_not_lie_twice_in_memory(monkeypatch):
-    monkeypatch.setattr(loader, "_MOST_BYTES", 100)
+    monkeypatch.setattr(loader, "_MOST_VALUES", 25)
     data = images()
     assert Loader(data, None, 0)._ready is None
     assert torch.equal(Loader(data, None, 0).batch(ROWS, 0)[0], fetch(data, data.train, ROWS)[0])

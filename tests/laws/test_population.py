@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import surefoot
 from surefoot.config import Recipe, Schedule
-from surefoot.data import batches
+from surefoot.data import epochs
 from surefoot.record.run import Row
 from surefoot.training.loop import advance, fit
 from surefoot.training.make import reseeded, task
@@ -252,8 +252,8 @@ def test_members_with_their_own_batches_draw_each_order_once(monkeypatch):
     work = task(SMALL, "linear", threads=1)
     plan = surefoot.plan(Recipe(steps=8, batch_size=15), work.data.examples)  # two epochs
     members = [Member(reseeded(work, seed), plan) for seed in range(100, 112)]
-    drawn, plain = [], batches.seeds.generator
-    monkeypatch.setattr(batches.seeds, "generator", lambda *address: drawn.append(address) or plain(*address))
+    drawn, plain = [], epochs.seeds.generator
+    monkeypatch.setattr(epochs.seeds, "generator", lambda *address: drawn.append(address) or plain(*address))
     advance_many(members, start_many(members), 8, Engine(Way("stacked", 12)))
     assert sorted(drawn) == [(seed, "order", epoch) for seed in range(100, 112) for epoch in (0, 1)]
 

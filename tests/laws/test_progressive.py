@@ -11,6 +11,7 @@ from torch import nn
 import surefoot
 from surefoot.config import Recipe
 from surefoot.data.batches import batch_indices, fetch, resized
+from surefoot.data.loader import Loader
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import plan
 from surefoot.steps.follow import rate_plan
@@ -54,9 +55,10 @@ def test_a_step_sees_the_batch_at_the_size_of_its_stage():
 
 def test_a_batch_is_resized_after_augmentation_and_normalising():
     work, made = planned(augment=["flip", "crop:1"])
+    loader = Loader(work.data, work.augment, work.seed)
     epoch, rows = batch_indices(made.examples, 12, work.seed, 0)
     whole, y = fetch(work.data, work.data.train, rows, augment=work.augment, seed=work.seed, epoch=epoch)
-    small, same = fetch(work.data, work.data.train, rows, augment=work.augment, seed=work.seed, epoch=epoch, side=4)
+    small, same = loader.batch(rows, epoch, 4)
     assert torch.equal(small, resized(whole, 4)) and torch.equal(y, same)
 
 

@@ -450,3 +450,19 @@ def test_a_disk_that_is_full_keeps_the_old_checkpoint(job, tmp_path, monkeypatch
     assert checkpoint.load_newest(tmp_path, work)[0].step == 2
     checkpoint.save(tmp_path, work, states[3])
     assert names(tmp_path) == ["step-00000002", "step-00000003"]
+
+
+def test_a_card_is_known_by_its_name_its_libraries_and_its_products_and_another_is_said(job, monkeypatch):
+    work = job[0]
+    card = dataclasses.replace(work, machine=dataclasses.replace(work.machine, device=torch.device("cuda")))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91000)
+    found = checkpoint.fingerprint(card)
+    assert [found[name] for name in ("device_name", "cuda", "cudnn", "tf32")] == ["H200", "13.0", 91000, False]
+    scalars = {"fingerprint": found | {"cudnn": 90000, "device_name": "A100"}}
+    said = checkpoint._changed(scalars, card)
+    assert [each.split(" and is ")[0] for each in said] == ["device_name was 'A100'", "cudnn was 90000"]
+    assert checkpoint._changed({"fingerprint": checkpoint.fingerprint(work)}, work) == []
+    older = {name: value for name, value in found.items() if name not in ("cuda", "cudnn", "tf32")}
+    assert checkpoint._changed({"fingerprint": older}, card) == []

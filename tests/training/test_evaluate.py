@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from small import BatchNormDropoutNet, bits, images, number_arrays
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import surefoot
 from surefoot.data.batches import fetch
@@ -197,3 +199,39 @@ class Scaled(nn.Module):
 
     def forward(self, x):
         return x * self.scale
+
+
+class Reads(TorchDispatchMode):
+    """Counts numbers that are read back: each waits on a card for all that is computed."""
+
+    count = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls):
+        return False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("target", ["classes", "tokens"])
+def test_no_batch_reads_a_number_back(target, work, monkeypatch):
+    if target == "tokens":
+        y = torch.arange(40).reshape(20, 2) % 3
+        work = task(surefoot.load((torch.rand(20, 2, 3), y), target="tokens", validation=0), Scaled)
+    model, counts = work.fresh_model(), []
+    for at_once in (1000, 3):
+        monkeypatch.setattr(evaluate, "_BATCH_EXAMPLES", at_once)
+        with Reads() as reads:
+            evaluate_part(work, model, model.state_dict(), work.data.train)
+        counts.append(reads.count)
+    assert counts[0] == counts[1] <= 4
+
+
+def test_on_a_card_more_examples_are_evaluated_at_once_as_far_as_its_memory_goes(work, monkeypatch):
+    card = dataclasses.replace(work, machine=dataclasses.replace(work.machine, device=torch.device("cuda")))
+    assert evaluate.examples_at_once(work) == 1000
+    for memory, at_once in ((80 * 2**30, 4096), (2**30, 2**27 // (4 * 64 * 192)), (1, 1)):
+        monkeypatch.setattr(evaluate, "total_bytes", lambda _, memory=memory: memory)
+        assert evaluate.examples_at_once(card) == at_once

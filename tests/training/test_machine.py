@@ -1,8 +1,13 @@
+import dataclasses
+
 import pytest
 import torch
+from small import images
 from torch import nn
 
 import surefoot
+from surefoot.data.batches import fetch, fetch_slice
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.errors import ConfigError
 from surefoot.training.machine import Machine, machine, native_bf16
 
@@ -92,3 +97,33 @@ def test_a_training_in_bf16_inside_of_an_autocast_is_the_same_training():
         _, inside = surefoot.fit(work, plan)
     assert [row.train_loss for row in inside.rows] == [row.train_loss for row in alone.rows]
     assert alone.last.train_loss < 0.8 * alone.rows[0].train_loss
+
+
+def test_a_tensor_that_is_too_large_for_the_card_stays_on_the_host_and_its_rows_are_the_same(monkeypatch):
+    """The device "meta" stands in for a card: what lies there has no numbers."""
+    card, data = Machine(torch.device("meta"), "fp32", 1), images()
+    monkeypatch.setattr("surefoot.training.machine.free_bytes", lambda device: 2 * data.train.x.numel() - 1)
+    placed = card.place_part(data.train)
+    assert isinstance(placed.x, MappedTensor)
+    assert (placed.x.device.type, placed.y.device.type, type(placed.y)) == ("meta", "meta", torch.Tensor)
+    there = Machine(torch.device("cpu"), "fp32", 1).place_part(data.train)
+    assert not isinstance(there.x, MappedTensor)
+    part = dataclasses.replace(placed, x=MappedTensor.of(data.train.x, torch.device("cpu")), y=there.y)
+    for fetched in (fetch(data, part, [3, 1]), fetch_slice(data, part, 1, 3)):
+        assert not isinstance(fetched[0], MappedTensor)
+    assert torch.equal(fetch(data, part, [3, 1])[0], fetch(data, data.train, [3, 1])[0])
+    monkeypatch.setattr("surefoot.training.machine.free_bytes", lambda device: 2 * data.train.x.numel())
+    assert not isinstance(card.place_part(data.train).x, MappedTensor)
+
+
+def test_a_run_goes_on_the_same_where_its_data_stays_on_the_host():
+    work = surefoot.task(images(), "cnn", threads=1, device="cpu", precision="fp32", augment=["flip"])
+    plan = surefoot.plan(surefoot.Recipe(epochs=2, batch_size=20), work.data.examples)
+    parts = {
+        name: dataclasses.replace(part, x=MappedTensor.of(part.x, torch.device("cpu")))
+        for name, part in work.data.parts.items()
+    }
+    other = dataclasses.replace(work, data=dataclasses.replace(work.data, **parts))
+    (_, here), (_, there) = surefoot.fit(work, plan), surefoot.fit(other, plan)
+    assert [row.train_loss for row in here.rows] == [row.train_loss for row in there.rows]
+    assert here.last.val_loss == there.last.val_loss

@@ -34,6 +34,7 @@ _COMMANDS = {
     "noise": ("surefoot.cli.noise:noise", "Measure gradient noise and throughput, and suggest a batch size."),
     "compare": ("surefoot.cli.compare:compare", "Compare update rules from one start, with pictures."),
     "schedule": ("surefoot.cli.schedule:schedule", "Print and draw learning-rate schedules, published ones by name."),
+    "doctor": ("surefoot.cli.doctor:doctor", "Measure what this machine can do, and what is wrong with it."),
     "models": ("surefoot.cli.models:models", "List the shipped models."),
 }
 

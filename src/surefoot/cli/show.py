@@ -26,6 +26,7 @@ from surefoot.cli.tables import (
 )
 from surefoot.errors import ConfigError, SurefootError, nearest
 from surefoot.record import store
+from surefoot.record.figures import reached_text
 from surefoot.record.intervals import wilson
 from surefoot.record.measures import value_text
 from surefoot.record.stored import Stored, changed_settings, read_run, run_folders
@@ -190,6 +191,7 @@ def _result(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("weights", _weights(result)),
         ("started from", _origin(result)),
         ("training time", number(result.get("train_seconds"), ".1f")),
+        ("machine's share", reached_text(result.get("reached"))),
         ("epochs", number(result.get("epochs"), "g")),
         ("parameters", number(result.get("parameters"), ",")),
     ]

@@ -27,6 +27,7 @@ from surefoot.config import Config, Recipe, is_path
 from surefoot.errors import CheckpointError
 from surefoot.integrations.tensorboard import EVENTS, Events
 from surefoot.record import store
+from surefoot.record.figures import reached_text
 from surefoot.record.intervals import wilson
 from surefoot.record.lock import is_held
 from surefoot.record.noise import NOISE
@@ -335,6 +336,8 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
     lines.append(
         ("training", f"{summary['epochs']:g} epochs, {summary['steps']:,} steps in {summary['train_seconds']:.1f} s")
     )
+    if (text := reached_text(summary.get("reached"))) is not None:
+        lines.append(("", text))
     lines += [("curves", clean(text)) for text in said(curves)]
     lines += [("weights", text) for text in weights_text(summary)]
     here = reference(Path(summary["folder"]))

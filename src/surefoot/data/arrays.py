@@ -12,7 +12,6 @@ from PIL import Image
 
 from surefoot import seeds
 from surefoot.data import frames, hugging_face, nested, streams, tree
-from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import Raw, RawPart, Source, TargetKind, channels_first
@@ -22,6 +21,7 @@ from surefoot.data.layout import kind_of_array, standard, standard_leaf
 from surefoot.data.map_style import Reader, read_examples, unwrapped
 from surefoot.data.mapped import Mapped, large
 from surefoot.data.npz_names import PARTS
+from surefoot.data.statistics import number_type
 from surefoot.data.targets import LABEL_NAMES, label_name, special_target
 from surefoot.errors import ConfigError
 

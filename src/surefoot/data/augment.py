@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -24,7 +23,7 @@ from surefoot.errors import ConfigError, nearest
 _SHOWN = 100
 """Characters of a name that a message shows. Chosen by hand."""
 _PIXELS_AT_ONCE = 2**19
-"""The 8-byte indices of a gather are made for so many pixels at once, 4 MB. Chosen by hand: one L2 cache."""
+"""The 8-byte indices of a gather on a CPU are made for so many pixels at once, 4 MB. Chosen by hand: one L2 cache."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class View:
             return x
         (batch, channels, height, width), (rows, cols) = x.shape, self.maps()
         flat, seen = x.reshape(batch, channels, -1), torch.empty_like(x).view(batch, channels, -1)
-        many = max(1, _PIXELS_AT_ONCE // (height * width))
+        many = batch if x.is_cuda else max(1, _PIXELS_AT_ONCE // (height * width))
         for at in range(0, batch, many):
             piece = slice(at, at + many)
             index = (rows[piece, :, None] * width + cols[piece, None, :]).view(-1, 1, height * width)
@@ -72,23 +71,30 @@ class View:
         return seen.view_as(x)
 
 
+Address = Callable[[], tuple[int, int, int]]
+"""() -> (seed, epoch, index of the batch's first image), asked for by what needs it: on a card it is waited for."""
+
+
 @dataclass(frozen=True)
 class Operation(ABC):
-    """One augmentation. `draws` is how many uniform numbers it needs per image and epoch."""
+    """One augmentation. `draws` is how many uniform numbers it needs per image and epoch.
+
+    It is made of tensor operations alone, whose shapes follow from the batch's: a CUDA graph can hold it, unless it
+    `calls` code of the user's.
+    """
 
     draws: ClassVar[int] = 0
     images_only: ClassVar[bool] = True
+    calls: ClassVar[bool] = False
 
     @abstractmethod
-    def apply(self, view: View, uniforms: Tensor, first: Tensor, epoch: int, address: tuple[int, int]) -> View:
+    def apply(self, view: View, uniforms: Tensor, address: Address) -> View:
         """Return the batch augmented.
 
         Args:
             view: the batch.
-            uniforms: this epoch's numbers in [0, 1), float64 [B, draws].
-            first: the numbers of epoch 0, likewise.
-            epoch: which epoch, counted from 0.
-            address: (seed, index of the batch's first image), for operations that draw for themselves.
+            uniforms: this epoch's numbers of its images, see `table`, float64 [B, draws].
+            address: for operations that draw for themselves.
         """
 
 
@@ -105,8 +111,8 @@ class Flip(Operation):
     alternate: bool = False
     draws: ClassVar[int] = 1
 
-    def apply(self, view: View, uniforms: Tensor, first: Tensor, epoch: int, address: tuple[int, int]) -> View:
-        flipped = uniforms[:, 0] < 0.5 if not self.alternate else (first[:, 0] < 0.5) ^ bool(epoch % 2)
+    def apply(self, view: View, uniforms: Tensor, address: Address) -> View:
+        flipped = uniforms[:, 0] < 0.5
         rows, cols = view.maps()
         return replace(view, rows=rows, cols=torch.where(flipped[:, None], cols.flip(1), cols))
 
@@ -123,7 +129,7 @@ class Crop(Operation):
     pixels: int
     draws: ClassVar[int] = 2
 
-    def apply(self, view: View, uniforms: Tensor, first: Tensor, epoch: int, address: tuple[int, int]) -> View:
+    def apply(self, view: View, uniforms: Tensor, address: Address) -> View:
         shifts = (uniforms * (2 * self.pixels + 1)).long() - self.pixels
         rows, cols = (
             old.gather(
@@ -146,7 +152,7 @@ class Cutout(Operation):
     pixels: int
     draws: ClassVar[int] = 2
 
-    def apply(self, view: View, uniforms: Tensor, first: Tensor, epoch: int, address: tuple[int, int]) -> View:
+    def apply(self, view: View, uniforms: Tensor, address: Address) -> View:
         x = view.pixels()
         inside = []
         for axis, length in enumerate(x.shape[2:]):
@@ -171,12 +177,13 @@ class Call(Operation):
 
     function: Callable[[Tensor], Tensor]
     images_only: ClassVar[bool] = False
+    calls: ClassVar[bool] = True
 
-    def apply(self, view: View, uniforms: Tensor, first: Tensor, epoch: int, address: tuple[int, int]) -> View:
+    def apply(self, view: View, uniforms: Tensor, address: Address) -> View:
         x = view.pixels()
         x = x if x.is_floating_point() else x.to(torch.float32).div_(255)
         shape = tuple(x.shape)
-        seed, leader = address
+        seed, epoch, leader = address()
         with seeds.torch_stream(seed, "augment-call", epoch, leader):
             x = self.function(x)
         if not isinstance(x, Tensor) or tuple(x.shape) != shape or not x.is_floating_point():
@@ -220,6 +227,15 @@ class Augment:
                     f"try {_name(operation).split(':')[0]}:{max(1, min(shape[-2:]) // 8)}",
                 )
 
+    @property
+    def streams(self) -> tuple[tuple[int, int, bool], ...]:
+        """Place, draws and whether it alternates, of each operation that draws: what `table` is made by."""
+        return tuple(
+            (place, each.draws, getattr(each, "alternate", False))
+            for place, each in enumerate(self.operations)
+            if each.draws
+        )
+
     def __call__(
         self,
         x: Tensor,
@@ -231,42 +247,34 @@ class Augment:
         seed: int,
         epoch: int,
     ) -> Tensor:
-        """Return the batch augmented: `moved` without masks."""
-        return self.moved(x, None, indices, examples, mean, kind, seed=seed, epoch=epoch)[0]
+        """Return the batch augmented: `moved` without masks, for these examples of N in an epoch."""
+        uniforms = torch.from_numpy(table(self.streams, examples, seed, epoch)[indices]).to(x.device)
+        return self.moved(x, None, uniforms, mean, kind, lambda: (seed, epoch, int(indices[0])))[0]
 
     def moved(
         self,
         x: Tensor,
         masks: Tensor | None,
-        indices: np.ndarray,
-        examples: int,
+        uniforms: Tensor,
         mean: Tensor,
-        kind: Literal["images", "numbers"] = "images",
-        *,
-        seed: int,
-        epoch: int,
+        kind: Literal["images", "numbers"],
+        address: Address,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the batch augmented, and its masks, whose pixels move with those of the images.
 
         Args:
             x: [B, C, H, W] uint8 or in [0, 1]; or numbers.
             masks: classes of the pixels, [B, H, W], or None.
-            indices: of its examples in the part, [B].
-            examples: in the part, N.
-            mean: the training part's, [C], of values in [0, 1].
+            uniforms: the rows of its examples in this epoch's `table`, float64 [B, D], on the batch's device.
+            mean: the training part's, [C], of values in [0, 1], on that device.
             kind: of the data.
-            seed, epoch: address of the randomness.
+            address: of the batch, for functions of the user's.
         """
         self.check(kind, x.shape[1:])
-        view = View(x, mean.to(x.device), masks=masks)
-        for place, operation in enumerate(self.operations):
-            uniforms = first = torch.empty(0)
-            if operation.draws:
-                address = (seed, place, examples, operation.draws)
-                uniforms = torch.from_numpy(_uniforms(*address, epoch)[indices]).to(x.device)
-                if getattr(operation, "alternate", False):
-                    first = torch.from_numpy(_uniforms(*address, 0)[indices]).to(x.device)
-            view = operation.apply(view, uniforms, first, epoch, (seed, int(indices[0])))
+        view, at = View(x, mean, masks=masks), 0
+        for operation in self.operations:
+            view = operation.apply(view, uniforms[:, at : at + operation.draws], address)
+            at += operation.draws
         return view.pixels(), view.classes()
 
 
@@ -342,7 +350,19 @@ def _reflected(index: Tensor, length: int) -> Tensor:
     return (length - 1) - ((length - 1) - index.abs()).abs()
 
 
-@lru_cache(maxsize=8)
-def _uniforms(seed: int, place: int, examples: int, draws: int, epoch: int) -> np.ndarray:
-    """Return the numbers of all images for one operation in one epoch, float64 [N, draws]."""
-    return seeds.generator(seed, "augment", epoch, place).random((examples, draws))
+def table(streams: Sequence[tuple[int, int, bool]], examples: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the numbers in [0, 1) of all images in one epoch for the operations that draw, float64 [N, D].
+
+    Each operation has its own stream and D columns side by side. Where it alternates its column is resolved here: 0 in
+    the epochs in which an image is flipped, 1 in the others; so nothing else in a batch depends on the epoch.
+
+    Args:
+        streams: `Augment.streams`.
+        examples: N.
+        seed, epoch: address of the randomness.
+    """
+    columns = [np.empty((examples, 0))]
+    for place, draws, alternate in streams:
+        drawn = seeds.generator(seed, "augment", 0 if alternate else epoch, place).random((examples, draws))
+        columns.append(np.where((drawn < 0.5) ^ bool(epoch % 2), 0.0, 1.0) if alternate else drawn)
+    return np.concatenate(columns, axis=1)

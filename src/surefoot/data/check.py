@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from surefoot.data import targets, tree
-from surefoot.data.batches import number_type
 from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.data.labels import Target, chosen_target, coded
 from surefoot.data.mapped import Mapped, pieces
+from surefoot.data.statistics import number_type
 from surefoot.errors import ConfigError, DataError
 
 SHOWN = 10

@@ -22,8 +22,9 @@ import numpy as np
 
 from surefoot.data.check import Problems
 from surefoot.data.dataset import Raw, RawPart, Source
-from surefoot.data.store import bar, cache_folder, writable
+from surefoot.data.store import bar, writable
 from surefoot.errors import DataError
+from surefoot.settings import cache_folder
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"

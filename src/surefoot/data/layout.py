@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from surefoot.data.batches import number_type
 from surefoot.data.dataset import channel_axis, channels_first
 from surefoot.data.mapped import Mapped, large, pieces
+from surefoot.data.statistics import number_type
 
 _LEVELS_AT_ONCE = 256
 _LEVEL_TOLERANCE = 1e-3

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from surefoot.data import cifar, digits, npz, npz_names, shards, table, tree
-from surefoot.data.batches import image_statistics, number_statistics, number_type
 from surefoot.data.check import Problems, examine
 from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
 from surefoot.data.frame import Header
 from surefoot.data.labels import Target
 from surefoot.data.named import NAMED
+from surefoot.data.statistics import image_statistics, number_statistics, number_type
 from surefoot.data.store import sha256
 from surefoot.data.suspicion import suspect
 from surefoot.data.table import is_table

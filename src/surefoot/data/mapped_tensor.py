@@ -44,10 +44,16 @@ class MappedTensor(Tensor):
         """Return all rows as an array."""
         return np.array(self.rows[:])
 
+    @classmethod
+    def of(cls, x: Tensor, device: torch.device) -> MappedTensor:
+        """Return a tensor in the memory of the host as one whose rows go to a device when they are selected."""
+        return cls(Mapped(x.numpy()), device)
+
     def gathered(self, key: Any) -> Tensor:
         """Return rows by a slice, numbers or a mask, as a tensor of its own memory on the device."""
         read = self.rows[key.cpu().numpy() if isinstance(key, Tensor) else key]
-        return torch.from_numpy(np.array(read, order="C")).to(self.device)
+        fresh = read.flags.owndata and read.flags.c_contiguous  # rows by their numbers are a copy already
+        return uploaded(read if fresh else np.array(read, order="C"), self.device)
 
     def rows_shape(self, size: Sequence[int]) -> tuple[int, ...]:
         """Return the shape of a row where the whole has this size, in which one length may be -1."""
@@ -88,3 +94,12 @@ class MappedTensor(Tensor):
             return value.gathered(slice(None)) if isinstance(value, MappedTensor) else value
 
         return func(*tree_map(whole, args), **tree_map(whole, kwargs))
+
+
+def uploaded(array: np.ndarray, device: torch.device) -> Tensor:
+    """Return an array that can be written to on a device; on the CPU it shares its memory.
+
+    From pinned memory, so that the host does not wait for what a card has still to do.
+    """
+    host = torch.from_numpy(array)
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)

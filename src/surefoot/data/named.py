@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from surefoot.data.store import cache_folder
+from surefoot.settings import cache_folder
 
 
 @dataclass(frozen=True)

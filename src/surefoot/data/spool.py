@@ -16,8 +16,9 @@ from typing import IO, Any
 import numpy as np
 
 from surefoot.data import mapped
-from surefoot.data.store import cache_folder, writable
+from surefoot.data.store import writable
 from surefoot.errors import DataError
+from surefoot.settings import cache_folder
 
 _BLOCK_BYTES = 2**26
 """Bytes that are written at once. Chosen by hand."""

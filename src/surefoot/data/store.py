@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import platformdirs
 
 from surefoot.data.mapped import Mapped, pieces
 from surefoot.errors import DataError
+from surefoot.settings import cache_folder
 
 QUIET_SECONDS = 2.0
 """Work shorter than this shows no bar. Chosen by hand."""
@@ -86,12 +86,6 @@ def _rich(unit: str) -> Any:
 
 
 _ROWS_AT_ONCE = 1024
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be made again: $SUREFOOT_CACHE, or the platform's cache folder."""
-    given = os.environ.get("SUREFOOT_CACHE")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("surefoot", appauthor=False)
 
 
 def writable(folder: Path) -> Path:

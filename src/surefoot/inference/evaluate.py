@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from surefoot.data import tree
-from surefoot.data.batches import number_type
 from surefoot.data.check import Problems
 from surefoot.data.columns import Columns, unembedded
 from surefoot.data.dataset import DataSet, Part, RawPart, column_order
@@ -21,6 +20,7 @@ from surefoot.data.load import read
 from surefoot.data.mapped import Mapped, pieces
 from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.named import NAMED
+from surefoot.data.statistics import number_type
 from surefoot.data.table import is_table
 from surefoot.data.targets import typed
 from surefoot.errors import ConfigError, DataError, nearest

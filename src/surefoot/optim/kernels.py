@@ -59,7 +59,7 @@ def update_(
     """
     values, first = recipe.rule_values, not slots
     slots = slots or new_slots(recipe, params)
-    for places, factor in _alike(factors, values["weight_decay"] != 0):
+    for places, factor in alike(factors, values["weight_decay"] != 0):
         some = {name: [each[i] for i in places] for name, each in slots.items()}
         of_some = {**values, "weight_decay": values["weight_decay"] * factor.weight_decay}
         weights, of_weights = [params[i] for i in places], [grads[i] for i in places]
@@ -96,7 +96,7 @@ def move_(
             slots[name][i].copy_(value)
 
 
-def _alike(factors: Sequence[Factors], decaying: bool) -> list[tuple[list[int], Factors]]:
+def alike(factors: Sequence[Factors], decaying: bool) -> list[tuple[list[int], Factors]]:
     """Return the positions that have the same factors: a kernel takes one rate and one weight decay."""
     found: dict[Factors, list[int]] = {}
     for i, factor in enumerate(factors):

@@ -71,6 +71,11 @@ class Plan:
         """Return the side in pixels to which training images are brought at an update; None for their full size."""
         return side_at(stages_of(self.recipe.progressive_resizing), step, self.steps)
 
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """The numbers of the updates at which training images get another size."""
+        return tuple(round(share * self.steps) for _, share in stages_of(self.recipe.progressive_resizing))
+
 
 def batch_size_of(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> int:
     """Return the examples per update of a recipe, for a training part of this size.

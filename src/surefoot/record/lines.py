@@ -78,7 +78,7 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], _T], wanted: str, *
     for number, line in enumerate(lines, start=1):
         try:
             values.append(parse(_unsealed(line)))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             if number < len(lines) or text.endswith("\n"):
                 raise CheckpointError(
                     f"{path}, line {number}", f"it must be {wanted} ({error})", "restore it from a copy"
@@ -96,7 +96,7 @@ def truncate_lines(path: Path, parse: Callable[[dict[str, Any]], _S], until_step
     """
     values = []
     for line in path.read_bytes().splitlines() if path.is_file() else ():
-        with contextlib.suppress(*_UNREADABLE):
+        with contextlib.suppress(*UNREADABLE):
             values.append(parse(_unsealed(line)))
     values = [value for value in values if value.step <= until_step]
     write_bytes(path, _text(value.to_dict() for value in values).encode())
@@ -107,7 +107,7 @@ def _text(values: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(with_seal(value), allow_nan=False) + "\n" for value in values)
 
 
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, SurefootError)
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, SurefootError)
 """What reading a line that is not as it was written may raise."""
 
 
@@ -170,7 +170,7 @@ class Tail:
             if hash(line) in self._read:
                 continue
             self._read.add(hash(line))
-            with contextlib.suppress(*_UNREADABLE):
+            with contextlib.suppress(*UNREADABLE):
                 values.append(_unsealed(line))
         return values
 

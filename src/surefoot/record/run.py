@@ -99,7 +99,8 @@ class Record:
     Attributes:
         rows: what was seen, oldest first.
         outcome: how it ended.
-        computed: how its steps were computed: "loop", or how it shared them with other members of a population.
+        computed: how its steps were computed: "loop", "graph" on a card, or how it shared them with other members of a
+            population; with the reason where a card could not.
     """
 
     rows: tuple[Row, ...]

@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
-import os
 import re
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -22,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import platformdirs
 import vl_convert
 from altair.utils import schemapi
 
@@ -34,7 +32,7 @@ from surefoot.report.layers import carried
 from surefoot.report.look import Figure, save_chart, svg, unwritable
 from surefoot.report.run_folder import RunFolder, thinned
 from surefoot.report.run_section import LIST_COLUMNS, figures_of, listed, run_section
-from surefoot.settings import to_dict
+from surefoot.settings import cache_folder, to_dict
 
 SCHEMA = 1
 """Of the data inside the page; raised when a field changes its meaning or goes."""
@@ -167,8 +165,7 @@ def program() -> str:
     It is that of Vega-Embed, out of the vl-convert wheel. Making it takes seconds, so it is cached for the user, by
     version, with its SHA-256.
     """
-    place = os.environ.get("SUREFOOT_CACHE")
-    folder = Path(place).expanduser() if place else platformdirs.user_cache_path("surefoot", appauthor=False)
+    folder = cache_folder()
     cached, proof = (folder / f"vega-{version('vl-convert-python')}{end}" for end in (".js", ".sha256"))
     with contextlib.suppress(OSError):
         text = cached.read_bytes()

@@ -10,6 +10,7 @@ from surefoot.curves.baseline import beside_baseline
 from surefoot.record.baseline import Baseline
 from surefoot.record.comparison import Comparison
 from surefoot.record.decision import Decision, Finding
+from surefoot.record.figures import reached_text
 from surefoot.record.intervals import is_less, wilson
 from surefoot.record.stored import changed_settings
 from surefoot.report.answers import answer_figures
@@ -153,6 +154,8 @@ def summary(folder: RunFolder) -> list[str]:
         f"{result.get('steps') or 0:,} steps. One run with one seed: intervals speak of the examples that were scored, "
         "not of other seeds.",
     ]
+    if (text := reached_text(result.get("reached"))) is not None:
+        lines.append(f"{_sentence(text)}.")
     if any(decision.name != "curves" for decision in decisions):  # of a training alone, the curves come further down
         doubted = [f"{made.name} ({made.verdict})" for made in decisions if made.verdict != "pass"]
         doubt = f"; in doubt: {', '.join(doubted)}" if doubted else ""

@@ -93,6 +93,7 @@ def open_journal(
     data_fingerprint: str,
     identity: Mapping[str, str] | None = None,
     texts: Mapping[str, bytes] | None = None,
+    figures: Mapping[str, Any] | None = None,
 ) -> Journal:
     """Return the journal of a folder, with all that earlier calls have left. A line that a kill cut short is dropped.
 
@@ -101,6 +102,7 @@ def open_journal(
         data_fingerprint: SHA-256 over the data, which must be that of the earlier calls.
         identity: of the task, see `training.identity`; kept beside it, and not compared here.
         texts: what the search's other files hold, or will, by name; their hashes are kept beside it too.
+        figures: by which the engine of a new search chooses how members are computed, kept for whoever goes on.
 
     Raises:
         CheckpointError: it was written by another version, a line before the last is damaged, or trials are missing.
@@ -113,6 +115,7 @@ def open_journal(
         "folder": str(folder.resolve()),
         **({"files": {name: store.sha256(text) for name, text in texts.items()}} if texts else {}),
         **({"identity": dict(identity)} if identity else {}),
+        **({"figures": dict(figures)} if figures else {}),
     }
     there = store.read_sealed(folder / store.TIMINGS) if (folder / store.TIMINGS).is_file() else {}
     begun = bool(there) or (folder / store.DECISIONS).is_file()
@@ -120,7 +123,7 @@ def open_journal(
         raise CheckpointError(
             f"{folder / store.TIMINGS} is gone", "it says what the search was begun with", "restore it from a copy"
         )
-    about |= {name: there[name] for name in ("directory", "folder", "files") if name in there}
+    about |= {name: there[name] for name in ("directory", "folder", "files", "figures") if name in there}
     if begun and there.get("format") != FORMAT:
         raise CheckpointError(
             f"{folder} holds a search that another version of surefoot began",

@@ -39,12 +39,14 @@ from surefoot.search.procedure import next_move
 from surefoot.search.response import coordinates
 from surefoot.settings import differences, from_dict, to_dict
 from surefoot.training.configure import Objects, make_task, recipe_for
+from surefoot.training.figures import rule_figures
 from surefoot.training.groups import check_lengths
 from surefoot.training.identity import another, differing, identity
 from surefoot.training.loop import start
 from surefoot.training.open import check_choice, open_run
 from surefoot.training.place import run_place
 from surefoot.training.population.engine import Engine
+from surefoot.training.population.strategy import FIGURES, Figures
 from surefoot.training.run import Result, Run
 from surefoot.training.task import Task, check_label_smoothing
 
@@ -245,9 +247,9 @@ def open_search(
         CheckpointError: the folder is held by another process, its journal is damaged, or another version wrote it.
         DataError: the data cannot be used.
     """
-    objects, engine = objects or Objects(), engine or Engine()
+    objects = objects or Objects()
     if runs_dir is None:
-        return _search(config, terms, objects, _task(config, objects), Journal(), engine)
+        return _search(config, terms, objects, _task(config, objects), Journal(), engine or Engine())
     folder = run_place(config, name, runs_dir)
     with contextlib.ExitStack() as cleaner:
         cleaner.enter_context(locked(folder))
@@ -265,7 +267,9 @@ def open_search(
         if begun:
             _check_identity(folder, here)
         texts = {store.COMMAND: (command + "\n").encode(), store.TUNE: asked(config, terms).encode()}
-        journal = open_journal(folder, task.data.fingerprint, here, texts)
+        figures = FIGURES[task.machine.device.type] if begun else rule_figures(task.machine.device)
+        journal = open_journal(folder, task.data.fingerprint, here, texts, dataclasses.asdict(figures))
+        engine = engine or Engine(figures=Figures(**journal.about["figures"]))
         if not begun:
             for name, text in texts.items():  # the last makes the folder a search
                 store.write_bytes(folder / name, text)

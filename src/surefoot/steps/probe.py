@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from surefoot.data import tree
-from surefoot.data.batches import image_statistics, number_statistics
 from surefoot.data.check import Problems
 from surefoot.data.dataset import DataSet, Part, RawPart, Source, stratified
 from surefoot.data.load import VALIDATION, load, read
+from surefoot.data.statistics import image_statistics, number_statistics
 from surefoot.data.targets import LABEL_NAMES, label_name, special_target
 from surefoot.errors import ConfigError, DataError
 from surefoot.models.build import Factory

@@ -29,7 +29,7 @@ class Alone:
     """
 
     def __init__(self, task: Task, plan: Plan, state: State) -> None:
-        self.plan = plan if state.micro_batch_size is None else _in_pieces(plan, state.micro_batch_size)
+        self.plan = plan if state.micro_batch_size is None else in_pieces(plan, state.micro_batch_size)
         self._step = Step(task, self.plan, state)
 
     def run(self, stretches: Sequence[Stretch], seeds: StepSeeds) -> None:
@@ -49,9 +49,9 @@ class Alone:
         """Do nothing: all is up to date after every step."""
 
     def _one(self, stretch: Stretch, rights: _Rights, lr: float, seeds: StepSeeds, *, measure: bool) -> None:
-        at, step = stretch.first + len(stretch.losses), self._step
+        at = stretch.first + len(stretch.losses)
         before, found = self._gradient(at, seeds)
-        step = self._step
+        step = self._step  # another one, if memory was too small
         grads = [grad for grad in found.grads if grad is not None]
         norm = global_norm(grads)
         loss, grad_norm = found.objective * step.task.loss_unit, float(norm)
@@ -80,30 +80,11 @@ class Alone:
                 return before, self._step.gradient(at)
             except BaseException as error:  # Ctrl-C too: nothing of the step is left
                 self._step.put_back_(before)
-                if not (isinstance(error, RuntimeError | MemoryError) and is_out_of_memory(error)):
+                if not out_of_memory(error):
                     raise
                 failed = error.with_traceback(None)  # whose frames hold the tensors that are too many
-            self._shrink(at, failed)
-
-    def _shrink(self, at: int, failed: BaseException) -> None:
-        """Halve the pieces, whose gradients add up to that of the batch; raise what failed where there is no half."""
-        plan, task, state = self.plan, self._step.task, self._step.state
-        largest = math.ceil(plan.batch_size / math.ceil(plan.batch_size / plan.recipe.micro_batch_size))
-        if largest == 1:
-            raise failed
-        smaller = _in_pieces(plan, largest // 2)
-        if task.machine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        try:
-            check_computable(task, smaller)
-        except ConfigError as error:
-            raise ConfigError(
-                f"out of memory with {largest} examples at once, at step {at + 1}; {error.given}",
-                error.allowed,
-                "use a smaller batch_size, a smaller model or smaller inputs",
-            ) from None
-        self.plan, state.micro_batch_size = smaller, smaller.recipe.micro_batch_size
-        self._step = Step(task, smaller, state)
+            self.plan = smaller(self._step.task, self.plan, self._step.state, at, failed)
+            self._step = Step(self._step.task, self.plan, self._step.state)
 
 
 class _Rights:
@@ -132,5 +113,40 @@ class _Rights:
         return self._total
 
 
-def _in_pieces(plan: Plan, micro_batch_size: int) -> Plan:
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether a step failed because memory was too small."""
+    return isinstance(error, RuntimeError | MemoryError) and is_out_of_memory(error)
+
+
+def smaller(task: Task, plan: Plan, state: State, at: int, failed: BaseException) -> Plan:
+    """Return a plan with pieces of half the size, whose gradients add up to that of the batch, noted in the state.
+
+    Args:
+        task, plan, state: of the run.
+        at: number of the update that ran out of memory.
+        failed: what it raised, which is raised again where pieces are of one example.
+
+    Raises:
+        ConfigError: a batch cannot be computed in such pieces.
+    """
+    largest = math.ceil(plan.batch_size / math.ceil(plan.batch_size / plan.recipe.micro_batch_size))
+    if largest == 1:
+        raise failed
+    halved = in_pieces(plan, largest // 2)
+    if task.machine.device.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        check_computable(task, halved)
+    except ConfigError as error:
+        raise ConfigError(
+            f"out of memory with {largest} examples at once, at step {at + 1}; {error.given}",
+            error.allowed,
+            "use a smaller batch_size, a smaller model or smaller inputs",
+        ) from None
+    state.micro_batch_size = halved.recipe.micro_batch_size
+    return halved
+
+
+def in_pieces(plan: Plan, micro_batch_size: int) -> Plan:
+    """Return the plan with batches computed in pieces of at most so many examples."""
     return dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, micro_batch_size=micro_batch_size))

@@ -32,6 +32,7 @@ from surefoot.config import Recipe
 from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, ENVIRONMENT, flush_folder, read_sealed
+from surefoot.switches import tf32_allowed
 from surefoot.training.optimizer import optimizer_for, restore_, state_of
 from surefoot.training.preprocessed import Preprocessing
 from surefoot.training.state import (
@@ -193,10 +194,13 @@ def _fill(there: dict[str, Tensor], tensors: dict[str, Tensor], where: str) -> N
 
 def fingerprint(task: Task) -> dict[str, Any]:
     """Return what bit-equality of a resumed run depends on, besides the state."""
+    where = task.machine.device
+    of_card = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "tf32": tf32_allowed()}
     return {
         "torch": torch.__version__,
-        "device": str(task.machine.device),
-        "device_name": torch.cuda.get_device_name(task.machine.device) if task.machine.device.type == "cuda" else "",
+        "device": str(where),
+        "device_name": torch.cuda.get_device_name(where) if where.type == "cuda" else "",
+        **(of_card if where.type == "cuda" else {}),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "precision": task.machine.precision,
         "threads": task.machine.threads,
@@ -209,7 +213,7 @@ def _changed(scalars: dict[str, Any], task: Task) -> list[str]:
     return [
         f"{name} was {saved.get(name)!r} and is {value!r}: the order of the data is the same, the last bits may differ"
         for name, value in fingerprint(task).items()
-        if saved.get(name) != value
+        if name in saved and saved[name] != value  # one of an older version has fewer
     ]
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from surefoot.data import tree
-from surefoot.data.batches import fetch
+from surefoot.data.batches import fetch_slice
 from surefoot.data.dataset import IGNORED, Part
 from surefoot.errors import DataError, is_out_of_memory
 from surefoot.record import store
@@ -24,6 +24,7 @@ from surefoot.record.scores import SCORES, VERSION, scored_classes, scored_numbe
 from surefoot.training.answers import AnswerCounts, prior_of
 from surefoot.training.call import in_fp32
 from surefoot.training.gathered import Gathered
+from surefoot.training.memory import total_bytes
 from surefoot.training.metrics import Meter
 from surefoot.training.outputs import are_answers
 from surefoot.training.state import named_tensors
@@ -31,6 +32,11 @@ from surefoot.training.task import Task
 
 _BATCH_EXAMPLES = 1000
 """Examples evaluated at once. Larger was not faster on a CPU, and this bounds memory. Chosen by hand."""
+_CARD_EXAMPLES = 4096
+"""The same on a card, which has more units to fill. Chosen by hand."""
+_CARD_SHARE, _SIZES = 0.125, 64
+"""Share of a card's memory for what a model makes of them, and how many times their own numbers that is. Chosen by
+hand; what does not fit is halved."""
 _VALUES_AT_ONCE = 2**24
 """Outputs of pixels or tokens at once, 64 MB. Chosen by hand."""
 _MOST_VALUES = 50_000_000
@@ -79,25 +85,34 @@ def outputs_of(task: Task, model: nn.Module, weights: Mapping[str, Tensor], part
     used = {name: weights[name] for name in named_tensors(model)}
     first, size = 0, examples_at_once(task)
     while first < len(part):
-        rows = np.arange(first, min(first + size, len(part)))
+        many = min(size, len(part) - first)
         try:
-            x, y = fetch(task.data, part, rows, augment=None, seed=task.seed, epoch=0)
+            x, y = fetch_slice(task.data, part, first, first + many)
             with evaluation_mode(model), torch.no_grad(), task.machine.autocast():
                 outputs = task.outputs_with(model, used, x, y, tie_weights=False)
         except (RuntimeError, MemoryError) as error:
-            if len(rows) == 1 or not is_out_of_memory(error):
+            if many == 1 or not is_out_of_memory(error):
                 raise
-            size = len(rows) // 2  # a mean over examples is the same in smaller pieces
+            size = many // 2  # a mean over examples is the same in smaller pieces
             continue
         yield in_fp32(outputs), y
-        first += len(rows)
+        first += many
 
 
 def examples_at_once(task: Task) -> int:
     """Return how many examples are evaluated at once: fewer where each has many answers, as pixels and tokens are."""
     y = tree.leaves(task.data.train.y)[0]
     answers = task.data.outputs * math.prod(y.shape[1:]) if task.data.target in ("segmentation", "tokens") else 1
-    return max(1, min(_BATCH_EXAMPLES, _VALUES_AT_ONCE // answers))
+    return max(1, min(_most_examples(task), _VALUES_AT_ONCE // answers))
+
+
+def _most_examples(task: Task) -> int:
+    """Return the most examples that are evaluated at once: a rule by the memory of the device."""
+    device = task.machine.device
+    if device.type == "cpu":
+        return _BATCH_EXAMPLES
+    values = sum(math.prod(leaf.shape[1:]) for leaf in tree.leaves(task.data.train.x))
+    return max(1, min(_CARD_EXAMPLES, int(_CARD_SHARE * total_bytes(device)) // (4 * _SIZES * max(1, values))))
 
 
 def evaluate_part(
@@ -121,19 +136,20 @@ def evaluate_part(
     >>> round(evaluate_part(digits, model, model.state_dict(), digits.data.train).loss, 4)  # ln 10
     2.3026
     """
-    loss, correct, counted, examples, answers = 0.0, 0.0, 0.0, 0, 0
+    loss: Any = 0.0  # sums stay on the device: what is read back waits there for all that is computed
+    correct, counted, examples, answers = loss, loss, 0, loss
     meter = Meter(task, len(part)) if metrics and task.metrics.every else None
     pair = Gathered(len(part))
     for outputs, targets in outputs_of(task, model, weights, part):
         here = len(tree.leaves(targets)[0])
         mean, count = task.counted(outputs, targets)
-        count = here if count is None else float(count)
-        loss += float(mean) * task.loss_unit * count
-        counted += count
+        count = here if count is None else count.detach().double()
+        loss = loss + mean.detach().double() * task.loss_unit * count
+        counted = counted + count
         if task.counts_right:  # a batch weighs by its answers, so that the share is of all, however they are batched
             of_batch = task.answers(targets)
-            correct += float(task.right(outputs, targets)) * (of_batch / here)
-            answers += of_batch
+            correct = correct + task.right(outputs, targets).double() * (of_batch / here)
+            answers = answers + of_batch
         examples += here
         if counts is not None:
             counts.add(outputs, targets)
@@ -143,6 +159,7 @@ def evaluate_part(
             pair.add((outputs, targets))
     if keep is not None and pair.whole is not None:
         keep.append(pair.whole)
+    loss, correct, counted, answers = map(float, (loss, correct, counted, answers))
     accuracy = correct / answers if answers else None
     found = {} if meter is None else meter.compute(accuracy)
     return Evaluation(loss / counted if counted else math.nan, accuracy, examples, found)

@@ -18,6 +18,7 @@ from surefoot.seeds import StepSeeds
 from surefoot.switches import usual_switches
 from surefoot.training.alone import Alone
 from surefoot.training.computable import check_computable, try_groups
+from surefoot.training.device import OnDevice, refusal
 from surefoot.training.evaluate import evaluate_part
 from surefoot.training.optimizer import check_rule, optimizer_for
 from surefoot.training.state import State, Tally, named_tensors
@@ -83,7 +84,18 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
     >>> state.step, rows  # the first row comes at the end of the epoch
     (3, [])
     """
-    return state, advance_alike([(task, plan)], [state], until_step, Alone(task, plan, state))[0]
+    return state, advance_alike([(task, plan)], [state], until_step, _stepper(task, plan, state))[0]
+
+
+def _stepper(task: Task, plan: Plan, state: State) -> Stepper:
+    """Return what computes the updates of a run; on a card the same as in the last call, for its graph takes long."""
+    reason = refusal(task, state) if task.machine.device.type == "cuda" else ""
+    if reason is not None:
+        state.computed = f"loop; not on the device alone: {reason}" if reason else "loop"
+        return Alone(task, plan, state)
+    if not (isinstance(state.stepper, OnDevice) and state.stepper.is_of(task, plan, state)):
+        state.stepper = OnDevice(task, plan, state)
+    return state.stepper
 
 
 class Stepper(Protocol):
@@ -190,7 +202,7 @@ def fit(task: Task, plan: Plan) -> tuple[State, Record]:
     """
     state, rows = advance(task, plan, start(task, plan), plan.steps)
     assert state.outcome is not None
-    return state, Record(rows=tuple(rows), outcome=state.outcome)
+    return state, Record(rows=tuple(rows), outcome=state.outcome, computed=state.computed)
 
 
 def rates(plan: Plan, state: State, until: int) -> list[float]:

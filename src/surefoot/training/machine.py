@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from surefoot.data.dataset import Part
+from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.tree import map_leaves
 from surefoot.errors import ConfigError
+from surefoot.switches import repeatable_kernels
+from surefoot.training.memory import MEMORY_SHARE, free_bytes
 
 _LEAST_SIDE_FOR_BF16 = 24
 """Images smaller than this stay in fp32 under `auto`: their convolutions are too short for bf16 to pay. Chosen
@@ -25,13 +28,16 @@ class Machine:
 
     Attributes:
         device: where tensors live.
-        precision: "bf16" computes forward and backward under autocast with fp32 weights; "fp32" does not.
+        precision: "bf16" computes forward and backward under autocast with fp32 weights; "fp32" does not, and on a
+            card is TF32 only where the caller allows that for matrix products.
         threads: CPU threads, as PyTorch counts them.
+        unrepeatable: operations of the model that have no deterministic form on a card.
     """
 
     device: torch.device
     precision: Literal["fp32", "bf16"]
     threads: int
+    unrepeatable: tuple[str, ...] = ()
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -42,7 +48,7 @@ class Machine:
                 torch.set_num_threads(self.threads)
                 stack.callback(torch.set_num_threads, former)
             if self.device.type == "cuda":
-                stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
+                stack.enter_context(repeatable_kernels(self.unrepeatable))
             yield
 
     def autocast(self) -> torch.autocast:
@@ -66,8 +72,17 @@ class Machine:
         return map_leaves(lambda leaf: leaf.to(self.device, non_blocking=True), x)
 
     def place_part(self, part: Part) -> Part:
-        """Return a part of the data on the device."""
-        return replace(part, x=self.place(part.x), y=self.place(part.y))
+        """Return a part of the data on the device: a tensor that takes more than half of the memory that is free there
+        stays where it is, and its rows come when they are asked for, with the same bits.
+        """
+
+        def placed(leaf: Tensor) -> Tensor:
+            if isinstance(leaf, MappedTensor) or leaf.device.type == self.device.type:
+                return self.place(leaf)
+            large = leaf.numel() * leaf.element_size() > MEMORY_SHARE * free_bytes(self.device)
+            return MappedTensor.of(leaf.cpu(), self.device) if large else self.place(leaf)
+
+        return replace(part, x=map_leaves(placed, part.x), y=map_leaves(placed, part.y))
 
 
 def machine(device: str, precision: str, threads: int | None, model: nn.Module, input_shape: Any) -> Machine:
@@ -80,7 +95,7 @@ def machine(device: str, precision: str, threads: int | None, model: nn.Module, 
     Raises:
         ConfigError: the device is unknown or absent, or precision or threads are not what `Config` takes.
     """
-    place = _device(device)
+    place = device_named(device)
     if precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"precision = {precision!r}", "a precision is auto, fp32 or bf16", "leave precision out")
     if threads is not None and threads < 1:
@@ -99,7 +114,12 @@ def native_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """Return the device of a name; `auto` is a card where there is one.
+
+    Raises:
+        ConfigError: it is unknown or absent.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -14,10 +15,12 @@ from surefoot.data.augment import Augment, Call, listed, parse
 from surefoot.data.batches import epoch_order, fetch
 from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
+from surefoot.data.mapped_tensor import MappedTensor
+from surefoot.data.tree import leaves
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build, embeds
 from surefoot.seeds import generator_states, torch_stream
-from surefoot.switches import usual_switches
+from surefoot.switches import unrepeatable_noted, usual_switches
 from surefoot.training.call import (
     Forward,
     LossFn,
@@ -151,6 +154,13 @@ def remarks(task: Task) -> list[str]:
         said.append(f"targets are {name} itself, position by position: to predict the next token, shift them by one")
     if data.kind == "numbers" and data.target != "tokens" and not data.train.x.is_floating_point():
         said.append("integers are given to the model as they are, since it embeds them")
+    if task.machine.device.type == "cuda" and any(isinstance(leaf, MappedTensor) for leaf in leaves(data.train.x)):
+        said.append("the data is too large for the card: its batches are moved there one by one")
+    if task.machine.unrepeatable:
+        said.append(
+            f"on this card {', '.join(task.machine.unrepeatable)} has no deterministic form: the same run done again, "
+            "or resumed, may differ in the last bits"
+        )
     narrow = {
         p.dtype for p in task.template.parameters() if p.requires_grad and p.is_floating_point() and p.itemsize < 4
     }
@@ -276,12 +286,19 @@ def _tried(task: Task, asked: Mapping[str, Metric | None] | None) -> Task:
     with torch_stream(task.seed, "tried"):
         _, *before = generator_states()
         model = task.fresh_model()
-        outputs = outputs_of_trial(task, model, x, y)
-        check_gradient(model, task.mean_loss(outputs, y))
+        with _noted(task) as unrepeatable:
+            outputs = outputs_of_trial(task, model, x, y)
+            check_gradient(model, task.mean_loss(outputs, y))
         if task.optimizer is not None:
             try_optimizer(task.optimizer, model, task.mean_loss(outputs_of_trial(task, model, x, y), y))
         _, *after = generator_states()
-    return dataclasses.replace(task, draws=after != before)
+    where = dataclasses.replace(task.machine, unrepeatable=tuple(unrepeatable))
+    return dataclasses.replace(task, draws=after != before, machine=where)
+
+
+def _noted(task: Task) -> AbstractContextManager[list[str]]:
+    """Note what a card cannot repeat bit for bit; a CPU does."""
+    return unrepeatable_noted() if task.machine.device.type == "cuda" else nullcontext([])
 
 
 def must_reshape(task: Task, outputs: Any, y: Any) -> bool:

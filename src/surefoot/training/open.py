@@ -50,6 +50,7 @@ from surefoot.training.configure import (
     separated,
     settled,
 )
+from surefoot.training.figures import figures_of
 from surefoot.training.groups import check_lengths
 from surefoot.training.identity import WEIGHTS, another, differing, identity
 from surefoot.training.loop import start
@@ -192,6 +193,7 @@ def open_run(
             _identify(folder, config, work, command, fitted=fitted, origin=origin)
         state, notes = checkpoint.load_newest(folder, work, plan_.recipe)
         notes = [*work.data.notes, *notes, *told, *remarks(work), *_said_of_stopping(config)]
+        notes += [why for why in (figures_of(work.machine.device)[1],) if why is not None]
         state = state or first or start(work, plan_)
         rows = list(truncate_rows(folder, state.step))
         lost = {step for step in plan_.row_steps if step <= state.step} - {row.step for row in rows}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from surefoot.data import tree
-from surefoot.data.batches import loses_spread
 from surefoot.data.dataset import DataSet
+from surefoot.data.statistics import loses_spread
 from surefoot.training.call import Forward, called
 
 

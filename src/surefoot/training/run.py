@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from surefoot.training.evaluate import (
     write_answers,
     write_scored,
 )
+from surefoot.training.figures import figures_of, reached
 from surefoot.training.loop import advance, start
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
 from surefoot.training.state import Snapshot, State
@@ -269,8 +271,10 @@ def _summary(run: Run, used: tuple[str, Snapshot], test: Evaluation | None) -> d
         "weights_from_step": used[1].step,
         "best": None if best is None else {"step": best.step, "metric": name, "value": best.value},
         "micro_batch_size": min(pieces, run.plan.batch_size),
+        "computed": state.computed,
         "started_from": run.origin,
         "examples_per_second": last.examples_per_second if last else None,
+        "reached": _reached(run),
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
         "data": run.config.data,
         "model": run.config.model,
@@ -280,6 +284,15 @@ def _summary(run: Run, used: tuple[str, Snapshot], test: Evaluation | None) -> d
         "threads": work.machine.threads,
         "torch": torch.__version__,
     }
+
+
+def _reached(run: Run) -> dict[str, Any] | None:
+    """Return which share of the machine a step reached, by the median of the rows' rates."""
+    rates = [row.examples_per_second for row in run.rows if row.examples_per_second > 0]
+    figures = figures_of(run.task.machine.device)[0]
+    if not rates or figures is None:
+        return None
+    return reached(run.task, run.plan, run.plan.batch_size / statistics.median(rates), figures)
 
 
 def _finite_ones(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -201,6 +201,8 @@ class State:
         best: the best weights so far, where whoever owns the `for` keeps them.
         micro_batch_size: examples computed at once since a step ran out of memory; None where none did.
         optimizer: of the caller's, where there is one; then there are no slots.
+        computed: how its updates were computed last, as `Record.computed` has it.
+        stepper: what computes them, with what it has looked up; no part of where the run is.
     """
 
     step: int
@@ -214,10 +216,12 @@ class State:
     best: Snapshot | None = None
     micro_batch_size: int | None = None
     optimizer: Optimizer | None = None
+    computed: str = field(default="loop", compare=False)
+    stepper: Any = field(default=None, repr=False, compare=False)
 
     def clone(self) -> State:
         """Return an independent copy."""
-        return copy.deepcopy(self)
+        return copy.deepcopy(replace(self, stepper=None))
 
     def is_finite(self, template: nn.Module) -> bool:
         """Return whether weights, buffers and slots are finite, apart from what is not so in the template.

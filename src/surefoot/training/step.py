@@ -1,4 +1,6 @@
 """One update: the gradient of a batch, and what the recipe's rule makes of it."""
+# The kernels torch._foreach_* are what torch.optim is built on; they have no public name.
+# pyright: reportPrivateImportUsage=false
 
 from __future__ import annotations
 
@@ -101,9 +103,9 @@ class Step:
         self.loader = Loader(task.data, task.augment, task.seed)
         # A module may put another tensor in the place of a buffer at any time: so its table is what stays.
         self._tables = [module._buffers for module in state.model.modules()]
-        self._factors = list(factors_of(state.model, plan.recipe).values())
-        self._thaws = list(thaws(state.model, plan).values()) if thaw(plan.recipe.groups) else []
-        self._pieces = math.ceil(plan.batch_size / plan.recipe.micro_batch_size)
+        self.factors = list(factors_of(state.model, plan.recipe).values())
+        self.thaws = list(thaws(state.model, plan).values()) if thaw(plan.recipe.groups) else []
+        self.pieces = math.ceil(plan.batch_size / plan.recipe.micro_batch_size)
         self._places: list[Any] | None = None
         self._half = task.machine.precision == "bf16"
 
@@ -128,35 +130,44 @@ class Step:
         is known when all are computed. Batch norm sees one piece at a time.
         """
         epoch, indices = batch_indices(self.plan.examples, self.plan.batch_size, self.task.seed, at)
-        still = asleep(self.state.model, self.plan, at) if self._thaws else ()
-        with sleeping(self.state.model, still) if still else nullcontext():
-            pieces = np.array_split(indices, self._pieces) if self._pieces > 1 else [indices]
-            return self._gradient(pieces, epoch, self.plan.side_at(at))
+        pieces = np.array_split(indices, self.pieces) if self.pieces > 1 else [indices]
+        batches = (self.loader.batch(rows, epoch, self.plan.side_at(at)) for rows in pieces)
+        return self.gradient_of(at, batches, list(map(len, pieces)))
 
-    def _gradient(self, pieces: Sequence[np.ndarray], epoch: int, side: int | None) -> Gradient:
+    def gradient_of(self, at: int, batches: Iterable[tuple[Any, Any]], sizes: Sequence[int]) -> Gradient:
+        """Return the gradient of a batch in pieces.
+
+        Args:
+            at: number of the update.
+            batches: inputs and targets of each piece, taken one by one.
+            sizes: their examples.
+        """
+        still = asleep(self.state.model, self.plan, at) if self.thaws else ()
+        with sleeping(self.state.model, still) if still else nullcontext():
+            return self._gradient(batches, sizes)
+
+    def _gradient(self, batches: Iterable[tuple[Any, Any]], sizes: Sequence[int]) -> Gradient:
         task, model, smoothing = self.task, self.state.model, self.plan.recipe.label_smoothing
         for parameter in self.parameters:
             parameter.grad = None
-        found, examples, count = Gradient([], [], [], []), self.plan.batch_size, None
-        for rows in pieces:
-            x, y = self.loader.batch(rows, epoch, side)
+        gradient, alone, count = Gradient([], [], [], []), len(sizes) == 1, None
+        for size, (x, y) in zip(sizes, batches, strict=True):
             with task.machine.autocast() if self._half else nullcontext():
                 outputs = task.outputs(model, x, y)
             loss, count = task.training_loss(outputs, y, smoothing)
-            alone = len(pieces) == 1
-            share = 1.0 if alone else len(rows) / examples if count is None else count.detach().float()
+            share = 1.0 if alone else size / sum(sizes) if count is None else count.detach().float()
             (loss if alone else loss * share).backward()
-            found.losses.append(loss.detach())
-            found.shares.append(share)
+            gradient.losses.append(loss.detach())
+            gradient.shares.append(share)
             if task.counts_right:
-                found.rights.append((outputs.detach(), y))
-        found.grads.extend(parameter.grad for parameter in self.parameters)
-        if count is not None and len(pieces) > 1:
-            counted = torch.stack(found.shares).sum().clamp_min(1e-30)
-            torch._foreach_div_([grad for grad in found.grads if grad is not None], counted)
+                gradient.rights.append((outputs.detach(), y))
+        gradient.grads.extend(parameter.grad for parameter in self.parameters)
+        if count is not None and not alone:
+            counted = torch.stack(gradient.shares).sum().clamp_min(1e-30)
+            torch._foreach_div_([grad for grad in gradient.grads if grad is not None], counted)
         for parameter in self.parameters:
             parameter.grad = None
-        return found
+        return gradient
 
     def average(self, at: int) -> None:
         """Move the average, where one is kept, towards the weights after update number `at`; see `averaging_decay`."""
@@ -180,6 +191,20 @@ class Step:
             return [values[name] for name in names]
         return [table[name].data for table, name in self._places]
 
+    def average_flagged(self, updates: Tensor, skip: Tensor) -> None:
+        """Do the same without the host: after so many updates, a scalar, unless `skip`, a bool scalar, holds."""
+        average, decay = self.state.average, self.plan.recipe.ema_decay
+        if average and decay is not None:
+            now, averages = self._now(average), list(average.values())
+            share = 1 - ((1 + updates) / (10 + updates)).double().clamp_max(decay)
+            moves = torch._foreach_sub(now, averages)
+            torch._foreach_mul_(moves, torch.where(skip, torch.zeros_like(share), share).to(moves[0].dtype))
+            torch._foreach_add_(averages, moves)
+
+    def begins(self, place: int, at: int) -> bool:
+        """Return whether a parameter begins to be trained with update number `at`."""
+        return (self.thaws[place] if self.thaws else 0) == at
+
     def move(self, at: int, grads: Sequence[Tensor | None], lr: Any) -> None:
         """Do update number `at` by the recipe's rule, or by the task's optimizer. Parameters without a gradient stay.
 
@@ -197,13 +222,13 @@ class Step:
             state.slots = new_slots(recipe, self.weights)
         there = [i for i, grad in enumerate(grads) if grad is not None]
         for first in (True, False):
-            places = [i for i in there if ((self._thaws[i] if self._thaws else 0) == at) is first]
+            places = [i for i in there if self.begins(i, at) is first]
             if places:
                 self._move(places, [grads[i] for i in places], lr, first)
 
     def _move(self, places: Sequence[int], grads: list[Any], lr: Any, first: bool) -> None:
         slots = self.state.slots
-        weights, factors = [self.weights[i] for i in places], [self._factors[i] for i in places]
+        weights, factors = [self.weights[i] for i in places], [self.factors[i] for i in places]
         of_some = {} if first else {name: [tensors[i] for i in places] for name, tensors in slots.items()}
         for name, tensors in update_(self.plan.recipe, weights, grads, of_some, lr, factors).items():
             for i, value in zip(places, tensors, strict=True):

@@ -219,12 +219,12 @@ class Task:
         guessed = outputs.argmax(_CLASSES_AT[self.data.target])
         return ((guessed == targets) & counted).sum() / counted.sum().clamp_min(1) * len(targets)
 
-    def answers(self, targets: Any) -> int:
-        """Return how many answers of a batch are right or wrong: those that count, of pixels and positions; examples of
-        other targets, of which each has as many.
+    def answers(self, targets: Any) -> int | Tensor:
+        """Return how many answers of a batch are right or wrong: those that count, of pixels and positions, as a
+        float64 scalar on their device; examples of other targets, of which each has as many.
         """
         if self.data.target in _CLASSES_AT:
-            return int((targets != IGNORED).sum())
+            return (targets != IGNORED).sum().double()
         return len(leaves(targets)[0])
 
     def mean_loss(self, outputs: Any, targets: Any, label_smoothing: float = 0.0) -> Tensor:

@@ -18,8 +18,9 @@ from surefoot.steps.batch_size.noise import MICRO_BATCH_SIZE, MICRO_BATCHES, noi
 from surefoot.steps.batch_size.noise_estimate import LEAST_MICRO_BATCHES
 from surefoot.steps.follow import follow, losses_of, rate_plan, without_validation
 from surefoot.training.loop import advance, start
+from surefoot.training.memory import MEMORY_SHARE, free_bytes
 from surefoot.training.population.member import Member
-from surefoot.training.population.workload import MEMORY_SHARE, free_bytes, step_bytes
+from surefoot.training.population.workload import step_bytes
 from surefoot.training.task import Task
 
 ROUNDS = 5

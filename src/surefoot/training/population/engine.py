@@ -9,12 +9,13 @@ from functools import partial
 
 from surefoot.errors import ConfigError
 from surefoot.record.run import Row
+from surefoot.training.figures import rule_figures
 from surefoot.training.loop import advance
 from surefoot.training.population.compiled import CompiledStep, shape
 from surefoot.training.population.member import Member, groups
 from surefoot.training.population.spread import advance_spread, with_one_thread
 from surefoot.training.population.stack import advance_stack
-from surefoot.training.population.strategy import FIGURES, LOOP, Figures, Way, Work, forks_pay, strategy
+from surefoot.training.population.strategy import LOOP, Figures, Way, Work, forks_pay, strategy
 from surefoot.training.population.workload import refusal, work_of
 from surefoot.training.state import State, has_extra_state
 
@@ -27,14 +28,11 @@ class _Choice:
     """How a group is computed, why not better, what was compiled for it; `first` keeps alive what its kind names."""
 
     first: Member
+    figures: Figures
     way: Way = LOOP
     work: Work | None = None
     reason: str = ""
     compiled: dict[Hashable, CompiledStep] = field(default_factory=dict)
-
-    @property
-    def figures(self) -> Figures:
-        return FIGURES[self.first.task.machine.device.type]
 
     def choose(self, work: Work, reason: str = "") -> None:
         """Follow the rule, again where it turned out that something cannot be done."""
@@ -45,14 +43,17 @@ class _Choice:
 class Engine:
     """Computes groups of members, and remembers for each how, and what it has compiled.
 
-    A choice depends on task, plan, number of members and machine alone: the same call is computed the same way
-    tomorrow, and in any division into calls.
+    A choice depends on task, plan, number of members, machine and its figures alone: the same call is computed the same
+    way tomorrow, and in any division into calls.
 
     Attributes:
         way: compute everything so; an error where members cannot be stacked. None: as `strategy` says.
+        figures: by which `strategy` goes; None: what `surefoot doctor` measured of this machine, or what was fitted to
+            another.
     """
 
     way: Way | None = None
+    figures: Figures | None = None
     _choices: dict[tuple[Hashable, int], _Choice] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +87,8 @@ class Engine:
         return [f"{one.way}{one.reason}" if (one := found[i]) is not None else "loop" for i in range(len(members))]
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:
-        choice = _Choice(members[0], self.way or LOOP)
+        self.figures = self.figures or rule_figures(members[0].task.machine.device)
+        choice = _Choice(members[0], self.figures, self.way or LOOP)
         if choice.way.form != "loop" and len(members) > 1 and (fault := refusal(members)) is not None:
             raise ConfigError(
                 f"Engine(way={self.way!r}) for members that cannot be stacked: {fault}",

@@ -67,7 +67,7 @@ def _structure(task: Task) -> Hashable:
 
 
 def _draws(task: Task) -> bool:
-    """Return whether the model in training draws from torch's generator, as dropout does."""
+    """Return whether the model in training, or its loss, draws from torch's generators, as dropout does."""
     if task.template not in _drawing:
         rows = torch.arange(min(2, task.data.examples)).numpy()
         x, y = fetch(task.data, task.data.train, rows, seed=task.seed)
@@ -76,7 +76,7 @@ def _draws(task: Task) -> bool:
         with torch.random.fork_rng(devices=cards), torch.no_grad():
             before = torch.get_rng_state(), *map(torch.cuda.get_rng_state, cards)
             try:
-                task.outputs(model, x, y)
+                task.training_loss(task.outputs(model, x, y), y)
                 after = torch.get_rng_state(), *map(torch.cuda.get_rng_state, cards)
                 drawn = not all(map(torch.equal, before, after))
             except ValueError:  # batch norm with one example; whether the plan can train at all is `start`'s to say

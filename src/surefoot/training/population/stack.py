@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from surefoot.data import tree
-from surefoot.data.batches import batch_indices, epoch_order, fetch
+from surefoot.data.batches import batch_indices, epoch_order, fetch, resized
 from surefoot.optim.stacked import hyperparameters, slot_names, stacked_
 from surefoot.record.run import Row
 from surefoot.seeds import StepSeeds
@@ -159,9 +159,10 @@ class Stack:
             self._orders[task.seed] = epoch_order(plan.examples, task.seed, epoch)  # held, so it is drawn once
             parts = np.array_split(indices, math.ceil(len(indices) / plan.recipe.micro_batch_size))
             shares = [len(part) / len(indices) for part in parts]
+            side = plan.side_at(step)
             settings: dict[str, Any] = {"augment": task.augment, "seed": task.seed, "epoch": epoch}
-            settings["side"] = plan.side_at(step)
-            pieces.append([fetch(task.data, task.data.train, part, **settings) for part in parts])
+            found = [fetch(task.data, task.data.train, part, **settings) for part in parts]
+            pieces.append([(x if side is None else resized(x, side), y) for x, y in found])
         if self.network.shared_batches:
             return pieces[0], shares
 

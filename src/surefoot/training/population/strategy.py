@@ -11,7 +11,8 @@ and moves the members' numbers and W weights besides. So it wins where calls are
 
 The coefficients were fitted to process times of eleven networks (linear to ResNet-20) at batches of 8 to 512 and stacks
 of 2 to 32 on one thread of an AMD Zen 4, with AVX-512 and held to AVX2 (torch 2.13): docs/log.md, 2026-11-28. Between
-the two no choice differed, so the figures know only CPU and card.
+the two no choice differed. Where `surefoot doctor` has measured a CPU, its figures are in proportion to that machine's
+(`measured`); else they know only CPU and card.
 """
 
 from __future__ import annotations
@@ -88,6 +89,33 @@ FIGURES = {
 }
 """By the type of device. For the CPU fitted, see above; six million numbers are 24 MB, beyond which wider stacks were
 slower on a machine with 32 MB of last cache."""
+
+
+_CALL_SECONDS, _NUMBERS_PER_SECOND = 3.44e-6, 0.81e9
+"""What `surefoot doctor` measures of the machine to which the figures of the CPU were fitted: median of 4, AVX-512."""
+_CACHE_BYTES = 32 * 2**20
+"""Of its last cache."""
+
+
+def measured(call_seconds: float, numbers_per_second: float, cache_bytes: int | None) -> Figures:
+    """Return the figures of a CPU that was measured: those that were fitted, in proportion to the machine of the fit.
+
+    Args:
+        call_seconds, numbers_per_second, cache_bytes: as in `MachineFigures`.
+
+    >>> slow = measured(call_seconds=6.88e-6, numbers_per_second=0.81e9, cache_bytes=16 * 2**20)  # a call takes twice
+    >>> slow.call_seconds, slow.numbers_per_call, slow.stack_numbers
+    (2e-05, 11000.0, 3000000.0)
+    """
+    fitted = FIGURES["cpu"]
+    call = call_seconds / _CALL_SECONDS
+    numbers = numbers_per_second / _NUMBERS_PER_SECOND
+    assert fitted.stack_numbers is not None
+    return Figures(
+        call_seconds=fitted.call_seconds * call,
+        numbers_per_call=fitted.numbers_per_call * call * numbers,
+        stack_numbers=fitted.stack_numbers * (cache_bytes or _CACHE_BYTES) / _CACHE_BYTES,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +22,7 @@ from surefoot.data.batches import batch_indices, fetch
 from surefoot.seeds import StepSeeds, torch_stream
 from surefoot.training.groups import thaw
 from surefoot.training.loop import start
+from surefoot.training.memory import total_bytes
 from surefoot.training.population.member import Member
 from surefoot.training.population.spread import possible
 from surefoot.training.population.stack import Stack, has_rules
@@ -30,8 +30,6 @@ from surefoot.training.population.strategy import Work
 from surefoot.training.state import named_tensors, trainable
 from surefoot.training.step import gradient
 
-MEMORY_SHARE = 0.5
-"""Share of the free memory that a step may take. Chosen by hand."""
 _STACK_SHARE = 0.25
 """Share of all memory that the step of a stack may take. Chosen by hand: what is free now may be gone tomorrow."""
 _TRACED_EXAMPLES = 8
@@ -54,7 +52,7 @@ class _Trace:
     whole: bool
 
 
-class _Counter(TorchDispatchMode):
+class Counter(TorchDispatchMode):
     """Counts operator calls and the numbers that they write."""
 
     calls = numbers = 0
@@ -131,7 +129,7 @@ def _traced(member: Member, few: int) -> _Trace:
         kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
         return value
 
-    with torch_stream(task.seed, "trace"), torch.enable_grad(), _Counter() as counter:
+    with torch_stream(task.seed, "trace"), torch.enable_grad(), Counter() as counter:
         x, y = fetch(task.data, task.data.train, indices[:few], seed=task.seed)
         with saved_tensors_hooks(note, lambda value: value), task.machine.autocast():
             loss = task.objective(task.outputs(model, x, y), y)
@@ -139,28 +137,6 @@ def _traced(member: Member, few: int) -> _Trace:
     trained = trainable(model).values()
     weights, whole = sum(value.numel() for value in trained), all(value.grad is not None for value in trained)
     return _Trace(few, counter.calls, counter.numbers, sum(kept.values()), weights, whole)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return the free memory of a device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return total_bytes(device) // 2
-
-
-def total_bytes(device: torch.device) -> int:
-    """Return the memory of a device; of the CPU, what this process's control group may use, where that is less."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # no such file, or "max"
-            total = min(total, int(Path(limit).read_text(encoding="ascii")))
-    return total
 
 
 def refusal(members: Sequence[Member]) -> str | None:

@@ -1,0 +1,1 @@
+"""What this machine can do, and what commonly goes wrong on it."""
