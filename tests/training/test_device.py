@@ -78,7 +78,8 @@ ALIKE = {
     "batch norm": {"model": small_cnn},
     "augmented": {"model": small_cnn, "augment": ["flip-alternate", "crop:1"]},
     "small images first": {
-        "model": small_cnn, "augment": ["crop:1"], "progressive_resizing": ("5:0.3", "6:0.55"), "groups": {"head": {"lr": 2}},
+        "model": small_cnn, "augment": ["crop:1"], "progressive_resizing": ("5:0.3", "6:0.55"),
+        "groups": {"head": {"lr": 2}},
     },
     "dropout": {"model": Dropped},
     "diverging": {"lr": 1e15},

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
 UNUSED = (*OF_A_RUN, "lr", "epochs", "steps", "ema_decay", "progressive_resizing")
-"""Settings of a run's record, averaged weights and sizes of images, which are not read here, and what a file says of rate and length."""
+"""Settings of a run's record, averaged weights and sizes of images, which are not read here, and what a file says of
+rate and length."""
 
 
 @with_settings

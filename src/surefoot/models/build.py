@@ -49,8 +49,10 @@ SHIPPED: dict[str, Shipped] = {
         partial(Fast, widths=(64, 256, 256)), "images", "the same with airbench94's 64, 256, 256 channels", 3
     ),
     "fast-deep": Shipped(
-        partial(Fast, widths=(128, 384, 512), depth=3), "images",
-        "the same with airbench96's 128, 384, 512 channels and three convolutions a block", 3,
+        partial(Fast, widths=(128, 384, 512), depth=3),
+        "images",
+        "the same with airbench96's 128, 384, 512 channels and three convolutions a block",
+        3,
     ),
     "resnet20": Shipped(ResNet20, "images", "ResNet-20 for CIFAR-10 (He et al. 2015): 16, 32, 64 channels", 4),
 }

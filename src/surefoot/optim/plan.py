@@ -69,12 +69,17 @@ class Plan:
 
     def side_at(self, step: int) -> int | None:
         """Return the side in pixels to which training images are brought at an update; None for their full size."""
-        return side_at(stages_of(self.recipe.progressive_resizing), step, self.steps)
+        return side_at(self.stages, step, self.steps) if self.recipe.progressive_resizing else None
 
     @property
     def turns(self) -> tuple[int, ...]:
         """The numbers of the updates at which training images get another size."""
-        return tuple(round(share * self.steps) for _, share in stages_of(self.recipe.progressive_resizing))
+        return tuple(round(share * self.steps) for _, share in self.stages)
+
+    @property
+    def stages(self) -> tuple[tuple[int, float], ...]:
+        """Sides in pixels of training images, and the share of the run until which they hold."""
+        return stages_of(self.recipe.progressive_resizing)
 
 
 def batch_size_of(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> int:

@@ -1,4 +1,4 @@
-"""Settings by the accuracy that is to be reached: `target = 0.94` with model fast, measured once and kept in a table."""
+"""Settings by the accuracy that is to be reached: `target = 0.94` with model fast, kept in a table."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def by_accuracy(given: Mapping[str, Any], data: str, model: str) -> tuple[dict[s
     True
     >>> by_accuracy({"target": 0.93}, "cifar10", "fast")
     Traceback (most recent call last):
-    surefoot.errors.ConfigError: target = 0.93 with model fast: settings were measured for 0.9, 0.94, 0.95, 0.96. Set \
+    surefoot.errors.ConfigError: target = 0.93 with model fast: settings are there for 0.9, 0.94, 0.95, 0.96. Set \
 target = 0.94, the next above it.
     """
     target = given.get("target")
-    asked = isinstance(target, int | float) and not isinstance(target, bool)
-    rest = {name: value for name, value in given.items() if not (asked and name == "target")}
-    if asked:
-        _check(float(target), given, data, model)
+    accuracy = float(target) if isinstance(target, int | float) and not isinstance(target, bool) else None
+    rest = {name: value for name, value in given.items() if name != "target" or accuracy is None}
+    if accuracy is not None:
+        _check(accuracy, given, data, model)
     elif (data, model) != ("cifar10", MODEL):
         return rest, None
     name = str(given.get("device", "auto"))
     card = torch.cuda.is_available() if name == "auto" else name.startswith("cuda")
     device = "cuda" if card else "cpu"
     rest.pop("model", None)  # the table names the network
-    return rest, _row(float(target) if asked else _USUAL[device], device)
+    return rest, _row(_USUAL[device] if accuracy is None else accuracy, device)
 
 
 def _check(target: float, given: Mapping[str, Any], data: str, model: str) -> None:
@@ -64,20 +64,21 @@ def _check(target: float, given: Mapping[str, Any], data: str, model: str) -> No
     if model != MODEL:
         raise ConfigError(
             f"target = {target:g} with model {model}", f"an accuracy to reach is for model {MODEL}, whose settings for "
-            "it were measured; else target is the kind of targets, such as classes or numbers",
+            "it are in a table; else target is the kind of targets, such as classes or numbers",
             f"set model = {MODEL}, or leave target out",
         )  # fmt: skip
     listed = sorted({row["accuracy"] for row in _table()["rows"]})
     words = ", ".join(f"{each:g}" for each in listed)
     if not 0 < target < 1:
         raise ConfigError(
-            f"target = {target:g} with model {MODEL}", f"an accuracy is in (0, 1), and settings were measured for {words}",
+            f"target = {target:g} with model {MODEL}",
+            f"an accuracy is in (0, 1), and settings are there for {words}",
             f"write {target / 100:g} for {target:g} %" if 1 < target < 100 else "set target = 0.9",
         )  # fmt: skip
     if target not in listed:
         above = next((each for each in listed if each > target), None)
         raise ConfigError(
-            f"target = {target:g} with model {MODEL}", f"settings were measured for {words}",
+            f"target = {target:g} with model {MODEL}", f"settings are there for {words}",
             "give epochs and widths of your own" if above is None else f"set target = {above:g}, the next above it",
         )  # fmt: skip
     if data != "cifar10":

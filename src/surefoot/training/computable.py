@@ -13,7 +13,6 @@ from surefoot.data import tree
 from surefoot.data.batches import batch_indices, fetch, resized
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan
-from surefoot.rules.progressive import stages_of
 from surefoot.training.groups import asleep, sleeping
 from surefoot.training.state import trainable
 from surefoot.training.task import Task
@@ -55,7 +54,7 @@ def _try_sides(task: Task, plan: Plan) -> None:
     """Raise ConfigError where the data are not images that can be shown smaller, or a copy of the model takes no other
     size than theirs.
     """
-    given, stages = f"progressive_resizing {plan.recipe.progressive_resizing}", stages_of(plan.recipe.progressive_resizing)
+    given, stages = f"progressive_resizing {plan.recipe.progressive_resizing}", plan.stages
     if task.data.kind != "images" or task.data.target == "segmentation":
         what = "images whose pixels have classes" if task.data.kind == "images" else "data that are not images"
         raise ConfigError(f"{given} with {what}", "it brings whole images to other sizes", "leave it out")

@@ -120,8 +120,9 @@ def resolve(
         runs_dir: where a run lies that `from_run` gives by its name.
 
     A shipped schedule shrinks with a run that is given fewer epochs. For numbers gradients are clipped, see
-    `CLIP_OF_NUMBERS`. A target that is an accuracy chooses among the settings of model fast: `by_accuracy`. A published preset brings all that its original's update had, in place of what is shipped; what
-    is given beside it goes before it. Where weights are those of a run its settings take the place of the shipped ones.
+    `CLIP_OF_NUMBERS`. A target that is an accuracy chooses among the settings of model fast: `by_accuracy`. A published
+    preset brings all that its original's update had, in place of what is shipped; what is given beside it goes before
+    it. Where weights are those of a run its settings take the place of the shipped ones.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'

@@ -57,7 +57,7 @@ class Tables:
         self._epoch = None
 
     def turn_to(self, at: int) -> None:
-        """Put the order and the draws of update number `at` in their place, if they are of another epoch, and its size."""
+        """Put size, order and draws of update number `at` in their place, the last two if of another epoch."""
         self.side = self._plan.side_at(at)
         epoch, batch = divmod(at, self._plan.steps_per_epoch)
         if epoch != self._epoch:
