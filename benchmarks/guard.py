@@ -134,16 +134,21 @@ def main() -> int:
     """Compare with the baseline, or renew it; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--renew", action="store_true", help="write the baseline of this kind of machine")
+    parser.add_argument("--only", nargs="+", default=[""], help="words, of which a ratio's name must hold one")
     options = parser.parse_args()
     stored: dict[str, Any] = json.loads(BASELINE.read_text()) if BASELINE.is_file() else {}
     kind = kind_of_machine()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        ratios = all_ratios(Path(folder))
+        ratios = {
+            name: measure
+            for name, measure in all_ratios(Path(folder)).items()
+            if any(word in name for word in options.only)
+        }
         if options.renew:
             seen = {name: statistics.median(measure() for _ in range(ATTEMPTS)) for name, measure in ratios.items()}
             about = {"date": date.today().isoformat(), "torch": torch.__version__, "surefoot": surefoot.__version__}
-            stored[kind] = {**about, "ratios": seen}
+            stored[kind] = {**about, "ratios": stored.get(kind, {}).get("ratios", {}) | seen}
             BASELINE.write_text(json.dumps(stored, indent=1) + "\n")
             print(json.dumps({kind: stored[kind]}, indent=1))
             return 0

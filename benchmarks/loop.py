@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=("steps", "starts", "all"), default="all")
     parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="folder or archive of CIFAR-10")
     parser.add_argument("--peers", help="folder with lightning and skorch")
-    parser.add_argument("--cells", nargs="+", default=[""], help="words, of which a cell's name must hold one")
+    parser.add_argument("--cells", nargs="+", default=[""], help="names of cells, or words in them")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--starts", type=int, default=3, help="processes of each arm")
     parser.add_argument("--out", type=Path, help="gone on with where it is there")
@@ -196,9 +196,9 @@ def main() -> None:
         if importlib.util.find_spec(name) is None:
             print(f"{name} is left out: it is not installed; --peers names a folder that has it", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
-        for name, cell in CELLS.items():
-            if not any(word in name for word in options.cells):
-                continue
+        chosen = [name for name in CELLS if name in options.cells]
+        for name in chosen or [name for name in CELLS if any(word in name for word in options.cells)]:
+            cell = CELLS[name]
             if cell.data == "cifar10" and not options.cifar10:
                 print(f"{name} is left out: --cifar10 names no folder", file=sys.stderr)
                 continue

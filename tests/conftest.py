@@ -33,6 +33,12 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(autouse=True)
+def _unmeasured(tmp_path_factory, monkeypatch):
+    """Let no test go by figures that somebody has measured of this machine."""
+    monkeypatch.setattr("surefoot.record.figures.cache_folder", lambda: tmp_path_factory.getbasetemp() / "no-cache")
+
+
+@pytest.fixture(autouse=True)
 def _one_thread():
     """Give each test one thread, whatever the test before it asked for."""
     yield

@@ -10,7 +10,7 @@ import functools
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
@@ -54,11 +54,12 @@ def usual_switches(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 _UNREPEATABLE = r"(\S+) does not have a deterministic implementation"
+_PRODUCTS = "Deterministic behavior was enabled with .*CuBLAS"
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
-def repeatable_kernels(unrepeatable: Sequence[str] = ()) -> Iterator[None]:
+def repeatable_kernels(*, quiet: bool = False) -> Iterator[None]:
     """Have a card compute what it computed before, bit for bit, and fp32 in fp32; the caller's switches come back.
 
     Operations take their deterministic form where they have one (`torch.use_deterministic_algorithms` would load the
@@ -67,7 +68,7 @@ def repeatable_kernels(unrepeatable: Sequence[str] = ()) -> Iterator[None]:
     forbids what is not deterministic keeps that.
 
     Args:
-        unrepeatable: names of operations that have no such form, of which PyTorch is not to warn at each call.
+        quiet: let PyTorch not warn, at each call, of operations that have no such form.
     """
     cudnn = torch.backends.cudnn
     with ExitStack() as stack:
@@ -88,10 +89,25 @@ def repeatable_kernels(unrepeatable: Sequence[str] = ()) -> Iterator[None]:
         if _WORKSPACE not in os.environ:  # PyTorch asks for it, and looks once, at the first product
             os.environ[_WORKSPACE] = ":4096:8"
             stack.callback(os.environ.pop, _WORKSPACE, None)
-        if unrepeatable:
+        products = torch.cuda.is_initialized() and _products_warn()
+        if quiet or products:  # not always: it would have the caller's own warnings told again
             stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", _UNREPEATABLE, UserWarning)
+            for said in (_UNREPEATABLE, _PRODUCTS):
+                warnings.filterwarnings("ignore", said, UserWarning)
         yield
+
+
+@functools.cache
+def _products_warn() -> bool:
+    """Return whether PyTorch takes matrix products for not repeatable, and says so at each: it looks for a setting of
+    their workspaces once, at the first product, which the caller may have done before. It gives each stream a workspace
+    of its own all the same, and that is what cuBLAS asks for.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        one = torch.ones(1, 1, device="cuda")
+        torch.mm(one, one)
+    return any(re.match(_PRODUCTS, str(each.message)) for each in told)
 
 
 def tf32_allowed() -> bool:

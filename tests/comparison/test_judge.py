@@ -62,7 +62,7 @@ def test_the_findings_say_cost_noise_and_who_is_first():
     rules = [
         rule("full", [1.0, 1.0], batch_size=1000, seconds=0.02, noise=0.0, steps=(None, None)),
         rule("one", [0.2, 0.2], batch_size=1, seconds=0.001, noise=100.0, steps=(900.0, 1100.0)),
-        rule("mini", [0.2, 0.2], noise=3.0, steps=(90.0, 110.0)),
+        rule("mini", [0.2, 0.2], noise=3.0, steps=(90.0, 104.0)),
         rule("heavy", [0.2, 0.2], noise=0.3, steps=(100.0, 105.0), form="nesterov"),
     ]
     found = {finding.name: finding for finding in judge(rules, 0.2, 2.0)}
@@ -73,6 +73,15 @@ def test_the_findings_say_cost_noise_and_who_is_first():
     assert "one reaches" in found["first-in-examples"].reason
     assert "mini reaches" in found["first-in-seconds"].reason
     assert {finding.verdict for finding in found.values()} == {"pass"}
+
+
+def test_who_is_first_is_told_by_the_median_that_the_table_has():
+    rules = [
+        rule("steady", [0.2] * 3, steps=(100.0, 100.0, 100.0)),
+        rule("mostly", [0.2] * 3, steps=(80.0, 80.0, 900.0)),
+    ]
+    found = {finding.name: finding.reason for finding in judge(rules, 0.2, 2.0)}
+    assert "mostly reaches loss 0.2 first, after 80 steps in the median" in found["first-in-steps"]
 
 
 def test_the_two_forms_that_are_one_are_named_and_only_with_one_rate():

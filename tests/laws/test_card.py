@@ -78,6 +78,20 @@ def test_two_runs_have_equal_bits_and_so_has_one_that_was_stopped_and_resumed(na
     assert not differing(contents(once), contents(resumed))
 
 
+@ON_A_CARD
+@PRECISIONS
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_has_the_same_bits_with_and_without_a_graph(name, device, precision, monkeypatch):
+    work, plan = job(name, device, precision)
+    graphed, rows = advance(work, plan, start(work, plan), plan.steps)
+    assert graphed.stepper.eager == "", "it was one graph"
+    for module in ("graph", "device"):
+        monkeypatch.setattr(f"surefoot.training.{module}.captured", lambda function, _: function)
+    eager, others = advance(work, plan, start(work, plan), plan.steps)
+    assert bare(others) == bare(rows)
+    assert not differing(contents(graphed), contents(eager))
+
+
 @EVERYWHERE
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "batch norm", "batch norm and dropout"])
 @pytest.mark.parametrize("seeds", [(3, 3, 3), (3, 4, 5)], ids=["one seed", "three seeds"])
@@ -197,7 +211,7 @@ def test_fp32_is_fp32_in_convolutions_and_products(device):
         found = nn.functional.conv2d(x.to(place), w.to(place)).cpu(), (a.to(place) @ b.to(place)).cpu()
     exact = nn.functional.conv2d(x.double(), w.double()), a.double() @ b.double()
     for one, other in zip(found, exact, strict=True):
-        assert float((one - other).abs().max()) < 2e-5  # 600 terms of 2^-24 each; TF32 has 2^-11, 1e-3
+        assert float((one - other).abs().max()) < 2e-4  # 600 terms of 2^-24 each, or Winograd; TF32 has 2^-11: 1e-3
 
 
 @EVERYWHERE

@@ -295,6 +295,7 @@ CASES: dict[str, list[Case]] = {
         Case("a run to watch that is not there", "watch gone", "gone", 1),
         Case("runs by an unknown column", "runs --sort accuracy", "accuracy"),
         Case("runs by no condition", "runs --where finished", "finished"),
+        Case("a device that is none", "doctor --device tpu", "tpu"),
         Case("a shape with a letter", "models --input-shape 3,a", "3,a"),
         Case("nothing to predict", "predict done", "input"),
         Case("fewer classes than one", "predict done a.png --top 0", "top"),

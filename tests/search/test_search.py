@@ -7,13 +7,15 @@ import surefoot
 from surefoot.config import Config, Recipe, Schedule
 from surefoot.errors import CheckpointError
 from surefoot.record.progress import read_progress
+from surefoot.record.store import TIMINGS, read_sealed, write_sealed
+from surefoot.search import search as module
 from surefoot.search.budget import StepTime, Terms, budget
 from surefoot.search.journal import History
 from surefoot.search.procedure import TELLING_SHARE
 from surefoot.search.response import coordinates
 from surefoot.search.search import open_search
 from surefoot.training.population.engine import Engine
-from surefoot.training.population.strategy import LOOP
+from surefoot.training.population.strategy import FIGURES, LOOP
 
 START = Recipe(epochs=3, batch_size=64, schedule=Schedule(kind="linear"))
 
@@ -161,3 +163,30 @@ def test_decisions_that_another_search_made_are_refused(tmp_path):
         pytest.raises(CheckpointError, match="decision 1 of the search is 'initial-loss', where it comes to 'wiring'"),
     ):
         search.advance()
+
+
+def test_a_search_goes_on_by_the_figures_that_it_was_begun_with(tmp_path, monkeypatch):
+    config = Config(data="digits", model="linear", recipe=START, threads=1, precision="fp32")
+    terms = Terms(budget=budget("4x"), fixed=frozenset({"batch_size"}))
+
+    def figures():
+        with open_search(config, terms, runs_dir=tmp_path, name="a") as search:
+            return search.executor.engine.figures
+
+    first, later = (dataclasses.replace(FIGURES["cpu"], call_seconds=seconds) for seconds in (1e-6, 2e-6))
+    monkeypatch.setattr(module, "rule_figures", lambda device: first)
+    assert figures() == first
+    monkeypatch.setattr(module, "rule_figures", lambda device: later)
+    assert figures() == first
+
+
+def test_a_search_begun_before_there_were_figures_goes_on_by_those_that_were_fitted(tmp_path):
+    config = Config(data="digits", model="linear", recipe=START, threads=1, precision="fp32")
+    terms = Terms(budget=budget("4x"), fixed=frozenset({"batch_size"}))
+    with open_search(config, terms, runs_dir=tmp_path, name="a") as search:
+        folder = search.folder
+    about = read_sealed(folder / TIMINGS)
+    del about["figures"]
+    write_sealed(folder / TIMINGS, about)
+    with open_search(config, terms, runs_dir=tmp_path, name="a") as search:
+        assert search.executor.engine.figures == FIGURES["cpu"]

@@ -10,6 +10,7 @@ from surefoot.data.batches import fetch, fetch_slice
 from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.errors import ConfigError
 from surefoot.training.machine import Machine, machine, native_bf16
+from surefoot.training.make import remarks
 
 CONVOLVES, AFFINE = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(nn.Linear(4, 3))
 
@@ -127,3 +128,11 @@ def test_a_run_goes_on_the_same_where_its_data_stays_on_the_host():
     (_, here), (_, there) = surefoot.fit(work, plan), surefoot.fit(other, plan)
     assert [row.train_loss for row in here.rows] == [row.train_loss for row in there.rows]
     assert here.last.val_loss == there.last.val_loss
+
+
+def test_what_a_card_cannot_repeat_is_said_before_the_run():
+    work = surefoot.task(images(), "linear", threads=1, device="cpu")
+    assert remarks(work) == []
+    card = dataclasses.replace(work.machine, unrepeatable=("put_",))
+    said = remarks(dataclasses.replace(work, machine=card))
+    assert any("put_ has no deterministic form" in each for each in said)

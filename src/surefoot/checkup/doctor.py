@@ -48,9 +48,7 @@ class Checkup:
         return plain({"verdict": self.verdict, **dataclasses.asdict(self)})
 
 
-def doctor(
-    *, device: str = "auto", runs_dir: str | Path = "runs", say: Callable[[str], None] = lambda text: None
-) -> Checkup:
+def doctor(*, device: str = "auto", runs_dir: str | Path = "runs", say: Callable[[str], None] | None = None) -> Checkup:
     """Measure what this machine can do, keep it as the machine's figures, and look for what commonly goes wrong.
 
     It takes five to ten seconds. The figures are kept in the cache folder, for this processor or card and this version
@@ -60,7 +58,7 @@ def doctor(
     Args:
         device: auto, cpu, cuda or cuda:N; auto is the processor, and the card where there is one.
         runs_dir: folder in which runs would lie; its disk is looked at, and nothing is made there.
-        say: is told what is measured next.
+        say: is told what is measured next; None: nobody is.
 
     Raises:
         ConfigError: there is no such device.

@@ -24,7 +24,8 @@ from surefoot.seeds import torch_stream
 from surefoot.switches import usual_switches
 from surefoot.training.figures import machine_of
 from surefoot.training.machine import native_bf16
-from surefoot.training.population.workload import Counter, free_bytes
+from surefoot.training.memory import free_bytes
+from surefoot.training.population.workload import Counter
 
 SECONDS, LEAST_REPETITIONS = 0.2, 3
 """Of each measurement. Ten of them and the start of PyTorch then take five to eight seconds on two cores."""
@@ -98,14 +99,14 @@ class _Watch:
 
 
 @usual_switches
-def measure(device: torch.device, say: Callable[[str], None] = lambda text: None) -> Measured:
+def measure(device: torch.device, say: Callable[[str], None] | None = None) -> Measured:
     """Return what a device can do, with one thread and with all of PyTorch's.
 
     Args:
         device: a processor or a card.
-        say: is told what is measured next.
+        say: is told what is measured next; None: nobody is.
     """
-    watch, rates = _Watch(device), list[Rate]()
+    watch, rates, say = _Watch(device), list[Rate](), say or (lambda text: None)
     former = torch.get_num_threads()
     cuda = device.type == "cuda"
     try:
@@ -158,7 +159,8 @@ def _rates(watch: _Watch, precision: str, threads: int) -> list[Rate]:
     ]
     if precision != "tf32":
         size = dtype.itemsize
-        copied = watch.growing([COPIED_BYTES // size], lambda count: 2.0 * count * size, copy)
+        most = COPIED_BYTES * (8 if device.type == "cuda" else 1)  # so that the call is no part of it
+        copied = watch.growing([most // size], lambda count: 2.0 * count * size, copy)
         seen.append(("copy", copied))
     return [Rate(operation=of, precision=precision, threads=threads, per_second=rate) for of, rate in seen]
 
@@ -209,12 +211,15 @@ def _numbers(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -
 
 @contextmanager
 def _tf32(on: bool) -> Iterator[None]:
-    """Let a card round fp32, or not."""
-    switches: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
+    """Let a card round fp32, or not; a CPU computes it whole, whatever the caller's switches are."""
+    backends: Any = torch.backends
     with ExitStack() as stack:
-        for switch in switches:
+        for switch in (backends.cuda.matmul, backends.cudnn.conv):
             stack.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
             switch.fp32_precision = "tf32" if on else "ieee"
+        for switch in (backends.mkldnn.matmul, backends.mkldnn.conv):
+            stack.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
+            switch.fp32_precision = "ieee"
         yield
 
 

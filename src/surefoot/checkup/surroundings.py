@@ -14,7 +14,7 @@ import torch
 from surefoot.checkup.judge import Surroundings
 from surefoot.config import __version__
 from surefoot.settings import cache_folder
-from surefoot.training.population.workload import free_bytes, total_bytes
+from surefoot.training.memory import free_bytes, total_bytes
 
 VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "OMP_WAIT_POLICY", "KMP_AFFINITY", "GOMP_CPU_AFFINITY",

@@ -12,6 +12,7 @@ from surefoot.cli.tables import clean, print_json, print_table
 if TYPE_CHECKING:
     from surefoot.checkup.doctor import Checkup
     from surefoot.checkup.judge import Measured
+    from surefoot.record.figures import Operation
 
 _LEFT = ("work", "look at", "verdict", "what was seen")
 
@@ -64,7 +65,8 @@ def _show_rates(measured: Measured) -> None:
     figures = measured.figures
     precisions = list(dict.fromkeys(rate.precision for rate in figures.rates))
     rows = []
-    for operation, threads in dict.fromkeys((rate.operation, rate.threads) for rate in figures.rates):
+    lines: list[tuple[Operation, int]] = [(rate.operation, rate.threads) for rate in figures.rates]
+    for operation, threads in dict.fromkeys(lines):
         unit, scale = ("GB/s", 1e9) if operation == "copy" else ("GFLOP/s", 1e9)
         if not measured.shares and operation != "copy":
             unit, scale = "TFLOP/s", 1e12
@@ -72,5 +74,4 @@ def _show_rates(measured: Measured) -> None:
         where = figures.machine["device"] if not measured.shares else threads
         rows.append((f"{operation}, {unit}", where, *(None if v is None else f"{v / scale:,.1f}" for v in values)))
     print_table(("work", "threads", *precisions), rows, left=_LEFT)
-    print(f"operator call in a step {1e6 * figures.call_seconds:.2f} us, "
-          f"numbers written in a step {figures.numbers_per_second / 1e9:.2f} billion/s, one thread")  # fmt: skip
+    print(f"an operator call in a training step takes {1e6 * figures.call_seconds:.2f} us")

@@ -102,4 +102,6 @@ def uploaded(array: np.ndarray, device: torch.device) -> Tensor:
     From pinned memory, so that the host does not wait for what a card has still to do.
     """
     host = torch.from_numpy(array)
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
+    if device.type != "cuda" or host.numel() == 0:
+        return host.to(device)
+    return host.pin_memory().to(device, non_blocking=True)

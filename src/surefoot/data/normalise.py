@@ -138,6 +138,9 @@ class Ahead:
 
     def taken(self, rows: Tensor) -> tuple[Any, Any]:
         """Return the examples at these places."""
+        if isinstance(self.x, _Rows) and isinstance(self.y, _Rows):  # without a walk through trees: a third of the time
+            x, y = self.x, self.y
+            return x.seen(x.whole.index_select(0, rows)), y.seen(y.whole.index_select(0, rows))
 
         def taken(leaf: _Rows) -> Tensor:
             return leaf.seen(leaf.whole.index_select(0, rows))

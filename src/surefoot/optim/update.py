@@ -96,9 +96,12 @@ def fusible(params: list[Tensor], *others: list[Tensor]) -> bool:
     precise = dtype in (torch.float32, torch.float64)
     if not (precise if device.type == "cpu" else device.type == "cuda" and dtype.is_floating_point):
         return False
+    lists = [each for each in others if each]
     for i, param in enumerate(params):
-        for other in (each[i] for each in others if each):
-            if other.dtype != dtype or other.device != device or other.stride() != param.stride():
+        strides = param.stride()
+        for each in lists:
+            other = each[i]
+            if other.stride() != strides or other.dtype is not dtype or other.device != device:
                 return False
         if not (param.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense.default(param)):
             return False
@@ -180,7 +183,8 @@ def global_norm(tensors: Iterable[Tensor]) -> Tensor:
     if not each:
         return torch.zeros(())
     precise = torch.float64 if each[0].dtype in (torch.float64, torch.complex128) else torch.float32
-    return torch.linalg.vector_norm(torch.stack([norm.to(precise) for norm in torch._foreach_norm(each)]))
+    norms = [norm if norm.dtype is precise else norm.to(precise) for norm in torch._foreach_norm(each)]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 @torch.no_grad()

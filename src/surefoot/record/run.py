@@ -99,7 +99,7 @@ class Record:
     Attributes:
         rows: what was seen, oldest first.
         outcome: how it ended.
-        computed: how its steps were computed: "loop", "graph" on a card, or how it shared them with other members of a
+        computed: how its steps were computed: "loop", "compiled", "graph" on a card, or how it shared them with others of a
             population; with the reason where a card could not.
     """
 

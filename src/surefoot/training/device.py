@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -179,7 +180,7 @@ class OnDevice:
         tables.note(loss, norm.double(), correct)
         return update
 
-    def _move(self, places: Sequence[int], grads: list[Tensor], skip: Tensor, *, first: bool) -> None:
+    def _move(self, places: Sequence[int], grads: list[Any], skip: Tensor, *, first: bool) -> None:
         step = self._step
         slots = {name: [tensors[i] for i in places] for name, tensors in self.state.slots.items()}
         weights, factors = [step.weights[i] for i in places], [step.factors[i] for i in places]
@@ -226,7 +227,7 @@ def _objective(gradient: Gradient, sizes: Sequence[int]) -> Tensor:
     if isinstance(shares[0], Tensor):
         weights = torch.stack([share.double() for share in shares])
         return (losses * weights).sum() / weights.sum().clamp_min(1e-30)
-    return sum(loss * share for loss, share in zip(losses, shares, strict=True)) / math.fsum(shares)
+    return reduce(torch.add, [loss * share for loss, share in zip(losses, shares, strict=True)]) / math.fsum(shares)
 
 
 def _generators(device: torch.device) -> list[bytes]:

@@ -96,7 +96,7 @@ def reached(task: Task, plan: Plan, step_seconds: float, figures: MachineFigures
     ideal, scale = 0.0, plan.batch_size / examples
     totals: dict[str, float] = {}
     for (operation, precision), count in counted.items():
-        rate = figures.per_second(operation, _precision(task, operation, precision), threads)
+        rate = figures.per_second(operation, precision, threads)
         if rate is None:
             return None
         ideal += scale * count / rate
@@ -107,14 +107,6 @@ def reached(task: Task, plan: Plan, step_seconds: float, figures: MachineFigures
         "step_seconds": step_seconds, "operations": sum(totals.values()), "most": max(totals, key=totals.__getitem__),
         "share": ideal / step_seconds, "figures": figures.date,
     }  # fmt: skip
-
-
-def _precision(task: Task, operation: Operation, precision: str) -> str:
-    """Return in which precision the device computes numbers of this one: a card may round those of fp32."""
-    if precision != "fp32" or task.machine.device.type != "cuda":
-        return precision
-    switch: Any = torch.backends.cudnn.conv if operation == "convolution" else torch.backends.cuda.matmul
-    return "tf32" if switch.fp32_precision == "tf32" else "fp32"
 
 
 def _counted(task: Task, plan: Plan) -> tuple[Mapping[tuple[Operation, str], int], int]:
@@ -151,7 +143,15 @@ class _Operations(TorchDispatchMode):
             raise NotImplementedError(func.name())
         if formula is not None:
             operation: Operation = "convolution" if "conv" in func.name() else "matrix product"
-            dtype = next(value.dtype for value in args if isinstance(value, Tensor))
-            key = operation, _PRECISIONS.get(dtype, str(dtype))
+            key = operation, _precision(operation, next(value for value in args if isinstance(value, Tensor)))
             self.counts[key] = self.counts.get(key, 0) + formula(*args, **(kwargs or {}), out_val=out)
         return out
+
+
+def _precision(operation: Operation, value: Tensor) -> str:
+    """Return in which precision an operator computes with a tensor: a card may round fp32, as its switches are now."""
+    if value.dtype == torch.float32 and value.device.type == "cuda":
+        cudnn: Any = torch.backends.cudnn
+        switch = cudnn.conv if operation == "convolution" else torch.backends.cuda.matmul
+        return "tf32" if switch.fp32_precision == "tf32" else "fp32"
+    return _PRECISIONS.get(value.dtype, str(value.dtype))

@@ -17,6 +17,7 @@ from surefoot.record.run import Outcome, Record, Row
 from surefoot.seeds import StepSeeds
 from surefoot.switches import usual_switches
 from surefoot.training.alone import Alone
+from surefoot.training.compiled import Compiled
 from surefoot.training.computable import check_computable, try_groups
 from surefoot.training.device import OnDevice, refusal
 from surefoot.training.evaluate import evaluate_part
@@ -88,13 +89,14 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
 
 
 def _stepper(task: Task, plan: Plan, state: State) -> Stepper:
-    """Return what computes the updates of a run; on a card the same as in the last call, for its graph takes long."""
+    """Return what computes the updates of a run: the same as in the last call where that took long to be made."""
+    if isinstance(state.stepper, OnDevice | Compiled) and state.stepper.is_of(task, plan, state):
+        return state.stepper
     reason = refusal(task, state) if task.machine.device.type == "cuda" else ""
     if reason is not None:
         state.computed = f"loop; not on the device alone: {reason}" if reason else "loop"
         return Alone(task, plan, state)
-    if not (isinstance(state.stepper, OnDevice) and state.stepper.is_of(task, plan, state)):
-        state.stepper = OnDevice(task, plan, state)
+    state.stepper = OnDevice(task, plan, state)
     return state.stepper
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -47,9 +47,12 @@ class Machine:
             if former != self.threads:
                 torch.set_num_threads(self.threads)
                 stack.callback(torch.set_num_threads, former)
-            if self.device.type == "cuda":
-                stack.enter_context(repeatable_kernels(self.unrepeatable))
+            stack.enter_context(self.repeating(quiet=bool(self.unrepeatable)))
             yield
+
+    def repeating(self, *, quiet: bool = True) -> AbstractContextManager[None]:
+        """Return the context of reproducible kernels alone: on a card, from its first product on; see there."""
+        return repeatable_kernels(quiet=quiet) if self.device.type == "cuda" else nullcontext()
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context of a forward pass.

@@ -128,23 +128,24 @@ def task(
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint
     where = machine(device, precision, threads, template, data.input_shape)
     moves = _augmentation(augment, data)
-    placed = dataclasses.replace(
-        data,
-        channels_last=data.channels_last and takes_channels_last(template),
-        **{name: where.place_part(part) for name, part in data.parts.items()},
-    )
-    origin = None if isinstance(model, nn.Module) else model
-    own = loss if callable(loss) else None
-    built = Task(
-        placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name, forward=forward,
-        loss_fn=loss_fn, optimizer=optimizer,
-    )  # fmt: skip
-    if class_weights is not None:
-        built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
-    if not isinstance(model, nn.Module):
-        _initialize_from_data(built)
-    check_embedded(built)
-    return _tried(built, asked)
+    with where.repeating():
+        placed = dataclasses.replace(
+            data,
+            channels_last=data.channels_last and takes_channels_last(template),
+            **{name: where.place_part(part) for name, part in data.parts.items()},
+        )
+        origin = None if isinstance(model, nn.Module) else model
+        own = loss if callable(loss) else None
+        built = Task(
+            placed, where.place_model(template), own, moves, seed, where, origin, loss_name=name, forward=forward,
+            loss_fn=loss_fn, optimizer=optimizer,
+        )  # fmt: skip
+        if class_weights is not None:
+            built = dataclasses.replace(built, class_weights=balanced_weights(built.data, built.criterion))
+        if not isinstance(model, nn.Module):
+            _initialize_from_data(built)
+        check_embedded(built)
+        return _tried(built, asked)
 
 
 def remarks(task: Task) -> list[str]:
@@ -246,7 +247,7 @@ def _initialize_from_data(task: Task) -> None:
         return
     rows = epoch_order(len(task.data.train), task.seed, 0)[:_INITIAL_EXAMPLES]
     x, _ = fetch(task.data, task.data.train, rows, augment=None, seed=task.seed, epoch=0)
-    with torch_stream(task.seed, "initialize-from"):
+    with torch_stream(task.seed, "initialize-from"), task.machine.repeating():
         args, kwargs = arguments(x)
         initialize(*args, **kwargs)
 

@@ -27,6 +27,7 @@ from surefoot.switches import usual_switches
 from surefoot.training import checkpoint
 from surefoot.training.baseline import baseline_of
 from surefoot.training.call import called
+from surefoot.training.compiled import Compiled
 from surefoot.training.evaluate import (
     Evaluation,
     answer_counts,
@@ -39,6 +40,7 @@ from surefoot.training.evaluate import (
 )
 from surefoot.training.figures import figures_of, reached
 from surefoot.training.loop import advance, start
+from surefoot.training.population.workload import compiles_alone
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
 from surefoot.training.state import Snapshot, State
 from surefoot.training.task import Task
@@ -90,6 +92,7 @@ class Run:
     _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _saved_at: float = field(default_factory=time.monotonic)
     _step_seconds: float = 0.0
+    _long: bool | None = None
     _progress: ProgressFile | None = None
 
     @property
@@ -104,6 +107,10 @@ class Run:
         Args:
             steps: updates to do; None for about a quarter of a second's worth, but not past the next row.
         """
+        if self._long is None:
+            self._long = compiles_alone(self.task, self.plan)
+        if self._long and not isinstance(self.state.stepper, Compiled) and self.state.micro_batch_size is None:
+            self.state.stepper = Compiled(self.task, self.plan, self.state)
         slice_steps = max(1, int(_SLICE_SECONDS / self._step_seconds)) if self._step_seconds else 1
         before, began, pieces = self.state.step, time.perf_counter(), self.state.micro_batch_size
         until, rows = before + (slice_steps if steps is None else steps), list[Row]()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from surefoot.data.batches import batch_indices
 from surefoot.data.loader import Loader
-from surefoot.optim.kernels import new_slots, update_
+from surefoot.optim.kernels import alike, move_, new_slots, update_
 from surefoot.optim.plan import Plan
 from surefoot.optim.update import global_norm
 from surefoot.training.groups import asleep, factors_of, sleeping, thaw, thaws
@@ -107,6 +107,8 @@ class Step:
         self.thaws = list(thaws(state.model, plan).values()) if thaw(plan.recipe.groups) else []
         self.pieces = math.ceil(plan.batch_size / plan.recipe.micro_batch_size)
         self._places: list[Any] | None = None
+        self._groups: list[Any] | None = None
+        self._groups_of: Any = None
         self._half = task.machine.precision == "bf16"
 
     @property
@@ -220,11 +222,32 @@ class Step:
             return
         if not state.slots:  # that of a parameter which the model did not use in its first step starts at zero
             state.slots = new_slots(recipe, self.weights)
+        if at != 0 and at not in self.thaws and all(grad is not None for grad in grads):
+            self._move_all(grads, lr)
+            return
         there = [i for i, grad in enumerate(grads) if grad is not None]
         for first in (True, False):
             places = [i for i in there if self.begins(i, at) is first]
             if places:
                 self._move(places, [grads[i] for i in places], lr, first)
+
+    @torch.no_grad()
+    def _move_all(self, grads: Sequence[Any], lr: float) -> None:
+        """Do an update of all parameters, none of them its first: what `update_` does, with its lists made once."""
+        slots, rule = self.state.slots, self.plan.recipe.update_rule
+        if self._groups is None or self._groups_of is not slots:
+            values = self.plan.recipe.rule_values
+            self._groups_of, self._groups = slots, [
+                (
+                    places, factor.lr, {**values, "weight_decay": values["weight_decay"] * factor.weight_decay},
+                    [self.weights[i] for i in places],
+                    {name: [tensors[i] for i in places] for name, tensors in slots.items()},
+                )
+                for places, factor in alike(self.factors, values["weight_decay"] != 0)
+            ]  # fmt: skip
+        for places, factor, values, weights, of_some in self._groups:
+            of_weights = list(grads) if len(places) == len(grads) else [grads[i] for i in places]
+            move_(rule, values, weights, of_weights, of_some, lr * factor, False)
 
     def _move(self, places: Sequence[int], grads: list[Any], lr: Any, first: bool) -> None:
         slots = self.state.slots

@@ -12,7 +12,7 @@ from surefoot.training.population import engine as module
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
-from surefoot.training.population.strategy import Way
+from surefoot.training.population.strategy import Figures, Way
 
 TASK = surefoot.task(surefoot.load("digits"), "linear", threads=1)
 
@@ -84,3 +84,13 @@ assert records[0].computed == "stacked by 16", records[0].computed
 assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_choice_goes_by_the_figures_that_were_given_or_measured(monkeypatch):
+    """Where a call costs next to nothing, nothing is gained by making one for many."""
+    some = members(16, 100)
+    quick = Figures(call_seconds=1e-12, numbers_per_call=1e-3, stack_numbers=6e6)
+    monkeypatch.setattr(module, "rule_figures", lambda device: quick)
+    for engine in (Engine(figures=quick), Engine()):
+        advance_many(some, start_many(some), 2, engine)
+        assert engine.computed(some) == ["loop"] * 16

@@ -53,6 +53,39 @@ def test_few_members_are_spread_rather_than_stacked():
     assert strategy(work(members=1)) == LOOP
 
 
+CARD = FIGURES["cuda"]
+ON_CARD = {  # calls, numbers, weights: mlp with batch 64, cnn with 512, resnet20 with 128, as counted by `work_of`
+    "mlp": (39, 49_122, 9_610),
+    "cnn": (161, 302_380_696, 497_240),
+    "resnet20": (415, 187_030_202, 269_722),
+}
+
+
+def on_card(model, members=32, steps=1000, **changes):
+    calls, numbers, weights = ON_CARD[model]
+    given = {"calls": calls, "numbers": numbers, "weights": weights, "fitting": 1000} | changes
+    return Work(members=members, steps=steps, **given)
+
+
+@pytest.mark.parametrize(("model", "seconds"), [("mlp", 61e-6), ("cnn", 1.63e-3), ("resnet20", 2.26e-3)])
+def test_a_step_as_a_graph_takes_what_was_measured_within_a_factor_of_two(model, seconds):
+    assert seconds / 2 < CARD.call_seconds * step_calls(LOOP, on_card(model), CARD) < seconds * 2
+
+
+def test_on_a_card_small_kernels_are_stacked_and_large_ones_are_not():
+    assert strategy(on_card("mlp"), CARD) == strategy(on_card("resnet20"), CARD) == Way("stacked", 32)
+    assert strategy(on_card("cnn"), CARD) == LOOP
+    assert strategy(on_card("mlp", compilable=True, steps=10**6), CARD).form == "stacked"  # compiling: not measured
+
+
+def test_on_a_card_a_short_plan_is_stacked_too_since_each_member_alone_would_need_a_graph():
+    assert strategy(on_card("mlp", steps=25), CARD) == Way("stacked", 32)
+    assert strategy(on_card("mlp", members=8, steps=25), CARD) == Way("stacked", 8)
+    assert strategy(on_card("mlp", steps=1), CARD) == LOOP
+    some = on_card("mlp", steps=25)
+    assert 32 * 25 / cost_seconds(Way("stacked", 32), some, CARD) > 20 * 570  # of one member at a time, as it was
+
+
 def test_stacks_are_as_wide_as_caches_and_memory_hold_and_nearly_equal():
     assert strategy(work("deep", members=24)) == Way("stacked", 12)
     assert strategy(work(members=32, fitting=20)) == Way("stacked", 16)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.data.batches import fetch
+from surefoot.data.batches import fetch_slice
 from surefoot.seeds import generator
 from surefoot.steps.answers import class_logits
 from surefoot.steps.wiring.inputs import stirred
@@ -56,7 +55,7 @@ def floor_of(task: Task) -> Floor:
     """
     model, part, found, targets = stirred(task), task.data.train, list[Tensor](), list[Tensor]()
     for first in range(0, len(part), at_once := examples_at_once(task)):
-        x, y = fetch(task.data, part, np.arange(first, min(first + at_once, len(part))), seed=task.seed)
+        x, y = fetch_slice(task.data, part, first, first + at_once)
         with torch.no_grad():
             answers = class_logits(task, task.outputs(model, x, y), y)
         assert answers is not None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -15,9 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from surefoot.errors import ConfigError
 from surefoot.optim.stacked import formula, slot_names
+from surefoot.training.compiled import whole_functorch
 from surefoot.training.groups import thaw
 from surefoot.training.population.member import Member
-from surefoot.training.population.stack import Found, Stack, norms_of, wide
+from surefoot.training.population.memberwise import norms_of, wide
+from surefoot.training.population.stack import Found, Stack
 
 
 class CompiledStep:
@@ -39,8 +40,8 @@ class CompiledStep:
         fresh = FunctionType(_compute.__code__.replace(), _compute.__globals__)
         self._compute: Any = torch.compile(fresh, dynamic=False, fullgraph=True, backend=backend)
 
-    def __call__(self, stack: Stack, step: int, lr: Tensor) -> Found:
-        pieces, _ = stack.batch(step)
+    def __call__(self, stack: Stack) -> Found:
+        pieces, _ = stack.tables.batch()
         (x, y), *others = pieces
         if others:
             raise ValueError("a compiled step takes its batch in one piece")
@@ -49,38 +50,17 @@ class CompiledStep:
                 "a compiled step with groups that are frozen at first", "what is compiled trains the same weights in "
                 "every step", "leave the engine's way out, or take Way('stacked', ...)",
             )  # fmt: skip
-        rule = stack.rule[0 if step == 0 else 1].at(lr)
+        lr = stack.tables.rates
+        rule = stack.rule[0 if stack.at == 0 else 1].at(lr)
         settings = (rule.rule, rule.words, rule.decaying, stack.factors)
-        given = (lr, rule.numbers, stack.smoothing, stack.clip)
+        given = (lr, rule.numbers, stack.smoothing, stack.clip, stack.tables.alive)
         # vmap has no rule for the other kinds of attention: it would compute members one by one.
-        with _whole_functorch(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        with whole_functorch(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             if not self.ready:  # the compiler warns of its own parts
                 warnings.simplefilter("ignore")
-            weights, slots, found = self._compute(
-                stack.network, stack.weights, stack.buffers, stack.slots, x, y, given, settings
-            )
+            found = self._compute(stack.network, stack.weights, stack.buffers, stack.slots, x, y, given, settings)
         self.ready = True
-        stack.weights.update(zip(stack.weights, weights, strict=True))
-        stack.slots = slots
         return found
-
-
-@contextmanager
-def _whole_functorch() -> Iterator[None]:
-    """Take away what a transform leaves that fails inside a compiled step: its level, and saved tensor hooks forbidden.
-
-    Both stay for good otherwise, and nothing else of the process computes gradients as before.
-    """
-    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  # no public names
-    hooks: Any = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]  # likewise
-    depth, allowed = functorch.get_dynamic_layer_stack_depth(), hooks._saved_tensors_hooks_is_enabled()
-    try:
-        yield
-    except BaseException:  # Ctrl-C too leaves them behind; it is raised again
-        functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
-        if allowed:
-            hooks._saved_tensors_hooks_enable()
-        raise
 
 
 def shape(members: Sequence[Member]) -> Hashable:
@@ -96,24 +76,23 @@ def shape(members: Sequence[Member]) -> Hashable:
 def _compute(
     network: Any, weights: dict[str, Tensor], buffers: dict[str, Tensor], slots: dict[str, list[Tensor]], x: Any,
     y: Any, given: tuple[Any, ...], settings: tuple[Any, ...],
-) -> tuple[list[Tensor], dict[str, list[Tensor]], Found]:  # fmt: skip
-    """Return new weights and slots, and what was seen: `Network.total` and the rule's formula in one graph."""
-    lr, numbers, smoothing, clip = given
+) -> Found:  # fmt: skip
+    """Change weights and slots in place and return what was seen: `Network.total` and the rule's formula in one."""
+    lr, numbers, smoothing, clip, alive = given
     rule, words, decaying, factors = settings
     by_name, (_, (loss, correct, *_)) = grad_and_value(network.total, has_aux=True)(weights, buffers, x, y, smoothing)
     grads, params = list(by_name.values()), list(weights.values())
     norms = norms_of(grads)
     norm = torch.linalg.vector_norm(norms, dim=0)
-    all_finite = loss.isfinite() & norm.isfinite()
+    moved = loss.isfinite() & norm.isfinite() & alive
     if clip is not None:
         scale = torch.clamp(clip / norm, max=1.0)
         grads = [grad * wide(scale, grad) for grad in grads]
-    new_weights, new_slots = [], {name: [] for name in slots}
     for i, (w, g) in enumerate(zip(params, grads, strict=True)):
         values = {**words, "lr": wide(lr, w), **{name: wide(number, w) for name, number in numbers.items()}}
         old = {name: each[i] for name, each in slots.items()}
-        moved, new = formula(rule, w, g, old, values, factors[i] if decaying else factors[i]._replace(weight_decay=0.0))
-        new_weights.append(torch.where(wide(all_finite, w), moved, w))
+        new_w, new = formula(rule, w, g, old, values, factors[i] if decaying else factors[i]._replace(weight_decay=0.0))
+        w.copy_(torch.where(wide(moved, w), new_w, w))
         for name, value in new.items():
-            new_slots[name].append(torch.where(wide(all_finite, value), value, old[name]))
-    return new_weights, new_slots, (loss, correct, norms)
+            old[name].copy_(torch.where(wide(moved, value), value, old[name]))
+    return loss, correct, norms, moved

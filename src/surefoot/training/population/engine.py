@@ -14,24 +14,54 @@ from surefoot.training.loop import advance
 from surefoot.training.population.compiled import CompiledStep, shape
 from surefoot.training.population.member import Member, groups
 from surefoot.training.population.spread import advance_spread, with_one_thread
-from surefoot.training.population.stack import advance_stack
+from surefoot.training.population.stack import Stack, advance_stack
 from surefoot.training.population.strategy import LOOP, Figures, Way, Work, forks_pay, strategy
 from surefoot.training.population.workload import refusal, work_of
 from surefoot.training.state import State, has_extra_state
 
+_AS_GRAPHS = " as graphs"
+"""What is said of members whose steps are a CUDA graph, each alone or all as one."""
 LEAST_STEPS = 100
 """Steps of single members below which nothing is counted: the counting takes as long as three or four."""
+_KEPT = 2.0
+"""Stacks that stay with their graphs, in stacks that are as wide as memory allows: a quarter of it each, see
+`work_of`. Chosen by hand."""
+
+
+@dataclass
+class _Kept:
+    """Stacks whose steps are graphs, for the calls to come: those used last, and the share of memory of each."""
+
+    stacks: list[tuple[Stack, float]] = field(default_factory=list)
+
+    def take(self, members: Sequence[Member], states: Sequence[State], going: Sequence[int]) -> Stack | None:
+        """Return the stack of these members, with the values of these states; None where there is none."""
+        stack = next((stack for stack, _ in self.stacks if stack.is_of(members, states, going)), None)
+        if stack is not None:
+            stack.load(states, going)
+        return stack
+
+    def put(self, stack: Stack, share: float) -> None:
+        others = [(other, of_other) for other, of_other in self.stacks if other is not stack]
+        while others and sum(of_other for _, of_other in others) + share > _KEPT:
+            others.pop(0)
+        self.stacks = [*others, (stack, share)]
 
 
 @dataclass
 class _Choice:
-    """How a group is computed, why not better, what was compiled for it; `first` keeps alive what its kind names."""
+    """How a group is computed, why not better, what was compiled for it; `first` keeps alive what its kind names.
+
+    `graph` is what came of graphs on a card, in words.
+    """
 
     first: Member
     figures: Figures
+    kept: _Kept
     way: Way = LOOP
     work: Work | None = None
     reason: str = ""
+    graph: str = ""
     compiled: dict[Hashable, CompiledStep] = field(default_factory=dict)
 
     def choose(self, work: Work, reason: str = "") -> None:
@@ -55,6 +85,7 @@ class Engine:
     way: Way | None = None
     figures: Figures | None = None
     _choices: dict[tuple[Hashable, int], _Choice] = field(default_factory=dict, repr=False)
+    _kept: _Kept = field(default_factory=_Kept, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.way, Way | None):
@@ -84,11 +115,14 @@ class Engine:
     def computed(self, members: Sequence[Member]) -> list[str]:
         """Return how this engine has computed each member of a call, as `Record.computed` has it."""
         found = {i: self._choices.get((kind, len(at))) for kind, at in groups(members).items() for i in at}
-        return [f"{one.way}{one.reason}" if (one := found[i]) is not None else "loop" for i in range(len(members))]
+        return [
+            f"{one.way}{one.graph}{one.reason}" if (one := found[i]) is not None else "loop"
+            for i in range(len(members))
+        ]
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:
-        self.figures = self.figures or rule_figures(members[0].task.machine.device)
-        choice = _Choice(members[0], self.figures, self.way or LOOP)
+        figures = self.figures or rule_figures(members[0].task.machine.device)
+        choice = _Choice(members[0], figures, self._kept, self.way or LOOP)
         if choice.way.form != "loop" and len(members) > 1 and (fault := refusal(members)) is not None:
             raise ConfigError(
                 f"Engine(way={self.way!r}) for members that cannot be stacked: {fault}",
@@ -160,10 +194,23 @@ def _here(choice: _Choice, members: Sequence[Member], states: Sequence[State], u
         for alike in going.values():
             if choice.way.form == "loop" or has_extra_state(some[0].task.template):
                 found = [advance(some[i].task, some[i].plan, theirs[i], until_step)[1] for i in alike]
+                computed = theirs[alike[0]].computed
+                choice.graph = _AS_GRAPHS if computed == "graph" else computed.removeprefix("loop")
             else:
-                compute = choice.compiled[shape(some)] if choice.way.form == "compiled" else None
-                stacked = advance_stack(some, theirs, until_step, compute, alike)
-                found = [stacked[i] for i in alike]
+                found = _stacked(choice, some, theirs, until_step, alike)
             for i, new in zip(alike, found, strict=True):
                 rows[first + i] = new
     return rows
+
+
+def _stacked(
+    choice: _Choice, members: Sequence[Member], states: Sequence[State], until_step: int, going: Sequence[int]
+) -> list[list[Row]]:  # fmt: skip
+    """Advance those that go, of members that are one stack; with its graph it stays for the next call."""
+    compute = choice.compiled[shape(members)] if choice.way.form == "compiled" else None
+    stack = choice.kept.take(members, states, going) or Stack(members, states, compute, going)
+    rows = advance_stack(members, states, until_step, compute, going, stack)
+    if stack.graphed:
+        choice.graph = f"; not a graph: {stack.eager}" if stack.eager else _AS_GRAPHS
+        choice.kept.put(stack, 1.0 if choice.work is None else len(members) / choice.work.fitting)
+    return [rows[i] for i in going]

@@ -48,7 +48,7 @@ def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
             id(task.data.train.x), id(task.data.train.y), id(task.loss), task.loss_name, id(task.class_weights),
             id(task.forward), id(task.loss_fn),
             id(task.augment), id(task.optimizer), task.machine, id(task.data.target_std),
-            _structure(task), task.seed if task.draws or _draws(task) else None,
+            _structure(task), task.seed if task.draws or draws(task) else None,
             i if has_extra_state(task.template) else None,
             plan.examples, plan.steps, plan.row_steps, plan.batch_size,
             recipe.micro_batch_size, recipe.rule, tuple(recipe.update_rule.words(recipe.rule_values).items()),
@@ -66,7 +66,7 @@ def _structure(task: Task) -> Hashable:
     return origin, tensors, tuple(parameter.requires_grad for parameter in task.template.parameters())
 
 
-def _draws(task: Task) -> bool:
+def draws(task: Task) -> bool:
     """Return whether the model in training, or its loss, draws from torch's generators, as dropout does."""
     if task.template not in _drawing:
         rows = torch.arange(min(2, task.data.examples)).numpy()

@@ -9,6 +9,10 @@ and moves the members' numbers and W weights besides. So it wins where calls are
     stacked    3 C / w + (1.25 N + 4 W) / (n t)
     compiled   (0.8 C / w + 0.6 (1.25 N + 4 W) / n) / P
 
+On a card a step is a CUDA graph. It costs the host nothing, but each kernel takes its time however small it is, and one
+after the other: so the same terms with other constants, one unit being a call in a graph. A graph is there only after
+some steps whose calls are launched one by one, of each member that goes alone, and of a stack once.
+
 The coefficients were fitted to process times of eleven networks (linear to ResNet-20) at batches of 8 to 512 and stacks
 of 2 to 32 on one thread of an AMD Zen 4, with AVX-512 and held to AVX2 (torch 2.13): docs/log.md, 2026-11-28. Between
 the two no choice differed. Where `surefoot doctor` has measured a CPU, its figures are in proportion to that machine's
@@ -36,8 +40,16 @@ _FORK_SECONDS = 0.2
 """A fork, its shared memory and its first, slow steps: 0.07 to 0.3 s on two cores of an AMD EPYC."""
 _COMPILE_SECONDS = 8.0
 """What compiling a step takes: 4 to 10 s for linear models and perceptrons, 28 s on a busy machine."""
+_SAVED_CALLS = 0.18
+"""Calls that a compiled step of one run saves, per call of a step. On one thread of an AMD Zen 4, a call taking 22 us:
+0.14 in place of 0.24 ms (linear on digits, batch 32), 0.18 of 0.33 and 0.21 of 0.37 (mlp, 32 and 64), which is 0.22 to
+0.17 of their 22 and 39 calls. Of convolutional nets forward and backward pass alone compile: 4.4 of 5.0 ms (cnn, batch
+64), 17.3 of 19.9 (resnet20), after up to 20 s; so they are not compiled."""
 _CHECK_STEPS = 10
 """Steps of one member that comparing a stack with members alone costs, see `Engine`."""
+_GRAPH_STEPS = 6
+"""Steps that a graph costs before it is there, launched call by call: the first, four of its trial, and its capture.
+Derived from `graph.tried`, not measured."""
 MARGIN = 1.2
 """A way must be so many times as fast as the loop, for estimates err. Chosen by hand."""
 SETUP_WEIGHT = 3.0
@@ -75,20 +87,28 @@ class Figures:
         call_seconds: of one operator call of a small model, the unit.
         numbers_per_call: n, numbers that one thread writes in that time.
         stack_numbers: numbers of a stack that its caches hold; None: caches do not matter.
+        launch_seconds: of one call that is not in a graph; None where there are no graphs.
     """
 
     call_seconds: float
     numbers_per_call: float
     stack_numbers: float | None
+    launch_seconds: float | None = None
 
 
 FIGURES = {
     "cpu": Figures(call_seconds=10e-6, numbers_per_call=5500, stack_numbers=6e6),
-    # Not measured: a launch takes about as long as a call, and 2 TB/s write 4 million numbers in it; half of that.
-    "cuda": Figures(call_seconds=10e-6, numbers_per_call=2e6, stack_numbers=None),
+    "cuda": Figures(call_seconds=2.5e-6, numbers_per_call=625e3, stack_numbers=None, launch_seconds=25e-6),
 }
 """By the type of device. For the CPU fitted, see above; six million numbers are 24 MB, beyond which wider stacks were
-slower on a machine with 32 MB of last cache."""
+slower on a machine with 32 MB of last cache.
+
+For the card from one H200 (torch 2.11, 2026-11-28). A step of one member as a graph took 0.061, 1.63 and 2.26 ms for
+39, 161 and 415 calls that write 0.05, 302 and 187 million numbers (mlp, batch 64; cnn 512 and resnet20 128 in bf16);
+these figures say 0.10, 1.61 and 1.79. Call by call it took 0.83, 3.63 and 8.9 ms, 21 to 23 us a call; a stack of 8 took
+31 to 47 us for each of three times as many. That a stack as a graph makes as many calls, and moves as many numbers, as
+on a CPU is derived and was not measured; one of 32 cnns, call by call, took 1.7 ms a member, and this says 1.5.
+"""
 
 
 _CALL_SECONDS, _NUMBERS_PER_SECOND = 3.44e-6, 0.81e9
@@ -170,7 +190,8 @@ def ways(work: Work, figures: Figures) -> list[Way]:
         most = min(most, int(figures.stack_numbers / (work.numbers + 6 * work.weights)))
     if work.stackable and (width := _width(work.members, most)) > 1:
         found.append(Way("stacked", width))
-    if work.stackable and work.compilable and (width := _width(-(-work.members // processes), most)) > 1:
+    compiles = work.stackable and work.compilable and figures.launch_seconds is None  # on a card never measured
+    if compiles and (width := _width(-(-work.members // processes), most)) > 1:
         found.append(Way("compiled", width, processes))
     return found
 
@@ -182,16 +203,23 @@ def _width(members: int, most: int) -> int:
 
 def cost_seconds(way: Way, work: Work, figures: Figures) -> float:
     """Return what a way is taken to cost: its steps, with a margin, and its setting up, with more of one."""
-    member_steps = work.members * work.steps
-    steps = figures.call_seconds * step_calls(way, work, figures) * member_steps
+    first = 0 if figures.launch_seconds is None else min(work.steps, _GRAPH_STEPS)
+    later = figures.call_seconds * step_calls(way, work, figures) * (work.steps - first)
+    steps = work.members * (_launched_seconds(way, work, figures) * first + later)
     if way == LOOP:
         return steps
     setup = _FORK_SECONDS if way.processes > 1 else 0.0
     if way.form != "loop":
-        setup += figures.call_seconds * step_calls(LOOP, work, figures) * _CHECK_STEPS
+        setup += _launched_seconds(LOOP, work, figures) * _CHECK_STEPS
     if way.form == "compiled":  # the last stack of a process is often smaller, and then compiled by itself
         setup += _COMPILE_SECONDS * (1 if work.members % (way.processes * way.width) == 0 else 2)
     return MARGIN * steps + SETUP_WEIGHT * setup
+
+
+def _launched_seconds(way: Way, work: Work, figures: Figures) -> float:
+    """Return the seconds of a step of one member that is not in a graph: on a card what is slower, host or card."""
+    calls = work.calls * (1.0 if way.form == "loop" else _STACK_CALLS / way.width)
+    return max((figures.launch_seconds or 0.0) * calls, figures.call_seconds * step_calls(way, work, figures))
 
 
 def step_calls(way: Way, work: Work, figures: Figures) -> float:
@@ -204,6 +232,17 @@ def step_calls(way: Way, work: Work, figures: Figures) -> float:
         alone = _COMPILED_CALLS * work.calls / way.width + _COMPILED_NUMBERS * stacked
         return alone / way.processes
     return work.calls + moved / threads if way.processes == 1 else (work.calls + moved) / way.processes
+
+
+def compiling_pays(work: Work, figures: Figures = FIGURES["cpu"]) -> bool:
+    """Return whether a run that goes alone is so long that compiling its step saves many times what it takes.
+
+    >>> perceptron = Work(members=1, steps=10_000, calls=39, numbers=29e3, weights=9610, fitting=1000, compilable=True)
+    >>> compiling_pays(perceptron), compiling_pays(dataclasses.replace(perceptron, steps=1_000_000))
+    (False, True)
+    """
+    saved = figures.call_seconds * _SAVED_CALLS * work.calls * work.steps
+    return work.compilable and figures.launch_seconds is None and saved > SETUP_WEIGHT * _COMPILE_SECONDS
 
 
 def forks_pay(way: Way, work: Work, figures: Figures, member_steps: int) -> bool:

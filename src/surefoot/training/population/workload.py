@@ -13,26 +13,32 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surefoot.data.batches import batch_indices, fetch
+from surefoot.optim.plan import Plan
 from surefoot.seeds import StepSeeds, torch_stream
 from surefoot.training.groups import thaw
 from surefoot.training.loop import start
 from surefoot.training.memory import total_bytes
-from surefoot.training.population.member import Member
+from surefoot.training.population.member import Member, draws
+from surefoot.training.population.network import has_rules
 from surefoot.training.population.spread import possible
-from surefoot.training.population.stack import Stack, has_rules
-from surefoot.training.population.strategy import Work
-from surefoot.training.state import named_tensors, trainable
+from surefoot.training.population.stack import Stack
+from surefoot.training.population.strategy import Work, compiling_pays
+from surefoot.training.state import has_extra_state, named_tensors, trainable
 from surefoot.training.step import gradient
+from surefoot.training.task import Task
 
 _STACK_SHARE = 0.25
 """Share of all memory that the step of a stack may take. Chosen by hand: what is free now may be gone tomorrow."""
 _TRACED_EXAMPLES = 8
+_LONG_STEPS = 10_000
+"""Steps of one run below which compiling them is not asked for: of 1,000 calls each it would take 13,000."""
 _TRIED_STEPS = 2
 """Batches that are compared: what a model keeps from the first beside its buffers shows in the second."""
 _APART = {"fp32": 1e-3, "bf16": 5e-2}
@@ -97,6 +103,17 @@ def work_of(member: Member, members: int) -> Work:
     )
 
 
+def compiles_alone(task: Task, plan: Plan) -> bool:
+    """Return whether a run of this task, alone on a CPU, is long enough for compiling its step; see `compiling_pays`.
+
+    It depends on task and plan alone, so a run that is resumed answers the same.
+    """
+    if plan.steps < _LONG_STEPS or task.machine.device.type != "cpu" or task.optimizer is not None:
+        return False
+    plain = not task.draws and not has_extra_state(task.template)
+    return plain and compiling_pays(work_of(Member(task, plan), 1)) and not draws(task)
+
+
 def step_bytes(member: Member) -> int:
     """Return about how many bytes a step of a member takes: twice what it keeps for its backward pass, and six times
     the weights (weights, gradients, velocity, average, two of passage).
@@ -157,8 +174,10 @@ def refusal(members: Sequence[Member]) -> str | None:
             stack = Stack(pair, stacked)
             for step in range(min(_TRIED_STEPS, pair[0].plan.steps)):
                 seeds.at(step)
+                stack.tables.begin([True, True], still := np.zeros((1, 2)), still)
+                stack.go_to(step)
                 with torch.no_grad():
-                    losses, _, grads = stack.gradient(step)
+                    losses, _, grads = stack.gradient()
                 for i, (member, state) in enumerate(zip(pair, alone, strict=True)):
                     seeds.at(step)
                     state.step, before = step, _places(state.model)
