@@ -40,6 +40,8 @@ ScheduleKind = Literal[
 
 LossName = Literal["cross-entropy", "mse", "mae", "huber", "bce"]
 
+Tta = Literal["none", "flip", "flip-shift"]
+
 
 DEFAULT_CHOICE = "loss"
 """It moves where an accuracy stands still, and every task has it; Keras and Transformers have it as their default."""
@@ -356,6 +358,11 @@ class Config(Checked):
         None,
         "weights that the test part scores and that predict and evaluate use; the others are kept beside them (last if "
         "left out, but best where a run may stop early)",
+    )
+    tta: Tta = setting(
+        "none",
+        "test-time augmentation of images, reported beside the plain score and never in its place: flip: the mean "
+        "outputs of an image and its mirror image; flip-shift: of these shifted by a pixel, too",
     )
     early_stopping_epochs: float | None = setting(
         None, "stop once choose_by has been no better for so many epochs (never if left out)", **ABOVE_0

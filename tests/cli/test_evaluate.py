@@ -74,6 +74,7 @@ def test_a_regression_has_its_own_scores(runs, capsys):
         "mae",
         "r2",
         "rmse",
+        "tta",
         *(f"{score}_{end}" for score in ("rmse", "mae", "r2") for end in ("low", "high")),
     }
 

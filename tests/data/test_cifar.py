@@ -11,8 +11,9 @@ import pooch
 import pytest
 import torch
 
-from surefoot.data import cifar
+from surefoot.data import cifar, store
 from surefoot.data.load import load
+from surefoot.data.statistics import image_statistics
 from surefoot.errors import DataError
 
 from .conftest import CLASSES, RECORDS
@@ -74,6 +75,7 @@ def test_the_release_for_python_is_refused_unread_and_the_other_is_named(tmp_pat
 
 
 def test_an_archive_is_unpacked_once_and_then_read_from_the_cache(small_cifar, tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(store, "_TICK_SECONDS", 0)
     packed = write_archive(small_cifar, tmp_path / "cifar-10-binary.tar.gz")
     first = cifar10(packed)
     assert {path.name for path in (cache / cifar.FOLDER).iterdir()} == {*cifar.FILES, cifar.META}
@@ -252,3 +254,47 @@ def test_a_truncated_or_damaged_archive_is_refused(tmp_path, suffix):
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         cifar.members(tmp_path / "x.tar.gz", LIMITS)
+
+
+def test_facts_of_the_same_content_are_found_once(small_cifar, cache, monkeypatch):
+    first = cifar10(small_cifar)
+    monkeypatch.setattr(cifar, "level_counts", lambda x: pytest.fail("counted again"))
+    monkeypatch.setattr(cifar._Table, "md5", lambda self, name: pytest.fail("its md5 was taken again"))
+    again = cifar10(small_cifar)
+    assert again.fingerprint == first.fingerprint
+    assert torch.equal(again.mean, first.mean)
+
+
+@pytest.mark.parametrize("validation", [0, 0.3])
+def test_statistics_by_the_levels_of_the_whole_are_those_of_the_training_part(small_cifar, validation):
+    data = load("cifar10", data_dir=small_cifar, validation=validation)
+    mean, std = image_statistics(data.train.x.numpy())
+    assert torch.equal(data.mean, mean)
+    assert torch.equal(data.std, std)
+
+
+def test_a_file_that_changed_in_the_cache_is_found(small_cifar, tmp_path, cache):
+    """Its facts are of another content: what is read is hashed, and not believed."""
+    packed = write_archive(small_cifar, tmp_path / "cifar-10-binary.tar.gz")
+    cifar10(packed)
+    damaged(cache / cifar.FOLDER, "data_batch_3.bin", flip_a_bit)
+    with pytest.raises(DataError, match=r"data_batch_3\.bin: md5 \w+ is wrong"):
+        load("cifar10", validation=0)
+
+
+def test_a_damaged_cache_is_written_anew_from_the_archive(small_cifar, tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(store, "_TICK_SECONDS", 0)
+    packed = write_archive(small_cifar, tmp_path / "cifar-10-binary.tar.gz")
+    first = cifar10(packed)
+    damaged(cache / cifar.FOLDER, "data_batch_3.bin", flip_a_bit)
+    assert cifar10(packed).fingerprint == first.fingerprint
+    assert load("cifar10", validation=0).fingerprint == first.fingerprint
+
+
+def test_an_archive_that_changed_is_read_and_not_served_from_the_cache(small_cifar, tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(store, "_TICK_SECONDS", 0)
+    packed = write_archive(small_cifar, tmp_path / "cifar-10-binary.tar.gz")
+    cifar10(packed)
+    write_archive(damaged(small_cifar, "data_batch_3.bin", flip_a_bit), packed)
+    with pytest.raises(DataError, match=r"data_batch_3\.bin: md5 \w+ is wrong"):
+        cifar10(packed)

@@ -11,7 +11,7 @@ from PIL import Image
 import surefoot
 from surefoot.data import mapped
 from surefoot.data.load import inspect, load
-from surefoot.data.shards import shards_of
+from surefoot.data.paths import shards_of
 from surefoot.errors import ConfigError, DataError
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)

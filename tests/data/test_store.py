@@ -122,3 +122,41 @@ def test_a_full_disk_is_named(monkeypatch):
 def test_the_cache_is_the_platforms_unless_named(monkeypatch):
     monkeypatch.delenv("SUREFOOT_CACHE")
     assert store.cache_folder().name == "surefoot"
+
+
+def test_facts_are_kept_by_what_they_are_of(cache):
+    assert store.recalled("content") is None
+    store.remember("content", {"md5": "1"})
+    assert store.recalled("content") == {"md5": "1"}
+    assert store.recalled("other content") is None
+    assert not list(cache.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace('"1"', '"2"'), lambda text: text[:-5], lambda text: "[]"])
+def test_facts_that_are_damaged_are_none(change, cache):
+    store.remember("content", {"md5": "1"})
+    (path,) = files(cache)
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    assert store.recalled("content") is None
+
+
+def test_facts_that_cannot_be_written_are_no_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SUREFOOT_CACHE", str(tmp_path / "file"))
+    store.remember("content", {"md5": "1"})
+    assert store.recalled("content") is None
+
+
+def test_a_stamp_is_of_the_file_as_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    assert store.stamp(path) is None  # it may be written again within the same tick of the clock
+    monkeypatch.setattr(store, "_TICK_SECONDS", 0)
+    first, times = store.stamp(path), path.stat()
+    assert store.stamp(path) == first
+    path.write_bytes(b"two")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as who hides a change of the same length does
+    assert store.stamp(path) != first
+    other = tmp_path / "other"
+    other.write_bytes(b"two")
+    assert store.stamp(other) != store.stamp(path)

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from surefoot.data.load import inspect, load
-from surefoot.data.table import is_table
+from surefoot.data.paths import is_table
 from surefoot.errors import DataError
 
 

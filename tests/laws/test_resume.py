@@ -18,7 +18,7 @@ from surefoot.optim.plan import plan as plan_of
 from surefoot.record.run import Row
 from surefoot.rules import rule_settings
 from surefoot.training import checkpoint
-from surefoot.training.loop import advance, rate, start
+from surefoot.training.loop import advance, rates, start
 from surefoot.training.state import Snapshot, State
 from surefoot.training.task import Task
 
@@ -89,7 +89,8 @@ def test_the_job_uses_all_that_a_state_holds(kind):
     assert plan.steps == STEPS
     assert bool(state.val_losses) == (kind == "plateau")
     if kind == "plateau":
-        assert rate(plan, state) < plan.recipe.lr, "the plateau must have acted, else its losses prove nothing"
+        (rate,) = rates(plan, state, state.step + 1)
+        assert rate < plan.recipe.lr, "the plateau must have acted, else its losses prove nothing"
 
 
 @pytest.mark.parametrize("kind", JOBS)

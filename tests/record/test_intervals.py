@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 from scipy.stats import binomtest, ttest_1samp
 
 from surefoot.record.intervals import of_discordant, of_mean, of_paired_shares, of_repeats, student, wilson
@@ -36,6 +37,12 @@ def test_the_interval_of_a_mean_is_students(n):
     values = np.random.default_rng(n).normal(size=n)
     found, theirs = of_mean(values), ttest_1samp(values, 0.0).confidence_interval()
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+
+
+@pytest.mark.parametrize("degrees", [1, 1.5, 2, 2.7, 5, 29, 333.3, 9_999, 10_001, 1e6, 1e9])
+@pytest.mark.parametrize("level", [0.01, 0.5, 0.9, 0.95, 0.9975, 0.999, 0.99999])
+def test_students_quantile_is_scipys(degrees, level):
+    assert student(degrees, level) == pytest.approx(stdtrit(degrees, (1 + level) / 2), rel=1e-8)
 
 
 def test_one_value_has_no_spread_and_so_an_endless_interval():

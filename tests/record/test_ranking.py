@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from surefoot.record.ranking import area_interval, balanced, of_precision, ranked
+from surefoot.record.ranking import area_interval, average_precision, balanced, of_precision, ranked
 from surefoot.record.scores import RANKED_CLASSES, class_scores
 
 
@@ -78,3 +78,14 @@ def test_a_class_that_is_never_right_pulls_the_balanced_accuracy_down():
     found = balanced([(980, 1000), (0, 20)])
     assert found.value == pytest.approx(0.49)
     assert found.low < 0.49 < found.high < 0.6
+
+
+@pytest.mark.parametrize("levels", [None, 4])
+@pytest.mark.parametrize("n", [2, 7, 300])
+def test_average_precision_is_scikit_learns_with_ties_too(n, levels):
+    draw = np.random.default_rng(n)
+    for _ in range(20):
+        score = draw.normal(size=n) if levels is None else draw.integers(0, levels, n).astype(float)
+        positive = draw.random(n) < 0.3
+        positive[0] = True
+        assert average_precision(score, positive) == pytest.approx(average_precision_score(positive, score), abs=1e-12)

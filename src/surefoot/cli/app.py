@@ -15,6 +15,7 @@ from types import FrameType
 from cyclopts import App, CycloptsError, Parameter
 
 from surefoot.cli.flags import Switch, converted, usage_error
+from surefoot.cli.process import leave
 from surefoot.config import __version__
 from surefoot.errors import SurefootError, is_out_of_memory
 from surefoot.settings import MOST_NESTED
@@ -161,7 +162,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run())
+    leave(run())
 
 
 def _say(message: str, code: int) -> int:

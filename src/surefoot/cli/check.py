@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
 from surefoot.cli.probe import exit_code, print_decisions, print_doubts
+from surefoot.cli.process import loading
 from surefoot.cli.tables import clean, print_json, say_notes
 from surefoot.config import Config
 from surefoot.errors import DataError
@@ -43,7 +44,8 @@ def check(
         json: Print the decisions as JSON, with all findings and measurements.
     """
     typed = Settings.read({"data": data, **settings}, config)
-    from surefoot.training.configure import resolve
+    with loading():
+        from surefoot.training.configure import resolve
 
     chosen = resolve(typed.nested)
     typed.say_unused("check", flat_settings().keys() - USED)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from surefoot.cli.flags import ConfigFile, Data, Quiet, Settings, Switch, with_settings
 from surefoot.cli.probe import make_folder, measured, new_folder, say_batch, sentence
+from surefoot.cli.process import loading
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table, say_notes, share
 from surefoot.config import Config
@@ -33,6 +34,7 @@ _NO_EFFECT = {
     "weights": "rules are compared by their last weights",
     "early_stopping_epochs": "all rules have the same budget of examples, --epochs",
     "early_stopping_min_delta": "all rules have the same budget of examples, --epochs",
+    "tta": "rules are compared by their training loss",
 }
 
 
@@ -90,10 +92,11 @@ def compare(
     chosen = from_dict(Config, {"model": MODEL, **{k: value for k, value in typed.nested.items() if k != "recipe"}})
     common = {name: value for name, value in typed.flat.items() if flat_settings()[name].path[0] == "recipe"}
     folder = new_folder("compare", chosen, name, runs_dir)
-    from surefoot.comparison.compare import EPOCHS, Comparing, compared
-    from surefoot.comparison.rules import RULES, USUAL_BATCH, parse_rules
-    from surefoot.record.comparison import NAME
-    from surefoot.training.configure import Objects, make_task
+    with loading():
+        from surefoot.comparison.compare import EPOCHS, Comparing, compared
+        from surefoot.comparison.rules import RULES, USUAL_BATCH, parse_rules
+        from surefoot.record.comparison import NAME
+        from surefoot.training.configure import Objects, make_task
 
     in_file = common.pop("epochs", EPOCHS)
     comparing = Comparing(

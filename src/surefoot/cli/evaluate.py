@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 from surefoot.cli.flags import RunsDir, Switch
+from surefoot.cli.process import loading
 from surefoot.cli.tables import loss_text, number, print_json, print_table, share
+from surefoot.config import Tta
 from surefoot.record.intervals import Difference
 from surefoot.record.measures import value_text
 from surefoot.record.number_scores import NumberScores
 from surefoot.record.scores import ClassScore, ClassScores
 from surefoot.record.task_scores import TaskScores
+from surefoot.record.test_time import TestTimeScores
 
 _MATRIX_CLASSES = 20
 """Most classes whose confusion matrix is printed, about a terminal's width; above, the ten worst pairs."""
@@ -35,6 +38,7 @@ def evaluate(
     loss: str | None = None,
     loss_fn: str | None = None,
     device: str | None = None,
+    tta: Tta = "none",
     json: Switch = False,
 ) -> int:
     """Measure a trained model: accuracy with its interval, top-5, loss, calibration, each class, confusions.
@@ -49,13 +53,16 @@ def evaluate(
         loss: Likewise of outputs and targets, for a run whose loss was given in Python.
         loss_fn: Likewise of model and batch.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
+        tta: Test-time augmentation of images, reported beside the plain scores: flip, the mean outputs of an image and
+            its mirror image; flip-shift, of these shifted by a pixel, too.
         json: Print as JSON.
     """
-    from surefoot.inference.evaluate import evaluate as scores_of
+    with loading():
+        from surefoot.inference.evaluate import evaluate as scores_of
 
     scores = scores_of(
         run, data, part=part, data_dir=data_dir, runs_dir=runs_dir, forward=forward, loss=loss, loss_fn=loss_fn,
-        device=device, weights=weights,
+        device=device, weights=weights, tta=tta,
     )  # fmt: skip
     if json:
         print_json({"run": run, **scores.to_dict()})
@@ -75,6 +82,7 @@ def _print_task(scores: TaskScores) -> None:
         ("loss", loss_text(scores.loss)),
         ("accuracy", with_interval(scores.accuracy)),
         *((name.replace("_", " "), value_text(name, value)) for name, value in scores.metrics.items()),
+        *_with_views(scores.tta),
     ]
     print_table(("score", "value"), [row for row in rows if row[1] is not None], left=("score", "value"))
     if scores.per_class:
@@ -92,6 +100,7 @@ def _print_numbers(scores: NumberScores) -> None:
     ):
         between = "" if interval is None else f" (95 % interval {interval[0]:{digits}} to {interval[1]:{digits}})"
         rows.append((name, "not defined for equal targets" if value is None else f"{value:{digits}}{between}"))
+    rows += _with_views(scores.tta)
     print_table(("score", "value"), rows, left=("score", "value"))
 
 
@@ -107,6 +116,7 @@ def _print_classes(scores: ClassScores) -> None:
         ("top-5", share(scores.top5)),
         ("loss", loss_text(scores.loss)),
         ("calibration error", f"{scores.calibration_error:.4f}"),
+        *_with_views(scores.tta),
     ]
     print_table(("score", "value"), [row for row in rows if row[1] is not None], left=("score", "value"))
     _print_each(scores.per_class, "class")
@@ -146,6 +156,19 @@ def with_interval(found: Difference | None) -> str | None:
         return None
     ends = f" (95 % interval {found.low:.2%} to {found.high:.2%})" if math.isfinite(found.high) else ", mean of classes"
     return f"{found.value:.2%}{ends}"
+
+
+def _with_views(found: TestTimeScores | None) -> list[tuple[str, str | None]]:
+    """What test-time augmentation gets, beside the plain scores."""
+    if found is None:
+        return []
+    rows: list[tuple[str, str | None]] = []
+    for name, score in found.scores.items():
+        ends = f" (95 % interval {score.low:.5g} to {score.high:.5g})" if math.isfinite(score.high) else ""
+        text = with_interval(score) if name == "accuracy" else f"{score.value:.5g}{ends}"
+        rows.append((f"{name}, with {found.tta}", text))
+    rows += [(f"{name.replace('_', ' ')}, with {found.tta}", value_text(name, v)) for name, v in found.metrics.items()]
+    return rows + ([] if found.loss is None else [(f"loss, with {found.tta}", loss_text(found.loss))])
 
 
 def _ends(interval: tuple[float, float] | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot.cli.flags import OF_A_RUN, ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
 from surefoot.cli.probe import check_picture, exit_code, measured, print_findings, save_picture, say_batch, sentence
+from surefoot.cli.process import loading
 from surefoot.cli.tables import number, print_json, print_table, say_notes
 
 if TYPE_CHECKING:
@@ -53,10 +54,11 @@ def find_lr(
     held = of_schedule() - {"preset"}  # which says the rule, too
     typed.refuse("find-lr", dict.fromkeys(("lr", "epochs", *held), "each rate is held for --steps updates"))
     check_picture("plot", plot)
-    from surefoot.optim.plan import batch_size_of, weight_decay_of
-    from surefoot.steps.lr_range.find_lr import searching, with_small_decay
-    from surefoot.steps.lr_range.measure import LrSearch
-    from surefoot.training.configure import Objects, make_task, recipe_for, resolve
+    with loading():
+        from surefoot.optim.plan import batch_size_of, weight_decay_of
+        from surefoot.steps.lr_range.find_lr import searching, with_small_decay
+        from surefoot.steps.lr_range.measure import LrSearch
+        from surefoot.training.configure import Objects, make_task, recipe_for, resolve
 
     search = LrSearch(low=low, high=high, points_per_decade=points_per_decade, steps=steps, seeds=seeds)
     chosen = resolve(typed.nested)

@@ -43,7 +43,7 @@ ConfigFile = Annotated[Path | None, Parameter(help="TOML file of settings; flags
 RunsDir = Annotated[Path, Parameter(help="Folder in which runs lie.")]
 OF_A_RUN = (
     "rows_per_epoch", "checkpoint_seconds", "metrics", "choose_by", "weights", "early_stopping_epochs",
-    "early_stopping_min_delta",
+    "early_stopping_min_delta", "tta",
 )  # fmt: skip
 """Settings of what a run keeps and when it ends, which a measurement does not read."""
 _NO = "no-"

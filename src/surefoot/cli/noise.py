@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from surefoot.cli.flags import OF_A_RUN, ConfigFile, Data, Quiet, Settings, Switch, of_schedule, with_settings
 from surefoot.cli.probe import exit_code, make_folder, measured, new_folder, print_findings, say_batch, sentence
+from surefoot.cli.process import loading
 from surefoot.cli.report import say_report
 from surefoot.cli.tables import clean, number, print_json, print_table, say_notes
 from surefoot.record import store
@@ -55,9 +56,10 @@ def noise(
     typed = Settings.read({"data": data, **settings}, config)
     length = ("epochs", "steps", *(of_schedule() - {"preset"}))  # which says the rule, too
     typed.refuse("noise", dict.fromkeys(length, "the short run has --probe-steps updates at a constant rate"))
-    from surefoot.steps.batch_size.choose import choosing_batch_size
-    from surefoot.steps.batch_size.measure import BatchSizeSearch
-    from surefoot.training.configure import Objects, make_task, recipe_for, resolve
+    with loading():
+        from surefoot.steps.batch_size.choose import choosing_batch_size
+        from surefoot.steps.batch_size.measure import BatchSizeSearch
+        from surefoot.training.configure import Objects, make_task, recipe_for, resolve
 
     search = BatchSizeSearch(
         sizes=None if sizes is None else tuple(sizes), probe_steps=probe_steps, points=points,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from surefoot.cli.answers import Masks, archive_of, cells_of, check_form, columns_of, csv_of, forms_of, rows_of
 from surefoot.cli.flags import RunsDir, Switch
+from surefoot.cli.process import loading
 from surefoot.cli.tables import clean, print_table, say_notes
+from surefoot.config import Tta
 from surefoot.errors import ConfigError
 from surefoot.record import store
 
@@ -30,6 +32,7 @@ def predict(
     weights: Literal["best", "last"] | None = None,
     forward: str | None = None,
     device: str | None = None,
+    tta: Tta = "none",
     csv: Switch = False,
     json: Switch = False,
 ) -> int:
@@ -50,6 +53,8 @@ def predict(
         weights: The best by the validation part, or the last; if left out those of which the result speaks.
         forward: package.module:function of model and inputs; the run's if left out.
         device: auto, cpu, cuda or cuda:N; the run's if left out.
+        tta: Test-time augmentation of images: answers of the mean outputs over an image and its mirror image (flip),
+            and over these shifted by a pixel, too (flip-shift).
         csv: Print as CSV.
         json: Print as JSON.
     """
@@ -61,7 +66,7 @@ def predict(
     if top is not None and top < 1:
         raise ConfigError(f"top = {top}", "top must be at least 1", "leave it out for the most probable class")
     folder = store.run_folder(run, runs_dir)
-    how = {"forward": forward, "device": device, "weights": weights}
+    how = {"forward": forward, "device": device, "weights": weights, "tta": tta}
     kind, classes, rows = _predicted(folder, inputs, _Way(form, out, top or 1, asked=top), how)
     if form == "table":
         columns = columns_of(kind, classes, rows)
@@ -102,8 +107,9 @@ def _predicted(
 
     Masks and arrays are written; `how` is for `predict`.
     """
-    from surefoot.data.store import bar
-    from surefoot.inference.predict import joined, predict_batches
+    with loading():
+        from surefoot.data.store import bar
+        from surefoot.inference.predict import joined, predict_batches
 
     kind, classes = "classes", None
     rows: list[dict[str, Any]] = []

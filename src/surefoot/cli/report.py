@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from surefoot.cli.flags import RunsDir, reference
-from surefoot.errors import ConfigError, SurefootError
+from surefoot.errors import ConfigError
+from surefoot.report.ahead import Drawer, drawn
 
 REPORT = "report.html"
 
@@ -36,21 +37,21 @@ def report(*runs: str, out: Path | None = None, figures: Path | None = None, run
     return 0
 
 
-def say_report(folder: Path, *, as_json: bool, quiet: bool) -> None:
+def say_report(folder: Path, *, as_json: bool, quiet: bool, drawer: Drawer | None = None) -> None:
     """Write the report of a run that has just ended into its folder, and say where it lies unless stdout is JSON.
 
     A picture that cannot be drawn must not lose a run: that is a note.
-    """
-    try:
-        from surefoot.report.page import save_report
-        from surefoot.report.run_folder import read_run_folder
 
-        if not quiet:
-            print("drawing report.html", file=sys.stderr)
-        drawn = save_report([read_run_folder(folder)], folder / REPORT)
-    except Exception as error:  # whatever it is: the run is done and on disk
-        what = str(error) if isinstance(error, SurefootError) else f"{type(error).__name__}: {error}."
-        print(f"no report: {what} Try surefoot report {reference(folder)}", file=sys.stderr)
-        return
-    if not as_json:
-        print(f"{'report':<11}{drawn}")
+    Args:
+        folder: of the run.
+        as_json: whether stdout is JSON.
+        quiet: whether nothing is said while it is drawn.
+        drawer: who was asked for it already; None: nobody was.
+    """
+    if not quiet:
+        print("drawing report.html", file=sys.stderr)
+    answer = (drawer.answer() if drawer is not None else None) or drawn(folder, folder / REPORT)
+    if "error" in answer:
+        print(f"no report: {answer['error']} Try surefoot report {reference(folder)}", file=sys.stderr)
+    elif not as_json:
+        print(f"{'report':<11}{answer['path']}")

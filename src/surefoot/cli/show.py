@@ -30,6 +30,7 @@ from surefoot.record.figures import reached_text
 from surefoot.record.intervals import wilson
 from surefoot.record.measures import value_text
 from surefoot.record.stored import Stored, changed_settings, read_run, run_folders
+from surefoot.record.test_time import words_of
 
 COLUMNS = (
     "run", "state", "data", "model", "lr", "seed", "epochs", "val_accuracy", "val_loss", "test_accuracy",
@@ -185,6 +186,7 @@ def _result(result: dict[str, Any]) -> list[tuple[str, str]]:
     entries += [
         ("test loss", loss_text(result.get("test_loss"))),
         ("test metrics", metrics_text(result.get("test_metrics"))),
+        ("test-time augmentation", words_of(result)),
         ("validation accuracy", f"{of_validation}{chosen_on}" if of_validation is not None else None),
         ("validation loss", loss_text(result.get("val_loss"))),
         ("validation metrics", metrics_text(result.get("val_metrics"))),
@@ -242,6 +244,9 @@ def _listed(folder: Path) -> dict[str, Any]:
     of_row, of_validation, of_test = ({k: v for k, v in each.items() if v is not None and v == v} for each in seen)
     more = {f"val_{name}": value for name, value in (of_row | of_validation).items()}
     more |= {f"test_{name}": value for name, value in of_test.items()}
+    views = result.get("tta") or {}  # of the test part; without one, of the validation part
+    more |= {f"{'val' if views['part'] == 'validation' else 'test'}_{name}_{views['tta']}": views[name]
+             for name in ("accuracy", "loss") if views.get(name) is not None}  # fmt: skip
     return more | dict(zip(COLUMNS, values, strict=True))
 
 
@@ -270,7 +275,8 @@ def _print_list(listed: list[dict[str, Any]], names: Sequence[str], runs_dir: Pa
 def _cell(run: dict[str, Any], name: str, forms: dict[str, str]) -> Any:
     if name in COLUMNS:
         return number(run.get(name), forms[name]) if name in forms else run.get(name)
-    return None if run.get(name) is None else value_text(name.partition("_")[2], run[name])
+    measure = name.partition("_")[2].removesuffix("_flip-shift").removesuffix("_flip")
+    return None if run.get(name) is None else value_text(measure, run[name])
 
 
 def _condition(text: str, columns: Sequence[str]) -> tuple[str, str]:

@@ -22,6 +22,8 @@ from surefoot.cli.flags import (
     typed_command,
     with_settings,
 )
+from surefoot.cli.process import loading, report_ahead
+from surefoot.cli.report import REPORT, say_report
 from surefoot.cli.tables import chosen_by_it, clean, counted, loss_text, metrics_text, print_entries, print_json, said
 from surefoot.config import Config, Recipe, is_path
 from surefoot.errors import CheckpointError
@@ -32,10 +34,12 @@ from surefoot.record.intervals import wilson
 from surefoot.record.lock import is_held
 from surefoot.record.noise import NOISE
 from surefoot.record.stored import IN_MEMORY, run_folders
+from surefoot.record.test_time import words_of
 from surefoot.rules.groups import texts_of
 
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
+    from surefoot.report.ahead import Drawer
     from surefoot.steps.batch_size.along_run import NoiseLog
     from surefoot.training.configure import Objects
     from surefoot.training.run import Run
@@ -60,6 +64,7 @@ class Output:
         quiet: show no progress.
         measure_noise: measure gradient noise along it. A run that was begun so goes on so, without being told.
         tensorboard: write TensorBoard event files. A run that was begun so goes on so.
+        drawer: who draws the report; None: this process does.
     """
 
     report: bool = True
@@ -67,6 +72,7 @@ class Output:
     quiet: bool = False
     measure_noise: bool = False
     tensorboard: bool = False
+    drawer: Drawer | None = None
 
 
 @with_settings
@@ -95,12 +101,15 @@ def train(
         json: Print the result as JSON.
     """
     typed = Settings.read({"data": data, **settings}, config)
-    from surefoot.training.configure import resolve
-
-    output = Output(
-        report=not no_report, as_json=json, quiet=quiet, measure_noise=measure_noise, tensorboard=tensorboard
-    )
-    return _train(resolve(typed.nested, runs_dir=runs_dir), name, runs_dir, output)
+    with report_ahead(not no_report) as drawer:
+        with loading():
+            from surefoot.training.configure import resolve
+            from surefoot.training.open import open_run  # noqa: F401  # which `_train` uses
+        output = Output(
+            report=not no_report, as_json=json, quiet=quiet, measure_noise=measure_noise, tensorboard=tensorboard,
+            drawer=drawer,
+        )  # fmt: skip
+        return _train(resolve(typed.nested, runs_dir=runs_dir), name, runs_dir, output)
 
 
 def resume(
@@ -118,17 +127,18 @@ def resume(
         data: Where its data lies now, if it was moved.
         json: Print the result as JSON.
     """
-    output = Output(as_json=json, quiet=quiet)
     folder = store.run_folder(_unfinished(runs_dir) if run is None else run, runs_dir, searches=True)
     folder = folder if folder.name else folder.resolve()  # "." has no name
-    if (folder / store.TUNE).is_file():
-        from surefoot.cli.tune import resume as resume_search
+    with report_ahead(wanted=True) as drawer:
+        output = Output(as_json=json, quiet=quiet, drawer=drawer)
+        if (folder / store.TUNE).is_file():
+            from surefoot.cli.tune import resume as resume_search
 
-        return resume_search(folder, output, data)
-    from surefoot.training.configure import Objects
-    from surefoot.training.open import read_config
-
-    return _train(read_config(folder), folder.name, folder.parent, output, Objects(data=data))
+            return resume_search(folder, output, data)
+        with loading():
+            from surefoot.training.configure import Objects
+            from surefoot.training.open import read_config
+        return _train(read_config(folder), folder.name, folder.parent, output, Objects(data=data))
 
 
 def _unfinished(runs_dir: Path) -> Path:
@@ -160,14 +170,14 @@ def _train(config: Config, name: str | None, runs_dir: Path, output: Output, res
         if stopped is not None:
             return stopped
         result = run.finish()
+    if output.drawer is not None:
+        output.drawer.ask(result.folder, result.folder / REPORT)
     from surefoot.curves.advice import judge_run
 
     said_of_it = judge_run(result.record.rows, result.record.outcome, result.config, result.summary)
     print_result(result.summary, said_of_it, as_json=output.as_json)
     if output.report:
-        from surefoot.cli.report import say_report
-
-        say_report(result.folder, as_json=output.as_json, quiet=output.quiet)
+        say_report(result.folder, as_json=output.as_json, quiet=output.quiet, drawer=output.drawer)
     return 0 if result.record.outcome.kind == "finished" else 1
 
 
@@ -325,6 +335,8 @@ def print_result(summary: dict[str, Any], curves: Decision | None = None, *, as_
         lines.append(("test", f"loss {_loss(summary['test_loss'])}, {summary['test_examples']:,} examples"))
     if (text := metrics_text(summary["test_metrics"])) is not None:
         lines.append(("", f"{text}, of the test part"))
+    if (text := words_of(summary)) is not None:
+        lines.append(("", text))
     chosen_on = chosen_by_it(summary)
     if summary["val_accuracy"] is not None:
         accuracy = f"{summary['val_accuracy']:.2%} accuracy, loss {_loss(summary['val_loss'])}"

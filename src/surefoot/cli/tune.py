@@ -11,7 +11,8 @@ from surefoot.cli.app import StopSignals
 from surefoot.cli.display import SearchDisplay
 from surefoot.cli.flags import Data, Quiet, RunsDir, Switch, reference, typed_command, with_settings
 from surefoot.cli.probe import FAILED, print_decisions, print_doubts
-from surefoot.cli.report import say_report
+from surefoot.cli.process import loading, report_ahead
+from surefoot.cli.report import REPORT, say_report
 from surefoot.cli.tables import clean, print_json
 from surefoot.cli.train import Output, follow, print_result
 from surefoot.config import Config, Recipe
@@ -55,24 +56,25 @@ def tune(
         no_report: Do not draw report.html into the run's folder at the end, which takes seconds.
         json: Print the result as JSON, with recipe, decisions and cost.
     """
-    from surefoot.search.search import open_search
-    from surefoot.search.tune import asked_for
-
-    words = {"data": data, "model": settings.pop("model", None)}
-    start, terms = asked_for(words, settings, config, budget, force=force, runs_dir=runs_dir)
-    output = Output(report=not no_report, as_json=json, quiet=quiet, tensorboard=tensorboard)
-    with (
-        StopSignals() as signals,
-        open_search(start, terms, name=name, runs_dir=runs_dir, command=typed_command()) as search,
-    ):
-        return _carried_out(search, signals, output)
+    with report_ahead(not no_report) as drawer:
+        with loading():
+            from surefoot.search.search import open_search
+            from surefoot.search.tune import asked_for
+        words = {"data": data, "model": settings.pop("model", None)}
+        start, terms = asked_for(words, settings, config, budget, force=force, runs_dir=runs_dir)
+        output = Output(report=not no_report, as_json=json, quiet=quiet, tensorboard=tensorboard, drawer=drawer)
+        with (
+            StopSignals() as signals,
+            open_search(start, terms, name=name, runs_dir=runs_dir, command=typed_command()) as search,
+        ):
+            return _carried_out(search, signals, output)
 
 
 def resume(folder: Path, output: Output, data: Path | None = None) -> int:
     """Go on with the search, or the final training after it, in a folder; `data` is where its data was moved to."""
-    from surefoot.search.search import open_search, read_asked
-    from surefoot.training.configure import Objects
-
+    with loading():
+        from surefoot.search.search import open_search, read_asked
+        from surefoot.training.configure import Objects
     start, terms = read_asked(folder)
     opened = open_search(
         start, terms, name=folder.name, runs_dir=folder.parent, objects=Objects(data=data), resumed=True
@@ -102,12 +104,14 @@ def _carried_out(search: Search, signals: StopSignals, output: Output) -> int:
             if stopped is not None:
                 return stopped
             summary = search.complete(run.finish(), run)
+    if output.drawer is not None:
+        output.drawer.ask(folder, folder / REPORT)
     if output.as_json:
         print_json(summary)
     else:
         _show(summary, search.config)
     if output.report:
-        say_report(folder, as_json=output.as_json, quiet=output.quiet)
+        say_report(folder, as_json=output.as_json, quiet=output.quiet, drawer=output.drawer)
     return 0 if summary["outcome"] == "finished" else 1
 
 

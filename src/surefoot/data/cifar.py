@@ -7,7 +7,9 @@ The release for Python is not read: its files are pickles, which are programs. A
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import lzma
 import os
 import shutil
@@ -15,6 +17,8 @@ import tarfile
 import uuid
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -22,7 +26,8 @@ import numpy as np
 
 from surefoot.data.check import Problems
 from surefoot.data.dataset import Raw, RawPart, Source
-from surefoot.data.store import bar, writable
+from surefoot.data.statistics import level_counts
+from surefoot.data.store import bar, recalled, remember, sha256, stamp, writable
 from surefoot.errors import DataError
 from surefoot.settings import cache_folder
 
@@ -44,6 +49,10 @@ FILES = {
 """The files and their md5s, taken from the published archive."""
 
 PIXELS = 3 * 32 * 32
+_RECORDS_AT_ONCE = 500
+"""Records that are read, hashed and copied together: 1.5 MB, which a processor's cache holds. Chosen by hand."""
+_PUBLISHED = ("it must be the published file", f"unpack {URL} anew")
+"""What is said of a file that is another."""
 
 PYTHON_RELEASE = ("data_batch_1", "cifar-10-batches-py", "cifar-10-python.tar.gz")
 """What shows the release for Python: a file of it, its folder, its archive."""
@@ -55,6 +64,12 @@ MOST_MEMBERS = 1000
 
 MOST_BYTES = 10**6
 """Largest size of a member that is not asked for: read over, but never kept. Chosen by hand."""
+
+_CONTENT = "CIFAR-10 by the SHA-256 of its files: md5, SHA-256 and levels of the parts, 1"
+"""By which facts of this content are kept, so that a run hashes once, in 0.05 s on two cores: its md5s take 0.24 s, its
+parts' SHA-256 0.1 s, and counting its levels 0.18 s. The number is raised where these mean something else."""
+_READ = "CIFAR-10 archive that was read, 1"
+"""By which it is kept that an archive holds what lies unpacked in the cache."""
 
 
 def read(data_dir: str | Path | None = None) -> Raw:
@@ -88,12 +103,25 @@ def read(data_dir: str | Path | None = None) -> Raw:
             f"it must hold the files of {FOLDER}, or one of {', '.join(ARCHIVES)}",
             f"download {URL} into it",
         )
-    if all((home / name).is_file() for name in (*FILES, META)):  # unpacked by an earlier run, verified again below
-        return parsed(_files(home), str(home))
+    unpacked = all((home / name).is_file() for name in (*FILES, META))
+    if unpacked and (packed is None or _is_unpacked(packed)):
+        if packed is None:
+            return parsed(_files(home), str(home))
+        with contextlib.suppress(DataError):  # what lies in the cache is damaged: read the archive, and write it anew
+            return parsed(_files(home), str(packed))
     packed = packed or downloaded(cache_folder() / "downloads")
+    before = stamp(packed)
     raw = parsed(archived(packed), str(packed))
     _cache(raw, home)
+    if before is not None and before == stamp(packed):
+        remember(f"{_READ}\n{before}", {"holds": "CIFAR-10"})
     return raw
+
+
+def _is_unpacked(packed: Path) -> bool:
+    """Return whether an archive of the user's was read before, found to be CIFAR-10, and has not changed since."""
+    now = stamp(packed)
+    return now is not None and recalled(f"{_READ}\n{now}") is not None
 
 
 def downloaded(folder: Path) -> Path:
@@ -125,62 +153,114 @@ def downloaded(folder: Path) -> Path:
         ) from None
 
 
-def parsed(files: Mapping[str, bytes], where: str) -> Raw:
-    """Return the data set from its files, each verified by its size and md5.
+def parsed(files: Mapping[str, bytes | Path], where: str) -> Raw:
+    """Return the data set from its files, or what they hold, each verified by its size and md5.
 
     Raises:
         DataError: lists every file that is missing or wrong.
     """
     problems = Problems(where)
-    records = [_records(files, name, problems) for name in FILES]
+    whole = [name for name in FILES if _is_whole(files, name, problems)]
     classes = _classes(files, problems)
+    table = _Table.of(len(FILES))
+    with ThreadPoolExecutor(len(FILES)) as pool:  # reading, hashing and copying work outside Python's lock
+        digests = list(pool.map(lambda name: table.read(name, files[name]), whole))
+    content = f"{_CONTENT}\n{' '.join(map(str.__add__, whole, digests))}"
+    facts = recalled(content) or {"md5": {name: table.md5(name) for name in whole}}
+    for name in whole:
+        _check(name, table.of_file(name)[1], facts["md5"][name], problems)
     problems.raise_any()
-    parts = {"train": records[:-1], "test": records[-1:]}
-    return Raw("cifar10", {part: _part(part, table) for part, table in parts.items()}, classes)
+    parts = {"train": table.part("train", slice(0, -RECORDS)), "test": table.part("test", slice(-RECORDS, None))}
+    if "levels" not in facts:
+        facts["sha256"] = {name: sha256(part.x) for name, part in parts.items()}
+        facts["levels"] = {name: level_counts(part.x).tolist() for name, part in parts.items()}
+        remember(content, facts)
+    for name, part in parts.items():
+        parts[name] = replace(part, digest=facts["sha256"][name], levels=np.array(facts["levels"][name]))
+    return Raw("cifar10", parts, classes)
 
 
-def _records(files: Mapping[str, bytes], name: str, problems: Problems) -> np.ndarray:
-    """Return one file's records, uint8 [RECORDS, 1 + 3072], and note what is wrong with it."""
-    empty = np.empty((0, 1 + PIXELS), dtype=np.uint8)
-    source = ("it must be the published file", f"unpack {URL} anew")
-    if (content := files.get(name)) is None:
-        problems.add(name, "is missing", *source)
-        return empty
-    wanted = RECORDS * (1 + PIXELS)
-    if len(content) != wanted:
-        problems.add(name, f"has {len(content):,} bytes of records, not {wanted:,}", *source)
-        return empty
-    table = np.frombuffer(content, dtype=np.uint8).reshape(RECORDS, 1 + PIXELS)
-    for row in np.flatnonzero(table[:, 0] > 9):
-        problems.add(f"{name} record {row}", f"label {table[row, 0]} is out of range", "labels are 0 to 9", source[1])
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+@dataclass(frozen=True)
+class _Table:
+    """Records of all files, as they are read: pixels [N, 3072] and labels [N], uint8."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    @classmethod
+    def of(cls, files: int) -> _Table:
+        return cls(np.empty((files * RECORDS, PIXELS), np.uint8), np.empty(files * RECORDS, np.uint8))
+
+    def of_file(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pixels and labels of one file."""
+        first = list(FILES).index(name) * RECORDS
+        return self.x[first : first + RECORDS], self.y[first : first + RECORDS]
+
+    def read(self, name: str, content: bytes | Path) -> str:
+        """Take in a file, and return its SHA-256 as hex: by the piece, so that each is copied while it is at hand."""
+        (x, y), digest = self.of_file(name), hashlib.sha256()
+        piece = np.empty((min(_RECORDS_AT_ONCE, RECORDS), 1 + PIXELS), np.uint8)
+        try:
+            with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+                for first in range(0, RECORDS, len(piece)):
+                    rows = piece[: RECORDS - first]
+                    if file.readinto(rows.data.cast("B")) != rows.size:
+                        raise EOFError
+                    digest.update(rows.data)
+                    y[first : first + len(rows)], x[first : first + len(rows)] = rows[:, 0], rows[:, 1:]
+        except (OSError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or "it ends early"
+            where = content if isinstance(content, Path) else name
+            raise DataError(f"{where}: {reason}", "the file must be readable", "check its permissions") from None
+        return digest.hexdigest()
+
+    def md5(self, name: str) -> str:
+        """Return the md5 of a file that was read."""
+        x, y = self.of_file(name)
+        return hashlib.md5(np.concatenate([y[:, None], x], axis=1).data, usedforsecurity=False).hexdigest()
+
+    def part(self, name: str, rows: slice) -> RawPart:
+        """Return some of the records as a part of the data set."""
+        return RawPart(self.x[rows].reshape(-1, 3, 32, 32), self.y[rows].astype(np.int64), Source(f"{name} image "))
+
+
+def _is_whole(files: Mapping[str, bytes | Path], name: str, problems: Problems) -> bool:
+    """Return whether a file is there and has its size; note what is wrong with it."""
+    content, wanted = files.get(name), RECORDS * (1 + PIXELS)
+    if content is None:
+        problems.add(name, "is missing", *_PUBLISHED)
+        return False
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    if size != wanted:
+        problems.add(name, f"has {size:,} bytes of records, not {wanted:,}", *_PUBLISHED)
+    return size == wanted
+
+
+def _check(name: str, labels: np.ndarray, md5: str, problems: Problems) -> None:
+    for row in np.flatnonzero(labels > 9):
+        problems.add(f"{name} record {row}", f"label {labels[row]} is out of range", "labels are 0 to 9", _PUBLISHED[1])
     if md5 != FILES[name]:
-        problems.add(name, f"md5 {md5} is wrong", *source)
-    return table
+        problems.add(name, f"md5 {md5} is wrong", *_PUBLISHED)
 
 
-def _classes(files: Mapping[str, bytes], problems: Problems) -> tuple[str, ...]:
-    classes = tuple(files.get(META, b"").decode("ascii", "replace").split())
-    if META not in files:
-        problems.add(META, "is missing", "it must be the published file", f"unpack {URL} anew")
-    elif len(set(classes)) != 10:
-        problems.add(META, f"names {len(set(classes))} classes", "it must name 10", f"unpack {URL} anew")
-    return classes
-
-
-def _part(name: str, tables: list[np.ndarray]) -> RawPart:
-    x = np.concatenate([table[:, 1:] for table in tables]).reshape(-1, 3, 32, 32)
-    y = np.concatenate([table[:, 0] for table in tables]).astype(np.int64)
-    return RawPart(x, y, Source(f"{name} image "))
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    """Return the files of the data set in a folder, by name."""
+def _classes(files: Mapping[str, bytes | Path], problems: Problems) -> tuple[str, ...]:
+    content = files.get(META, b"")
     try:
-        return {name: (folder / name).read_bytes() for name in (*FILES, META) if (folder / name).is_file()}
+        text = content if isinstance(content, bytes) else content.read_bytes()
     except OSError as error:
         given = f"{error.filename}: {error.strerror}"
         raise DataError(given, "the file must be readable", "check its permissions") from None
+    classes = tuple(text.decode("ascii", "replace").split())
+    if META not in files:
+        problems.add(META, "is missing", *_PUBLISHED)
+    elif len(set(classes)) != 10:
+        problems.add(META, f"names {len(set(classes))} classes", "it must name 10", _PUBLISHED[1])
+    return classes
+
+
+def _files(folder: Path) -> dict[str, bytes | Path]:
+    """Return the files of the data set in a folder, by name."""
+    return {name: folder / name for name in (*FILES, META) if (folder / name).is_file()}
 
 
 def _archive_in(place: Path) -> Path | None:
@@ -189,9 +269,9 @@ def _archive_in(place: Path) -> Path | None:
     return next((place / name for name in ARCHIVES if (place / name).is_file()), None)
 
 
-def archived(path: Path) -> dict[str, bytes]:
+def archived(path: Path) -> dict[str, bytes | Path]:
     """Return the files of the data set in an archive, by name."""
-    return members(path, dict.fromkeys(FILES, RECORDS * (1 + PIXELS)) | {META: 10_000})
+    return {**members(path, dict.fromkeys(FILES, RECORDS * (1 + PIXELS)) | {META: 10_000})}
 
 
 def _for_python(place: Path) -> DataError:
@@ -261,6 +341,7 @@ def _refused(path: Path, reason: str) -> DataError:
 def _cache(raw: Raw, home: Path) -> None:
     """Write the verified files to the cache, so that no later run unpacks. Not being able to is no error."""
     partial = home.with_name(f"{home.name}.{uuid.uuid4().hex}.tmp")
+    shutil.rmtree(home, ignore_errors=True)  # it lacks a file, or holds another: else nothing was read anew
     train = raw.parts["train"]
     try:
         partial.mkdir(parents=True)

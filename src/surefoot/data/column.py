@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from surefoot.data.cells import Reading
+if TYPE_CHECKING:
+    from surefoot.data.cells import Reading
 
 WIDE = 50
 """Levels up to which a category is one-hot for every model; a wider one is embedded by models that can, and for others

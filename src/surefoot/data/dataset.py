@@ -249,8 +249,8 @@ class DataSet:
 
 @dataclass(frozen=True)
 class RawPart:
-    """One part: x [N, ...], y [N] or [N, D] of any type, or trees of such arrays, names, and the SHA-256 of x where the
-    reader knows it.
+    """One part: x [N, ...], y [N] or [N, D] of any type, or trees of such arrays, names, and the SHA-256 of x and how
+    often its images have each level, [C, levels], where the one who read it knows them.
 
     `reader` reads the examples of a random Dataset anew, see `data.map_style.Reader`.
     """
@@ -260,6 +260,7 @@ class RawPart:
     source: Source
     digest: str | None = None
     reader: Any = None
+    levels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

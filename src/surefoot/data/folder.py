@@ -39,6 +39,9 @@ _LITTER = ("thumbs.db", "desktop.ini")
 _DECODER = 2
 """To be raised when the same files would be decoded to other pixels: stores of the old kind are then stale."""
 
+_HASHED = "SHA-256 of the image files in a folder, 1"
+"""By which they are kept."""
+
 LARGEST_CHOSEN = 64
 """Largest side in pixels that is chosen where images differ in size. Chosen by hand: four times the pixels of CIFAR-10,
 with which the shipped networks train in minutes on a few cores; larger ones are a matter of the machine."""
@@ -127,7 +130,7 @@ def decoded(where: str, files: Sequence[ImageFile], problems: Problems, image_si
         problems: takes what is wrong, and what is to be said.
         image_size: as in `read`.
     """
-    contents = _contents(files)
+    contents = _contents(where, files)
     place = f"{where}\n{image_size}\n{_DECODER}"
     listing = "\n".join(f"{file.name}\t{content}" for file, content in zip(files, contents, strict=True))
     stored = store.found(place, listing)
@@ -262,9 +265,34 @@ def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _contents(files: Sequence[ImageFile]) -> list[str]:
-    """Return the SHA-256 of each file; "" where it cannot be read: decoding will name it."""
-    return list(in_threads(lambda i: _content(files[i].path), len(files), "looking at images"))
+def _contents(where: str, files: Sequence[ImageFile]) -> list[str]:
+    """Return the SHA-256 of each file; "" where it cannot be read: decoding will name it.
+
+    They are kept with what shows that no file has changed, see `store.stamp`: a later run looks at files and does not
+    read them.
+    """
+    before = _stamps(files)
+    kept = None if before is None else store.recalled(f"{_HASHED}\n{where}")
+    if kept is not None and kept["stamps"] == before and len(kept["sha256"]) == len(files):
+        return kept["sha256"]
+    contents = list(in_threads(lambda i: _content(files[i].path), len(files), "looking at images"))
+    if before is not None and before == _stamps(files):
+        store.remember(f"{_HASHED}\n{where}", {"stamps": before, "sha256": contents})
+    return contents
+
+
+def _stamps(files: Sequence[ImageFile]) -> str | None:
+    """Return the hash of the stamps of all files; None where one has none, as what lies in a tar."""
+    seen = hashlib.sha256()
+    for file in files:
+        try:
+            now = store.stamp(file.path) if isinstance(file.path, Path) else None
+        except OSError:
+            return None
+        if now is None:
+            return None
+        seen.update(f"{file.name}\t{now}\n".encode("utf-8", "surrogateescape"))
+    return seen.hexdigest()
 
 
 def _content(path: images.File) -> str:

@@ -24,6 +24,7 @@ from surefoot.data import parquet
 from surefoot.data.cells import MARKS
 from surefoot.data.check import Problems
 from surefoot.data.dataset import Source
+from surefoot.data.paths import files_of
 from surefoot.errors import DataError
 
 Header = Literal["auto", "yes", "no"]
@@ -83,7 +84,7 @@ def frame_of(
     Raises:
         DataError: it cannot be read, is no table in UTF-8, or is empty.
     """
-    if files := parquet.files_of(path):
+    if files := files_of(path):
         return _parquet(path, files)
     content = _content(path)
     separator, head = _head(path, content)

@@ -5,24 +5,26 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from surefoot.data import cifar, digits, npz, npz_names, shards, table, tree
+from surefoot.data import cifar, digits, npz, npz_names, tree
 from surefoot.data.check import Problems, examine
-from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet, Part, Raw, RawPart, stratified, taken
-from surefoot.data.frame import Header
 from surefoot.data.labels import Target
 from surefoot.data.named import NAMED
-from surefoot.data.statistics import image_statistics, number_statistics, number_type
+from surefoot.data.paths import is_table, shards_of
+from surefoot.data.statistics import image_statistics, level_counts, level_statistics, number_statistics, number_type
 from surefoot.data.store import sha256
 from surefoot.data.suspicion import suspect
-from surefoot.data.table import is_table
 from surefoot.errors import ConfigError, DataError, nearest
 from surefoot.switches import usual_switches
+
+if TYPE_CHECKING:
+    from surefoot.data.columns import Columns
+    from surefoot.data.frame import Header
 
 VALIDATION = 0.1
 """Share of the training part held out where the data has no validation part of its own. Chosen by hand."""
@@ -199,7 +201,9 @@ def read(
         return digits.read()
     if source == "cifar10":
         return cifar.read(data_dir)
-    if (paths := shards.shards_of(source)) is not None:
+    if (paths := shards_of(source)) is not None:
+        from surefoot.data import shards
+
         return shards.read(str(source), paths, problems, target, image_size, label)
     path = _path(source)
     if path.is_dir() and not is_table(path):
@@ -213,6 +217,8 @@ def read(
     if not path.is_dir():
         npz.check_file(path)
     if is_table(path):
+        from surefoot.data import table  # with pyarrow, which nothing else needs
+
         return table.read(path, problems, label, target, header, columns)
     if path.suffix.lower() == ".npy":
         from surefoot.data import archives
@@ -249,7 +255,7 @@ def _path(source: str | Path) -> Path:
 
 def _check_settings(source: str | Path, **settings: object) -> None:
     """Raise ConfigError for a setting that this source would not read."""
-    of_shards = source not in NAMED and shards.shards_of(source) is not None
+    of_shards = source not in NAMED and shards_of(source) is not None
     reads = {
         "data_dir": (source == "cifar10", "only cifar10 is looked for in data_dir"),
         "image_size": (
@@ -294,6 +300,9 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
         if len(held):
             digest.update(held.tobytes())
             parts["train"], parts["validation"] = _taken(train, kept), _taken(train, held)
+            if train.levels is not None:  # counting the levels of the smaller part says those of the other
+                rest = train.levels - level_counts(parts["validation"].x)
+                parts["train"] = replace(parts["train"], levels=rest)
     columns, notes = fitted(replace(raw, parts=parts)), []
     if columns is not None and raw.columns is not None:
         notes = _new_gaps(columns, parts)
@@ -306,7 +315,8 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
         name: Part(tree.of_arrays(part.x), tree.of_arrays(part.y), part.source, part.reader)
         for name, part in parts.items()
     }
-    moments = {name: _statistics(raw.kind, leaf) for name, leaf in tree.named_leaves(parts["train"].x)}
+    levels = parts["train"].levels
+    moments = {name: _statistics(raw.kind, leaf, levels) for name, leaf in tree.named_leaves(parts["train"].x)}
     mean, std = (tree.from_named(parts["train"].x, {name: each[i] for name, each in moments.items()}) for i in (0, 1))
     if columns is not None:  # codes, and what is 0 or 1, are not standardised
         mean[torch.from_numpy(columns.plain)], std[torch.from_numpy(columns.plain)] = 0, 1
@@ -325,11 +335,13 @@ def _assembled(raw: Raw, validation: float | None, seed: int, normalise: bool, s
     )  # fmt: skip
 
 
-def _statistics(kind: str, x: np.ndarray) -> tuple[Any, Any]:
+def _statistics(kind: str, x: np.ndarray, levels: np.ndarray | None) -> tuple[Any, Any]:
     """Return mean and deviation of one array; None of whole numbers in a tree: codes, masks or counts, they stay.
 
     So do 0 and 1 in floating point, as masks are: 0 must be 0 for a model that multiplies by it.
     """
+    if levels is not None:
+        return level_statistics(levels)
     if kind == "tree" and x.dtype.kind in "ib":
         return None, None
     if kind == "tree" and x.dtype.kind == "f" and all(_flags(x[at : at + 4096]) for at in range(0, len(x), 4096)):
@@ -354,6 +366,8 @@ def fitted(raw: Raw) -> Columns | None:
     """Return the columns of a table, fitted on its training part; None for other data."""
     if raw.columns is None:
         return None
+    from surefoot.data.columns import Columns
+
     return Columns.fit(raw.columns, raw.parts["train"].x, named=raw.features is not None, label=raw.label)
 
 

@@ -18,27 +18,6 @@ from surefoot.data import mapped, store
 from surefoot.data.spool import Spool
 from surefoot.errors import DataError, nearest
 
-SUFFIXES = (".parquet", ".pq")
-
-
-def files_of(path: Path) -> list[Path]:
-    """Return the Parquet files that a path names: itself, or those below a folder that holds such files alone.
-
-    >>> files_of(Path("a.parquet")), files_of(Path("a.csv"))
-    ([PosixPath('a.parquet')], [])
-    """
-    if path.name.lower().endswith(SUFFIXES) and not path.is_dir():
-        return [path]
-    if not path.is_dir():
-        return []
-    found = sorted(each for each in path.rglob("*") if not _is_litter(each.relative_to(path)) and each.is_file())
-    return found if found and all(each.name.lower().endswith(SUFFIXES) for each in found) else []
-
-
-def _is_litter(path: Path) -> bool:
-    """Return whether a file is what Spark and others leave beside their files: _SUCCESS, .crc."""
-    return any(part.startswith((".", "_")) for part in path.parts)
-
 
 def table_of(files: Sequence[Path]) -> pa.Table:
     """Return all rows of files, in order.

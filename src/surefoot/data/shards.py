@@ -8,9 +8,7 @@ and no pickle is read. Images are decoded once into the cache, as those of a fol
 
 from __future__ import annotations
 
-import glob
 import io
-import itertools
 import json
 import re
 import stat
@@ -32,15 +30,13 @@ from surefoot.data.spool import Spool
 from surefoot.data.targets import special_target
 from surefoot.errors import ConfigError, DataError
 
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _LABELS = ("cls", "label", "txt", "json", "npy")
 """Endings that are taken for the label, the first that is there, where none is named. `cls` is WebDataset's."""
 _KEYS = ("label", "labels", "cls", "class", "target", "y")
 """Keys by which a JSON object names the label."""
 _PICKLED = ("pyd", "pickle", "pkl", "pth", "pt")
 _MOST_LABEL_BYTES = 2**20
-_MOST_SHARDS = 100_000
-"""Shards that a pattern may name. Both chosen by hand: what is more is a slip."""
+"""Bytes of a label. Chosen by hand: what is more is a slip."""
 
 
 @dataclass(frozen=True)
@@ -61,47 +57,6 @@ class Member:
         with self.archive.open("rb") as handle:
             handle.seek(self.offset)
             return io.BytesIO(handle.read(self.size))
-
-
-def shards_of(source: str | Path) -> list[Path] | None:
-    """Return the tar files that a path, a pattern or a folder names, in order; None where it names none.
-
-    `{000..012}` is every number from the first to the last, `*` whatever is there.
-
-    Raises:
-        DataError: a pattern with a number that is not there.
-
-    >>> shards_of("photographs")
-    """
-    text = str(Path(source).expanduser())
-    if not text.endswith(".tar"):
-        path = Path(text)
-        if not path.is_dir():
-            return None
-        found = sorted(each for each in path.iterdir() if each.suffix == ".tar" and each.is_file())
-        return found or None
-    if _BRACES.search(text):
-        paths = [Path(each) for each in itertools.islice(_spelled(text), _MOST_SHARDS)]
-    elif glob.has_magic(text) and not Path(text).exists():
-        paths = [Path(each) for each in sorted(glob.glob(text))]
-    else:
-        return [Path(text)] if Path(text).is_file() else None
-    missing = [path for path in paths if not path.is_file()]
-    if missing or not paths:
-        more = f" and {len(missing) - 1} more" if missing[1:] else ""
-        what = f"there is no {missing[0]}{more}" if missing else "no file has such a name"
-        raise DataError(f"{source}: {what}", "a pattern names files that are there", "check the pattern")
-    return paths
-
-
-def _spelled(text: str) -> Any:
-    match = _BRACES.search(text)
-    if match is None:
-        yield text
-        return
-    first, last = match.groups()
-    for number in range(int(first), int(last) + 1):
-        yield from _spelled(f"{text[: match.start()]}{number:0{len(first)}d}{text[match.end() :]}")
 
 
 def read(

@@ -32,6 +32,13 @@ def image_statistics(x: np.ndarray | Mapped) -> tuple[Tensor, Tensor]:
     if x.dtype.kind == "f":
         mean, std = number_statistics(x)
         return mean.flatten().float(), std.flatten().float()
+    return level_statistics(level_counts(x))
+
+
+def level_counts(x: np.ndarray | Mapped) -> np.ndarray:
+    """Return how often each level occurs in each channel, int64 [C, 256 or 65536], of images [N, C, H, W] of whole
+    numbers.
+    """
     channels, most = x.shape[1], np.iinfo(x.dtype).max
     counts = np.zeros((channels, most + 1), dtype=np.int64)
     rows = max(1, _PIXELS_AT_ONCE // int(np.prod(x.shape[2:])))
@@ -39,6 +46,12 @@ def image_statistics(x: np.ndarray | Mapped) -> tuple[Tensor, Tensor]:
         piece = x[at : at + rows]
         for channel in range(channels):
             counts[channel] += np.bincount(piece[:, channel].ravel(), minlength=most + 1)
+    return counts
+
+
+def level_statistics(counts: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return mean and population deviation per channel, float32 [C], of levels that occur so often, [C, levels]."""
+    most = counts.shape[1] - 1
     levels, total = np.arange(most + 1) / most, counts.sum(axis=1)
     mean = counts @ levels / total
     variance = (counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total

@@ -86,6 +86,8 @@ def _rich(unit: str) -> Any:
 
 
 _ROWS_AT_ONCE = 1024
+_TICK_SECONDS = 2.0
+"""The coarsest clock of a file system, of FAT's write times."""
 
 
 def writable(folder: Path) -> Path:
@@ -106,6 +108,50 @@ def writable(folder: Path) -> Path:
             "set SUREFOOT_CACHE to such a folder",
         ) from None
     return folder
+
+
+def recalled(what: str) -> dict[str, Any] | None:
+    """Return what `remember` kept; None where it kept nothing, or what it kept is damaged.
+
+    Args:
+        what: names content by its hash, or a file by `stamp`, so that other content has other facts.
+    """
+    try:
+        kept = json.loads(_facts(what).read_text(encoding="utf-8"))
+        return kept["facts"] if kept["sha256"] == _hash(json.dumps([what, kept["facts"]])) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(what: str, facts: dict[str, Any]) -> None:
+    """Keep facts, as JSON values, in the cache folder. One that cannot be written costs time, and nothing else."""
+    path = _facts(what)
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sealed = {"facts": facts, "sha256": _hash(json.dumps([what, facts]))}
+        partial.write_text(json.dumps(sealed), encoding="utf-8")
+        os.replace(partial, path)
+
+
+def _facts(what: str) -> Path:
+    return cache_folder() / "facts" / f"{_hash(what)}.json"
+
+
+def stamp(path: Path) -> str | None:
+    """Return what shows that a file is what it was: its number, size and times, to the nanosecond.
+
+    Writing to a file changes the time of its last change, which no program can set back. None where that is less than
+    two seconds ago: a second write could fall into the same tick of a coarse clock, as of FAT (two seconds). It is
+    what Git calls racily clean. None on Windows too, whose time of change is that of creation.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    seen = path.stat()
+    if os.name == "nt" or time.time() - max(seen.st_mtime, seen.st_ctime) < _TICK_SECONDS:
+        return None
+    return f"{seen.st_dev} {seen.st_ino} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}"
 
 
 class Stored(NamedTuple):

@@ -18,21 +18,11 @@ from surefoot.data.columns import Columns, raw_columns
 from surefoot.data.dataset import Raw, RawPart
 from surefoot.data.frame import Frame, Header, frame_of
 from surefoot.data.labels import Target, chosen_target, coded, many_values
+from surefoot.data.paths import files_of
 from surefoot.errors import ConfigError, DataError, nearest
 
 _RAGGED = 10
 """Rows of another width that are named; the rest are counted. Chosen by hand."""
-
-
-def is_table(path: Path) -> bool:
-    """Return whether a file is named as a table is: .parquet, or .csv or .tsv, which may be compressed by gzip; or a
-    folder holds Parquet files alone.
-
-    >>> is_table(Path("a.csv")), is_table(Path("A.TSV.gz")), is_table(Path("a.parquet")), is_table(Path("a.npz"))
-    (True, True, True, False)
-    """
-    name = path.name.lower()
-    return name.removesuffix(".gz").endswith((".csv", ".tsv")) or bool(parquet.files_of(path))
 
 
 def read(
@@ -63,7 +53,7 @@ def read(
         DataError: the file cannot be read as a table at all.
         ConfigError: there is no column of that name.
     """
-    files = parquet.files_of(path)
+    files = files_of(path)
     if files and columns is None and parquet.is_large(files):
         return _large(path, files, problems, label, target)
     words = {label} if columns is None else {label, columns.label}

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from surefoot.config import Tta
 from surefoot.data import tree
 from surefoot.data.check import Problems
-from surefoot.data.columns import Columns, unembedded
 from surefoot.data.dataset import DataSet, Part, RawPart, column_order
 from surefoot.data.load import read
 from surefoot.data.mapped import Mapped, pieces
 from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.named import NAMED
+from surefoot.data.paths import is_table
 from surefoot.data.statistics import number_type
-from surefoot.data.table import is_table
 from surefoot.data.targets import typed
 from surefoot.errors import ConfigError, DataError, nearest
 from surefoot.inference.finished import FinishedRun, Which, data_of_run, finished_run, holder_of
@@ -30,16 +31,21 @@ from surefoot.inference.several import task_scores
 from surefoot.models.build import Factory
 from surefoot.record import store
 from surefoot.record.baseline import Baseline, class_baseline
-from surefoot.record.number_scores import number_scores
+from surefoot.record.intervals import Difference
+from surefoot.record.number_scores import NumberScores, number_scores
 from surefoot.record.scores import Scores, by_example, class_scores
 from surefoot.record.stored import IN_MEMORY
 from surefoot.record.task_scores import TaskScores
+from surefoot.record.test_time import TestTimeScores
 from surefoot.switches import usual_switches
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.integers import Outside
 from surefoot.training.losses import Loss
 from surefoot.training.run import Result
 from surefoot.training.weights import Trained
+
+if TYPE_CHECKING:
+    from surefoot.data.columns import Columns
 
 PARTS = ("train", "validation", "test")
 _SHOWN = 5
@@ -59,6 +65,7 @@ def evaluate(
     loss_fn: LossFn | str | None = None,
     device: str | None = None,
     weights: Which | None = None,
+    tta: Tta = "none",
 ) -> Scores | TaskScores:
     """Return the scores of a finished run on a part of its own data, or on other labelled data.
 
@@ -76,9 +83,11 @@ def evaluate(
         forward, loss, loss_fn: those of the run, where they were given as objects; the result of `train` has them.
         device: as in `Config`; None for the run's, or the CPU where this machine lacks that.
         weights: "best" by the validation part, or "last"; None for those of which the run's result speaks.
+        tta: test-time augmentation of images: "flip" or "flip-shift", see `training.test_time`. What it gets comes
+            beside the plain scores, as `scores.tta`.
 
     Raises:
-        ConfigError: no such part or weights; or the run's data was given as an object, and is not given here.
+        ConfigError: no such part, weights or views; or the run's data was given as an object, and is not given here.
         DataError: the data cannot be used, has changed, or has a class that the run does not know.
         CheckpointError: the run does not exist, is unfinished or damaged, or had functions that are not given here.
 
@@ -94,6 +103,7 @@ def evaluate(
     finished = finished_run(
         run, runs_dir, model, device, weights, forward=forward, loss=loss, loss_fn=loss_fn, scored=True
     )
+    viewed = finished.with_views(tta)
     if data is None and finished.config.data == IN_MEMORY:
         raise ConfigError(
             f"{finished.folder} was trained on data given in Python",
@@ -101,16 +111,24 @@ def evaluate(
             "give the data to evaluate it on",
         )
     if (of_run := data_of_run(finished, data, data_dir)) is not None:
-        columns = finished.trained.columns
-        of_run = unembedded(of_run) if columns is not None and not columns.categories else of_run
+        if (columns := finished.trained.columns) is not None and not columns.categories:
+            from surefoot.data.columns import unembedded  # with pyarrow, which nothing but a table needs
+
+            of_run = unembedded(of_run)
         part = part or next(name for name in reversed(PARTS) if name in of_run.parts)
         title, chosen = _part_of_run(finished.config.data, of_run, part)
     else:
         title, chosen = _part_of_data(data, finished, data_dir, part or "test")
-    target = finished.trained.target
     said = "; ".join(each for each in (title, finished.of_weights(weights), finished.doubt) if each is not None)
+    scores = _scored(finished, chosen, part or "test", title, said)
+    if viewed is finished:
+        return scores
+    return replace(scores, tta=_of_views(tta, _scored(viewed, chosen, part or "test", title, said)))
+
+
+def _scored(finished: FinishedRun, chosen: Part, part: str, title: str, said: str) -> Scores | TaskScores:
     try:
-        if target not in ("classes", "numbers") or finished.task.loss_fn is not None:
+        if finished.trained.target not in ("classes", "numbers") or finished.task.loss_fn is not None:
             return task_scores(finished, chosen, title, said)
         outputs, targets = finished.outputs(chosen.x), chosen.y
     except Outside as outside:
@@ -119,8 +137,23 @@ def evaluate(
     if finished.trained.classes is None:
         return number_scores(outputs.numpy(), targets.numpy(), said)
     scores = class_scores(outputs.numpy(), targets.numpy(), finished.trained.classes, said)
-    beside = _beside(finished, outputs.numpy(), targets.numpy(), part or "test")
+    beside = _beside(finished, outputs.numpy(), targets.numpy(), part)
     return replace(scores, baseline=None if beside is None else replace(beside, auc=scores.auc))
+
+
+def _of_views(tta: Tta, found: Scores | TaskScores) -> TestTimeScores:
+    """Return what is told of scores with test-time augmentation, each with its interval."""
+    if isinstance(found, NumberScores):
+        named = {"rmse": (found.rmse, found.rmse_interval), "mae": (found.mae, found.mae_interval)}
+        named |= {} if found.r2 is None else {"r2": (found.r2, found.r2_interval)}
+        ends = {name: (value, interval or (-math.inf, math.inf)) for name, (value, interval) in named.items()}
+        scores = {name: Difference(value=value, low=low, high=high) for name, (value, (low, high)) in ends.items()}
+        return TestTimeScores(tta=tta, loss=None, scores=scores)
+    if isinstance(found, TaskScores):
+        scores = {} if found.accuracy is None else {"accuracy": found.accuracy}
+        return TestTimeScores(tta=tta, loss=found.loss, scores=scores, metrics=found.metrics)
+    accuracy = Difference(value=found.accuracy, low=found.interval[0], high=found.interval[1])
+    return TestTimeScores(tta=tta, loss=found.loss, scores={"accuracy": accuracy})
 
 
 def _beside(finished: FinishedRun, outputs: np.ndarray, y: np.ndarray, part: str) -> Baseline | None:
@@ -228,6 +261,8 @@ def _plain_columns(path: Path | None, trained: Trained) -> Columns | None:
     """Return columns of numbers for a table and a model that was trained on arrays."""
     if path is None or not is_table(path) or trained.kind != "numbers" or len(trained.input_shape) != 1:
         return None
+    from surefoot.data.columns import Columns
+
     return Columns.of_numbers(trained.input_shape[0])
 
 

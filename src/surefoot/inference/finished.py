@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from surefoot.config import Config, is_path
+from surefoot.config import Config, Tta, is_path
 from surefoot.data import tree
 from surefoot.data.dataset import DataSet, Part, Source
 from surefoot.data.named import NAMED
@@ -28,6 +28,7 @@ from surefoot.training.outputs import described
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
 from surefoot.training.run import Result
 from surefoot.training.task import Task
+from surefoot.training.test_time import with_views
 from surefoot.training.weights import Trained, function_of_run, load_trained
 
 Which = Literal["best", "last"]
@@ -48,6 +49,15 @@ class FinishedRun:
     config: Config
     trained: Trained
     task: Task
+
+    def with_views(self, tta: Tta) -> FinishedRun:
+        """Return the run with the mean over views of each image as its outputs; itself for "none".
+
+        Raises:
+            ConfigError: it takes no images, or its outputs have no mean.
+        """
+        task = with_views(self.task, tta)
+        return self if task is self.task else replace(self, task=task)
 
     @property
     def doubt(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,13 +12,15 @@ from torch import Tensor
 
 from surefoot.config import Config
 from surefoot.data import tree
-from surefoot.data.columns import Columns
-from surefoot.data.frame import Header
 from surefoot.data.mapped import pieces
 from surefoot.data.targets import LABEL_NAMES
 from surefoot.errors import DataError
 from surefoot.training.preprocessed import Preprocessing
 from surefoot.training.weights import Trained
+
+if TYPE_CHECKING:
+    from surefoot.data.columns import Columns
+    from surefoot.data.frame import Header
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Expected:
     @property
     def numbers(self) -> Columns:
         """The columns by which a table is read."""
+        from surefoot.data.columns import Columns  # with pyarrow, which nothing but a table needs
+
         return self.columns or Columns.of_numbers(self.shape[0])
 
     def tensor(self, x: np.ndarray, title: str) -> Tensor:

@@ -16,12 +16,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from surefoot import seeds
-from surefoot.data import frames, images, npz, npz_names, tree
+from surefoot.data import images, npz, npz_names, tree
 from surefoot.data.dataset import Part
 from surefoot.data.examples import value_array
 from surefoot.data.folder import files_below
 from surefoot.data.mapped import large
-from surefoot.data.table import is_table, read_unlabelled
+from surefoot.data.paths import is_table
 from surefoot.errors import DataError
 from surefoot.inference.form import (
     Expected,
@@ -83,6 +83,8 @@ def _is_dataset(given: Any) -> bool:
     if isinstance(given, list):
         of_arrays = bool(given) and isinstance(given[0], tuple) and any(map(_is_array, given[0]))
         return of_arrays or (bool(given) and isinstance(given[0], Mapping))
+    from surefoot.data import frames
+
     plain = isinstance(given, (np.ndarray, torch.Tensor, str, bytes, tuple, Mapping)) or hasattr(given, "to_numpy")
     if plain or frames.is_frame(given) or frames.is_sparse(given) or hasattr(given, "__array__"):
         return False
@@ -255,6 +257,8 @@ def _read(path: Path, name: str) -> np.ndarray:
 def _of_table(path: Path, expected: Expected) -> Iterator[Inputs]:
     if expected.kind != "numbers" or len(expected.shape) != 1:
         raise DataError(f"{path}", f"the model takes {expected}, and no table", "give images or an .npz")
+    from surefoot.data.table import read_unlabelled  # with pyarrow, which nothing but a table needs
+
     lines, x, errors, note = read_unlabelled(path, expected.numbers, expected.label, expected.header)
     yield from _of_rows(lines, x, errors, note, expected, f"{path}:")
 
@@ -276,6 +280,8 @@ def _of_rows(
 
 def _of_object(given: Any, expected: Expected, prefix: str, title: str) -> Iterator[Inputs]:
     """Yield what is in memory: a table by the columns of the model, where it has some, else an array."""
+    from surefoot.data import frames
+
     given = frames.dense(given, title) if frames.is_sparse(given) else given
     flat = expected.kind == "numbers" and len(expected.shape) == 1
     if flat and frames.is_frame(given):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from surefoot.config import Tta
 from surefoot.data import tree
 from surefoot.data.dataset import IGNORED, TargetKind
 from surefoot.inference.answers import Answers, answers_of, joined_answers, no_answers
@@ -23,6 +24,7 @@ from surefoot.switches import usual_switches
 from surefoot.training.call import Forward
 from surefoot.training.integers import Outside
 from surefoot.training.run import Result
+from surefoot.training.test_time import VIEWS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,6 +156,7 @@ def predict(
     forward: Forward | str | None = None,
     device: str | None = None,
     weights: Which | None = None,
+    tta: Tta = "none",
 ) -> Predictions:
     """Return what a finished run's model says of examples without labels.
 
@@ -167,8 +170,11 @@ def predict(
             (its x, or its first array; of several inputs those of their names) or .npy, of a table with or without
             labels; a frame of pandas or Polars; or a sequence of paths.
         runs_dir, model, forward, device, weights: as in `evaluate`.
+        tta: test-time augmentation of images: "flip" or "flip-shift", see `training.test_time`; the answers are then
+            of the mean outputs over its views, and a note says so.
 
     Raises:
+        ConfigError: the run takes no images, and has no such views.
         DataError: an array, table or folder as a whole does not fit the model.
         CheckpointError: the run does not exist, is unfinished or damaged.
 
@@ -181,7 +187,7 @@ def predict(
     (2, (2, 10))
     """
     how = {"model": model, "forward": forward, "device": device, "weights": weights}
-    pieces = list(predict_batches(run, inputs, runs_dir=runs_dir, **how))
+    pieces = list(predict_batches(run, inputs, runs_dir=runs_dir, tta=tta, **how))
     return joined(pieces)
 
 
@@ -194,12 +200,15 @@ def predict_batches(
     forward: Forward | str | None = None,
     device: str | None = None,
     weights: Which | None = None,
+    tta: Tta = "none",
 ) -> Iterator[Predictions]:
     """Yield `predict` batch by batch, so that memory stays bounded and progress can be shown."""
-    finished = finished_run(run, runs_dir, model, device, weights, forward=forward)
+    finished = finished_run(run, runs_dir, model, device, weights, forward=forward).with_views(tta)
     trained = finished.trained
     expected = expected_of(trained, finished.config)
     notes = () if finished.doubt is None else (finished.doubt,)
+    if tta != "none":
+        notes += (f"of the mean outputs over {len(VIEWS[tta])} views of each image (tta = {tta})",)
     for batch in batches(inputs, expected):
         found = _predicted(finished, batch)
         yield replace(found, notes=(*notes, *found.notes))

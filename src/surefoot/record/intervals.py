@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +19,8 @@ Z_95 = 1.959963984540054
 LEVEL = 0.95
 """Of every interval, and 1 - the rate of false findings that a test by one of them allows on both sides together."""
 
+_MANY_DEGREES = 1e4
+"""Above so many a series in 1 / v is exact to 1e-10, and logarithms of the gamma function lose digits."""
 _CORRELATED = 8
 """Fewer residuals do not show how neighbours correlate. Chosen by hand."""
 
@@ -59,16 +63,42 @@ class Difference:
 def student(degrees: float, level: float = LEVEL) -> float:
     """Return the two-sided quantile of Student's t: |t| is above it in 1 - level of all cases.
 
+        level = 2 C int_0^a cos(u)^(v - 1) du,  t = sqrt(v) tan(a),  C = G((v + 1) / 2) / (sqrt(pi) G(v / 2))
+
+    That is the distribution's integral with t = sqrt(v) tan(u), which Gauss's rule does to the last digit; Newton's
+    steps for a rise to it from below. It equals SciPy's `stdtrit` to 1e-8; importing that takes 0.1 s of a command, and
+    only a thin tail, or hardly any freedom, needs it.
+
     Args:
-        degrees: of freedom; infinite below 1, where nothing is known of the spread.
+        degrees: v, of freedom; infinite below 1, where nothing is known of the spread.
         level: of the interval.
 
     >>> [round(student(degrees), 2) for degrees in (2, 10, 1e9)]
     [4.3, 2.23, 1.96]
     """
-    from scipy.special import stdtrit  # only where an interval is asked for: it takes 0.2 s
+    if degrees < 1:
+        return math.inf
+    if degrees < 2 or level > 0.999:
+        from scipy.special import stdtrit
 
-    return float(stdtrit(degrees, (1 + level) / 2)) if degrees >= 1 else math.inf
+        return float(stdtrit(degrees, (1 + level) / 2))
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    if degrees > _MANY_DEGREES:  # Abramowitz & Stegun 1964, 26.7.5
+        return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    scale = math.log(2 / math.sqrt(math.pi)) + math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)
+    nodes, weights = _gauss()
+    angle, step = math.atan(z / math.sqrt(degrees)), math.inf
+    while step > 1e-15 * angle:
+        heights = np.exp(scale + (degrees - 1) * np.log(np.cos(angle / 2 * (1 + nodes))))
+        missing = level - angle / 2 * float(weights @ heights)
+        step = missing / math.exp(scale + (degrees - 1) * math.log(math.cos(angle)))
+        angle += max(step, 0.0)
+    return math.sqrt(degrees) * math.tan(angle)
+
+
+@cache
+def _gauss() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.polynomial.legendre.leggauss(48)
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from surefoot.errors import DataError
 from surefoot.record.intervals import factor_of_mean
+from surefoot.record.test_time import TestTimeScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class NumberScores:
         r2: 1 - sum (y - f)^2 / sum (y - mean y)^2, averaged over the D values; 0 is as good as always
             answering the mean. None where a value is the same in all examples.
         rmse_interval, mae_interval, r2_interval: of 95 %, see `factor_of_mean`; None of one example, or without one.
+        tta: the same with test-time augmentation, where it was asked for.
     """
 
     of: str
@@ -38,6 +40,7 @@ class NumberScores:
     rmse_interval: tuple[float, float] | None
     mae_interval: tuple[float, float] | None
     r2_interval: tuple[float, float] | None
+    tta: TestTimeScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON values; each interval as `rmse_low` and `rmse_high`."""

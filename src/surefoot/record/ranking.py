@@ -1,6 +1,7 @@
 """How well outputs rank examples, and how well each class fares where some are rare: scores that accuracy hides.
 
-The values are scikit-learn's; what is added is how sure they are.
+The values are those of scikit-learn's `roc_auc_score` and `average_precision_score`, whose import takes a second and
+loads pandas; what is added is how sure they are.
 """
 
 from __future__ import annotations
@@ -68,13 +69,31 @@ def over_classes(found: Sequence[Difference | None], support: Sequence[int]) -> 
 
 
 def _ranking(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[Difference | None, Difference | None]:
-    from sklearn.metrics import average_precision_score, roc_auc_score  # half a second, where there is a test part
-
     if not 0 < positive.sum() < len(positive):
         return None, None
-    area = float(roc_auc_score(positive, score))
-    precision = float(average_precision_score(positive, score))
-    return area_interval(area, score[positive], score[~positive]), of_precision(precision, positive)
+    area = float(_share_below(score[~positive], score[positive]).mean())  # Mann-Whitney's U, of its m n pairs
+    return area_interval(area, score[positive], score[~positive]), of_precision(
+        average_precision(score, positive), positive
+    )
+
+
+def average_precision(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Return the mean precision over the positive examples, those above each of them taken as found.
+
+        AP = sum_k (R_k - R_(k-1)) P_k,  k over the distinct scores, from the highest down
+
+    Args:
+        score: [N], higher for what is more likely positive.
+        positive: [N], of which at least one is.
+
+    >>> average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
+    0.8333333333333333
+    """
+    order = np.argsort(-score, kind="stable")
+    ordered = score[order]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # examples of one score are found together
+    hits = np.cumsum(positive[order])[last]
+    return float((np.diff(hits, prepend=0) * hits / (last + 1)).sum() / hits[-1])
 
 
 def area_interval(area: float, positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Difference:

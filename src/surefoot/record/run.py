@@ -99,8 +99,8 @@ class Record:
     Attributes:
         rows: what was seen, oldest first.
         outcome: how it ended.
-        computed: how its steps were computed: "loop", "compiled", "graph" on a card, or how it shared them with others of a
-            population; with the reason where a card could not.
+        computed: how its steps were computed: "loop", "compiled", "graph" on a card, or how it shared them with others
+            of a population; with the reason where a card could not.
     """
 
     rows: tuple[Row, ...]

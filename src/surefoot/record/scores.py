@@ -28,6 +28,7 @@ from surefoot.record.lines import plain as finite
 from surefoot.record.number_scores import NumberScores, check_finite, number_scores
 from surefoot.record.ranking import RANKED_CLASSES, balanced, over_classes, ranked
 from surefoot.record.store import read_sealed
+from surefoot.record.test_time import TestTimeScores
 
 SCORES = "scores.json"
 VERSION = 1
@@ -88,6 +89,7 @@ class ClassScores:
         auc, average_precision: mean over the classes that have one; of two classes, of the rarer one, with interval.
         calibration_error: expected calibration error, see `calibration_error`.
         baseline: what the simplest answers get on the same examples; None where nobody knows the training part.
+        tta: the same with test-time augmentation, where it was asked for.
         per_class: one score for each class, in the order of the classes.
         confusion_pairs: (true class, predicted class, examples) of every pair that occurs, rising.
     """
@@ -105,6 +107,7 @@ class ClassScores:
     auc: Difference | None
     average_precision: Difference | None
     baseline: Baseline | None = None
+    tta: TestTimeScores | None = None
 
     @property
     def confusion(self) -> tuple[tuple[int, ...], ...]:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from surefoot.record.intervals import Difference, of_ratio, wilson
 from surefoot.record.lines import plain
 from surefoot.record.scores import ClassScore
+from surefoot.record.test_time import TestTimeScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class TaskScores:
         per_class: one score for each label, or for each class that occurs or was predicted.
         metrics: others by name; means are over the classes or labels, each counting alike.
         loss_by_position: of tokens, mean -ln p of each position, [T]; NaN where none counts. Empty of others.
+        tta: the same with test-time augmentation, where it was asked for.
     """
 
     of: str
@@ -41,6 +43,7 @@ class TaskScores:
     per_class: tuple[ClassScore, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     loss_by_position: tuple[float, ...] = ()
+    tta: TestTimeScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON values."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from surefoot.report.look import COLORS, GREY, WIDTH, Figure, chart_of, styled
+from surefoot.report.look import COLORS, GREY, WIDTH, Figure, chart_of, styled, tips
 
 MOST_CLASSES = 50
 """Classes whose confusion is drawn as a whole; of more, only the most confused pairs are listed. Chosen by hand."""
@@ -74,7 +74,7 @@ def _confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
     base = chart_of(cells).encode(
         x=alt.X("predicted:N", sort=list(names), title="predicted", axis=alt.Axis(labelAngle=-45, labelLimit=90)),
         y=alt.Y("true:N", sort=list(names), title="true class", axis=alt.Axis(labelLimit=90)),
-        tooltip=["true:N", "predicted:N", "examples:Q", alt.Tooltip("share:Q", format=".1%")],
+        tooltip=tips("true:N", "predicted:N", "examples:Q", alt.Tooltip("share:Q", format=".1%")),
     )
     color = alt.Color("share:Q", title="share of class", scale=alt.Scale(scheme="blues", domain=[0, 1]))
     filled = base.transform_filter("datum.examples > 0")  # nothing is no shade of blue: a single error is seen
@@ -82,7 +82,7 @@ def _confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
     layers: list[Any] = [empty, filled.mark_rect().encode(color=color)]
     if len(names) <= _NUMBERED:
         dark = alt.condition("datum.share > 0.5", alt.value("white"), alt.value("#222222"))
-        layers.append(filled.mark_text(fontSize=11).encode(text="examples:Q", color=dark))
+        layers.append(filled.mark_text(fontSize=11).encode(text=alt.Text("examples:Q"), color=dark))
     worst = confused_pairs(scores, 1)
     said = ""
     if worst:
@@ -110,7 +110,7 @@ def _per_class(scores: Mapping[str, Any], names: Sequence[str]) -> Figure:
             x=alt.X("recall:Q", title="share of the class that is right", scale=alt.Scale(domain=[0, 1]),
                     axis=alt.Axis(format="%")),
             y=alt.Y("class:N", sort=[each["class"] for each in shown], title=None, axis=alt.Axis(labelLimit=110)),
-            tooltip=["class:N", alt.Tooltip("recall:Q", format=".2%"), "support:Q"],
+            tooltip=tips("class:N", alt.Tooltip("recall:Q", format=".2%"), "support:Q"),
         )
     )  # fmt: skip
     less = f" The {MOST_CLASSES} worst of {len(classes)}." if len(shown) < len(classes) else ""
@@ -126,7 +126,7 @@ def _calibration(scores: Mapping[str, Any]) -> Figure:
     y = alt.Y("accuracy:Q", title="how often it was right", scale=unit, axis=axis)
     bins = chart_of(scores["calibration"]).encode(x=x, y=y)
     size = alt.Size("examples:Q", scale=alt.Scale(range=[30, 400]))
-    tooltip = ["examples:Q", *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("confidence", "accuracy"))]
+    tooltip = tips("examples:Q", *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("confidence", "accuracy")))
     chart = alt.layer(
         _ideal([{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]).encode(x=x, y=y),
         bins.mark_line(color=COLORS[0]),
@@ -146,7 +146,7 @@ def _regression(scores: Mapping[str, Any]) -> Figure:
     dots = chart_of(points).mark_circle(size=16, opacity=0.5)
     chart = alt.layer(
         _ideal([{"target": end, "predicted": end} for end in ends]).encode(x=x, y=y),
-        dots.encode(x=x, y=y, tooltip=["target:Q", "predicted:Q"]),
+        dots.encode(x=x, y=y, tooltip=tips("target:Q", "predicted:Q")),
     ).properties(width=440, height=380)
     return Figure(
         name="predicted", title="Predicted against true", chart=styled(chart),

@@ -10,7 +10,7 @@ import altair as alt
 
 from surefoot.record.measures import ACCURACY, SHARES
 from surefoot.record.run import Row
-from surefoot.report.look import COLORS, GREY, WIDTH, Figure, chart_of, line_of_each, styled, zoom
+from surefoot.report.look import COLORS, GREY, WIDTH, Figure, chart_of, line_of_each, styled, tips, zoom
 from surefoot.report.run_folder import MOST_LOSSES, MOST_ROWS, RunFolder, thinned
 
 _TRAIN, _VALIDATION = COLORS[0], COLORS[1]
@@ -84,12 +84,12 @@ def _pinned(pins: Sequence[Mapping[str, Any]], x: alt.X, last: float, *, named: 
               for i, pin in enumerate(pins)]  # fmt: skip
     marked = chart_of(places).encode(x=x)
     rule = marked.mark_rule(color=GREY, strokeDash=[4, 3], strokeWidth=1.5)
-    layers: list[Any] = [rule.encode(tooltip=["finding:N", "step:Q", "epoch:Q"])]
+    layers: list[Any] = [rule.encode(tooltip=tips("finding:N", "step:Q", "epoch:Q"))]
     inks: tuple[dict[str, Any], ...] = ({"stroke": "white", "strokeWidth": 4}, {"color": "#222222"})
     for ink in inks if named else ():
         text: dict[str, Any] = {"fontSize": 12, "fontWeight": "bold", "limit": WIDTH // 2, **ink}
         name = marked.mark_text(align=alt.expr("datum.beside"), dx=alt.expr("datum.beside == 'left' ? 4 : -4"), **text)
-        layers.append(name.encode(y=alt.Y("row:Q", scale=None), text="finding:N"))
+        layers.append(name.encode(y=alt.Y("row:Q", scale=None), text=alt.Text("finding:N")))
     return layers
 
 
@@ -117,7 +117,7 @@ def several_figure(runs: Sequence[RunFolder]) -> Figure | None:
                 x=alt.X("epoch:Q", title="epoch" if name == "accuracy" else None, axis=_EPOCHS),
                 y=alt.Y(f"{name}:Q", title=title, scale=alt.Scale(zero=False)),
                 opacity=alt.condition(pick, alt.value(1.0), alt.value(0.15)),
-                tooltip=["run:N", "epoch:Q", "step:Q", f"{name}:Q"],
+                tooltip=tips("run:N", "epoch:Q", "step:Q", f"{name}:Q"),
                 **lines,
             )
             .add_params(zoom(f"zoom_{name}"), pick)
@@ -147,11 +147,11 @@ def _loss_panel(folder: RunFolder, rows: Sequence[Row], x: alt.X, pins: Sequence
     marks = {"size": 18} if len(rows) < 60 else False
     layers: list[Any] = [
         chart_of(scatter).mark_circle(size=10, opacity=0.35, color=_TRAIN, clip=True)
-        .encode(**place, tooltip=["epoch:Q", "loss:Q"]),
+        .encode(**place, tooltip=tips("epoch:Q", "loss:Q")),
         chart_of(lines).mark_line(strokeWidth=2, clip=True, point=marks)
-        .encode(**named, tooltip=["what:N", "epoch:Q", "step:Q", "loss:Q"]),
+        .encode(**named, tooltip=tips("what:N", "epoch:Q", "step:Q", "loss:Q")),
         chart_of(average).mark_line(strokeWidth=1.5, clip=True)
-        .encode(**named, tooltip=["what:N", "epoch:Q", "loss:Q"]),
+        .encode(**named, tooltip=tips("what:N", "epoch:Q", "loss:Q")),
         *_pinned(pins, x, rows[-1].epoch, named=True),
     ]  # fmt: skip
     # All panels share one axis of epochs, which can follow one selection alone: that of the loss.
@@ -164,11 +164,12 @@ def _accuracy_panel(rows: Sequence[Row], x: alt.X, pins: Sequence[Mapping[str, A
         for row in rows
     ]
     y = alt.Y("training:Q", title="accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format="%"))
-    tooltip = ["epoch:Q", "step:Q", *(alt.Tooltip(f"{name}:Q", format=".2%") for name in ("training", "validation"))]
+    shares = (alt.Tooltip(f"{name}:Q", format=".2%") for name in ("training", "validation"))
+    tooltip = tips("epoch:Q", "step:Q", *shares)
     base = chart_of(points).encode(x=x)
     layers = [base.mark_line(strokeWidth=2, color=_TRAIN).encode(y=y, tooltip=tooltip)]
     if any(row.val_accuracy is not None for row in rows):
-        layers.insert(0, base.mark_area(opacity=0.18, color=GREY).encode(y=y, y2="validation:Q"))
+        layers.insert(0, base.mark_area(opacity=0.18, color=GREY).encode(y=y, y2=alt.Y2("validation:Q")))
         line = base.mark_line(strokeWidth=2, color=_VALIDATION, point={"size": 18, "color": _VALIDATION})
         layers.append(line.encode(y=alt.Y("validation:Q", title="accuracy"), tooltip=tooltip))
     return alt.layer(*layers, *_pinned(pins, x, rows[-1].epoch, named=False)).properties(width=WIDTH, height=170)
@@ -188,7 +189,7 @@ def _line_panel(rows: Sequence[Row], x: alt.X, field: str, title: str, color: st
         .encode(
             x=x,
             y=alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=3, format="~g")),
-            tooltip=["epoch:Q", "step:Q", f"{field}:Q"],
+            tooltip=tips("epoch:Q", "step:Q", f"{field}:Q"),
         )
     )
 
@@ -207,7 +208,7 @@ def _metric_panel(rows: Sequence[Row], x: alt.X, name: str) -> Any:
         .encode(
             x=x,
             y=alt.Y("value:Q", title=name, scale=alt.Scale(zero=False), axis=axis),
-            tooltip=["epoch:Q", "step:Q", alt.Tooltip("value:Q", title=name)],
+            tooltip=tips("epoch:Q", "step:Q", alt.Tooltip("value:Q", title=name)),
         )
     )
 
@@ -227,9 +228,9 @@ def _noise_panel(folder: RunFolder, x: alt.X, per_epoch: float) -> Any:
               axis=alt.Axis(tickCount=3, format="~g"))  # fmt: skip
     base = chart_of(points).encode(x=x)
     layers = [
-        base.mark_rule(strokeWidth=2, opacity=0.5, color=COLORS[4]).encode(y=alt.Y("low:Q"), y2="high:Q"),
+        base.mark_rule(strokeWidth=2, opacity=0.5, color=COLORS[4]).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q")),
         base.mark_line(point={"color": COLORS[4]}, color=COLORS[4]).encode(
-            y=y, tooltip=["step:Q", "noise_scale:Q", "low:Q", "high:Q"]
+            y=y, tooltip=tips("step:Q", "noise_scale:Q", "low:Q", "high:Q")
         ),
     ]
     return alt.layer(*layers).properties(width=WIDTH, height=100)

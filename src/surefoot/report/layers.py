@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 
 from surefoot.record.run import Row
-from surefoot.report.look import WIDTH, Figure, panel_title, styled, values
+from surefoot.report.look import WIDTH, Figure, panel_title, styled, tips, values
 from surefoot.report.run_folder import thinned
 
 _MOST_LAYERS = 40
@@ -100,7 +100,7 @@ def _map(cells: list[dict[str, Any]], names: list[str], field: str, title: str) 
             x2="to:Q",
             y=alt.Y("layer:N", title=None, sort=names, axis=alt.Axis(labelLimit=160), scale=alt.Scale(domain=names)),
             color=color,
-            tooltip=["layer:N", "epoch:Q", "step:Q", "update_ratio:Q", "grad_norm:Q"],
+            tooltip=tips("layer:N", "epoch:Q", "step:Q", "update_ratio:Q", "grad_norm:Q"),
         )
         .properties(
             width=WIDTH - 120, height=max(60, 16 * len(names)), title=panel_title(title),

@@ -49,14 +49,16 @@ class Figure:
 
 
 def styled(chart: Any) -> Any:
-    """Return a chart in the look of all charts."""
-    return (
-        chart.configure(background="white", font="sans-serif", padding=8)
-        .configure_view(stroke=None)
-        .configure_axis(
+    """Return a chart in the look of all charts; said in one call, since Altair copies a chart at each."""
+    return chart.configure(
+        background="white",
+        font="sans-serif",
+        padding=8,
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(
             labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#E8E8E8", labelColor="#222222"
-        )
-        .configure_legend(labelFontSize=12, titleFontSize=12, symbolStrokeWidth=3, labelLimit=260)
+        ),
+        legend=alt.LegendConfig(labelFontSize=12, titleFontSize=12, symbolStrokeWidth=3, labelLimit=260),
     )
 
 
@@ -72,6 +74,14 @@ def values(points: Sequence[dict[str, Any]]) -> alt.Data:
 def chart_of(points: Sequence[dict[str, Any]], **more: Any) -> alt.Chart:
     """Return a chart of points; `more` is what `alt.Chart` takes, such as `width` and `height`."""
     return alt.Chart(values(points), **more)
+
+
+def tips(*fields: str | alt.Tooltip) -> list[alt.Tooltip]:
+    """Return what a mark says of itself under the pointer.
+
+    Altair makes the same of a list of words, but takes a tenth of the time of a page to find out what they are.
+    """
+    return [alt.Tooltip(field) if isinstance(field, str) else field for field in fields]
 
 
 def dashed(points: Sequence[dict[str, Any]]) -> alt.Chart:

@@ -13,6 +13,7 @@ from surefoot.record.decision import Decision, Finding
 from surefoot.record.figures import reached_text
 from surefoot.record.intervals import is_less, wilson
 from surefoot.record.stored import changed_settings
+from surefoot.record.test_time import words_of
 from surefoot.report.answers import answer_figures
 from surefoot.report.classifier import classifier_figures, confused_pairs, labelled, scored_part
 from surefoot.report.compare import comparison_figures
@@ -146,6 +147,7 @@ def summary(folder: RunFolder) -> list[str]:
         )
     elif result.get("test_loss") is not None:
         lines.append(f"The loss on the test part is {result['test_loss']:.4g}.")
+    lines += [] if (views := words_of(result)) is None else [f"{views[0].upper()}{views[1:]}."]
     lines += _beside(result) or ([] if lines else _on_validation(result))
     lines += [
         f"{stored.config.model} on {stored.config.data}, {result.get('outcome')}: {result.get('reason')}.",

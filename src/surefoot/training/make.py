@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from surefoot.data.augment import Augment, Call, listed, parse
 from surefoot.data.batches import epoch_order, fetch
-from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
 from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.tree import leaves
@@ -122,7 +121,11 @@ def task(
             "give loss=(outputs, targets) -> loss, or loss_fn=(model, batch) -> loss",
         )
     name = None if loss is None or callable(loss) else check_loss(loss, data)
-    data = with_targets_for(data if embeds(model) else unembedded(data), loss_fn or loss)
+    if data.columns is not None and not embeds(model):
+        from surefoot.data.columns import unembedded  # with pyarrow, which nothing but a table needs
+
+        data = unembedded(data)
+    data = with_targets_for(data, loss_fn or loss)
     template = build(model, data.input_shape, data.outputs, seed, data.categories)
     data = with_integers_for(data, template)
     packed_extra_state(template)  # what cannot be saved is said now, and not at the first checkpoint

@@ -62,6 +62,7 @@ from surefoot.training.place import run_place
 from surefoot.training.run import Result, Run
 from surefoot.training.start_from import Origin, found_place, read_origin
 from surefoot.training.task import Task
+from surefoot.training.test_time import check_tta
 from surefoot.training.weights import calls_written
 
 _OVER_THE_WHOLE_RUN = ("cosine", "linear", "polynomial", "one-cycle", "wsd", "sgdr", "preset")
@@ -229,7 +230,9 @@ def _unfinished_alike(folder: Path, config: Config, work: Task) -> list[str]:
 
 
 def check_choice(config: Config, work: Task) -> None:
-    """Raise ConfigError where weights are to be chosen by a number that the rows of a task have not."""
+    """Raise ConfigError where weights are to be chosen by a number that the rows of a task have not, or its examples
+    have no views to be averaged.
+    """
     asked = {
         "choose_by": config.choose_by, "weights": "best" if config.weights == "best" else None,
         "early_stopping_epochs": config.early_stopping_epochs,
@@ -243,6 +246,7 @@ def check_choice(config: Config, work: Task) -> None:
         )
     if config.choose_by is not None:
         _check_measure(work, config.choose_by)
+    check_tta(work, config.tta)
 
 
 def _check_measure(work: Task, choice: str) -> None:

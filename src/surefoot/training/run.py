@@ -44,6 +44,7 @@ from surefoot.training.population.workload import compiles_alone
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
 from surefoot.training.state import Snapshot, State
 from surefoot.training.task import Task
+from surefoot.training.test_time import with_views
 from surefoot.training.weights import save_weights
 
 _SLICE_SECONDS = 0.25
@@ -193,6 +194,9 @@ class Run:
                 judged = evaluate_part(
                     self.task, kept.model, kept.weights, part, outputs, metrics=name == "test", counts=counts
                 )
+            of_views, viewed = None, with_views(self.task, self.config.tta)
+            if part is not None and viewed is not self.task:
+                of_views = evaluate_part(viewed, kept.model, kept.weights, part, metrics=name == "test")
             probable = ends_in_probabilities(self.task, kept.model, kept.weights)
         about = Preprocessing.of(self.task.data, loss_name=self.task.loss_name, probabilities=probable)
         beside = None
@@ -206,6 +210,7 @@ class Run:
         save_weights(self.folder, self.config, self.task, used, other, about)
         files = store.digests(self.folder, store.SEALED)
         summary = _summary(self, used, judged if name == "test" else None)
+        summary["tta"] = None if of_views is None else _of_views(self.config.tta, name, of_views)
         summary |= {"baseline": None if beside is None else beside.to_dict(), "files": files}
         summary = store.write_sealed(self.folder / store.RESULT, summary)
         ProgressFile(self.folder).remove()
@@ -291,6 +296,13 @@ def _summary(run: Run, used: tuple[str, Snapshot], test: Evaluation | None) -> d
         "threads": work.machine.threads,
         "torch": torch.__version__,
     }
+
+
+def _of_views(tta: str, part: str, seen: Evaluation) -> dict[str, Any]:
+    return {
+        "tta": tta, "part": part, "accuracy": seen.accuracy, "loss": _finite(seen.loss), "examples": seen.examples,
+        "metrics": _finite_ones(seen.metrics),
+    }  # fmt: skip
 
 
 def _reached(run: Run) -> dict[str, Any] | None:

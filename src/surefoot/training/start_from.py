@@ -10,17 +10,16 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from surefoot.data import tree
 from surefoot.data.column import listed
-from surefoot.data.columns import Columns
 from surefoot.data.dataset import DataSet
 from surefoot.data.named import NAMED
-from surefoot.data.table import is_table
+from surefoot.data.paths import is_table
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.usable import copied
 from surefoot.record import store
@@ -31,6 +30,9 @@ from surefoot.training.preprocessed import Preprocessing
 from surefoot.training.state import Snapshot, named_tensors
 from surefoot.training.task import Task
 from surefoot.training.weights import preprocessing_of
+
+if TYPE_CHECKING:
+    from surefoot.data.columns import Columns
 
 _OF_THE_MACHINE = ("device", "precision", "threads", "from_run")
 _FINISHED = (store.WEIGHTS, "best.safetensors", "last.safetensors")
@@ -181,11 +183,15 @@ def _with_about(
     snapshot: Snapshot, about: Mapping[str, Any], source: dict[str, Any], preprocessing: Preprocessing | None
 ) -> Origin:
     classes, columns = (about.get(name) for name in ("classes", "columns"))
+    if columns is not None:
+        from surefoot.data.columns import Columns  # with pyarrow, which nothing but a table needs
+
+        columns = Columns.from_dict(columns)
     return Origin(
         snapshot,
         preprocessing,
         None if classes is None else tuple(classes),
-        None if columns is None else Columns.from_dict(columns),
+        columns,
         source,
     )
 

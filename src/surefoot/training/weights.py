@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from surefoot.config import Config
 from surefoot.data import tree
-from surefoot.data.columns import Columns
 from surefoot.data.dataset import TargetKind
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.models.build import Factory, build, importable_from
@@ -25,6 +24,9 @@ from surefoot.training.identity import warn_of_other_code
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
 from surefoot.training.state import Snapshot, restore_extra_state
 from surefoot.training.task import Task
+
+if TYPE_CHECKING:
+    from surefoot.data.columns import Columns
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,16 @@ class Trained:
     @property
     def columns(self) -> Columns | None:
         """The columns of the training table, which make the model's numbers of another; None for other data."""
-        found = self.information.get("columns")
-        return None if found is None else Columns.from_dict(found)
+        return _columns(self.information)
+
+
+def _columns(information: Mapping[str, Any]) -> Columns | None:
+    """Return the columns that a file says; what is wrong with them raises KeyError, TypeError or ValueError."""
+    if information.get("columns") is None:
+        return None
+    from surefoot.data.columns import Columns  # with pyarrow, which nothing but a table needs
+
+    return Columns.from_dict(information["columns"])
 
 
 def save_weights(
@@ -176,7 +186,7 @@ def load_trained(
         name, classes = information["model"], information["classes"]
         file, sha256, extra = _chosen(folder, information, weights)
         kind = information["kind"]
-        columns = None if information.get("columns") is None else Columns.from_dict(information["columns"])
+        columns = _columns(information)
     except (KeyError, TypeError, ValueError) as error:
         fault = f"lacks {error}" if isinstance(error, KeyError) else f"holds something else ({error})"
         raise CheckpointError(

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from surefoot.data.columns import unembedded
 from surefoot.data.dataset import DataSet
 from surefoot.errors import ConfigError
 from surefoot.models.build import Factory, build, embeds
@@ -181,7 +180,10 @@ def fitting_task(
     loss, call = function_of(loss, "loss"), function_of(forward, "forward")
     whole, refused = lenient_data(data, seed=seed)
     model = model.net if isinstance(model, Preprocessed) else model
-    whole = whole if embeds(model) else unembedded(whole)
+    if whole.columns is not None and not embeds(model):
+        from surefoot.data.columns import unembedded  # with pyarrow, which nothing but a table needs
+
+        whole = unembedded(whole)
     findings = list[Finding]()
     if loss_fn is None and whole.target in ("classes", "numbers"):
         template = build(model, whole.input_shape, whole.outputs, seed, whole.categories)

@@ -1,0 +1,104 @@
+"""What a command loads, and how its process ends: nothing that it does not need, nothing that is lost."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from surefoot.cli.process import loading, report_ahead
+
+HEAVY = (
+    "torch", "sklearn", "scipy", "pandas", "pyarrow", "altair", "vl_convert", "jinja2", "sympy", "torch._dynamo",
+    "torch._inductor", "matplotlib", "tensorboardX",
+)  # fmt: skip
+"""What takes a tenth of a second or more to import."""
+BY_COMMAND = {
+    "words": (
+        [["--help"], ["train", "--help"], ["data"], ["runs"]],
+        set(),
+    ),
+    "training": (
+        [
+            ["train", "digits", "--name", "run", "--model", "linear", "--epochs", "1", "--no-report", "--quiet"],
+            ["evaluate", "run"],
+            ["show", "run"],
+        ],
+        {"torch"},
+    ),
+    "the report": (
+        [["report", "made"]],
+        {"altair", "vl_convert", "jinja2"},
+    ),
+}
+"""Commands that follow each other in one process, and what of all that these may load."""
+
+
+def python(code, *arguments, **more):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        env=environment, capture_output=True, text=True, timeout=120, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_COMMAND)
+def test_a_command_loads_what_it_needs_and_no_more(name, tmp_path):
+    commands, allowed = BY_COMMAND[name]
+    folder = tmp_path / "runs" / "made"
+    folder.mkdir(parents=True)
+    (folder / "decisions.jsonl").write_text("", encoding="utf-8")
+    code = """
+        import json, sys
+        from surefoot.cli.app import run
+        codes = [run(words) for words in json.loads(sys.argv[1])]
+        print("\\nLOADED", json.dumps([codes, sorted(set(json.loads(sys.argv[2])) & set(sys.modules))]))
+    """
+    done = python(code, json.dumps(commands), json.dumps(HEAVY), cwd=tmp_path)
+    codes, loaded = json.loads(done.stdout.rpartition("LOADED ")[2])
+    assert codes == [0] * len(commands), done.stderr
+    assert set(loaded) <= allowed
+
+
+def test_the_collector_rests_only_while_something_is_loaded(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    frozen = gc.get_freeze_count()
+    try:
+        with loading():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
+
+
+def test_in_a_process_that_has_torch_nothing_is_changed():
+    with loading():
+        assert gc.isenabled()
+    with report_ahead(wanted=True) as drawer:
+        assert drawer is None
+
+
+LEAVES = """
+    import atexit, sys, threading
+    sys.modules["torch"] = sys  # as if it were there
+    from surefoot.cli.process import leave
+    atexit.register(lambda: print("registered"))
+    left = open(sys.argv[1], "w")
+    left.write("not flushed")
+    print("said", end=" ")
+    {more}
+    leave(7)
+"""
+
+
+@pytest.mark.parametrize("more", ["", "threading.Thread(target=lambda: print('thread', end=' ')).start()"])
+def test_at_the_end_nothing_is_lost(more, tmp_path):
+    done = python(LEAVES.replace("{more}", more), str(tmp_path / "file"))
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.split() == ["said", *(["thread"] if more else []), "registered"]
+    assert (tmp_path / "file").read_text() == "not flushed"
+    assert done.stderr == ""
