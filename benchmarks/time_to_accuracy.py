@@ -11,8 +11,8 @@ there already is read and not trained again, so that runs can be made one by one
 With --slices each arm is only timed: so many updates at each size of its images, from fresh weights, the first three
 left out; their median times the updates at that size is `estimated_seconds`, without validation.
 
-Accuracy is of the 10,000 test images, plain, and with the test-time augmentation of airbench94 (--tta flip-shift), whose
-accuracies are all of that kind.
+Accuracy is of the 10,000 test images, plain, and with airbench94's test-time augmentation (--tta flip-shift), of which
+all accuracies of airbench are.
 """
 
 from __future__ import annotations
