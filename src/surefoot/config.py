@@ -27,6 +27,7 @@ from surefoot.fields import (
 )
 from surefoot.rules import left_out, rule_settings, update_rule, update_rules
 from surefoot.rules.groups import Group, groups_of
+from surefoot.rules.progressive import stages_of
 from surefoot.rules.rule import UpdateRule
 
 __version__ = "0.1.0"
@@ -216,6 +217,11 @@ class Recipe(Checked):
         range="in (0, 1)",
         ok=lambda v: 0 < v < 1,
     )
+    progressive_resizing: tuple[str, ...] = setting(
+        (),
+        "sides in pixels of training images, each until a share of the run, then their full size, as 16:0.25 20:0.5: "
+        "small images cost less",
+    )
     schedule: Schedule = field(default_factory=Schedule, metadata={"help": "the learning rate's schedule"})
 
     def __post_init__(self) -> None:
@@ -232,6 +238,7 @@ class Recipe(Checked):
                 )  # fmt: skip
         object.__setattr__(self, "groups", groups_of(self.groups))
         super().__post_init__()
+        stages_of(self.progressive_resizing)
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(
                 f"epochs = {self.epochs:g} and steps = {self.steps}",
@@ -293,7 +300,9 @@ class Config(Checked):
     target: Literal["auto", "classes", "numbers", "multilabel", "segmentation", "tokens", "any"] = setting(
         "auto",
         "classes: classification; numbers: regression; multilabel: several yes or no; segmentation: a class for each "
-        "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said",
+        "pixel; tokens: one for each position; any: for a loss of your own; auto: as the labels look, which is said; "
+        "with model fast also the accuracy to reach, 0.9, 0.94, 0.95 or 0.96, which chooses the settings",
+        typed=Literal["auto", "classes", "numbers", "multilabel", "segmentation", "tokens", "any"] | float,
     )
     loss: str | None = setting(
         None,

@@ -62,3 +62,9 @@ def test_weights_from_elsewhere_and_an_end_before_the_last_step_are_said():
     assert "may stop early" in stopped.splitlines()[0]
     for code in (started, stopped):
         assert code.partition("\n")[2] == plain
+
+
+def test_sizes_of_images_are_said_by_the_updates_that_see_them():
+    code = pytorch_code(Recipe(progressive_resizing=("16:0.25", "20:0.5")), 100, 50)
+    assert "images have 16 pixels in updates before 25, 20 pixels in updates before 50, then all" in code
+    assert "pixels in updates" not in pytorch_code(Recipe(), 100, 50)

@@ -77,10 +77,14 @@ ALIKE = {
     "thaw": {"groups": {"hidden*": {"frozen_epochs": 1.5}}},
     "batch norm": {"model": small_cnn},
     "augmented": {"model": small_cnn, "augment": ["flip-alternate", "crop:1"]},
+    "small images first": {
+        "model": small_cnn, "augment": ["crop:1"], "progressive_resizing": ("5:0.3", "6:0.55"),
+        "groups": {"head": {"lr": 2}},
+    },
     "dropout": {"model": Dropped},
     "diverging": {"lr": 1e15},
     "plateau": {"schedule": surefoot.Schedule(kind="plateau")},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ALIKE)

@@ -14,8 +14,9 @@ from surefoot.cli.tables import number, print_json, print_table, say_notes
 if TYPE_CHECKING:
     from surefoot.record.decision import Decision
 
-UNUSED = (*OF_A_RUN, "lr", "epochs", "steps", "ema_decay")
-"""Settings of a run's record, averaged weights, which are not read here, and what a file says of rate and length."""
+UNUSED = (*OF_A_RUN, "lr", "epochs", "steps", "ema_decay", "progressive_resizing")
+"""Settings of a run's record, averaged weights and sizes of images, which are not read here, and what a file says of
+rate and length."""
 
 
 @with_settings

@@ -84,6 +84,21 @@ def fetch(
     return _as_learned(data, x, y, recipe, draws, lambda: (seed, epoch, int(rows[0])))
 
 
+def resized(x: Tensor, side: int) -> Tensor:
+    """Return images [B, C, H, W] with their shorter side brought to `side` pixels, by bilinear interpolation that
+    averages over what falls into a pixel; their layout in memory stays.
+
+    >>> resized(torch.ones(2, 3, 32, 64), 20).shape
+    torch.Size([2, 3, 20, 40])
+    """
+    height, width = x.shape[2:]
+    share = side / min(height, width)
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    size = (round(height * share), round(width * share))
+    small = torch.nn.functional.interpolate(x, size=size, mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
 def fetch_rows(
     data: DataSet, part: Part, rows: Tensor, *, augment: Augment | None = None, draws: Tensor | None = None
 ) -> tuple[Any, Any]:

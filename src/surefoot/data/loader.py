@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from surefoot.data.augment import Augment
-from surefoot.data.batches import fetch
+from surefoot.data.batches import fetch, resized
 from surefoot.data.dataset import DataSet
 from surefoot.data.mapped_tensor import uploaded
 from surefoot.data.normalise import learned_ahead
@@ -40,8 +40,12 @@ class Loader:
         plain = augment is None or (not augment.operations and augment.reader is None)
         self._ready = learned_ahead(data, data.train, _MOST_VALUES) if plain else None
 
-    def batch(self, rows: np.ndarray, epoch: int) -> tuple[Any, Any]:
-        """Return inputs and targets of examples, int64 [B], as `fetch` gives them in this epoch."""
+    def batch(self, rows: np.ndarray, epoch: int, side: int | None = None) -> tuple[Any, Any]:
+        """Return inputs and targets of examples, int64 [B], as `fetch` gives them in this epoch; images `resized`."""
+        x, y = self._batch(rows, epoch)
+        return (x if side is None else resized(x, side)), y
+
+    def _batch(self, rows: np.ndarray, epoch: int) -> tuple[Any, Any]:
         if self._ready is None:
             return fetch(self.data, self.data.train, rows, augment=self.augment, seed=self.seed, epoch=epoch)
         rows = rows.copy()  # an order is read-only, of which torch warns

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from torch import nn
 
 from surefoot.errors import ConfigError, nearest
 from surefoot.models.cnn import Cnn
+from surefoot.models.fast import Fast
 from surefoot.models.linear import Linear
 from surefoot.models.mlp import Mlp
 from surefoot.models.resnet import ResNet20
@@ -41,6 +43,16 @@ SHIPPED: dict[str, Shipped] = {
     "mlp": Shipped(Mlp, "anything", "one hidden layer of 128 units with ReLU"),
     "cnn": Shipped(
         Cnn, "images", "compact CNN with batch norm: whitening stem, three residual blocks of 32, 128, 128 channels", 3
+    ),
+    "fast": Shipped(Fast, "images", "the network of CIFAR-10 in the least time: 32, 128, 128 channels, for a CPU", 3),
+    "fast-wide": Shipped(
+        partial(Fast, widths=(64, 256, 256)), "images", "the same with airbench94's 64, 256, 256 channels", 3
+    ),
+    "fast-deep": Shipped(
+        partial(Fast, widths=(128, 384, 512), depth=3),
+        "images",
+        "the same with airbench96's 128, 384, 512 channels and three convolutions a block",
+        3,
     ),
     "resnet20": Shipped(ResNet20, "images", "ResNet-20 for CIFAR-10 (He et al. 2015): 16, 32, 64 channels", 4),
 }

@@ -13,6 +13,20 @@ _NORM_MOMENTUM = 0.4
 """Weight of the newest batch in batch norm's running statistics; runs are short (airbench's value)."""
 
 
+def whitening(x: Tensor) -> Tensor:
+    """Return the filters that whiten the 2 x 2 patches of images, the strongest first, [4 channels, channels, 2, 2].
+
+    They are the eigenvectors of the patches' covariance over the roots of their eigenvalues.
+
+    Args:
+        x: the images, [N, channels, height, width], normalised.
+    """
+    channels = x.shape[1]
+    patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * 4).double()
+    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    return (vectors / (values + _EPSILON).sqrt()).T.flip(0).reshape(-1, channels, 2, 2).to(x.dtype)
+
+
 class _Block(nn.Module):
     """conv - max-pool - norm - relu, then x + relu(norm(conv(x))): halves the sides, sets the channels."""
 
@@ -78,10 +92,7 @@ class Cnn(nn.Module):
 
     def initialize_from(self, x: Tensor) -> None:
         """Set the stem's filters to whiten the patches of these images, [N, channels, height, width], normalised."""
-        channels = x.shape[1]
-        patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * 4).double()
-        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (vectors / (values + _EPSILON).sqrt()).T.flip(0).reshape(-1, channels, 2, 2).to(x.dtype)
+        filters = whitening(x)
         with torch.no_grad():
             self.stem.weight.copy_(torch.cat([filters, -filters]))
 

@@ -17,6 +17,7 @@ from surefoot.config import Recipe
 from surefoot.errors import ConfigError
 from surefoot.optim import schedules
 from surefoot.optim.schedules import ScheduleFn
+from surefoot.rules.progressive import side_at, stages_of
 
 DEFAULT_EPOCHS = 10.0
 """Length of a run whose recipe gives none and whose data are many; chosen by hand."""
@@ -65,6 +66,20 @@ class Plan:
     batch_size: int
     lr: np.ndarray = field(compare=False, repr=False)
     row_steps: tuple[int, ...] = field(repr=False)
+
+    def side_at(self, step: int) -> int | None:
+        """Return the side in pixels to which training images are brought at an update; None for their full size."""
+        return side_at(self.stages, step, self.steps) if self.recipe.progressive_resizing else None
+
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """The numbers of the updates at which training images get another size."""
+        return tuple(round(share * self.steps) for _, share in self.stages)
+
+    @property
+    def stages(self) -> tuple[tuple[int, float], ...]:
+        """Sides in pixels of training images, and the share of the run until which they hold."""
+        return stages_of(self.recipe.progressive_resizing)
 
 
 def batch_size_of(recipe: Recipe, examples: int, usual: int = USUAL_BATCH) -> int:

@@ -29,6 +29,7 @@ from surefoot.report.loss_code import (
     size_of,
 )
 from surefoot.rules.optimizer import NAME as OF_CALLER
+from surefoot.rules.progressive import stages_of
 from surefoot.rules.rule import OF_OPTIMIZER
 
 _INDENT = "    "
@@ -148,6 +149,9 @@ def _head(recipe: Recipe, steps: int, loss: str, precision: str, calls: Calls) -
         ("model", "a torch.nn.Module with its initial weights, on its device, in training mode"),
         ("batches", f"gives {_batch(calls)} of each of the {steps:,} updates, {size}, shuffled in every pass"),
     ]
+    if stages := stages_of(recipe.progressive_resizing):
+        sides = ", ".join(f"{side} pixels in updates before {round(share * steps):,}" for side, share in stages)
+        brought.append(("", f"images have {sides}, then all (bilinear, antialias=True)"))
     brought += [
         (name, text)
         for setting, name, text in (

@@ -15,7 +15,7 @@ from surefoot.errors import ConfigError, nearest
 from surefoot.rules.optimizer import NAME, OPTIMIZER
 from surefoot.rules.rule import UpdateRule
 
-_NO_FAMILIES = ("rule", "groups", "optimizer")
+_NO_FAMILIES = ("rule", "groups", "optimizer", "progressive")
 
 
 @functools.cache

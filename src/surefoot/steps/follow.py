@@ -98,7 +98,7 @@ def rate_plan(recipe: Recipe, examples: int, lr: np.ndarray) -> Plan:
     """Return the plan that follows a table of rates, whatever its shape: a constant, a ramp, or zeros.
 
     Args:
-        recipe: the other hyperparameters; its rate, length and schedule are not used.
+        recipe: the other hyperparameters; its rate, length, schedule and progressive sizes are not used.
         examples: N, the size of the training part.
         lr: [T], the rate of each update.
 
@@ -110,7 +110,9 @@ def rate_plan(recipe: Recipe, examples: int, lr: np.ndarray) -> Plan:
     """
     steps = len(lr)
     peak = float(np.max(lr)) or 1.0
-    constant = dataclasses.replace(recipe, lr=peak, epochs=None, steps=steps, schedule=Schedule(kind="constant"))
+    constant = dataclasses.replace(
+        recipe, lr=peak, epochs=None, steps=steps, schedule=Schedule(kind="constant"), progressive_resizing=()
+    )
     table = np.array(lr, dtype=np.float64)
     table.flags.writeable = False
     marks = (*range(LOSSES_PER_ROW, steps, LOSSES_PER_ROW), steps)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from surefoot.data import tree
-from surefoot.data.batches import batch_indices, fetch
+from surefoot.data.batches import batch_indices, fetch, resized
 from surefoot.errors import ConfigError
 from surefoot.optim.plan import Plan
 from surefoot.training.groups import asleep, sleeping
@@ -27,6 +27,8 @@ def check_computable(task: Task, plan: Plan) -> None:
     """Raise ConfigError where the pieces of a batch cannot be computed, or do not add up to it."""
     if task.custom_loss and plan.batch_size > plan.recipe.micro_batch_size:
         _check_pieces(task, plan)
+    if plan.recipe.progressive_resizing:
+        _try_sides(task, plan)
     if plan.batch_size // math.ceil(plan.batch_size / plan.recipe.micro_batch_size) == 1:
         _try_one_example(task, plan)
 
@@ -46,6 +48,33 @@ def _try_one_example(task: Task, plan: Plan) -> None:
             "batch norm in training needs more than one value per channel, and some pieces of a batch are one example",
             "use a batch_size of at least 2, or a model without batch norm",
         ) from error
+
+
+def _try_sides(task: Task, plan: Plan) -> None:
+    """Raise ConfigError where the data are not images that can be shown smaller, or a copy of the model takes no other
+    size than theirs.
+    """
+    given, stages = f"progressive_resizing {plan.recipe.progressive_resizing}", plan.stages
+    if task.data.kind != "images" or task.data.target == "segmentation":
+        what = "images whose pixels have classes" if task.data.kind == "images" else "data that are not images"
+        raise ConfigError(f"{given} with {what}", "it brings whole images to other sizes", "leave it out")
+    x, y = fetch(task.data, task.data.train, np.arange(1), augment=None, seed=task.seed, epoch=0)
+    full, model = min(x.shape[2:]), task.fresh_model().eval()
+    for side, _ in stages:
+        if side >= full:
+            raise ConfigError(
+                f"{given} with images of {x.shape[2]} x {x.shape[3]} pixels", f"sides are below {full} pixels here",
+                "leave it out, or give smaller sides",
+            )  # fmt: skip
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), task.machine.autocast():
+                task.outputs(model, resized(x, side), y)
+        except Exception as error:  # the model may be anyone's, and raise anything
+            raise ConfigError(
+                f"{given} with a model that takes no images of {side} pixels ({type(error).__name__})",
+                "the model must take images of every size, as by a global pooling before its head",
+                "leave it out, give larger sides, or choose another model",
+            ) from error
 
 
 def try_groups(task: Task, plan: Plan) -> None:

@@ -23,6 +23,7 @@ from surefoot.record.measures import ACCURACY, LOSS, RISES, metric_name
 from surefoot.record.stored import IN_MEMORY, code_in, located
 from surefoot.rules.optimizer import NAME as OF_CALLER
 from surefoot.settings import default_settings, from_dict, merged, shrunk, to_dict
+from surefoot.training.accuracy import by_accuracy
 from surefoot.training.call import Forward, LossFn
 from surefoot.training.losses import Loss
 from surefoot.training.make import task
@@ -119,8 +120,9 @@ def resolve(
         runs_dir: where a run lies that `from_run` gives by its name.
 
     A shipped schedule shrinks with a run that is given fewer epochs. For numbers gradients are clipped, see
-    `CLIP_OF_NUMBERS`. A published preset brings all that its original's update had, in place of what is shipped; what
-    is given beside it goes before it. Where weights are those of a run its settings take the place of the shipped ones.
+    `CLIP_OF_NUMBERS`. A target that is an accuracy chooses among the settings of model fast: `by_accuracy`. A published
+    preset brings all that its original's update had, in place of what is shipped; what is given beside it goes before
+    it. Where weights are those of a run its settings take the place of the shipped ones.
 
     >>> resolve({"data": "digits", "model": "linear"}).model
     'linear'
@@ -132,11 +134,13 @@ def resolve(
         place = found_place(str(given["from_run"]), runs_dir)
         given = {**given, "from_run": str(place)}
         if there := settings_of(place, given.get("data")):
+            given, _ = by_accuracy(given, "", str(given.get("model") or there.get("model")))
             return _over(there, given, place, standard_loss=standard_loss)
     data = str(given.get("data", "digits"))
     usual = default_model(data if source is None else source)
     model = str(given.get("model") or usual)
-    shipped = default_settings(data, model, table=usual == "mlp")
+    given, of_accuracy = by_accuracy(given, data, model)
+    shipped = default_settings(data, model, table=usual == "mlp") if of_accuracy is None else of_accuracy
     recipe, published = shipped.get("recipe", {}), published_recipe(given.get("recipe"))
     if published:
         recipe = {name: recipe[name] for name in _BESIDE_PRESET if name in recipe} | published

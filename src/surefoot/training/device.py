@@ -77,8 +77,9 @@ class OnDevice:
     def _in_pieces(self, plan: Plan) -> None:
         """Look up all that does not change while batches are computed in pieces of one size."""
         self._step = Step(self.task, plan, self.state)
+        self._events = {*self._step.thaws, *plan.turns}
         self._graphs: dict[int, Callable[[], None]] = {}
-        self._of: list[int] = []
+        self._of: list[int | None] = []
         self._still: list[str] = []
         self._draws = False
 
@@ -94,7 +95,7 @@ class OnDevice:
             while steps < len(rates):
                 at = first + steps
                 self._tables.turn_to(at)
-                if at == 0 or at == last or at in self._step.thaws or not self._captured(at, seeds):
+                if at == 0 or at == last or at in self._events or not self._captured(at, seeds):
                     update = self._eager(at, seeds, measure=at == last)
                     steps += 1
                     self._check_graphs(at + 1)
@@ -110,7 +111,7 @@ class OnDevice:
         if self._draws:
             seeds.at(at)
         per_epoch = self.plan.steps_per_epoch
-        events = [place for place in self._step.thaws if place > at]
+        events = [place for place in self._events if place > at]
         left = min([at + most, (at // per_epoch + 1) * per_epoch, *events]) - at
         steps = max(size for size in self._graphs if size <= max(1, left))
         self._graphs[steps]()
@@ -194,7 +195,7 @@ class OnDevice:
     def _check_graphs(self, at: int) -> None:
         """Forget the graphs of other tensors, or of other weights, than are to be trained now."""
         still = asleep(self.state.model, self.plan, at) if self._step.thaws else []
-        of = [id(tensor) for tensor in self._changed()]
+        of = [self.plan.side_at(at), *(id(tensor) for tensor in self._changed())]
         if still != self._still or of != self._of:
             self._graphs, self._still, self._of = {}, still, of
 

@@ -133,7 +133,8 @@ class Step:
         """
         epoch, indices = batch_indices(self.plan.examples, self.plan.batch_size, self.task.seed, at)
         pieces = np.array_split(indices, self.pieces) if self.pieces > 1 else [indices]
-        return self.gradient_of(at, (self.loader.batch(rows, epoch) for rows in pieces), list(map(len, pieces)))
+        batches = (self.loader.batch(rows, epoch, self.plan.side_at(at)) for rows in pieces)
+        return self.gradient_of(at, batches, list(map(len, pieces)))
 
     def gradient_of(self, at: int, batches: Iterable[tuple[Any, Any]], sizes: Sequence[int]) -> Gradient:
         """Return the gradient of a batch in pieces.

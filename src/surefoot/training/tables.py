@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surefoot.data.batches import fetch_rows
+from surefoot.data.batches import fetch_rows, resized
 from surefoot.data.epochs import epoch_draws, epoch_rows
 from surefoot.optim.plan import Plan
 from surefoot.training.task import Task
@@ -28,6 +28,7 @@ class Tables:
         done: steps since the host read last, int64 [1].
         update: number of the update, from 0, int64 [1].
         ok: whether all losses and gradients were finite so far, a bool scalar.
+        side: to which images are brought, in pixels; None for their full size.
     """
 
     def __init__(self, task: Task, plan: Plan) -> None:
@@ -41,6 +42,7 @@ class Tables:
         self._order = torch.zeros(rows, dtype=torch.int64, device=device)
         self._draws = epoch_draws(task.augment, plan.examples, task.seed, 0, device).clone()
         self._epoch: int | None = None
+        self.side: int | None = None
 
     @property
     def changed(self) -> list[Tensor]:
@@ -55,7 +57,8 @@ class Tables:
         self._epoch = None
 
     def turn_to(self, at: int) -> None:
-        """Put the order and the draws of update number `at` in their place, if they are of another epoch."""
+        """Put size, order and draws of update number `at` in their place, the last two if of another epoch."""
+        self.side = self._plan.side_at(at)
         epoch, batch = divmod(at, self._plan.steps_per_epoch)
         if epoch != self._epoch:
             examples, seed, device = self._plan.examples, self._task.seed, self._order.device
@@ -72,7 +75,9 @@ class Tables:
         data, augment = self._task.data, self._task.augment
 
         def piece(of_piece: Tensor) -> tuple[Any, Any]:
-            return fetch_rows(data, data.train, of_piece, augment=augment, draws=self._draws.index_select(0, of_piece))
+            draws = self._draws.index_select(0, of_piece)
+            x, y = fetch_rows(data, data.train, of_piece, augment=augment, draws=draws)
+            return (x if self.side is None else resized(x, self.side)), y
 
         return [len(each) for each in rows], map(piece, rows)
 

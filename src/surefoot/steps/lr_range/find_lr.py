@@ -140,7 +140,8 @@ def _held(preset: str | None, given: Mapping[str, Any]) -> Recipe:
 
 def _known(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return settings of a recipe that have an effect here, after checking their names."""
-    names = {field.name for field in dataclasses.fields(Recipe)} - {"lr", "epochs", "steps", "schedule", "ema_decay"}
+    unread = {"lr", "epochs", "steps", "schedule", "ema_decay", "progressive_resizing"}
+    names = {field.name for field in dataclasses.fields(Recipe)} - unread
     for name in settings:
         if name not in names:
             raise ConfigError(

@@ -52,7 +52,7 @@ def groups(members: Sequence[Member]) -> dict[Hashable, list[int]]:
             i if has_extra_state(task.template) else None,
             plan.examples, plan.steps, plan.row_steps, plan.batch_size,
             recipe.micro_batch_size, recipe.rule, tuple(recipe.update_rule.words(recipe.rule_values).items()),
-            recipe.decay_on, recipe.groups,
+            recipe.decay_on, recipe.groups, recipe.progressive_resizing,
             recipe.ema_decay is None, recipe.schedule.kind == "plateau",
         )  # fmt: skip
         found.setdefault(kind, []).append(i)

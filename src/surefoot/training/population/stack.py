@@ -195,8 +195,8 @@ class Stack:
     def _one(self, at: int, seeds: StepSeeds, *, plain: bool) -> None:
         """Do update number `at`, replayed if it may be."""
         self.go_to(at)
-        begins = at in self.began
-        if begins:  # other weights are trained from here
+        begins = at in self.began or at in self.members[0].plan.turns
+        if begins:  # other weights are trained from here, or images have another size
             self._replay, self._warm = None, False
         if not plain and not begins and self._captured(at, seeds):
             assert self._replay is not None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from surefoot.data import tree
-from surefoot.data.batches import batch_indices, capture_refusal, fetch, fetch_rows
+from surefoot.data.batches import batch_indices, capture_refusal, fetch, fetch_rows, resized
 from surefoot.data.epochs import epoch_draws, epoch_order, epoch_rows, uploaded
 from surefoot.training.population.member import Member
 
@@ -121,7 +121,7 @@ class Tables:
             draws = (
                 self._draws.index_select(0, places) if self._draws.shape[1] else self._draws[:1].expand(len(flat), 0)
             )
-            pair = fetch_rows(task.data, task.data.train, flat, augment=task.augment, draws=draws)
+            pair = self._sized(fetch_rows(task.data, task.data.train, flat, augment=task.augment, draws=draws))
             sizes.append(rows.shape[1])
             pieces.append(pair if self.shared else tree.map_leaves(lambda leaf: leaf.unflatten(0, (many, -1)), pair))
         return pieces, [size / plan.batch_size for size in sizes]
@@ -134,7 +134,7 @@ class Tables:
             rows = np.array_split(indices, count)
             shares = [len(some) / len(indices) for some in rows]
             settings: dict[str, Any] = {"augment": task.augment, "seed": task.seed, "epoch": epoch}
-            pieces.append([fetch(task.data, task.data.train, some, **settings) for some in rows])
+            pieces.append([self._sized(fetch(task.data, task.data.train, some, **settings)) for some in rows])
         if self.shared:
             return pieces[0], shares
 
@@ -145,6 +145,12 @@ class Tables:
             tuple(tree.map_leaves(stacked, *side) for side in zip(*batches, strict=True))
             for batches in zip(*pieces, strict=True)
         ], shares
+
+    def _sized(self, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Return a batch with its images as large as they are in this step."""
+        x, y = batch
+        side = self.plan.side_at(self._at)
+        return (x if side is None else resized(x, side)), y
 
     def note(self, loss: Tensor, grad_norm: Tensor, correct: Tensor, moved: Tensor) -> None:
         """Write down what the step saw of each member, [K], and who moved, and go on to the next."""

@@ -97,6 +97,7 @@ def work_of(member: Member, members: int) -> Work:
         threads=task.machine.threads if task.machine.device.type == "cpu" else 1,
         processes=min(task.machine.threads, os.cpu_count() or 1) if possible(member) else 1,
         compilable=not (convolves or buffered or task.forward or task.loss_fn or thaw(groups))
+        and not plan.recipe.progressive_resizing  # each size would be compiled anew
         and pieces == 1
         and trace.whole,
     )
