@@ -344,11 +344,8 @@ def _statistics(kind: str, x: np.ndarray, levels: np.ndarray | None) -> tuple[An
         return level_statistics(levels)
     if kind == "tree" and x.dtype.kind in "ib":
         return None, None
-    if (
-        kind == "tree"
-        and x.dtype.kind == "f"
-        and all(np.isin(x[at : at + 4096], (0, 1)).all() for at in range(0, len(x), 4096))
-    ):
+    pieces = (x[at : at + 4096] for at in range(0, len(x), 4096))
+    if kind == "tree" and x.dtype.kind == "f" and all(np.isin(piece, (0, 1)).all() for piece in pieces):
         return torch.zeros(x.shape[1:], dtype=torch.float64), torch.ones(x.shape[1:], dtype=torch.float64)
     of_images = kind == "images" or (kind == "tree" and x.dtype.kind == "u")
     return image_statistics(x) if of_images else number_statistics(x)
