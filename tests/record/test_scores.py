@@ -109,6 +109,7 @@ def test_scores_are_json():
     plain = json.loads(json.dumps(class_scores(logits, y, classes).to_dict(), allow_nan=False))
     assert plain["accuracy_low"] < plain["accuracy"] < plain["accuracy_high"]
     assert set(json.loads(json.dumps(number_scores([1.0], [2.0]).to_dict()))) == {
+        "tta",
         "of",
         "examples",
         "mse",

@@ -237,8 +237,9 @@ def step_calls(way: Way, work: Work, figures: Figures) -> float:
 def compiling_pays(work: Work, figures: Figures = FIGURES["cpu"]) -> bool:
     """Return whether a run that goes alone is so long that compiling its step saves many times what it takes.
 
+    >>> from dataclasses import replace
     >>> perceptron = Work(members=1, steps=10_000, calls=39, numbers=29e3, weights=9610, fitting=1000, compilable=True)
-    >>> compiling_pays(perceptron), compiling_pays(dataclasses.replace(perceptron, steps=1_000_000))
+    >>> compiling_pays(perceptron), compiling_pays(replace(perceptron, steps=1_000_000))
     (False, True)
     """
     saved = figures.call_seconds * _SAVED_CALLS * work.calls * work.steps
