@@ -87,6 +87,7 @@ LEAVES = """
     sys.modules["torch"] = sys  # as if it were there
     from surefoot.cli.process import leave
     atexit.register(lambda: print("registered"))
+    {frozen}
     left = open(sys.argv[1], "w")
     left.write("not flushed")
     print("said", end=" ")
@@ -95,10 +96,28 @@ LEAVES = """
 """
 
 
+@pytest.mark.parametrize("frozen", ["", "import gc; gc.freeze()"])
 @pytest.mark.parametrize("more", ["", "threading.Thread(target=lambda: print('thread', end=' ')).start()"])
-def test_at_the_end_nothing_is_lost(more, tmp_path):
-    done = python(LEAVES.replace("{more}", more), str(tmp_path / "file"))
+def test_at_the_end_nothing_is_lost(more, frozen, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # it would hide that stdout is not flushed
+    done = python(LEAVES.replace("{more}", more).replace("{frozen}", frozen), str(tmp_path / "file"))
     assert done.returncode == 7, done.stderr
     assert done.stdout.split() == ["said", *(["thread"] if more else []), "registered"]
     assert (tmp_path / "file").read_text() == "not flushed"
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_output_that_cannot_be_written_is_an_error(monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    code = """
+        import os, sys
+        sys.modules["torch"] = sys  # as if it were there
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        sys.argv = ["surefoot", "data"]
+        from surefoot.cli.app import main
+        main()
+    """
+    done = python(code)
+    assert done.returncode == 1
+    assert done.stderr.startswith("surefoot: No space left on device. ")

@@ -50,8 +50,9 @@ def leave(code: int) -> NoReturn:
     if "torch" not in sys.modules or others:
         sys.exit(code)
     atexit._run_exitfuncs()
-    for each in gc.get_objects():
-        if isinstance(each, io.IOBase):
+    # `loading` hides from the collector what was there before it, as these two were.
+    for each in (sys.stdout, sys.stderr, *gc.get_objects()):
+        if issubclass(type(each), io.IOBase):  # asked for its class, an object may warn
             with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone
                 each.flush()
     os._exit(code)
