@@ -16,6 +16,19 @@ from typing import NoReturn
 from surefoot.report.ahead import Drawer
 
 
+def open_streams() -> None:
+    """Give the process the standard streams that it was started without, as by `>&-`: what is said there goes nowhere.
+
+    Python has None in their place, and the next file that is opened would get their number.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115 - as long as the process
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - likewise
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - likewise
+
+
 @contextmanager
 def loading() -> Iterator[None]:
     """Let the collector of garbage rest while a command imports torch, and never look at what that makes.
@@ -51,7 +64,7 @@ def leave(code: int) -> NoReturn:
         sys.exit(code)
     atexit._run_exitfuncs()
     for each in gc.get_objects():
-        if isinstance(each, io.IOBase):
-            with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone
-                each.flush()
+        if issubclass(type(each), io.IOBase):  # `isinstance` would ask each object for its class, and some answer
+            with contextlib.suppress(Exception):  # closed, its reader has gone, or what a class of anyone's raises
+                each.flush()  # pyright: ignore[reportAttributeAccessIssue]
     os._exit(code)
