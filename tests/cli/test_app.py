@@ -1,4 +1,6 @@
 import contextlib
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -151,3 +153,12 @@ def test_the_former_handlers_come_back_also_after_an_exception():
         assert signal.getsignal(signal.SIGTERM) is not former[1]
         raise KeyError
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == former
+
+
+def test_a_message_that_nobody_can_read_leaves_the_code_as_it_is(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert run(["train", "--no-such-flag"]) == 2

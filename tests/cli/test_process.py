@@ -105,6 +105,7 @@ def test_at_the_end_nothing_is_lost(more, frozen, tmp_path, monkeypatch):
     assert done.stdout.split() == ["said", *(["thread"] if more else []), "registered"]
     assert (tmp_path / "file").read_text() == "not flushed"
     assert done.stderr == ""
+<<<<<<< HEAD
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
@@ -121,3 +122,42 @@ def test_output_that_cannot_be_written_is_an_error(monkeypatch):
     done = python(code)
     assert done.returncode == 1
     assert done.stderr.startswith("surefoot: No space left on device. ")
+||||||| 13e4a8b
+=======
+
+
+ODD = """
+    import io, weakref
+    class Asked:
+        @property
+        def __class__(self):
+            print("asked")
+    class Raises(io.StringIO):
+        def flush(self):
+            raise RuntimeError("no")
+    asked, raises = Asked(), Raises()
+    asked.itself = asked
+    gone = weakref.proxy(Raises(), print)
+"""
+
+
+def test_the_end_asks_no_object_for_its_class_and_passes_over_a_file_that_cannot_be_flushed(tmp_path):
+    done = python(textwrap.dedent(LEAVES).replace("{more}", textwrap.dedent(ODD)), str(tmp_path / "file"))
+    assert done.returncode == 7, done.stderr
+    assert "asked" not in done.stdout
+    assert (tmp_path / "file").read_text() == "not flushed"
+
+
+@pytest.mark.parametrize(
+    ("closed", "words", "code"),
+    [(">&-", ["runs"], 0), ("<&- >&- 2>&-", ["runs"], 0), ("2>&-", ["show", "no-such-run"], 2)],
+)
+def test_a_command_does_without_standard_streams(closed, words, code, tmp_path):
+    command = [sys.executable, "-m", "surefoot", *words]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *command],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+>>>>>>> s1

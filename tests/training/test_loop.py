@@ -358,3 +358,18 @@ class Still(nn.Module):
 
     def forward(self, x):
         return self.scale.sum() * torch.ones(*x.shape[:2], len(self.scale), device=x.device)
+
+
+@pytest.mark.parametrize("frozen_before", [True, False])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_which_parameters_are_trained_is_settled_when_a_run_starts(frozen_before, steps):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Linear(4, 10))
+    model[1].weight.requires_grad_(not frozen_before)
+    work = task(surefoot.load("digits"), model)
+    job = plan(Recipe(epochs=1), work.data.examples)
+    state, _ = advance(work, job, start(work, job), steps)
+    state.model[1].weight.requires_grad_(frozen_before)
+    with pytest.raises(ConfigError, match=rf"^1\.weight is (not )?trained .*at step {steps}, other than when the run"):
+        advance(work, job, state, 5)
+    state.model[1].weight.requires_grad_(not frozen_before)
+    assert advance(work, job, state, 5)[0].step == 5

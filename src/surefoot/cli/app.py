@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 failed (bad data, a damaged run, a diverged training); 2 w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from types import FrameType
 from cyclopts import App, CycloptsError, Parameter
 
 from surefoot.cli.flags import Switch, converted, usage_error
-from surefoot.cli.process import leave
+from surefoot.cli.process import leave, open_streams
 from surefoot.config import __version__
 from surefoot.errors import SurefootError, is_out_of_memory
 from surefoot.settings import MOST_NESTED
@@ -163,9 +164,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
+    open_streams()
     leave(run())
 
 
 def _say(message: str, code: int) -> int:
-    print(f"surefoot: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # its reader has gone, or the disk is full: the code still says what it was
+        print(f"surefoot: {message}", file=sys.stderr, flush=True)
     return code

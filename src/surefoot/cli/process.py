@@ -16,6 +16,19 @@ from typing import NoReturn
 from surefoot.report.ahead import Drawer
 
 
+def open_streams() -> None:
+    """Give the process the standard streams that it was started without, as by `>&-`: what is said there goes nowhere.
+
+    Python has None in their place, and the next file that is opened would get their number.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115 - as long as the process
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - likewise
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - likewise
+
+
 @contextmanager
 def loading() -> Iterator[None]:
     """Let the collector of garbage rest while a command imports torch, and never look at what that makes.
@@ -50,9 +63,21 @@ def leave(code: int) -> NoReturn:
     if "torch" not in sys.modules or others:
         sys.exit(code)
     atexit._run_exitfuncs()
+<<<<<<< HEAD
     # `loading` hides from the collector what was there before it, as these two were.
     for each in (sys.stdout, sys.stderr, *gc.get_objects()):
         if issubclass(type(each), io.IOBase):  # asked for its class, an object may warn
             with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone
                 each.flush()
+||||||| 13e4a8b
+    for each in gc.get_objects():
+        if isinstance(each, io.IOBase):
+            with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone
+                each.flush()
+=======
+    for each in gc.get_objects():
+        if issubclass(type(each), io.IOBase):  # `isinstance` would ask each object for its class, and some answer
+            with contextlib.suppress(Exception):  # closed, its reader has gone, or what a class of anyone's raises
+                each.flush()  # pyright: ignore[reportAttributeAccessIssue]
+>>>>>>> s1
     os._exit(code)

@@ -33,6 +33,7 @@ from surefoot.errors import CheckpointError
 from surefoot.record.run import Outcome
 from surefoot.record.store import CHECKPOINTS, ENVIRONMENT, flush_folder, read_sealed
 from surefoot.switches import tf32_allowed
+from surefoot.training.groups import factors_of
 from surefoot.training.optimizer import optimizer_for, restore_, state_of
 from surefoot.training.preprocessed import Preprocessing
 from surefoot.training.state import (
@@ -333,6 +334,7 @@ def _load(folder: Path, scalars: dict[str, Any], task: Task, recipe: Recipe) -> 
             f"restore {ENVIRONMENT} from a copy, or train again under another name",
         )
     model = task.fresh_model(recipe.groups)
+    factors_of(model, recipe)  # remembers which parameters are trained: see `check_trained`
     state = State(0, model, {}, None, Tally(), [], 0.0, None)
     if task.optimizer is not None:
         state.optimizer = optimizer_for(task.optimizer, recipe, model)

@@ -8,7 +8,7 @@ batch norm is to go on, another pattern says "trained" of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
@@ -39,6 +39,26 @@ def factors_of(model: nn.Module, recipe: Recipe) -> dict[str, Factors]:
             for name, factors in _of_all(model, recipe.groups).items() if model.get_parameter(name).requires_grad
         }  # fmt: skip
     return of_model[key]
+
+
+def check_trained(now: Sequence[str], before: Sequence[str], step: int) -> None:
+    """Raise ConfigError where other parameters of a model are trained than when its run began.
+
+    The rule's state has a tensor for each of those; with others it would be that of another parameter.
+
+    Args:
+        now, before: names of trained parameters, in the order of the slots.
+        step: at which that is.
+    """
+    if now == before:
+        return
+    name = next(iter(sorted(set(now) ^ set(before))), now[0] if now else "")
+    word = "is trained" if name in now else "is not trained any more"
+    raise ConfigError(
+        f"{name} {word} at step {step}, other than when the run began",
+        "which parameters are trained is settled at the beginning, so that a run can go on from a checkpoint",
+        f"set requires_grad before it, give groups = {{'{name}': {{'frozen_epochs': 2}}}}, or start another with from_run",
+    )
 
 
 def freeze_(model: nn.Module, groups: tuple[Group, ...]) -> nn.Module:

@@ -21,6 +21,7 @@ from surefoot.training.compiled import Compiled
 from surefoot.training.computable import check_computable, try_groups
 from surefoot.training.device import OnDevice, refusal
 from surefoot.training.evaluate import evaluate_part
+from surefoot.training.groups import factors_of
 from surefoot.training.optimizer import check_rule, optimizer_for
 from surefoot.training.state import State, Tally, named_tensors
 from surefoot.training.step import Stretch
@@ -57,6 +58,7 @@ def start(task: Task, plan: Plan) -> State:
     if any(group.frozen_epochs for group in plan.recipe.groups):
         try_groups(task, plan)
     model = task.fresh_model(plan.recipe.groups)
+    factors_of(model, plan.recipe)  # remembers which parameters are trained: see `check_trained`
     state = State(step=0, model=model, slots={}, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None)
     if task.optimizer is not None:
         state.optimizer = optimizer_for(task.optimizer, plan.recipe, model)

@@ -19,7 +19,7 @@ from surefoot.data.loader import Loader
 from surefoot.optim.kernels import alike, move_, new_slots, update_
 from surefoot.optim.plan import Plan
 from surefoot.optim.update import global_norm
-from surefoot.training.groups import asleep, factors_of, sleeping, thaw, thaws
+from surefoot.training.groups import asleep, check_trained, factors_of, sleeping, thaw, thaws
 from surefoot.training.optimizer import stepped
 from surefoot.training.state import State, averaging_decay, named_tensors, trainable
 from surefoot.training.task import Task
@@ -103,7 +103,9 @@ class Step:
         self.loader = Loader(task.data, task.augment, task.seed)
         # A module may put another tensor in the place of a buffer at any time: so its table is what stays.
         self._tables = [module._buffers for module in state.model.modules()]
-        self.factors = list(factors_of(state.model, plan.recipe).values())
+        factors = factors_of(state.model, plan.recipe)
+        check_trained(self.names, list(factors), state.step)
+        self.factors = list(factors.values())
         self.thaws = list(thaws(state.model, plan).values()) if thaw(plan.recipe.groups) else []
         self.pieces = math.ceil(plan.batch_size / plan.recipe.micro_batch_size)
         self._places: list[Any] | None = None
