@@ -227,7 +227,9 @@ def test_every_field_of_the_state_is_saved_or_dropped_above():
     below = {"best", "micro_batch_size"}
     said = {"computed", "stepper"}  # how it is computed, looked up anew by whoever goes on
     assert said == {field.name for field in dataclasses.fields(State) if not field.compare}
-    assert fields - said == controlled | below | {"optimizer"}, "a new field needs a control; test_optimizers.py has the last"
+    assert fields - said == controlled | below | {"optimizer"}, (
+        "a new one needs a control; test_optimizers.py has the last"
+    )
 
 
 def test_the_best_weights_come_back_and_are_missed_where_they_are_gone(tmp_path):

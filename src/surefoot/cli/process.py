@@ -63,21 +63,9 @@ def leave(code: int) -> NoReturn:
     if "torch" not in sys.modules or others:
         sys.exit(code)
     atexit._run_exitfuncs()
-<<<<<<< HEAD
-    # `loading` hides from the collector what was there before it, as these two were.
+    # `loading` hides from the collector what was there before it, as the standard streams were.
     for each in (sys.stdout, sys.stderr, *gc.get_objects()):
-        if issubclass(type(each), io.IOBase):  # asked for its class, an object may warn
-            with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone
-                each.flush()
-||||||| 13e4a8b
-    for each in gc.get_objects():
-        if isinstance(each, io.IOBase):
-            with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone
-                each.flush()
-=======
-    for each in gc.get_objects():
         if issubclass(type(each), io.IOBase):  # `isinstance` would ask each object for its class, and some answer
             with contextlib.suppress(Exception):  # closed, its reader has gone, or what a class of anyone's raises
-                each.flush()  # pyright: ignore[reportAttributeAccessIssue]
->>>>>>> s1
+                each.flush()  # pyright: ignore[reportAttributeAccessIssue]  # what `type` says is not told on
     os._exit(code)
