@@ -24,7 +24,7 @@ from surefoot.fields import (
     rising,
     setting,
     up_to_one,
-)
+)  # fmt: skip
 from surefoot.rules import left_out, rule_settings, update_rule, update_rules
 from surefoot.rules.groups import Group, groups_of
 from surefoot.rules.progressive import stages_of
@@ -117,15 +117,13 @@ class Schedule(Checked):
             if getattr(self, name) is not None and self.kind not in kinds:
                 raise ConfigError(
                     f"{name} = {getattr(self, name)!r} with schedule {self.kind}",
-                    f"{name} belongs to {' and '.join(kinds)}",
-                    f"leave {name} out, or choose that schedule",
-                )
+                    f"{name} belongs to {' and '.join(kinds)}", f"leave {name} out, or choose that schedule",
+                )  # fmt: skip
         if self.kind == "step" and self.milestones_epochs is None:
             raise ConfigError(
-                "schedule step without milestones_epochs",
-                "step needs the epochs of its drops",
+                "schedule step without milestones_epochs", "step needs the epochs of its drops",
                 "give for example milestones_epochs = [30, 60, 90]",
-            )
+            )  # fmt: skip
         if (self.kind == "preset") != (self.preset is not None):
             raise ConfigError(
                 f"schedule {self.kind} with {'no preset' if self.preset is None else f'preset = {self.preset!r}'}",
@@ -134,10 +132,9 @@ class Schedule(Checked):
             )
         if self.kind == "preset" and self.warmup_epochs > 0:
             raise ConfigError(
-                f"warmup_epochs = {self.warmup_epochs} with a preset",
-                "a preset brings its own warmup",
+                f"warmup_epochs = {self.warmup_epochs} with a preset", "a preset brings its own warmup",
                 "leave warmup_epochs out",
-            )
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,10 +238,9 @@ class Recipe(Checked):
         stages_of(self.progressive_resizing)
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(
-                f"epochs = {self.epochs:g} and steps = {self.steps}",
-                "a run has one length",
+                f"epochs = {self.epochs:g} and steps = {self.steps}", "a run has one length",
                 "give epochs or steps, not both",
-            )
+            )  # fmt: skip
         if (refused := rule.refuses(self.rule_values)) is not None:
             raise ConfigError(*refused)
 
@@ -380,11 +376,9 @@ class Config(Checked):
         if self.choose_by is not None:  # rows have them as val_loss and val_accuracy
             object.__setattr__(self, "choose_by", self.choose_by.removeprefix("val_"))
         if self.early_stopping_min_delta is not None and self.early_stopping_epochs is None:
-            raise ConfigError(
-                f"early_stopping_min_delta = {self.early_stopping_min_delta:g} without early_stopping_epochs",
-                "it says what counts as better while a run waits to stop, and nothing waits here",
-                "give early_stopping_epochs too, such as 5, or leave it out",
-            )
+            given = f"early_stopping_min_delta = {self.early_stopping_min_delta:g} without early_stopping_epochs"
+            means = "it says what counts as better while a run waits to stop, and nothing waits here"
+            raise ConfigError(given, means, "give early_stopping_epochs too, such as 5, or leave it out")
 
     @property
     def chosen_by(self) -> str:
@@ -398,13 +392,9 @@ class Config(Checked):
 
     def _check_functions(self) -> None:
         if self.loss is not None and not is_path(self.loss) and self.loss not in get_args(LossName):
-            raise ConfigError(
-                f"loss = {self.loss!r}",
-                f"loss must be one of {', '.join(get_args(LossName))}, or package.module:function",
-                nearest(self.loss, get_args(LossName)),
-            )
+            allowed = f"loss must be one of {', '.join(get_args(LossName))}, or package.module:function"
+            raise ConfigError(f"loss = {self.loss!r}", allowed, nearest(self.loss, get_args(LossName)))
         for name in ("forward", "loss_fn"):
             if (value := getattr(self, name)) is not None and not is_path(value):
-                raise ConfigError(
-                    f"{name} = {value!r}", f"{name} is package.module:function", "put the module and ':' before it"
-                )
+                means = f"{name} is package.module:function"
+                raise ConfigError(f"{name} = {value!r}", means, "put the module and ':' before it")

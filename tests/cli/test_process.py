@@ -87,6 +87,7 @@ LEAVES = """
     sys.modules["torch"] = sys  # as if it were there
     from surefoot.cli.process import leave
     atexit.register(lambda: print("registered"))
+    {frozen}
     left = open(sys.argv[1], "w")
     left.write("not flushed")
     print("said", end=" ")
@@ -95,9 +96,11 @@ LEAVES = """
 """
 
 
+@pytest.mark.parametrize("frozen", ["", "import gc; gc.freeze()"])
 @pytest.mark.parametrize("more", ["", "threading.Thread(target=lambda: print('thread', end=' ')).start()"])
-def test_at_the_end_nothing_is_lost(more, tmp_path):
-    done = python(LEAVES.replace("{more}", more), str(tmp_path / "file"))
+def test_at_the_end_nothing_is_lost(more, frozen, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # it would hide that stdout is not flushed
+    done = python(LEAVES.replace("{more}", more).replace("{frozen}", frozen), str(tmp_path / "file"))
     assert done.returncode == 7, done.stderr
     assert done.stdout.split() == ["said", *(["thread"] if more else []), "registered"]
     assert (tmp_path / "file").read_text() == "not flushed"
@@ -120,7 +123,8 @@ ODD = """
 
 
 def test_the_end_asks_no_object_for_its_class_and_passes_over_a_file_that_cannot_be_flushed(tmp_path):
-    done = python(textwrap.dedent(LEAVES).replace("{more}", textwrap.dedent(ODD)), str(tmp_path / "file"))
+    leaves = textwrap.dedent(LEAVES).replace("{frozen}", "").replace("{more}", textwrap.dedent(ODD))
+    done = python(leaves, str(tmp_path / "file"))
     assert done.returncode == 7, done.stderr
     assert "asked" not in done.stdout
     assert (tmp_path / "file").read_text() == "not flushed"
@@ -128,7 +132,7 @@ def test_the_end_asks_no_object_for_its_class_and_passes_over_a_file_that_cannot
 
 @pytest.mark.parametrize(
     ("closed", "words", "code"),
-    [(">&-", ["runs"], 0), ("<&- >&- 2>&-", ["runs"], 0), ("2>&-", ["show", "no-such-run"], 2)],
+    [(">&-", ["runs"], 0), ("<&- >&- 2>&-", ["runs"], 0), ("2>&-", ["show", "no-such-run"], 1)],
 )
 def test_a_command_does_without_standard_streams(closed, words, code, tmp_path):
     command = [sys.executable, "-m", "surefoot", *words]
@@ -138,3 +142,19 @@ def test_a_command_does_without_standard_streams(closed, words, code, tmp_path):
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_output_that_cannot_be_written_is_an_error(monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    code = """
+        import os, sys
+        sys.modules["torch"] = sys  # as if it were there
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        sys.argv = ["surefoot", "data"]
+        from surefoot.cli.app import main
+        main()
+    """
+    done = python(code)
+    assert done.returncode == 1
+    assert done.stderr.startswith("surefoot: No space left on device. ")

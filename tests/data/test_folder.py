@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from surefoot.data import folder, images, store
+from surefoot.data import folder, images
 from surefoot.data.augment import parse
 from surefoot.data.batches import fetch
 from surefoot.data.load import inspect, load
@@ -290,34 +290,3 @@ def test_odd_names_and_suffixes_are_read(tmp_path):
     data = load(tmp_path / "d", validation=0)
     assert data.classes == ("-v1.2", "caf\u00e9 \u732b")
     assert data.examples == 2 * len(names)
-
-
-def test_files_that_have_not_changed_are_not_read_again(pets, monkeypatch):
-    monkeypatch.setattr(store, "_TICK_SECONDS", 0)
-    first = load(pets, validation=0)
-    monkeypatch.setattr(folder, "_content", lambda path: pytest.fail("hashed again"))
-    assert load(pets, validation=0).fingerprint == first.fingerprint
-
-
-def swapped(pets):
-    one, other, aside = pets / "cats" / "0.png", pets / "cats" / "2.png", pets / "aside"
-    for source, target in ((one, aside), (other, one), (aside, other)):
-        source.rename(target)
-
-
-def rewritten(pets):
-    path = pets / "cats" / "0.png"
-    times = path.stat()
-    path.write_bytes((pets / "dogs" / "1.png").read_bytes().ljust(times.st_size, b"\0"))
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-
-
-@pytest.mark.parametrize("change", [swapped, rewritten, lambda pets: (pets / "cats" / "0.png").unlink()])
-def test_a_change_is_seen_whatever_size_and_time_say(pets, change, monkeypatch):
-    monkeypatch.setattr(store, "_TICK_SECONDS", 0)
-    first = load(pets, validation=0)
-    change(pets)
-    seen = load(pets, validation=0)
-    assert seen.fingerprint != first.fingerprint
-    monkeypatch.setattr(folder.store, "recalled", lambda what: None)
-    assert load(pets, validation=0).fingerprint == seen.fingerprint

@@ -22,7 +22,7 @@ def test_each_accuracy_has_settings_for_either_kind_of_device():
 def test_an_accuracy_chooses_network_and_length():
     low, high = asked(0.9), asked(0.94)
     assert (low.model, high.model) == ("fast", "fast-wide")
-    assert low.recipe.epochs < high.recipe.epochs
+    assert low.recipe.progressive_resizing != high.recipe.progressive_resizing
     assert low.target == "auto", "what was asked for has become settings; the kind of targets is the data's to say"
 
 

@@ -243,6 +243,16 @@ def test_a_copy_of_a_state_has_a_stepper_of_its_own():
     assert not stepper.is_of(work, made, twin)
 
 
+def test_a_run_that_has_ended_lets_go_of_what_computed_it():
+    work, made = job()
+    state = start(work, made)
+    state.stepper = stepper = OnDevice(work, made, state)
+    advance(work, made, state, 20)
+    assert state.stepper is stepper
+    advance(work, made, state, made.steps)
+    assert state.stepper is None
+
+
 def test_who_has_to_be_looked_at_is_said():
     work, made = job()
     assert refusal(work, start(work, made)) is None

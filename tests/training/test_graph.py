@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 import pytest
 import torch
 from recorded import recorded
@@ -68,11 +70,34 @@ def test_numbers_that_are_not_finite_are_compared_too():
     assert callable(tried(step, lambda: [weight], [], CPU, lambda i: None))
 
 
+def test_a_layer_that_is_skipped_by_chance_is_found_though_all_trial_steps_agree():
+    weight = torch.ones(3)
+
+    def step():
+        if float(torch.rand(())) < 1:  # the host's generator, as of LayerDrop
+            weight.mul_(2)
+
+    card = torch.device("meta")  # not a CPU, whose dropout draws from this generator
+    assert tried(step, lambda: [weight], [], card, lambda i: None) == "the model draws from the host's generator"
+    assert weight.tolist() == [1, 1, 1]
+
+
+def test_a_private_counter_is_seen():
+    module, weight = nn.Linear(1, 1), torch.ones(3)
+    module._calls = 0
+
+    def step():
+        module._calls += 1
+        weight.mul_(2 if module._calls < 1000 else 3)
+
+    assert "counts or remembers" in tried(step, lambda: [weight], [module], CPU, lambda i: None)
+
+
 def test_plain_attributes_are_copies():
     module = nn.Linear(1, 1)
-    module.seen, module.table = [1], {"a": (1, 2)}
+    module.seen, module.table = [[1]], defaultdict(int, {"a": (1, 2)})
     before = plain_state([nn.Sequential(module)])
-    module.seen.append(2)
+    module.seen[0].append(2)
     after = plain_state([nn.Sequential(module)])
     assert before != after
     assert after[1]["table"] == {"a": (1, 2)}

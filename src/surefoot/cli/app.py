@@ -129,6 +129,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return _say(f"{what}: a list of settings has no lists in it. Write for example 30 60 90.", 2)
     try:
         code = build_app()(words, exit_on_error=False, print_error=False)
+        print(end="", flush=True)  # here, where a full disk is said; at the end of the process nobody could
     except CycloptsError as error:
         wrong = usage_error(error, [*_COMMANDS, "data"])
         return _say(str(wrong), wrong.exit_code)

@@ -63,8 +63,9 @@ def leave(code: int) -> NoReturn:
     if "torch" not in sys.modules or others:
         sys.exit(code)
     atexit._run_exitfuncs()
-    for each in gc.get_objects():
-        if issubclass(type(each), io.IOBase):  # `isinstance` would ask each object for its class, and some answer
+    # `loading` hides from the collector what was there before it, as these two were.
+    for each in (sys.stdout, sys.stderr, *gc.get_objects()):
+        if issubclass(type(each), io.IOBase):  # asked for its class, an object may warn
             with contextlib.suppress(Exception):  # closed, its reader has gone, or what a class of anyone's raises
-                each.flush()  # pyright: ignore[reportAttributeAccessIssue]
+                each.flush()
     os._exit(code)

@@ -341,7 +341,6 @@ def _refused(path: Path, reason: str) -> DataError:
 def _cache(raw: Raw, home: Path) -> None:
     """Write the verified files to the cache, so that no later run unpacks. Not being able to is no error."""
     partial = home.with_name(f"{home.name}.{uuid.uuid4().hex}.tmp")
-    shutil.rmtree(home, ignore_errors=True)  # it lacks a file, or holds another: else nothing was read anew
     train = raw.parts["train"]
     try:
         partial.mkdir(parents=True)
@@ -351,6 +350,7 @@ def _cache(raw: Raw, home: Path) -> None:
             table = np.concatenate([y.astype(np.uint8)[:, None], x.reshape(len(x), -1)], axis=1)
             (partial / name).write_bytes(table.tobytes())
         (partial / META).write_text("\n".join(raw.classes or ()) + "\n", encoding="ascii")
+        shutil.rmtree(home, ignore_errors=True)  # late, for another run may be reading what lies there
         os.rename(partial, home)
     except OSError:
         pass  # the cache cannot be written, or another run was first

@@ -1,28 +1,25 @@
 """A folder of images: one folder per class, with or without one folder per part above them.
 
-Decoded pixels are found again by the content of the files, and by nothing that a file system says of them: sizes and
-times of change are equal where folders swap their names, where archives are unpacked and where clocks are coarse.
+Decoded pixels are found again by the content of the files: see `contents`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import stat
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import numpy as np
 
 from surefoot.data import images, store
 from surefoot.data.check import Problems
+from surefoot.data.contents import hash_of, hashes, in_threads
 from surefoot.data.dataset import Raw, RawPart, Source
 from surefoot.data.npz_names import PARTS
 from surefoot.errors import DataError
@@ -39,19 +36,11 @@ _LITTER = ("thumbs.db", "desktop.ini")
 _DECODER = 2
 """To be raised when the same files would be decoded to other pixels: stores of the old kind are then stale."""
 
-_HASHED = "SHA-256 of the image files in a folder, 1"
-"""By which they are kept."""
-
 LARGEST_CHOSEN = 64
 """Largest side in pixels that is chosen where images differ in size. Chosen by hand: four times the pixels of CIFAR-10,
 with which the shipped networks train in minutes on a few cores; larger ones are a matter of the machine."""
 LEAST_CHOSEN = 8
 """Least side that is chosen, that of the embedded digits. Chosen by hand."""
-
-_WORKERS = min(8, os.cpu_count() or 1)
-"""Threads that hash and decode: both work outside Python's lock. Chosen by hand."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -130,7 +119,7 @@ def decoded(where: str, files: Sequence[ImageFile], problems: Problems, image_si
         problems: takes what is wrong, and what is to be said.
         image_size: as in `read`.
     """
-    contents = _contents(where, files)
+    contents = hashes(where, files)
     place = f"{where}\n{image_size}\n{_DECODER}"
     listing = "\n".join(f"{file.name}\t{content}" for file, content in zip(files, contents, strict=True))
     stored = store.found(place, listing)
@@ -265,53 +254,6 @@ def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _contents(where: str, files: Sequence[ImageFile]) -> list[str]:
-    """Return the SHA-256 of each file; "" where it cannot be read: decoding will name it.
-
-    They are kept with what shows that no file has changed, see `store.stamp`: a later run looks at files and does not
-    read them.
-    """
-    before = _stamps(files)
-    kept = None if before is None else store.recalled(f"{_HASHED}\n{where}")
-    if kept is not None and kept["stamps"] == before and len(kept["sha256"]) == len(files):
-        return kept["sha256"]
-    contents = list(in_threads(lambda i: _content(files[i].path), len(files), "looking at images"))
-    if before is not None and before == _stamps(files):
-        store.remember(f"{_HASHED}\n{where}", {"stamps": before, "sha256": contents})
-    return contents
-
-
-def _stamps(files: Sequence[ImageFile]) -> str | None:
-    """Return the hash of the stamps of all files; None where one has none, as what lies in a tar."""
-    seen = hashlib.sha256()
-    for file in files:
-        try:
-            now = store.stamp(file.path) if isinstance(file.path, Path) else None
-        except OSError:
-            return None
-        if now is None:
-            return None
-        seen.update(f"{file.name}\t{now}\n".encode("utf-8", "surrogateescape"))
-    return seen.hexdigest()
-
-
-def _content(path: images.File) -> str:
-    with suppress(OSError):
-        if stat.S_ISREG(path.stat().st_mode):
-            with path.open("rb", buffering=0) as handle:
-                return hashlib.file_digest(handle, "sha256").hexdigest()
-    return ""
-
-
-def in_threads(of: Callable[[int], _T], count: int, label: str) -> Iterator[_T]:
-    """Yield what a function says of 0 to count - 1, in order, showing a bar."""
-    with images.quiet(), store.bar(label, count) as progress, ThreadPoolExecutor(_WORKERS) as pool:
-        for at in range(0, count, 256):  # so that an error stops the others soon
-            for result in pool.map(of, range(at, min(at + 256, count))):
-                progress.update(1)
-                yield result
-
-
 def _examined(files: Sequence[ImageFile], image_size: int | None) -> _Plan | None:
     """Return how to decode the files, from their headers; None where none of them is an image."""
 
@@ -389,7 +331,7 @@ def _decoded(
             if decoded.shape != array.shape[1:]:
                 return f"decodes to {decoded.shape}, not to the {array.shape[1:]} that its header says"
             array[i] = decoded
-        if contents is not None and _content(files[i].path) != contents[i]:
+        if contents is not None and hash_of(files[i].path) != contents[i]:
             return "was written to while it was read"
         return None
 

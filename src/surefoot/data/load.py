@@ -344,14 +344,11 @@ def _statistics(kind: str, x: np.ndarray, levels: np.ndarray | None) -> tuple[An
         return level_statistics(levels)
     if kind == "tree" and x.dtype.kind in "ib":
         return None, None
-    if kind == "tree" and x.dtype.kind == "f" and all(_flags(x[at : at + 4096]) for at in range(0, len(x), 4096)):
+    pieces = (x[at : at + 4096] for at in range(0, len(x), 4096))
+    if kind == "tree" and x.dtype.kind == "f" and all(np.isin(piece, (0, 1)).all() for piece in pieces):
         return torch.zeros(x.shape[1:], dtype=torch.float64), torch.ones(x.shape[1:], dtype=torch.float64)
     of_images = kind == "images" or (kind == "tree" and x.dtype.kind == "u")
     return image_statistics(x) if of_images else number_statistics(x)
-
-
-def _flags(x: np.ndarray) -> bool:
-    return bool(((x == 0) | (x == 1)).all())
 
 
 def _none_held_out(labels: np.ndarray | None, examples: int, seed: int) -> str:

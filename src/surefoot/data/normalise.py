@@ -184,7 +184,7 @@ def learned_ahead(data: DataSet, part: Part, most_values: int = _FEW_VALUES) -> 
     found = _ahead.get(part)
     if isinstance(found, Ahead) and found.holds(data):
         return found
-    if isinstance(found, float) and found > most_values:
+    if isinstance(found, int | float) and found > most_values:
         return None
     leaves = (*tree.leaves(part.x), *tree.leaves(part.y))
     lie_here = not any(isinstance(leaf, MappedTensor) or leaf.is_inference() for leaf in leaves)

@@ -19,17 +19,16 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, depth: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv2d(inputs if place == 0 else outputs, outputs, 3, padding=1, bias=False) for place in range(depth)
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs, momentum=_NORM_MOMENTUM) for _ in range(depth))
-        self.pool = nn.MaxPool2d(2)
-        for norm in self.norms:
+        channels = [inputs] + [outputs] * depth
+        convs = [nn.Conv2d(channels[i], outputs, 3, padding=1, bias=False) for i in range(depth)]
+        norms = [nn.BatchNorm2d(outputs, momentum=_NORM_MOMENTUM) for _ in range(depth)]
+        for norm in norms:
             norm.weight.requires_grad_(False)  # a scale of 1: the next layer's norm would undo any other
-        for conv in self.convs:
+        for conv in convs:
             if conv.out_channels >= conv.in_channels:
                 # The first channels pass their input on, so signal and gradient reach every layer from step 1.
                 nn.init.dirac_(conv.weight.data[: conv.in_channels])
+        self.convs, self.norms, self.pool = nn.ModuleList(convs), nn.ModuleList(norms), nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = zip(self.convs, self.norms, strict=True)

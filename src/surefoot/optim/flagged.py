@@ -71,8 +71,8 @@ def _fused_sgd_(
 ) -> None:  # fmt: skip
     decay, momentum = values["weight_decay"], values["momentum"]
     if decay != 0 and values["weight_decay_form"] == "decoupled":
-        kept = torch.where(skip, torch.ones_like(lr), 1 - lr * decay)
-        torch._foreach_mul_(params, kept.to(params[0].dtype))
+        left = torch.where(skip, torch.ones_like(lr), 1 - lr * decay)
+        torch._foreach_mul_(params, left.to(params[0].dtype))
         decay = 0.0
     torch._fused_sgd_(
         params, grads, velocity, weight_decay=decay, momentum=momentum, lr=_number(lr),

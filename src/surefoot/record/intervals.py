@@ -76,7 +76,7 @@ def student(degrees: float, level: float = LEVEL) -> float:
     >>> [round(student(degrees), 2) for degrees in (2, 10, 1e9)]
     [4.3, 2.23, 1.96]
     """
-    if degrees < 1:
+    if not degrees >= 1:  # NaN too
         return math.inf
     if degrees < 2 or level > 0.999:
         from scipy.special import stdtrit

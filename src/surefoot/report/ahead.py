@@ -30,8 +30,8 @@ class Drawer:
 
     >>> with Drawer() as drawer:
     ...     drawer.ask("there-is-no-such-run", "report.html")
-    ...     drawer.answer()["error"].split(":")[0]
-    'there-is-no-such-run'
+    ...     list(drawer.answer())
+    ['error']
     """
 
     def __init__(self) -> None:

@@ -57,7 +57,7 @@ def check_trained(now: Sequence[str], before: Sequence[str], step: int) -> None:
     raise ConfigError(
         f"{name} {word} at step {step}, other than when the run began",
         "which parameters are trained is settled at the beginning, so that a run can go on from a checkpoint",
-        f"set requires_grad before it, give groups = {{'{name}': {{'frozen_epochs': 2}}}}, or start another with from_run",
+        f"set requires_grad before, or groups = {{'{name}': {{'frozen_epochs': 2}}}}, or go on in another by from_run",
     )
 
 

@@ -87,7 +87,10 @@ def advance(task: Task, plan: Plan, state: State, until_step: int) -> tuple[Stat
     >>> state.step, rows  # the first row comes at the end of the epoch
     (3, [])
     """
-    return state, advance_alike([(task, plan)], [state], until_step, _stepper(task, plan, state))[0]
+    (rows,) = advance_alike([(task, plan)], [state], until_step, _stepper(task, plan, state))
+    if state.outcome is not None:
+        state.stepper = None  # it holds the state, so both would wait for the collector of garbage, with their graphs
+    return state, rows
 
 
 def _stepper(task: Task, plan: Plan, state: State) -> Stepper:

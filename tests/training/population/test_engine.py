@@ -1,5 +1,6 @@
 """What the engine asks for and remembers; that it computes what each member computes alone is held by the laws."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ from surefoot.training.population import engine as module
 from surefoot.training.population.engine import Engine
 from surefoot.training.population.many import advance_many, start_many
 from surefoot.training.population.member import Member
-from surefoot.training.population.strategy import Figures, Way
+from surefoot.training.population.strategy import FIGURES, Figures, Way
+from surefoot.training.population.workload import work_of
 
 TASK = surefoot.task(surefoot.load("digits"), "linear", threads=1)
 
@@ -94,3 +96,13 @@ def test_the_choice_goes_by_the_figures_that_were_given_or_measured(monkeypatch)
     for engine in (Engine(figures=quick), Engine()):
         advance_many(some, start_many(some), 2, engine)
         assert engine.computed(some) == ["loop"] * 16
+
+
+def test_members_that_go_alone_hold_graphs_only_as_long_as_these_fit_into_memory():
+    group = members(3, steps=4)
+    states, work = start_many(group), dataclasses.replace(work_of(group[0], 3), fitting=2)
+    for state in states:
+        state.stepper = "a graph"
+    choice = module._Choice(group[0], FIGURES["cpu"], module._Recent(), work=work)
+    module._here(choice, group, states, 2)
+    assert [state.stepper for state in states] == ["a graph", "a graph", None]

@@ -163,7 +163,7 @@ def test_stacks_that_together_would_take_too_much_go_and_others_are_made(on_a_ca
         members = members_of(rule=rule, steps=12)[::2]
         members = [Member(member.task, member.plan) for member in members]
         advance_many(members, start_many(members), 12, engine)
-    assert len(engine._kept.stacks) == 2
+    assert len(engine._recent.stacks) == 2
     assert len(captures) == 4
 
 

@@ -23,13 +23,13 @@ _AS_GRAPHS = " as graphs"
 """What is said of members whose steps are a CUDA graph, each alone or all as one."""
 LEAST_STEPS = 100
 """Steps of single members below which nothing is counted: the counting takes as long as three or four."""
-_KEPT = 2.0
+_MOST_SHARE = 2.0
 """Stacks that stay with their graphs, in stacks that are as wide as memory allows: a quarter of it each, see
 `work_of`. Chosen by hand."""
 
 
 @dataclass
-class _Kept:
+class _Recent:
     """Stacks whose steps are graphs, for the calls to come: those used last, and the share of memory of each."""
 
     stacks: list[tuple[Stack, float]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class _Kept:
 
     def put(self, stack: Stack, share: float) -> None:
         others = [(other, of_other) for other, of_other in self.stacks if other is not stack]
-        while others and sum(of_other for _, of_other in others) + share > _KEPT:
+        while others and sum(of_other for _, of_other in others) + share > _MOST_SHARE:
             others.pop(0)
         self.stacks = [*others, (stack, share)]
 
@@ -57,7 +57,7 @@ class _Choice:
 
     first: Member
     figures: Figures
-    kept: _Kept
+    recent: _Recent
     way: Way = LOOP
     work: Work | None = None
     reason: str = ""
@@ -85,7 +85,7 @@ class Engine:
     way: Way | None = None
     figures: Figures | None = None
     _choices: dict[tuple[Hashable, int], _Choice] = field(default_factory=dict, repr=False)
-    _kept: _Kept = field(default_factory=_Kept, repr=False)
+    _recent: _Recent = field(default_factory=_Recent, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.way, Way | None):
@@ -122,7 +122,7 @@ class Engine:
 
     def _chosen(self, members: Sequence[Member]) -> _Choice:
         figures = self.figures or rule_figures(members[0].task.machine.device)
-        choice = _Choice(members[0], figures, self._kept, self.way or LOOP)
+        choice = _Choice(members[0], figures, self._recent, self.way or LOOP)
         if choice.way.form != "loop" and len(members) > 1 and (fault := refusal(members)) is not None:
             raise ConfigError(
                 f"Engine(way={self.way!r}) for members that cannot be stacked: {fault}",
@@ -195,6 +195,8 @@ def _here(choice: _Choice, members: Sequence[Member], states: Sequence[State], u
             if choice.way.form == "loop" or has_extra_state(some[0].task.template):
                 found = [advance(some[i].task, some[i].plan, theirs[i], until_step)[1] for i in alike]
                 computed = theirs[alike[0]].computed
+                if choice.work is not None and first >= choice.work.fitting:
+                    theirs[0].stepper = None  # a graph holds the memory of a step for as long as it is there
                 choice.graph = _AS_GRAPHS if computed == "graph" else computed.removeprefix("loop")
             else:
                 found = _stacked(choice, some, theirs, until_step, alike)
@@ -208,9 +210,9 @@ def _stacked(
 ) -> list[list[Row]]:  # fmt: skip
     """Advance those that go, of members that are one stack; with its graph it stays for the next call."""
     compute = choice.compiled[shape(members)] if choice.way.form == "compiled" else None
-    stack = choice.kept.take(members, states, going) or Stack(members, states, compute, going)
+    stack = choice.recent.take(members, states, going) or Stack(members, states, compute, going)
     rows = advance_stack(members, states, until_step, compute, going, stack)
     if stack.graphed:
         choice.graph = f"; not a graph: {stack.eager}" if stack.eager else _AS_GRAPHS
-        choice.kept.put(stack, 1.0 if choice.work is None else len(members) / choice.work.fitting)
+        choice.recent.put(stack, 1.0 if choice.work is None else len(members) / choice.work.fitting)
     return [rows[i] for i in going]

@@ -50,7 +50,7 @@ class Tables:
             examples = self.plan.examples
             begins = torch.arange(len(self._tasks), device=device)[:, None] * examples
             self._order = torch.zeros(len(self._tasks), examples, dtype=torch.int64, device=device)
-            self._draws = torch.cat([self._draws_of(own, 0) for own in self._tasks])
+            self._draws = torch.cat([self._draws_of(one, 0) for one in self._tasks])
             self._begins = begins if self._draws.shape[1] and not self.shared else None
 
     @property
