@@ -107,22 +107,6 @@ def test_at_the_end_nothing_is_lost(more, frozen, tmp_path, monkeypatch):
     assert done.stderr == ""
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
-def test_output_that_cannot_be_written_is_an_error(monkeypatch):
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    code = """
-        import os, sys
-        sys.modules["torch"] = sys  # as if it were there
-        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
-        sys.argv = ["surefoot", "data"]
-        from surefoot.cli.app import main
-        main()
-    """
-    done = python(code)
-    assert done.returncode == 1
-    assert done.stderr.startswith("surefoot: No space left on device. ")
-
-
 ODD = """
     import io, weakref
     class Asked:
@@ -139,9 +123,8 @@ ODD = """
 
 
 def test_the_end_asks_no_object_for_its_class_and_passes_over_a_file_that_cannot_be_flushed(tmp_path):
-    done = python(
-        textwrap.dedent(LEAVES).replace("{more}", textwrap.dedent(ODD)).replace("{frozen}", ""), str(tmp_path / "file")
-    )
+    leaves = textwrap.dedent(LEAVES).replace("{frozen}", "").replace("{more}", textwrap.dedent(ODD))
+    done = python(leaves, str(tmp_path / "file"))
     assert done.returncode == 7, done.stderr
     assert "asked" not in done.stdout
     assert (tmp_path / "file").read_text() == "not flushed"
@@ -159,3 +142,19 @@ def test_a_command_does_without_standard_streams(closed, words, code, tmp_path):
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_output_that_cannot_be_written_is_an_error(monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    code = """
+        import os, sys
+        sys.modules["torch"] = sys  # as if it were there
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        sys.argv = ["surefoot", "data"]
+        from surefoot.cli.app import main
+        main()
+    """
+    done = python(code)
+    assert done.returncode == 1
+    assert done.stderr.startswith("surefoot: No space left on device. ")

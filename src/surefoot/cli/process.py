@@ -67,5 +67,5 @@ def leave(code: int) -> NoReturn:
     for each in (sys.stdout, sys.stderr, *gc.get_objects()):
         if issubclass(type(each), io.IOBase):  # `isinstance` would ask each object for its class, and some answer
             with contextlib.suppress(Exception):  # closed, its reader has gone, or what a class of anyone's raises
-                each.flush()  # pyright: ignore[reportAttributeAccessIssue]  # what `type` says is not told on
+                each.flush()
     os._exit(code)
