@@ -11,21 +11,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "surefoot"
 BUDGETS = {
-    "cli": 3618,
-    "comparison": 1557,
+    "checkup": 689,
+    "cli": 3839,
+    "comparison": 1559,
     "curves": 663,
-    "data": 8225,
-    "house": 1207,
-    "inference": 1670,
+    "data": 8794,
+    "house": 1354,
+    "inference": 1734,
     "integrations": 83,
-    "models": 608,
-    "optim": 2499,
-    "record": 3184,
-    "report": 3152,
-    "rules": 720,
-    "search": 2805,
-    "steps": 6051,
-    "training": 7764,
+    "models": 725,
+    "optim": 2623,
+    "record": 3427,
+    "report": 3280,
+    "rules": 780,
+    "search": 2812,
+    "steps": 6056,
+    "training": 9571,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
 SLACK = 40
