@@ -42,7 +42,7 @@ def test_the_gradient_of_each_member_is_that_of_the_model_alone(model, shared):
         outputs = alone(of_x)
         expected = F.cross_entropy(outputs, of_y, label_smoothing=SMOOTHING[k])
         expected.backward()
-        assert float(loss[k]) == pytest.approx(float(expected), rel=1e-4)
+        assert loss[k].item() == pytest.approx(expected.item(), rel=1e-4)
         assert int(correct[k]) == int((outputs.argmax(1) == of_y).sum())
         for name, parameter in trainable(alone).items():
             torch.testing.assert_close(grads[name][k], parameter.grad, rtol=2e-3, atol=2e-5)
