@@ -26,7 +26,7 @@ BUDGETS = {
     "rules": 780,
     "search": 2812,
     "steps": 6056,
-    "training": 9571,
+    "training": 9574,
 }
 """Lines of each room, blank ones and docstrings too; `house` are the files that belong to no room."""
 SLACK = 40

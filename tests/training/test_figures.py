@@ -55,6 +55,15 @@ def test_bf16_is_held_against_its_rate():
     assert share("linear", precision="bf16")["share"] == pytest.approx(share("linear")["share"] / 4)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"progressive_resizing": ("4:0.5",)}, {"groups": {"*norm*": {"frozen_epochs": 0.5}}}]
+)
+def test_where_no_step_stands_for_all_nothing_is_said(changes):
+    task = surefoot.task(DATA, "cnn", device="cpu", threads=1, precision="fp32")
+    plans = [surefoot.plan(surefoot.Recipe(epochs=1, batch_size=32, **more), DATA.examples) for more in ({}, changes)]
+    assert [reached(task, each, 1e-3, SOME) is None for each in plans] == [False, True]
+
+
 def test_threads_that_were_not_measured_say_nothing():
     assert share("linear", threads=3) is None
 

@@ -14,6 +14,7 @@ from surefoot.data.batches import batch_indices, fetch
 from surefoot.optim.plan import Plan
 from surefoot.record.figures import MachineFigures, Operation, read_figures
 from surefoot.seeds import torch_stream
+from surefoot.training.groups import thaw
 from surefoot.training.machine import native_bf16
 from surefoot.training.population.strategy import FIGURES, Figures, measured
 from surefoot.training.task import Task
@@ -87,6 +88,8 @@ def reached(task: Task, plan: Plan, step_seconds: float, figures: MachineFigures
         date of those.
     """
     if figures is None or not step_seconds > 0:
+        return None
+    if plan.recipe.progressive_resizing or thaw(plan.recipe.groups):  # no step stands for all of them
         return None
     try:
         counted, examples = _counted(task, plan)
