@@ -125,13 +125,23 @@ ASKED = {
 def _usual_card(monkeypatch):
     monkeypatch.delenv(WORKSPACE, raising=False)
     before = of_a_card()
-    yield
-    torch.set_deterministic_debug_mode(0)
-    torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cuda.matmul.fp32_precision = "none"
+    with getattr(torch.backends, "__allow_nonbracketed_mutation")():  # PyTorch's own tests freeze them
+        yield
+        torch.set_deterministic_debug_mode(0)
+        torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cuda.matmul.fp32_precision = "none"
     assert of_a_card() == before
+
+
+def test_switches_that_are_frozen_are_set_for_the_block_alone(monkeypatch):
+    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", False)
+    with repeatable_kernels():
+        assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.deterministic
+    with pytest.raises(RuntimeError, match="not allowed to set"):
+        torch.backends.cudnn.deterministic = True
 
 
 @pytest.mark.usefixtures("_usual_card")

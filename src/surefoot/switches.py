@@ -72,6 +72,8 @@ def repeatable_kernels(*, quiet: bool = False) -> Iterator[None]:
     """
     cudnn = torch.backends.cudnn
     with ExitStack() as stack:
+        # They may be frozen, as by PyTorch's own tests; a context that puts them back is what may set them then.
+        stack.enter_context(getattr(torch.backends, "__allow_nonbracketed_mutation")())
 
         def put(thing: object, name: str, value: object) -> None:
             stack.callback(setattr, thing, name, getattr(thing, name))

@@ -16,7 +16,7 @@ BUDGETS = {
     "comparison": 1559,
     "curves": 663,
     "data": 8794,
-    "house": 1354,
+    "house": 1356,
     "inference": 1734,
     "integrations": 83,
     "models": 725,
