@@ -121,18 +121,23 @@ ASKED = {
 }
 
 
+def as_pytorch_has_them():
+    torch.set_deterministic_debug_mode(0)
+    torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.fp32_precision = "none"
+
+
 @pytest.fixture
 def _usual_card(monkeypatch):
     monkeypatch.delenv(WORKSPACE, raising=False)
-    before = of_a_card()
     with getattr(torch.backends, "__allow_nonbracketed_mutation")():  # PyTorch's own tests freeze them
+        as_pytorch_has_them()  # "highest", said by a test before, is another word for the same
+        before = of_a_card()
         yield
-        torch.set_deterministic_debug_mode(0)
-        torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
-        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cuda.matmul.fp32_precision = "none"
-    assert of_a_card() == before
+        as_pytorch_has_them()
+        assert of_a_card() == before
 
 
 def test_switches_that_are_frozen_are_set_for_the_block_alone(monkeypatch):
