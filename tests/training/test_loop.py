@@ -122,6 +122,17 @@ def test_the_rate_is_the_plans_lowered_by_the_plateaus_seen_so_far():
     assert len(state.val_losses) == 2
 
 
+def test_a_plateau_is_seen_after_every_epoch_however_rare_rows_are():
+    work, made = plateau_job()
+    often, _ = advance(work, made, start(work, made), made.steps)
+    rare = dataclasses.replace(made, row_steps=(made.steps,))
+    once, rows = advance(work, rare, start(work, rare), made.steps)
+    assert len(rows) == 1
+    assert once.val_losses == often.val_losses
+    for a, b in zip(once.model.state_dict().values(), often.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_asking_for_less_than_was_done_does_nothing():
     work, made = reference_job()
     state, _ = advance(work, made, start(work, made), 5)

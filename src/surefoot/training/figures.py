@@ -143,7 +143,7 @@ class _Operations(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         formula = self.formulas.get(func._overloadpacket)
         if formula is None and any(word in func.name() for word in _WITHOUT_FORMULA):
-            raise NotImplementedError(func.name())
+            raise LookupError(f"no formula for {func.name()}")
         if formula is not None:
             operation: Operation = "convolution" if "conv" in func.name() else "matrix product"
             key = operation, _precision(operation, next(value for value in args if isinstance(value, Tensor)))
