@@ -212,8 +212,7 @@ def test_what_a_graph_would_compute_otherwise_is_computed_step_by_step_and_named
     state, _, stepper = by_device(work, made, [made.steps])
     assert REFUSED[model] in stepper.eager
     assert state.computed == f"loop; not a graph: {stepper.eager}"
-    if model is not Counts:  # the trial has called it too; what it counts is in no state, so no run of it is repeatable
-        assert same(state, expected)
+    assert same(state, expected)
 
 
 def test_a_loss_that_changes_in_python_is_seen_too():

@@ -91,6 +91,7 @@ def test_a_private_counter_is_seen():
         weight.mul_(2 if module._calls < 1000 else 3)
 
     assert "counts or remembers" in tried(step, lambda: [weight], [module], CPU, lambda i: None)
+    assert module._calls == 0
 
 
 def test_plain_attributes_are_copies():

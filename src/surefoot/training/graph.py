@@ -138,6 +138,9 @@ def tried(
         return str(error).strip().partition("\n")[0] or type(error).__name__
     finally:
         _put_back(tensors(), start)
+        modules = [module for model in models for module in model.modules()]
+        for module, values in zip(modules, plain, strict=True):
+            vars(module).update({name: value for name, value in values.items() if vars(module).get(name) != value})
 
 
 def plain_state(models: Sequence[nn.Module]) -> list[dict[str, Any]]:

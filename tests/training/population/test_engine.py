@@ -162,7 +162,8 @@ def after_it(stack, plain, fails):
     ("name", "how", "step"),
     [
         ("_fill", before_it, 0), ("_fill", before_it, 10), ("_tabulate", before_it, 16), ("gradient", after_it, 0),
-        ("gradient", after_it, 13), ("mask", in_the_update, 0), ("mask", in_the_update, 13), ("mask", in_the_update, 25),
+        ("gradient", after_it, 13), ("mask", in_the_update, 0), ("mask", in_the_update, 13),
+        ("mask", in_the_update, 25),
         ("_measure", before_it, 0), ("_measure", before_it, 30),
     ],
 )  # fmt: skip
