@@ -1,4 +1,4 @@
-"""What a module carries in attributes is found in its code; saved, it makes stopping and resuming the same as neither."""
+"""What a module carries in attributes is found in its code, and saved: a stopped run ends as one that was not."""
 
 import dataclasses
 

@@ -41,7 +41,7 @@ def carried(module: nn.Module) -> dict[str, Any]:
 
 
 def _holds(module: nn.Module, name: str) -> bool:
-    """Return whether an attribute is the module's own, or its class's for now; no parameter, buffer, method, property."""
+    """Return whether an attribute is the module's, or still its class's; no parameter, buffer, method or property."""
     if name in vars(module):
         return True
     registered = any(name in table for table in (module._parameters, module._buffers, module._modules))
