@@ -22,10 +22,10 @@ from surefoot.training.graph import new_stream, side_stream, tried
 from surefoot.training.groups import asleep, factors_of, sleeping, thaw, thaws
 from surefoot.training.loop import advance_alike
 from surefoot.training.population.member import Member
-from surefoot.training.population.memberwise import copied, keep_, norms_of, survivors, wide
+from surefoot.training.population.memberwise import copied, ema_shares, keep_, norms_of, survivors, tensors_of, wide
 from surefoot.training.population.network import Network, has_rules
 from surefoot.training.population.tables import Tables
-from surefoot.training.state import State, averaging_decay, trainable
+from surefoot.training.state import State, trainable
 from surefoot.training.step import Stretch
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -113,7 +113,7 @@ class Stack:
         def room(like: Tensor, shape: str = "weight") -> Tensor:
             return like.detach().new_zeros((many, *like.shape) if shape == "weight" else (many,))
 
-        tensors = _tensors(first.model)
+        tensors = tensors_of(first.model)
         self.weights = {name: room(tensors[name]) for name in self.trained}
         self.buffers = {name: room(value) for name, value in tensors.items() if name not in self.trained}
         self.slots = {
@@ -128,16 +128,11 @@ class Stack:
     @torch.no_grad()
     def _fill(self) -> None:
         states, self.torn, self._gone = [self.states[row] for row in self.rows], False, set[int]()
-        # Room for what states have after their first update: `settle` then takes no memory, and leaves none half done.
-        self._slots = {
-            row: {
-                name: [torch.empty_like(value[0]) for value in self.slots[name]]
-                for name in slot_names([self.all[row].plan.recipe])
-            }
-            for row, state in zip(self.rows, states, strict=True)
-            if not state.slots
-        }
-        tensors = [_tensors(state.model) for state in states]
+        self._slots: dict[int, dict[str, list[Tensor]]] = {}  # room after a first update: `settle` takes no memory
+        for row, state in zip(self.rows, states, strict=True):
+            names = () if state.slots else slot_names([self.all[row].plan.recipe])
+            self._slots[row] = {name: [torch.empty_like(value[0]) for value in self.slots[name]] for name in names}
+        tensors = [tensors_of(state.model) for state in states]
         for name, value in (*self.weights.items(), *self.buffers.items()):
             torch.stack([of_one[name].detach() for of_one in tensors], out=value)
         for name, values in self.slots.items():
@@ -186,7 +181,7 @@ class Stack:
         first, places = live[0].first + done, [self.rows.index(stretch.run) for stretch in live]
         rates = np.zeros((many, len(self.rows)))
         rates[:, places] = np.array([stretch.rates[done : done + many] for stretch in live]).T
-        self.tables.begin([i in places for i in range(len(self.rows))], rates, self._shares(first, many))
+        self.tables.begin([i in places for i in range(len(self.rows))], rates, ema_shares(self.members, first, many))
         measured = live[0].measure_update and done + many == len(live[0].rates)
         before, steps = {}, 0
         try:
@@ -201,13 +196,6 @@ class Stack:
             self.torn = True  # without its measurement the last step would have no row
             self._measure(live, places, self._norms, before)
             self.torn = False
-
-    def _shares(self, first: int, many: int) -> np.ndarray:
-        """Return by which share averages move in some steps, [T, K]; see `averaging_decay`."""
-        decays = [member.plan.recipe.ema_decay or 0.0 for member in self.members]
-        steps = range(first + 1, first + 1 + many) if self.averages is not None else ()
-        shares = [[1 - averaging_decay(decay, updates) for decay in decays] for updates in steps]
-        return np.array(shares) if shares else np.zeros((many, len(decays)))
 
     def _one(self, at: int, seeds: StepSeeds, *, plain: bool) -> None:
         """Do update number `at`, replayed if it may be."""
@@ -295,7 +283,7 @@ class Stack:
     @torch.no_grad()
     def _store(self, place: int, updates: int) -> None:
         state = self.states[self.rows[place]]
-        tensors = _tensors(state.model)
+        tensors = tensors_of(state.model)
         for name, value in (*self.weights.items(), *self.buffers.items()):
             tensors[name].copy_(value[place])
         if updates > 0:
@@ -410,7 +398,3 @@ def advance_stack(
     """
     runs = [(member.task, member.plan) for member in members]
     return advance_alike(runs, states, until_step, stack or Stack(members, states, compute, going), going, rows)
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
