@@ -102,7 +102,13 @@ def test_the_device_computes_the_bits_of_the_host_however_it_is_divided(name):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"ema_decay": 0.9}, {"rule": "rmsprop", "lr": 1e-3}, {"momentum_form": "sutskever"}]
+    "settings",
+    [
+        {"ema_decay": 0.9},
+        {"rule": "rmsprop", "lr": 1e-3},
+        {"momentum_form": "sutskever"},
+        {"rule": "muon", "lr": 0.01, "model": small_cnn},
+    ],
 )
 def test_other_kernels_are_within_rounding(settings):
     """A foreach kernel adds with a product fused into it, a formula does not: 1 unit in the last place a step."""
