@@ -1,17 +1,27 @@
 """Muon: its step against the singular value decomposition, torch.optim.Muon and SGD, and what it refuses."""
 
+import dataclasses
+
 import pytest
 import torch
+from small import images
 from torch import nn
 
 import surefoot
 from surefoot.config import Recipe
 from surefoot.errors import ConfigError
-from surefoot.optim.kernels import update_
+from surefoot.optim.kernels import KERNELS, update_
+from surefoot.rules import update_rules
 from surefoot.rules.groups import Factors
 from surefoot.rules.muon import COEFFICIENTS, orthogonalised
-from surefoot.training.loop import fit, start
+from surefoot.training.compiled import Compiled
+from surefoot.training.device import OnDevice
+from surefoot.training.loop import advance_alike, fit, start
 from surefoot.training.make import task
+from surefoot.training.population.engine import Engine
+from surefoot.training.population.many import fit_many
+from surefoot.training.population.member import Member
+from surefoot.training.population.strategy import Way
 
 SHAPES = ((6, 4), (4, 6), (5, 5), (1, 7), (7, 1))
 
@@ -146,6 +156,47 @@ def test_a_model_that_it_is_not_for_is_refused_before_the_first_step(make, group
         start(work, plan)
     sgd = surefoot.plan(Recipe(steps=2, groups=groups), work.data.examples)
     assert fit(work, sgd)[1].outcome.kind == "finished"
+
+
+def by_stepper(made, work, plan):
+    state = start(work, plan)
+    advance_alike([(work, plan)], [state], plan.steps, made(work, plan, state))
+    return state
+
+
+WAYS = {
+    "alone": lambda work, plan: fit(work, plan)[0],
+    "on a device": lambda work, plan: by_stepper(OnDevice, work, plan),
+    "stacked": lambda work, plan: fit_many([Member(work, plan)] * 2, Engine(Way("stacked", 2)))[0][1],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("rule", "precision"), [("muon", "bf16"), ("muon", "fp32"), ("rmsprop", "bf16")])
+def test_the_products_of_an_update_are_in_the_precision_of_the_run(way, rule, precision, monkeypatch):
+    seen = []
+
+    def spied(function):
+        return lambda *given: seen.append(torch.is_autocast_enabled("cpu")) or function(*given)
+
+    of_rule = update_rules()[rule]
+    monkeypatch.setitem(update_rules(), rule, dataclasses.replace(of_rule, formula=spied(of_rule.formula)))
+    monkeypatch.setitem(KERNELS, rule, spied(KERNELS[rule]))
+    work = task(images(), "mlp", threads=1, precision=precision)
+    state = WAYS[way](work, surefoot.plan(Recipe(rule=rule, steps=3, batch_size=20), work.data.examples))
+    assert set(seen) == {rule == "muon" and precision == "bf16"}
+    assert all(weight.dtype == torch.float32 for weight in state.model.parameters())
+
+
+def test_so_they_are_in_a_compiled_step():
+    work = task(images(), "linear", threads=1, precision="bf16")
+    plan = surefoot.plan(Recipe(rule="muon", steps=3, batch_size=20), work.data.examples)
+    state = by_stepper(lambda *run: Compiled(*run, backend="eager"), work, plan)
+    assert state.computed == "compiled"
+    for a, b in zip(fit(work, plan)[0].model.parameters(), state.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    other = task(images(), "linear", threads=1, precision="fp32")
+    assert (fit(other, plan)[0].model.head.weight - state.model.head.weight).abs().max() > 1e-4
 
 
 def test_a_network_learns_by_it_in_every_way_of_a_run():

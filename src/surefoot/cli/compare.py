@@ -68,8 +68,8 @@ def compare(
     Args:
         rule: A rule, as "NAME setting=value ...", once for each; the six by name if left out. NAME is
             gradient-descent, sgd, mini-batch, momentum, sutskever or nesterov, or an update rule of surefoot train:
-            adam, adamw, muon, rmsprop. A setting is any of recipe and schedule, by the name of its flag. lr= fixes the rate,
-            preset= takes a published schedule alone, label= is what the rule is called. For example: --rule sgd
+            adam, adamw, muon, rmsprop. A setting is any of recipe and schedule, by the name of its flag. lr= fixes the
+            rate, preset= takes a published schedule alone, label= is what the rule is called. For example: --rule sgd
             --rule "momentum lr=0.1 batch_size=64 schedule=cosine" --rule adamw.
         epochs: Budget of each run, in passes over the training examples (5 if left out).
         examples: Training examples used; all if left out.

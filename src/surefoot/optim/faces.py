@@ -262,9 +262,10 @@ class Muon(RuleFace):
 
     Takes the place of `torch.optim.Muon`, and weights of any shape: of more than two dimensions as [first, all others],
     of fewer by SGD with Nesterov momentum at the same rate, so give biases and norms a group with their own. States are
-    loaded from it and by it. Left out, `lr` is 0.02, the author's own (PyTorch's is 0.001); products are in the
-    weights' precision (PyTorch's in bfloat16). What is refused is what `Adam` refuses, and other options of PyTorch's
-    than nesterov=True, its five steps, coefficients and eps, and adjust_lr_fn="original".
+    loaded from it and by it. Left out, `lr` is 0.02, the author's own (PyTorch's is 0.001). Products are in the
+    precision of the weights, or of a `torch.autocast` around the step (PyTorch's are in bfloat16). What is refused is
+    what `Adam` refuses, and other options of PyTorch's than nesterov=True, its five steps, coefficients and eps, and
+    adjust_lr_fn="original".
 
     Args:
         params: as those of `Adam`, as are weight_decay, clip_norm and options.

@@ -13,9 +13,9 @@ singular values of about 1, whatever D's were: five steps of Newton and Schulz's
 
 with the post's coefficients, which take a singular value above 0.002 to between 0.68 and 1.21 and a smaller one to at
 most 485 times. So lr is the length of a matrix's step in the spectral norm, and for other weights what it is for SGD:
-`groups` give these another one. The products are in the precision of the weights (16-bit ones: bfloat16), on every
-machine. PyTorch's are in bfloat16: on one core that has it in hardware half of the time for [128, 1152] (2.2 for 4.2
-ms) and [256, 2304] (15 for 32), but four times as long for [16, 144] (0.21 for 0.05).
+`groups` give these another one. The products are in the precision of the weights (16-bit ones: bfloat16), and of the
+run where that is bfloat16: on one core that has it in hardware this takes half of the time for [128, 1152] (2.2 for 4.2
+ms) and [256, 2304] (15 for 32), and four times as long for [16, 144] (0.21 for 0.05).
 """
 
 from __future__ import annotations
@@ -74,13 +74,14 @@ def _program(values: Values, weights: str) -> Program:
     begin = [
         "def orthogonalised(d):",
         "    # Muon (Jordan et al. 2024); torch.optim.Muon takes weights of two dimensions alone.",
-        f"    x = d / d.norm().clamp(min={EPS!r})",
-        "    x = x.T if d.shape[0] > d.shape[1] else x",
+        "    tall = d.shape[0] > d.shape[1]",
+        f"    x = (d / d.norm().clamp(min={EPS!r}))[None]",
+        "    x = x.mT if tall else x",
         f"    for _ in range({NS_STEPS}):",
-        "        a = x @ x.T",
-        f"        x = {first!r} * x + ({third!r} * a + {fifth!r} * a @ a) @ x",
-        "    x = x.T if d.shape[0] > d.shape[1] else x",
-        "    return x * max(1.0, d.shape[0] / d.shape[1]) ** 0.5",
+        "        a = x @ x.mT",
+        f"        x = x.baddbmm(a.baddbmm(a, a, beta={third!r}, alpha={fifth!r}), x, beta={first!r})",
+        "    x = x.mT if tall else x",
+        "    return (x[0] * max(1.0, d.shape[0] / d.shape[1]) ** 0.5).to(d.dtype)",
         "",
         "velocity = [torch.zeros_like(w) for w in parameters]",
     ]
@@ -136,11 +137,12 @@ RULES = [
         numbers=_numbers,
         formula=_formula,
         program=_program,
+        multiplies=True,
         refuses=_refuses,
         refuses_weights=_refuses_weights,
         # Best of those ten: 0.04 (mlp), 0.2 (cnn), 0.4 (linear, where all from 0.1 are within 0.01).
         lr_range=(3e-4, 3e-1),
-        # A step's length does not depend on the gradient's: Malladi et al. 2022 (arXiv 2205.10287), section 5, as Adam's.
+        # As Adam's (Malladi et al. 2022, arXiv 2205.10287, section 5): a step's length is not that of the gradient.
         batch_exponent=0.5,
         decays=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0),  # adamw's, beside the step as well: not measured for this rule
         usual_decay=1.0,

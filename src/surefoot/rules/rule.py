@@ -52,6 +52,7 @@ class UpdateRule:
             those values, `memories`.
         decay_scale, memory_scale: decades of total decay and of 1 - memory over which the log error after training
             bends, as `search.response` has them.
+        multiplies: whether its formula has products of matrices: these are done in the precision of the run.
         refuses: (values) -> what was given, what is allowed and what to do, where values do not go together.
         refuses_weights: (trained weights) -> the same, where it is not for a model.
     """
@@ -73,6 +74,7 @@ class UpdateRule:
     numbers: Callable[[Values, bool], dict[str, float]] = _as_they_are
     per_rate: Callable[[Values], float] = _one
     per_shrink: Callable[[Values], float] = _one
+    multiplies: bool = False
     refuses: Callable[[Values], tuple[str, str, str] | None] = lambda values: None
     refuses_weights: Callable[[Sequence[Any]], tuple[str, str, str] | None] = lambda weights: None
 
