@@ -236,6 +236,13 @@ def first_task(subject: Subject) -> Task:
     return surefoot.task(subject.data(), subject.model, precision="fp32", threads=1)
 
 
+def initial_loss(first: Task) -> float:
+    """Return the validation loss before training."""
+    assert first.data.validation is not None
+    model = first.fresh_model()
+    return evaluate_part(first, model, model.state_dict(), first.data.validation).loss
+
+
 def guessing(data: DataSet) -> float:
     """Return the points of an answer that looks at no input, on the test part: the commonest class, or the mean."""
     assert data.test is not None

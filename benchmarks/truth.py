@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from maps import AGAIN, FRESH, HOPEFUL, LENGTHS, REPEATS, SEED, Map, described, key, read_maps, shown
-from tasks import DECAYS, NEAR_CELLS, Cell, Score, Subject, first_task, guessing, subjects, trained
+from tasks import DECAYS, NEAR_CELLS, Cell, Score, Subject, first_task, guessing, initial_loss, subjects, trained
 
 import surefoot
 from surefoot.config import Recipe, Schedule
@@ -73,7 +73,9 @@ class Work:
     ) -> None:  # fmt: skip
         self.subject, self.kept, self.save, self.until, self.seeds = subject, kept, save, until, seeds
         self.first, self.engine = first_task(subject), Engine()
-        kept.setdefault("guessing", guessing(subject.data()))
+        if "initial_loss" not in kept:
+            kept |= {"guessing": guessing(subject.data()), "initial_loss": initial_loss(self.first)}
+            save()
 
     def trained(self, runs: Sequence[tuple[Recipe, int]], stage: str, *, test: bool, first: Task | None = None) -> Any:
         """Train runs of one length and batch size and return their rows."""
@@ -153,19 +155,21 @@ class Work:
         best, _ = Map(self.kept).best
         seen = self.kept["variants"].setdefault(key(best), {})
         for share in HALF_LENGTHS:
-            plain = self.subject.recipe(best, share)
-            for name, (recipe, augment) in varied(plain, self.subject).items():
-                rows = seen.setdefault(name, {})
-                if f"{share:g}" in rows:
-                    continue
-                first = None
-                if augment:
-                    data = self.subject.data()
-                    where = {"precision": "fp32", "threads": 1}
-                    first = surefoot.task(data, self.subject.model, augment=list(augment), **where)
-                runs = [(recipe, seed) for seed in (SEED, *REPEATS)]
-                rows[f"{share:g}"] = self.trained(runs, "variants", test=True, first=first)
+            missing = {name: each for name, each in varied(self.subject.recipe(best, share), self.subject).items()
+                       if f"{share:g}" not in seen.get(name, {})}  # fmt: skip
+            for augment in dict.fromkeys(augment for _, augment in missing.values()):
+                names = [name for name, each in missing.items() if each[1] == augment]
+                runs = [(missing[name][0], seed) for name in names for seed in (SEED, *REPEATS)]
+                found = self.trained(runs, "variants", test=True, first=self._augmented(augment))
+                for i, name in enumerate(names):
+                    seen.setdefault(name, {})[f"{share:g}"] = found[3 * i : 3 * i + 3]
                 self.save()
+
+    def _augmented(self, augment: tuple[str, ...]) -> Task | None:
+        if not augment:
+            return None
+        where = {"precision": "fp32", "threads": 1}
+        return surefoot.task(self.subject.data(), self.subject.model, augment=list(augment), **where)
 
 
 def varied(plain: Recipe, subject: Subject) -> dict[str, tuple[Recipe, tuple[str, ...]]]:
