@@ -5,8 +5,8 @@
 
 Each rule is that of its authors' package at its published defaults, in a plain loop of the default batch size, without
 weight decay, with the schedule that its authors advise: constant for schedule-free and for DoG, which averages, else
-cosine to 0. Range tests choose a rate for the default recipe, which `regret.py` looks up in the map. Runs that are already in
-the output are left out.
+cosine to 0. Range tests choose a rate for the default recipe, which `regret.py` looks up in the map. Runs that are
+already in the output are left out.
 """
 
 from __future__ import annotations

@@ -130,21 +130,21 @@ def clusters() -> DataSet:
 def hastie() -> DataSet:
     """Rows of ten numbers; whether their squares sum to more than 9.34 (Hastie et al. 2009, example 10.2)."""
     x, y = sets.make_hastie_10_2(12_000, random_state=2)
-    return in_parts(*_shuffled(x, (y > 0).astype(np.int64), "hastie"), (2400, 800, 8000))
+    return in_parts(*_shuffled(x, (y > 0).astype(np.int64), "hastie"), (2400, 1500, 8000))
 
 
 @cache
 def friedman() -> DataSet:
     """Regression of Friedman 1991, "Multivariate adaptive regression splines", section 4.3, and five numbers more."""
     x, y = sets.make_friedman1(7000, n_features=10, noise=1.0, random_state=3)
-    return in_parts(*_shuffled(x, y, "friedman"), (600, 250, 6000))
+    return in_parts(*_shuffled(x, y, "friedman"), (600, 600, 5800))
 
 
 @cache
 def quantiles() -> DataSet:
     """Rows of eight normal numbers in four shells about the origin, and one label in ten wrong."""
     x, y = sets.make_gaussian_quantiles(n_samples=9000, n_features=8, n_classes=4, random_state=4)
-    return in_parts(*_shuffled(x, y, "quantiles"), (500, 200, 8000), flips=0.1)
+    return in_parts(*_shuffled(x, y, "quantiles"), (500, 500, 8000), flips=0.1)
 
 
 # Tables of our own
@@ -160,7 +160,7 @@ def categories() -> DataSet:
         a, b = rng.choice(10, 2, replace=False)
         scores += rng.normal(0, 1, (4, 4, 3))[codes[:, a], codes[:, b]]
     x = np.eye(4)[codes].reshape(9000, 40)
-    return in_parts(torch.from_numpy(x).float(), torch.from_numpy(scores.argmax(1)), (1500, 500, 7000))
+    return in_parts(torch.from_numpy(x).float(), torch.from_numpy(scores.argmax(1)), (1500, 1000, 6500))
 
 
 @cache
@@ -174,7 +174,7 @@ def rules() -> DataSet:
         column, threshold = rng.integers(0, 6, 2**depth), rng.normal(0, 0.4, 2**depth)
         at = 2 * at + (x[np.arange(len(x)), column[at]] > threshold[at])
     y = rng.integers(0, 3, 2**5)[at]
-    return in_parts(torch.from_numpy(x).float(), torch.from_numpy(y), (2000, 600, 8000), flips=0.1)
+    return in_parts(torch.from_numpy(x).float(), torch.from_numpy(y), (2000, 1000, 8000), flips=0.1)
 
 
 @cache
@@ -197,7 +197,7 @@ def topics() -> DataSet:
     of_topic = 0.6 * common + 0.4 * rng.dirichlet(np.full(150, 0.3), 8)
     y = rng.integers(0, 8, 8000)
     x = np.stack([rng.multinomial(30, of_topic[each]) for each in y])
-    return in_parts(torch.from_numpy(x).float(), torch.from_numpy(y), (1200, 400, 6000))
+    return in_parts(torch.from_numpy(x).float(), torch.from_numpy(y), (1200, 1000, 5800))
 
 
 # Sequences
@@ -213,7 +213,7 @@ def ascents() -> DataSet:
         run = np.where(x[:, t] > x[:, t - 1], run + 1, 1)
         longest = np.maximum(longest, run)
     y = np.digitize(longest, (3.5, 4.5))
-    return in_parts(torch.from_numpy(x).float()[:, None], torch.from_numpy(y), (2500, 500, 5000))
+    return in_parts(torch.from_numpy(x).float()[:, None], torch.from_numpy(y), (2500, 1000, 5000))
 
 
 @cache
@@ -227,7 +227,7 @@ def texts() -> DataSet:
     for t in range(1, 24):
         ends = chains[y, x[:, t - 1]].cumsum(1)
         x[:, t] = np.minimum(7, (rng.random(len(y))[:, None] > ends).sum(1))
-    return in_parts(torch.from_numpy(x), torch.from_numpy(y), (1500, 500, 5000))
+    return in_parts(torch.from_numpy(x), torch.from_numpy(y), (1500, 1000, 5000))
 
 
 @cache
@@ -238,7 +238,7 @@ def firsts() -> DataSet:
     x = rng.choice(6, (7500, 16), p=(0.06, 0.06, 0.06, 0.3, 0.3, 0.22))
     x = x[(x < 3).any(1)]
     y = x[np.arange(len(x)), (x < 3).argmax(1)]
-    return in_parts(torch.from_numpy(x), torch.from_numpy(y), (600, 300, 5000), flips=0.2)
+    return in_parts(torch.from_numpy(x), torch.from_numpy(y), (600, 600, 5000), flips=0.2)
 
 
 @cache
@@ -253,7 +253,7 @@ def waves() -> DataSet:
     beat = sine * np.cos(np.pi * t * rng.uniform(1, 2, (len(y), 1)))
     clean = np.stack([sine, np.sign(sine), 2 * (turns % 1) - 1, tone, beat])[y, np.arange(len(y))]
     x = clean + rng.normal(0, 0.5, clean.shape)
-    return in_parts(torch.from_numpy(x).float()[:, None], torch.from_numpy(y), (1500, 500, 5000), flips=0.2)
+    return in_parts(torch.from_numpy(x).float()[:, None], torch.from_numpy(y), (1500, 1000, 4500), flips=0.2)
 
 
 @cache
@@ -264,7 +264,7 @@ def oscillations() -> DataSet:
     t = np.linspace(0, 1, 24)
     x = np.exp(-damping * t) * np.sin(2 * np.pi * (turns * t + rng.random((7500, 1))))
     x += rng.normal(0, 0.15, x.shape)
-    return in_parts(torch.from_numpy(x).float(), torch.from_numpy(turns[:, 0]).float(), (1500, 500, 5000))
+    return in_parts(torch.from_numpy(x).float(), torch.from_numpy(turns[:, 0]).float(), (1500, 1000, 5000))
 
 
 # Images

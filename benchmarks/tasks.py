@@ -168,10 +168,10 @@ def _development(cifar10: str | None) -> list[Subject]:
     if cifar10 is not None:
         some = partial(some_of_cifar, cifar10)
         found += [
-            made("animals, cnn without norm", "clean", "image, no norm", partial(some, ANIMALS, (1500, 600, 4000), 12),
+            made("animals, cnn without norm", "clean", "image, no norm", partial(some, ANIMALS, (1500, 1500, 4000), 12),
                  task_models.small_cnn(False, (12, 24, 48)), (16, 64, 256), 8, 1.0),
             made("animals, frozen body", "head", "image, frozen, no norm, batch 8",
-                 partial(some, ANIMALS[3:], (600, 300, 3000), 12),
+                 partial(some, ANIMALS[3:], (600, 600, 3000), 12),
                  task_models.frozen_body(partial(some, ANIMALS[:3], (1500, 300, 600), 12)), (8, 32, 128), 8, 0.3),
         ]  # fmt: skip
     return found
@@ -186,7 +186,7 @@ def _test(cifar10: str | None) -> list[Subject]:
              partial(task_data.gratings, (60, 40, 3000), 60.0), task_models.small_cnn(False, (8, 16)), (8, 16, 32),
              40, 0.3),
         made("gratings, deep cnn", "deep", "image, deep, no norm, batch 8",
-             partial(task_data.gratings, (700, 300, 3000), 60.0), task_models.deep_cnn(16, 5), (8, 32, 128), 10, 0.3),
+             partial(task_data.gratings, (700, 700, 4000), 60.0), task_models.deep_cnn(16, 5), (8, 32, 128), 10, 0.3),
         made("spirals, mlp with norm", "imbalance", "table, norm, imbalance, large, batch 512", task_data.spirals,
              mlp((32, 32), norm=True), (32, 128, 512), 2, 1.0),
         made("topics, linear", "many words", "table, no norm, batch 8", task_data.topics,
@@ -203,12 +203,12 @@ def _test(cifar10: str | None) -> list[Subject]:
     if cifar10 is not None:
         some = partial(some_of_cifar, cifar10)
         found += [
-            made("vehicles, cnn with norm", "clean", "image, norm", partial(some, VEHICLES, (1200, 500, 4000), 12),
+            made("vehicles, cnn with norm", "clean", "image, norm", partial(some, VEHICLES, (1200, 1200, 4000), 12),
                  task_models.small_cnn(True, (12, 24, 48)), (16, 64, 256), 6, 1.0),
             made("flipped vehicles, tanh mlp", "40 % flipped", "image, tanh, label noise, no norm, batch 8",
-                 partial(some, VEHICLES, (1500, 600, 4000), 8, 0.4), mlp((64, 64), nn.Tanh), (8, 32, 128), 10, 0.1),
+                 partial(some, VEHICLES, (1500, 1500, 4000), 8, 0.4), mlp((64, 64), nn.Tanh), (8, 32, 128), 10, 0.1),
             made("ships and trucks, frozen body", "head", "image, frozen, no norm, batch 8",
-                 partial(some, VEHICLES[2:], (300, 150, 2000), 12),
+                 partial(some, VEHICLES[2:], (300, 300, 2000), 12),
                  task_models.frozen_body(partial(some, VEHICLES[:2], (1200, 300, 600), 12)), (8, 32, 128), 12, 0.3),
         ]  # fmt: skip
     return found
