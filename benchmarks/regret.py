@@ -66,7 +66,7 @@ def run(name: str, method: Method, of: Map, repetition: int, repetitions: int) -
     table, began = Table(of, repetition, repetitions), time.process_time()
     choices = method(table, BUDGETS, repetition)
     return {
-        "task": of.name, "half": of.about["half"], "method": name, "repetition": repetition,
+        "task": of.name, "method": name, "repetition": repetition,
         "cpu_seconds": round(time.process_time() - began, 3),
         "answers": {f"{budget:g}": [round(table.points(choice.recipe), 3), round(choice.cost, 3),
                                     " ".join(map(str, table.cell(choice.recipe)))]
@@ -76,7 +76,7 @@ def run(name: str, method: Method, of: Map, repetition: int, repetitions: int) -
 
 def rate_free_runs(of: Map, seen: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     """Yield the runs of what was trained live: rules without a rate at one training, and range tests at their steps."""
-    start = {"task": of.name, "half": of.about["half"], "cpu_seconds": 0.0}
+    start = {"task": of.name, "cpu_seconds": 0.0}
     for rule, scores in seen["rules"].items():
         for i, points in enumerate(scores.values()):
             answers = {f"{budget:g}": [points, 1.0, ""] for budget in BUDGETS if budget >= 1}
@@ -103,7 +103,7 @@ def live(of: Map, subject: Subject, repetition: int, budget: float) -> dict[str,
     points = statistics.fmean(score.test for score in scores if score.test is not None)
     said = " ".join(map(str, Table(of, 0, 1).cell(recipe)))
     return {
-        "task": of.name, "half": of.about["half"], "method": f"{SUREFOOT}, live", "repetition": repetition,
+        "task": of.name, "method": f"{SUREFOOT}, live", "repetition": repetition,
         "cpu_seconds": round(time.process_time() - began, 3),
         "answers": {f"{budget:g}": [round(points, 3), round(found.cost["trainings"], 3), said]},
     }  # fmt: skip
@@ -119,10 +119,10 @@ def summary(runs: Iterable[Mapping[str, Any]], maps: Mapping[str, Map]) -> dict[
     for each in runs:
         if each["task"] not in maps:
             continue
-        best = maps[each["task"]].best[1]
+        of = maps[each["task"]]
         for budget, (points, cost, *_) in each["answers"].items():
-            by_method = regrets.setdefault((each["half"], budget), {})
-            by_method.setdefault(each["method"], {}).setdefault(each["task"], []).append((best - points, cost))
+            by_method = regrets.setdefault((of.about["half"], budget), {})
+            by_method.setdefault(each["method"], {}).setdefault(each["task"], []).append((of.best[1] - points, cost))
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for (half, budget), by_method in regrets.items():
         ranks = _ranks(by_method)
@@ -182,11 +182,12 @@ def behind(figures: Mapping[str, Mapping[str, Any]], least: float = 0.3) -> list
 def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the mean regret, the worst task's and the rank of every method at every budget as text."""
     names = [f"{budget:g}" for budget in BUDGETS]
-    lines = [f"{'mean / worst task / rank':<24} " + " ".join(f"{name + 'x':>18}" for name in names)]
+    most = max(of["tasks"] for by_budget in figures.values() for of in by_budget.values())
+    lines = [f"{f'{most} tasks: mean, worst, rank':<30} " + " ".join(f"{name + 'x':>18}" for name in names)]
     last = {method: next((of[name] for name in reversed(names) if name in of), None) for method, of in figures.items()}
     for method in sorted(figures, key=lambda each: last[each]["mean_regret"] if last[each] else np.inf):
         cells = [figures[method].get(name) for name in names]
-        lines.append(f"{method:<24} " + " ".join(
+        lines.append(f"{method:<30} " + " ".join(
             f"{'-':>18}" if each is None else
             f"{each['mean_regret']:6.2f} {each['worst_regret']:6.2f} {each['rank'] or float('nan'):4.1f}"
             for each in cells
