@@ -102,14 +102,22 @@ def test_the_device_computes_the_bits_of_the_host_however_it_is_divided(name):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"ema_decay": 0.9}, {"rule": "rmsprop", "lr": 1e-3}, {"momentum_form": "sutskever"}]
+    "settings",
+    [
+        {"ema_decay": 0.9},
+        {"rule": "rmsprop", "lr": 1e-3},
+        {"momentum_form": "sutskever"},
+        {"rule": "muon", "lr": 0.01, "model": small_cnn},
+    ],
 )
 def test_other_kernels_are_within_rounding(settings):
     """A foreach kernel adds with a product fused into it, a formula does not: 1 unit in the last place a step."""
     work, made = job(**settings)
     expected, state = by_host(work, made)[0], by_device(work, made, [made.steps])[0]
     for name, value in expected.weights.items():
-        torch.testing.assert_close(state.weights[name], value, rtol=1e-4, atol=1e-6)
+        # Muon's step makes what is far below the largest singular value up to 485 times as large, rounding too.
+        atol = 1e-5 if made.recipe.rule == "muon" else 1e-6
+        torch.testing.assert_close(state.weights[name], value, rtol=1e-4, atol=atol)
 
 
 def test_numbers_and_a_loss_in_the_unit_of_the_targets():

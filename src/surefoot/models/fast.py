@@ -45,8 +45,8 @@ class Fast(nn.Module):
 
     It follows airbench (Jordan 2024, arXiv 2404.00498, section 3, and airbench96 for three convolutions a block), with
     SiLU in its blocks, a shortcut in every block, and no bias in the stem: nothing is trained before the first block,
-    whose input then needs no gradient. Its norms' shifts are meant to learn at 64 times the rate, as the recipes for
-    CIFAR-10 say it: groups = ["*norms*.lr=64", "*norms*.weight_decay=0.015625"].
+    whose input then needs no gradient. Its norms' shifts are meant to learn at a far larger rate, as the recipes for
+    CIFAR-10 say it: with SGD groups = ["*norms*.lr=64", "*norms*.weight_decay=0.015625"].
 
     Multiplications for a 3 x 32 x 32 image: 33 million with the widths of `fast`, 118 with those of `fast-wide`.
 

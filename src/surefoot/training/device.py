@@ -184,7 +184,8 @@ class OnDevice:
         step = self._step
         slots = {name: [tensors[i] for i in places] for name, tensors in self.state.slots.items()}
         weights, factors = [step.weights[i] for i in places], [step.factors[i] for i in places]
-        flagged_(self.plan.recipe, weights, grads, slots, self._tables.lr, factors, skip, first=first)
+        with self.task.machine.updating(self.plan.recipe.update_rule):
+            flagged_(self.plan.recipe, weights, grads, slots, self._tables.lr, factors, skip, first=first)
 
     def _changed(self) -> list[Tensor]:
         """Return the tensors that a step changes."""

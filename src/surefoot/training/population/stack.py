@@ -369,7 +369,8 @@ def eager(stack: Stack) -> Found:
         some = [i for i, place in enumerate(places) if (stack.began[place] == stack.at) is first]
         of_some = {name: [values[i] for i in some] for name, values in slots.items()}
         rule, factors = stack.rule[0 if first else 1].at(lr), [stack.factors[places[i]] for i in some]
-        stacked_([weights[i] for i in some], [moves[i] for i in some], of_some, rule, factors)
+        with stack.network.task.machine.updating(rule.rule):
+            stacked_([weights[i] for i in some], [moves[i] for i in some], of_some, rule, factors)
     keep_([*moving, *buffers], [*before, *former], mask)
     return loss, correct, norms, moved
 
