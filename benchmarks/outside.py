@@ -13,8 +13,8 @@ The product's `next_move` is played on tables: each trial that it asks for is lo
   (`SHORTER`): the map as at a lower rate, on a higher level, with noise that grows.
 
 Values between the cells are interpolated, in the logarithm of rate, weight decay, 1 - momentum, batch size and epoch.
-Step 3 of the procedure cannot be played. It is answered with what it came to on a map's task, on LCBench with the upper
-two decades of the rule's rates, which tells nothing, and costs what it may. Steps 0 to 2 are left out, their cost too.
+Step 3 of the procedure cannot be played. It is answered with what it came to on a map's task, on LCBench with
+nothing, and costs half of what it may. Steps 0 to 2 are left out, their cost too.
 
 Regret: the score of the table's best cell, over all its axes, minus that of the chosen recipe at the full length, in
 points. Cost: epochs over those of a complete run. All choose by validation accuracy; of a map they are judged by the
@@ -237,12 +237,12 @@ def _came(table: Table, trial: Trial, noise: bool) -> TrialResult:
 
 def _bracket(table: Table, move: Any) -> Decision:
     assert isinstance(move, BracketRates)
-    high = move.recipe.update_rule.lr_range[1]
-    low, high = BRACKETS.get(table.name, (high / 100, high))
-    value = {"lr": math.sqrt(low * high), "low": low, "high": high}
+    found = BRACKETS.get(table.name)
+    value = found and {"lr": math.sqrt(found[0] * found[1]), "low": found[0], "high": found[1]}
     evidence = {"cost_examples": move.most_updates * move.recipe.batch_size // 2, "initial_losses": [100.0],
                 "steps": move.steps, "momentum": move.recipe.momentum}  # fmt: skip
-    return Decision(step=3, name="learning-rate", claim="", verdict="pass", reason="", value=value, evidence=evidence)
+    return Decision(step=3, name="learning-rate", claim="", verdict="pass" if value else "suspect", reason="",
+                    value=value, evidence=evidence)
 
 
 Answer = dict[float, tuple[dict[str, Any], float]]
