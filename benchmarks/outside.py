@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
-from truth import AXES, SEEDS, accuracies, setting, write
+from truth import AXES, accuracies, setting, write
 
 from surefoot.config import Recipe, Schedule
 from surefoot.record.decision import Decision
@@ -65,9 +65,9 @@ TRAINED, JUDGED = 0.67 * 0.67, 0.67 * 0.33
 """Shares of them that are trained with and that are the validation part: a third is the test part, and a third of the
 rest (arXiv 2006.13799)."""
 SHORTER = {"drift": -0.09, "drift_sd": 0.08, "gain": 0.2, "noise": 0.04}
-"""An invented run of half the length: its best rate is higher by as many decades (+- between tasks), its log error by
-the gain, with a deviation of the noise. The drift is that of complete runs on ImageNet (nicholaslourie/opda), gain and
-noise are chosen by hand."""
+"""An invented run of half the length: its best rate is higher by as many decades (+- between tasks), the log odds of
+its error, as a share of the worst, by the gain, with a deviation of the noise. The drift is that of complete runs on
+ImageNet (github.com/nicholaslourie/opda); gain and noise are chosen by hand."""
 
 
 BRACKETS = {
@@ -137,11 +137,16 @@ class Table:
         error = 100 - float(self._looks[seed % len(self.seen)](place)[0])
         rng = np.random.default_rng([seed, zlib.crc32(repr((place, round(share, 6))).encode())])
         if self.drift is not None:
-            more = SHORTER["gain"] * doublings + SHORTER["noise"] * doublings**0.5 * rng.standard_normal()
-            error *= math.exp(more)
+            worst = 100 - float(self.seen.min()) + 0.1
+            odds = math.log(max(error, 0.1) / (worst - min(error, worst - 0.1)))
+            odds += SHORTER["gain"] * doublings + SHORTER["noise"] * doublings**0.5 * rng.standard_normal()
+            error = worst / (1 + math.exp(-odds)) if share < 1 else error
         if noise:
-            error += 100 * math.sqrt(max(error / 100 * (1 - error / 100), 0) / self.validation_examples) * (
-                rng.standard_normal())
+            error += (
+                100
+                * math.sqrt(max(error / 100 * (1 - error / 100), 0) / self.validation_examples)
+                * (rng.standard_normal())
+            )
         return 100 - min(max(error, 0.0), 100.0)
 
     def regret(self, where: Mapping[str, Any]) -> float:
@@ -154,8 +159,10 @@ class Table:
         drawn = {name: float(np.exp(rng.uniform(np.log(axis[0]), np.log(axis[-1]))))
                  for name, axis in low_high.items() if name in ("lr", "weight_decay")}  # fmt: skip
         one_less = np.log(1 - self.momentum)
-        return drawn | {"momentum": float(1 - np.exp(rng.uniform(one_less[0], one_less[-1]))),
-                        "batch_size": int(rng.choice(self.batch_size))}
+        return drawn | {
+            "momentum": float(1 - np.exp(rng.uniform(one_less[0], one_less[-1]))),
+            "batch_size": int(rng.choice(self.batch_size)),
+        }
 
 
 def _look(axes: Sequence[np.ndarray], values: np.ndarray) -> RegularGridInterpolator:
@@ -221,7 +228,8 @@ def searched(table: Table, budget: float, noise: bool = False) -> tuple[dict[str
     where = {name: getattr(move.recipe, name) for name in AXIS_NAMES}
     spent = sum(result.trial.share for result in history.results.values())
     spent += sum(made.evidence["cost_examples"] for made in history.decisions if made.name == "learning-rate") / (
-        epochs * table.examples)
+        epochs * table.examples
+    )
     return where, spent
 
 
@@ -241,8 +249,15 @@ def _bracket(table: Table, move: Any) -> Decision:
     value = found and {"lr": math.sqrt(found[0] * found[1]), "low": found[0], "high": found[1]}
     evidence = {"cost_examples": move.most_updates * move.recipe.batch_size // 2, "initial_losses": [100.0],
                 "steps": move.steps, "momentum": move.recipe.momentum}  # fmt: skip
-    return Decision(step=3, name="learning-rate", claim="", verdict="pass" if value else "suspect", reason="",
-                    value=value, evidence=evidence)
+    return Decision(
+        step=3,
+        name="learning-rate",
+        claim="",
+        verdict="pass" if value else "suspect",
+        reason="",
+        value=value,
+        evidence=evidence,
+    )
 
 
 Answer = dict[float, tuple[dict[str, Any], float]]
@@ -316,7 +331,10 @@ def single(tables: Sequence[Table]) -> dict[str, dict[str, Any]]:
 
 
 METHODS: dict[str, Callable[[Table, int, bool], Answer]] = {
-    "surefoot": ours, "random": random_search, "halving": halving, "tpe": tpe,
+    "surefoot": ours,
+    "random": random_search,
+    "halving": halving,
+    "tpe": tpe,
 }
 
 

@@ -6,7 +6,6 @@ import collections
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
@@ -24,7 +23,6 @@ the cliff."""
 _SMOOTHING_DECADES = 0.15
 """A rate is chosen by the mean over its neighbours within about this, so that the answer keeps clear of the cliff on
 the side of large rates: half of the factor of 2 that tuning needs."""
-_MIDDLE = 0.5
 _DRAWS = 2000
 """Curves drawn: the median of their best rates is then sure to a tenth of the spacing of the rates."""
 _ALIKE = 1.0
@@ -33,6 +31,9 @@ _ALIKE = 1.0
 in all cases, over four times the rates."""
 _ALIKE_ERROR = 0.02
 """Nor can those that are expected to make at most this share more errors: too little to pay for. Chosen by hand."""
+_APART = 0.5
+"""Share of the noise of counting right answers that two recipes do not have in common: they are judged on the same
+examples, and good ones are wrong on many of the same. Chosen by hand."""
 _SHOWN = 32
 """Recipes that cannot be told from the chosen one which are written down."""
 _COARSE = 2
@@ -47,7 +48,8 @@ def response_of(results: Sequence[TrialResult], where: Space, validation_example
         results, where, validation_examples: as in `choose`.
     """
     error = errors(results, validation_examples)
-    return fitted(where.at([each.trial for each in results]), error, where.prior)
+    counted = np.array([examples_noise([each], validation_examples) for each in results]) ** 2 / 2
+    return fitted(where.at([each.trial for each in results]), error, where.prior, _APART * counted)
 
 
 @dataclass(frozen=True)
@@ -260,9 +262,7 @@ def examples_noise(results: Sequence[TrialResult], validation_examples: int) -> 
     return math.sqrt(2 / ((1 - max(right)) * validation_examples + 0.5)) / (2 if by is None else 1)
 
 
-def _middle(
-    mean: np.ndarray, covariance: np.ndarray, rates: np.ndarray, ends: tuple[float, float]
-) -> int:
+def _middle(mean: np.ndarray, covariance: np.ndarray, rates: np.ndarray, ends: tuple[float, float]) -> int:
     """Return which rate lies in the middle of where the best one may lie: the median of the best rates of curves drawn.
 
     The minimum of the mean follows the noise of single trials where the curve is flat; a median over what the curve may
@@ -276,7 +276,7 @@ def _middle(
     rng = np.random.Generator(np.random.Philox(0))  # a pure function of its arguments: the same draws every time
     values, vectors = np.linalg.eigh(covariance)
     drawn = mean + rng.standard_normal((_DRAWS, len(mean))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
-    middle = float(np.quantile(rates[drawn.argmin(axis=1)], _MIDDLE))
+    middle = float(np.median(rates[drawn.argmin(axis=1)]))
     return int(np.abs(rates - np.clip(middle, *ends)).argmin())
 
 

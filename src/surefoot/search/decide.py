@@ -176,7 +176,8 @@ def refined(
     lengths = " and ".join(f"{share:.0%}" for share in shares)
     reason = (
         f"lr {recipe.lr:.3g} [{now.lr_low:.3g}, {now.lr_high:.3g}], weight decay {recipe.weight_decay:g}, "
-        f"{recipe.update_rule.memory} {recipe.memory:g}, batch {recipe.batch_size}, after {len(results)} runs of {lengths} of the final length"
+        f"{recipe.update_rule.memory} {recipe.memory:g}, batch {recipe.batch_size}, after {len(results)} runs of "
+        f"{lengths} of the final length"
     )
     value = {
         **_values(recipe), "lr_low": now.lr_low, "lr_high": now.lr_high,
@@ -186,7 +187,7 @@ def refined(
 
 
 def _tied(now: Choice) -> str:
-    """Return which other momenta, decays and batch sizes cannot be told from the chosen ones, and why these were taken."""
+    """Return which other momenta, decays and batches cannot be told from the chosen ones, and why these were taken."""
     words = []
     memory = now.recipe.update_rule.memory
     for name, of in (
@@ -360,8 +361,12 @@ def _decision(
 
 def _values(recipe: Recipe) -> dict[str, Any]:
     memory = recipe.update_rule.memory
-    return {"lr": recipe.lr, "weight_decay": recipe.weight_decay, memory: recipe.memory,
-            "batch_size": recipe.batch_size}
+    return {
+        "lr": recipe.lr,
+        "weight_decay": recipe.weight_decay,
+        memory: recipe.memory,
+        "batch_size": recipe.batch_size,
+    }
 
 
 def _said(best: TrialResult) -> str:

@@ -3,13 +3,12 @@
 A trial is a point of D coordinates and a length (`search.space`), all logarithms, in which the best values move little
 against each other, and a bend in one is as wide at 1e-3 as at 1. The model is a sum of three:
 
-   a bowl around where the best is expected, as deep as the errors spread; a slope whose size is how unsure that place
-   is, so that few trials move the bowl; and what is neither, a smooth function
+   a bowl around where the best is expected, as high as the errors spread;
+   slopes whose size is how unsure that place is, so that few trials move the bowl, one of them by the length;
+   a smooth function that is neither, and is forgotten slowly from one length to another
 
 Far from what is expected the bowl is as high as a useless recipe and no higher, so that trials there can outweigh it:
-no prior is a wall. Short runs say something of long ones, as far as the data shows: there is a part that does not change
-with the length and one that changes in proportion to its logarithm, so that a best rate which moves from rung to rung
-goes on moving.
+no prior is a wall.
 
 P points, Q candidates.
 """
@@ -36,21 +35,25 @@ CEILING = 1.5
 bad recipe is says nothing of where the best one lies, and a cliff is not a smooth thing. Chosen by hand: a factor of
 4.5 in the error."""
 RATE_SCALE = 0.5
-"""Decades of the rate over which the error bends."""
+"""Decades of the rate over which the error bends, as expected; of the two others of `_RATE_SCALES` times it one is
+taken where trials say so."""
 _RATE_SCALES = (0.6, 1.0, 1.6)
-"""Times the prior's scale of the rate, over which the error bends: the data chooses."""
 _AMPLITUDES = (0.1, 0.2, 0.4, 0.8)
+"""Of the smooth function, in units of log error; trials choose."""
 _NOISES = (0.015, 0.03, 0.06, 0.12, 0.25)
-"""In units of log error; the data chooses. Two trials of a recipe differ by 2 to 25 %."""
+"""In units of log error; trials choose. Two trials of a recipe differ by 2 to 25 %."""
+_EXPECTED, _DEVIATION = (0.3, 0.04), 0.7
+"""Amplitude and noise as they are expected, and the standard deviation of their logarithms: without, five short runs
+that are alike by chance chose the least of both, and were believed. Amplitudes of 0.2 to 0.5 came to the same answers
+on `benchmarks/outside.py`, half of the deviation to worse ones."""
 _BOWL = 0.2
-"""Height of the bowl one scale from its middle, as a share of the amplitude."""
-_STEEPER = 0.0
+"""Height of the bowl one scale from its middle, as a share of the amplitude: 0.1 lost 0.1 to 0.8 points more on
+`benchmarks/outside.py`, up to 0.4 did no better (docs/log.md, "Right at any budget")."""
 _RIM = 4.0
-"""Scales from its middle at which the bowl ends."""
-_EXPECTED = (0.3, 0.04)
-_DEVIATION = 0.7
+"""Scales from its middle at which the bowl ends, where it is three amplitudes high. Chosen by hand."""
 _FORGETS = 16.0
-"""Doublings of the length over which what a run says of another is forgotten."""
+"""Doublings of the length over which what a run says of another is forgotten: 4 and 8 lost more, 32 the same (there).
+A trend that goes on beyond the longest runs, which was here before, carried the noise of two rungs on."""
 _DRIFT_SD = 0.08
 """Decades per doubling of the length by which the movement of the best rate, `space.DRIFT`, is not known."""
 _LEVEL = 3.0
@@ -150,8 +153,8 @@ class Response:
         at: where the trials were, and log2 of their length as a share of the final one's, [P, D + 1].
         error: theirs, clipped, [P].
         prior: as expected before any.
-        spread: amplitude in units of log error; bends: the scale of the rate as a multiple of the prior's; noise: in
-            units of log error. The likeliest of a few.
+        bends: the scale of the rate as a multiple of the prior's.
+        amplitude, noise: in units of log error. The likeliest of a few, as `bends`.
         counted: variance of each error that the examples make on which it was counted, [P].
     """
 
@@ -200,8 +203,7 @@ class Response:
 
     def bowl(self, at: np.ndarray) -> np.ndarray:
         """Return how high the bowl is there, as a share of the amplitude, [Q]."""
-        scaled = self._capped(self._scaled(at))
-        return _BOWL * ((scaled**2).sum(axis=1) + _STEEPER * np.maximum(scaled[:, 0], 0) ** 2)
+        return _BOWL * (self._capped(self._scaled(at)) ** 2).sum(axis=1)
 
     def _scaled(self, at: np.ndarray) -> np.ndarray:
         return (at[:, :-1] - self.prior.center) / self._scale

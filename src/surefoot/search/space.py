@@ -1,4 +1,4 @@
-"""The recipes that a search can choose from: the rate and the axes of `search.axes`, in the coordinates of the response.
+"""The recipes that a search can choose from: rate and axes of `search.axes`, in the coordinates of the response.
 
 The first coordinate is the rate at which a complete run in batches of the base's size would be expected to do as well:
 the effective rate, moved by what is known of batch and length. The others are those of the axes.
@@ -29,7 +29,7 @@ approximately a factor of 2")."""
 DRIFT = -0.09
 """Decades of the best rate per doubling of the length. Complete runs on ImageNet have -0.06 [-0.12, -0.01] and -0.18
 [-0.24, -0.11] (our fit to the tables of github.com/nicholaslourie/opda), language models -0.10 (Bjorck et al. 2024,
-arXiv 2409.19913), ResNets under sufficient annealing none (arXiv 2602.04774). How unsure it is is in the response."""
+arXiv 2409.19913), ResNets under sufficient annealing none (arXiv 2602.04774). How little is known of it is in the response."""
 REACH_SDS = 2.0
 """Standard deviations around where the best rate is expected within which rates are candidates from the beginning."""
 REACH_DECADES = 0.75
