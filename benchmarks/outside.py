@@ -247,7 +247,7 @@ def _bracket(table: Table, move: Any) -> Decision:
     assert isinstance(move, BracketRates)
     found = BRACKETS.get(table.name)
     value = found and {"lr": math.sqrt(found[0] * found[1]), "low": found[0], "high": found[1]}
-    evidence = {"cost_examples": move.most_updates * move.recipe.batch_size // 2, "initial_losses": [100.0],
+    evidence = {"cost_examples": move.most_updates * int(move.recipe.batch_size) // 2, "initial_losses": [100.0],
                 "steps": move.steps, "momentum": move.recipe.momentum}  # fmt: skip
     return Decision(
         step=3,
@@ -302,7 +302,7 @@ def halving(table: Table, seed: int, noise: bool) -> Answer:
 
 def tpe(table: Table, seed: int, noise: bool) -> Answer:
     """Optuna's default, TPE, with complete runs."""
-    import optuna
+    import optuna  # pyright: ignore[reportMissingImports]  # a peer, in no environment of ours
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), direction="maximize")

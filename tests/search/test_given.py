@@ -49,7 +49,7 @@ def test_a_value_in_a_file_stays_where_it_is_not_searched(name, tmp_path):
     found = surefoot.tune("digits", "linear", config=path, budget="2x", final=False, threads=1)
     assert value_of(found.recipe, name) == value
     assert "lr" in found.searched
-    assert "weight_decay" not in found.searched
+    assert name.split()[0] not in found.searched
 
 
 @pytest.mark.parametrize("where", ["file", "flags"])
@@ -62,7 +62,7 @@ def test_the_command_line_keeps_it_too_and_says_what_was_searched(where, tmp_pat
     assert run([*words, *flags]) == 0
     recipe = json.loads((tmp_path / "runs" / "a" / "result.json").read_text())["recipe"]
     assert (recipe["weight_decay"], recipe["clip_norm"], recipe["epochs"]) == (0.0, 0.7, 3.0)
-    assert "Searched: lr; all else is as given" in capsys.readouterr().out
+    assert "Searched: lr, momentum, batch_size; all else is as given" in capsys.readouterr().out
 
 
 def test_by_name_it_stays_in_any_case():

@@ -83,7 +83,8 @@ def propose(
     response = response_of(results, where, validation_examples) if results else unfitted(where.prior)
     known = where.at([each.trial for each in results])
     rates, rows = where.rates(known[:, 0].tolist())[::_COARSE], where.all_others()
-    made = list(dict.fromkeys([where.default, *(where.point(each.trial) for each in results)]))
+    first = [where.default] if where.fixed_rate else [where.default, where.safe]
+    made = list(dict.fromkeys([*first, *(where.point(each.trial) for each in results)]))
     at = np.vstack([[where.coordinates(point) for point in made], where.grid(rates, rows)])
     wide = (len(at) - len(made)) // len(rows)
     names, taken = _names(at), set(_names(known))
@@ -97,7 +98,8 @@ def propose(
         gains = belief.gains(tried)
         if share < 1:
             gains[[i for i in tried if names[i] in done]] = -1.0
-        best = int(gains.argmax()) if results or found else 0  # the default is the first
+        begins = not results and len(found) < len(first)
+        best = len(found) if begins else int(gains.argmax())
         if gains[best] < 0:
             break
         row, rate = divmod(best - len(made), wide)

@@ -54,8 +54,6 @@ _RIM = 4.0
 _FORGETS = 16.0
 """Doublings of the length over which what a run says of another is forgotten: 4 and 8 lost more, 32 the same (there).
 A trend that goes on beyond the longest runs, which was here before, carried the noise of two rungs on."""
-_DRIFT_SD = 0.08
-"""Decades per doubling of the length by which the movement of the best rate, `space.DRIFT`, is not known."""
 _LEVEL = 3.0
 """Standard deviation of the level of all errors: free."""
 _GAIN = (-0.2, 0.15)
@@ -138,11 +136,13 @@ class Prior:
     Attributes:
         center: of the bowl, [D]; sd: how unsure each of its coordinates is, [D].
         scale: over which the error bends, [D]. The first is the rate's, of which the data chooses a multiple.
+        drift_sd: how unsure it is per doubling of the length, [D].
     """
 
     center: np.ndarray
     sd: np.ndarray
     scale: np.ndarray
+    drift_sd: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -186,9 +186,10 @@ class Response:
         apart = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
         lengths = np.abs(left[:, None, -1] - right[None, :, -1])
         bend = np.exp(-0.5 * np.maximum(apart, 0.0) - lengths / _FORGETS)
-        moved = [self._capped(side[:, 0]) * at[:, -1] for side, at in ((one, left), (other, right))]
-        slopes = (self._capped(one) * self._unsure**2) @ self._capped(other).T
-        shape = bend + slopes + self._drifts**2 * moved[0][:, None] * moved[1][None]
+        capped = self._capped(one), self._capped(other)
+        slopes = (capped[0] * self._unsure**2) @ capped[1].T
+        slopes += (capped[0] * left[:, -1:] * self._drifts**2) @ (capped[1] * right[:, -1:]).T
+        shape = bend + slopes
         return self.amplitude**2 * shape + self.common(left, right)
 
     def common(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -198,7 +199,7 @@ class Response:
     def variance(self, at: np.ndarray) -> np.ndarray:
         """Return the diagonal of `kernel(at, at)`, [Q]."""
         scaled = self._capped(self._scaled(at))
-        slope = ((scaled * self._unsure) ** 2).sum(axis=1) + (self._drifts * scaled[:, 0] * at[:, -1]) ** 2
+        slope = ((scaled * self._unsure) ** 2).sum(axis=1) + ((self._drifts * scaled * at[:, -1:]) ** 2).sum(axis=1)
         return self.amplitude**2 * (1 + slope) + _LEVEL**2 + _GAIN[1] ** 2 * at[:, -1] ** 2
 
     def bowl(self, at: np.ndarray) -> np.ndarray:
@@ -221,9 +222,9 @@ class Response:
         return self.prior.scale * np.array([self.bends, *[1.0] * (len(self.prior.scale) - 1)])
 
     @property
-    def _drifts(self) -> float:
-        """The same of how the best rate moves with each doubling of the length."""
-        return float(2 * _BOWL * _DRIFT_SD / self._scale[0])
+    def _drifts(self) -> np.ndarray:
+        """The same of how the middle moves with each doubling of the length."""
+        return 2 * _BOWL * self.prior.drift_sd / self._scale
 
     @cached_property
     def _lower(self) -> np.ndarray:

@@ -26,10 +26,10 @@ from surefoot.settings import shrunk
 PER_DECADE = 8
 """Rates per factor of 10 among the candidates: no tuning needs finer ones (Bengio 2012, arXiv 1206.5533: "up to
 approximately a factor of 2")."""
-DRIFT = -0.09
-"""Decades of the best rate per doubling of the length. Complete runs on ImageNet have -0.06 [-0.12, -0.01] and -0.18
-[-0.24, -0.11] (our fit to the tables of github.com/nicholaslourie/opda), language models -0.10 (Bjorck et al. 2024,
-arXiv 2409.19913), ResNets under sufficient annealing none (arXiv 2602.04774). How little is known of it is in the response."""
+DRIFT, DRIFT_SD = -0.09, 0.08
+"""Decades of the best rate per doubling of the length, and how little is known of it. Complete runs on ImageNet have
+-0.06 [-0.12, -0.01] and -0.18 [-0.24, -0.11] (our fit to the tables of github.com/nicholaslourie/opda), language models
+-0.10 (Bjorck et al. 2024, arXiv 2409.19913), ResNets under sufficient annealing none (arXiv 2602.04774)."""
 REACH_SDS = 2.0
 """Standard deviations around where the best rate is expected within which rates are candidates from the beginning."""
 REACH_DECADES = 0.75
@@ -76,11 +76,17 @@ class Space:
         low, high = self.center - REACH_SDS * self.sd, self.center + self.sd
         return Point(10 ** min(max(math.log10(self.base.effective_lr), low), high), self.usual)
 
+    @property
+    def safe(self) -> Point:
+        """The default at the lowest rate that is expected to be best: should all others be too large, it learns."""
+        return self.default._replace(rate=10 ** (self.center - REACH_SDS * self.sd + self.by_batch(self.usual)))
+
     @cached_property
     def prior(self) -> Prior:
         """Where the best recipe is expected."""
-        axes = [(axis.center, axis.sd, axis.scale) for axis in self.axes for _ in axis.place(axis.usual)]
-        return Prior(*np.array([(self.center, self.sd, RATE_SCALE), *axes]).T)
+        axes = [(axis.center, axis.sd, axis.scale, axis.drift_sd)
+                for axis in self.axes for _ in axis.place(axis.usual)]  # fmt: skip
+        return Prior(*np.array([(self.center, self.sd, RATE_SCALE, DRIFT_SD), *axes]).T)
 
     def recipe(self, point: Point, share: float) -> Recipe:
         """Return the recipe of a run of a share of the final length, its length in steps.
