@@ -129,8 +129,8 @@ class Stack:
     def _fill(self) -> None:
         states, self.torn, self._gone = [self.states[row] for row in self.rows], False, set[int]()
         self._slots: dict[int, dict[str, list[Tensor]]] = {}  # room after a first update: `settle` takes no memory
-        for row, state in zip(self.rows, states, strict=True):
-            names = () if state.slots else slot_names([self.all[row].plan.recipe])
+        for row in self.rows:
+            names = () if self.states[row].slots else slot_names([self.all[row].plan.recipe])
             self._slots[row] = {name: [torch.empty_like(value[0]) for value in self.slots[name]] for name in names}
         tensors = [tensors_of(state.model) for state in states]
         for name, value in (*self.weights.items(), *self.buffers.items()):
@@ -282,8 +282,7 @@ class Stack:
 
     @torch.no_grad()
     def _store(self, place: int, updates: int) -> None:
-        state = self.states[self.rows[place]]
-        tensors = tensors_of(state.model)
+        tensors = tensors_of((state := self.states[self.rows[place]]).model)
         for name, value in (*self.weights.items(), *self.buffers.items()):
             tensors[name].copy_(value[place])
         if updates > 0:
