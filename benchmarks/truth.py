@@ -47,6 +47,8 @@ WIDER = 2
 """Rates by which it is widened at a time."""
 MOST_RATES = 21
 """Of a batch size: five decades."""
+LEARNS = 1.0
+"""Points over guessing under which no run of a window has learned anything, and it is widened on both sides."""
 STAGES = ("map", "fresh", "variants")
 AUGMENTATIONS = {"flip": ("flip",), "flip and crop": ("flip", "crop:1")}
 HALF_LENGTHS = (0.5, 1.0)
@@ -90,7 +92,7 @@ class Work:
     def map(self) -> None:
         """Train every cell at every length, and widen the windows; then the same cells with other seeds."""
         for size in self.subject.batch_sizes:
-            steps = list(self.subject.window(size))
+            steps = sorted({*self.subject.window(size), *Map(self.kept).rates(size)})  # a wider one, if it was stopped
             while steps:
                 for share in reversed(LENGTHS):
                     self._fill(SEED, size, share, steps)
@@ -199,8 +201,9 @@ def wider(of: Map, size: int) -> list[int]:
     best = min(cells, key=lambda cell: of.error(scores[cell])), max(cells, key=lambda cell: scores[cell].test or 0.0)
     low, high = min(cell.step for cell in best), max(cell.step for cell in best)
     room = max(0, MOST_RATES - len(rates))
-    more = [rates[0] - 1 - i for i in range(WIDER)] if low - rates[0] < INSIDE else []
-    more += [rates[-1] + 1 + i for i in range(WIDER)] if rates[-1] - high < INSIDE else []
+    learns = max(score.test or 0.0 for score in scores.values()) > of.about["guessing"] + LEARNS
+    more = [rates[0] - 1 - i for i in range(WIDER)] if low - rates[0] < INSIDE or not learns else []
+    more += [rates[-1] + 1 + i for i in range(WIDER)] if rates[-1] - high < INSIDE or not learns else []
     return sorted(more) if len(more) <= room else []
 
 

@@ -24,8 +24,9 @@ def scripts():
 
 
 def invented(tasks):
-    """Return a `trained` that trains nothing: a valley over the effective rate, deepest at 1 and in small batches; a
-    run above a rate of 10 diverges. Every run has some luck. It notes what it was asked for.
+    """Return a `trained` that trains nothing: a valley over the effective rate, deepest at 1 and in small batches.
+
+    A run above a rate of 10 diverges, and every run has some luck. It notes what it was asked for.
     """
 
     def trained(first, runs, *, test=False, engine=None):

@@ -42,6 +42,13 @@ def test_windows_are_widened_until_the_best_rate_lies_inside(invented_truth, scr
     assert of.said()["rate_inside"]
 
 
+def test_a_window_in_which_nothing_is_learned_is_widened_too(invented_truth, scripts, tmp_path, monkeypatch):
+    truth, _ = invented_truth
+    monkeypatch.setattr(scripts("tasks").Subject, "window", lambda self, size: range(-13, -9))
+    of = scripts("maps").Map(made(truth, tmp_path))
+    assert all(of.rates(size)[0] < -13 < -1 <= of.rates(size)[-1] for size in of.batch_sizes)
+
+
 def test_a_call_that_was_stopped_is_gone_on_with_and_nothing_is_trained_twice(invented_truth, tmp_path, monkeypatch):
     truth, invented = invented_truth
     whole = made(truth, tmp_path / "whole")
