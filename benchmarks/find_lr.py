@@ -32,7 +32,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tasks import cifar, digits, noisy_digits, small_cnn
+from task_data import cifar, digits, noisy_digits
+from task_models import small_cnn
 from torch import nn
 
 import surefoot

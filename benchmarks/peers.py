@@ -1,244 +1,251 @@
-"""The usual ways to choose a rate, a weight decay and a momentum: search methods and range tests, by their defaults.
+"""The usual ways to choose a rate, a weight decay, a momentum and a batch size, played on the maps of `truth.py`.
 
-Every search draws from the box that the truth's map covers, sees the validation part alone, and may process as many
-examples as it is given. Optuna is a dependency of this benchmark only: pip install optuna.
+Every search draws from one box, sees the error of the validation part alone (`Map.error`: log loss and log error
+rate), and may spend as many trainings as it is given. Where a search goes on with a shorter run it pays for the rest
+alone, and is told what a complete run of the shorter length came to: better than what it would see in the middle of a
+long one.
+
+Optuna and SMAC are dependencies of this benchmark only: pip install optuna smac. ifBO fetches its weights when it is
+used, so it is not here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import tempfile
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tasks import Subject
-from truth import AXES
+from maps import LENGTHS, Map
+from played import Choice, Table
+from tasks import DECAYS, Cell
 
-import surefoot
 from surefoot.config import Recipe
-from surefoot.steps.lr_range.range_test import ramp, suggestions
-from surefoot.training.task import Task
+from surefoot.rules import update_rule
 
-REDUCTION = 3
-"""Of successive halving: the eta of Hyperband (Li et al. 2018, arXiv 1603.06560, section 3.6), Optuna's default too."""
-RANGE_STEPS = 100
-"""Of a range test: `num_it` of fastai's lr_find, `num_training` of Lightning's."""
-FASTAI_RAMP, LIGHTNING_RAMP = (1e-7, 10.0), (1e-8, 1.0)
-"""First and last rate of a range test, the defaults of either."""
-RULES = ("valley", "steep", "slide", "minimum/10", "lightning")
+BOX = {
+    "sgd": {"lr": (1e-3, 10.0), "weight_decay": (1e-5, 1e-1), "memory": (0.0, 0.95)},
+    "adamw": {"lr": (1e-4, 1e-1), "weight_decay": (1e-3, 10.0), "memory": (0.9, 0.999)},
+}
+"""Rate and weight decay evenly in their logarithm; momentum, of AdamW beta2, evenly; batch sizes from the task's list.
+Chosen by hand: LCBench (Zimmer, Lindauer & Hutter 2021, arXiv 2006.13799) has rates of 1e-4 to 1e-1 and decays of 1e-5
+to 1e-1 for SGD, and half of its tasks are best at the border of 1e-1."""
+DIVERGED = 10.0
+"""Error of a run that diverged, for methods that need a number."""
+Method = Callable[[Table, Sequence[float], int], dict[float, Choice]]
+"""(map, budgets in complete trainings, seed) -> what it chooses at each."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What a method chose.
+def drawn(table: Table, rng: np.random.Generator) -> Recipe:
+    """Return a recipe of the box."""
+    box = BOX[table.of.rule]
+    lr, decay = (float(np.exp(rng.uniform(*np.log(box[name])))) for name in ("lr", "weight_decay"))
+    memory = float(rng.uniform(*box["memory"]))
+    return recipe_of(table, lr, decay, memory, int(rng.choice(table.of.batch_sizes)))
 
-    Attributes:
-        recipe: to be trained to its end.
-        cost: examples processed by updates, over those of one complete training.
-        said: what was tried or read, for the record.
+
+def recipe_of(table: Table, lr: float, decay: float, memory: float, size: int) -> Recipe:
+    """Return the default recipe with these values."""
+    changes: dict[str, Any] = {update_rule(table.of.rule).memory: memory}
+    return dataclasses.replace(table.default, lr=lr, weight_decay=decay, batch_size=size, **changes)
+
+
+def random_search(table: Table, budgets: Sequence[float], seed: int) -> dict[float, Choice]:
+    """Complete trainings; the best on validation (Bergstra & Bengio 2012). Below one training the default recipe."""
+    rng, seen = _generator(table, seed, "random"), list[tuple[float, Recipe]]()
+    for _ in range(int(max(budgets))):
+        recipe = drawn(table, rng)
+        seen.append((table.error(recipe), recipe))
+    return {budget: _best(table, seen[: int(budget)], float(int(budget))) for budget in budgets}
+
+
+def halving(table: Table, budgets: Sequence[float], seed: int) -> dict[float, Choice]:
+    """One bracket of successive halving (Jamieson & Talwalkar 2016, arXiv 1502.07943) from an eighth of the length."""
+    rng = _generator(table, seed, "halving")
+    return {budget: _halved(table, rng, budget, LENGTHS) for budget in budgets}
+
+
+def hyperband(table: Table, budgets: Sequence[float], seed: int) -> dict[float, Choice]:
+    """Four brackets of halving, from each length, that share the budget evenly (Li et al. 2018, arXiv 1603.06560)."""
+    rng, found = _generator(table, seed, "hyperband"), {}
+    for budget in budgets:
+        made = [_halved(table, rng, budget / len(LENGTHS), LENGTHS[i:]) for i in range(len(LENGTHS))]
+        ran = [choice for choice in made if choice.cost > 0]
+        best = min(ran, key=lambda choice: choice.said["error"], default=Choice(table.default, 0.0))
+        found[budget] = dataclasses.replace(best, cost=sum(choice.cost for choice in made))
+    return found
+
+
+def _halved(table: Table, rng: np.random.Generator, budget: float, lengths: Sequence[float]) -> Choice:
+    """Halve as many recipes as the budget allows; all are seen at every rung, so the last one is a complete run."""
+    count = max((n for n in range(1, 2000) if _cost(n, lengths) <= budget + 1e-9), default=0)
+    if not count:
+        return Choice(table.default, 0.0)
+    alive = [drawn(table, rng) for _ in range(count)]
+    errors: list[float] = []
+    for share in lengths:
+        errors = [table.error(recipe, share) for recipe in alive]
+        order = np.argsort(errors, kind="stable")
+        if share < lengths[-1]:
+            alive = [alive[i] for i in order[: max(1, len(alive) // 2)]]
+    return Choice(alive[int(np.argmin(errors))], _cost(count, lengths), {"error": min(errors)})
+
+
+def _cost(count: int, lengths: Sequence[float]) -> float:
+    """Return what halving so many recipes costs."""
+    total, before = 0.0, 0.0
+    for share in lengths:
+        total += count * (share - before)
+        count, before = max(1, count // 2), share
+    return total
+
+
+def optuna_search(sampler: str, prunes: bool) -> Method:
+    """Return Optuna's search by a sampler, "tpe" or "gp", with or without its Hyperband pruner, all at their defaults.
+
+    The answer is the best completed trial.
     """
 
-    recipe: Recipe
-    cost: float
-    said: dict[str, Any] = field(default_factory=dict)
+    def search(table: Table, budgets: Sequence[float], seed: int) -> dict[float, Choice]:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        name, number = f"{sampler} {table.of.name} {seed}", _seed(table, seed, sampler)
+        samplers = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}
+        pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=8, reduction_factor=2)
+        study = optuna.create_study(
+            study_name=name, sampler=samplers[sampler](seed=number),
+            pruner=pruner if prunes else optuna.pruners.NopPruner(),
+        )  # fmt: skip
+        box, spent, seen, found = BOX[table.of.rule], 0.0, list[tuple[float, Recipe]](), dict[float, Choice]()
+        for budget in sorted(budgets):
+            while spent + (LENGTHS[0] if prunes else 1.0) <= budget:
+                asked = study.ask()
+                recipe = recipe_of(
+                    table, asked.suggest_float("lr", *box["lr"], log=True),
+                    asked.suggest_float("weight_decay", *box["weight_decay"], log=True),
+                    asked.suggest_float("memory", *box["memory"]),
+                    asked.suggest_categorical("batch_size", list(table.of.batch_sizes)),
+                )  # fmt: skip
+                share = _followed(table, asked, recipe, LENGTHS if prunes else LENGTHS[-1:], budget - spent)
+                spent += share
+                error = min(table.error(recipe, share), DIVERGED)
+                whole = share == 1.0
+                study.tell(asked, error if whole else None, None if whole else optuna.trial.TrialState.PRUNED)
+                seen += [(error, recipe)] * whole
+            found[budget] = _best(table, seen, spent)
+        return found
+
+    return search
 
 
-Method = Callable[[Subject, int, int], Choice]
-"""(task, budget in complete trainings, seed) -> choice."""
+def _followed(table: Table, asked: Any, recipe: Recipe, lengths: Sequence[float], left: float) -> float:
+    """Return the length to which a trial went before it was pruned, or the budget was spent."""
+    reached = 0.0
+    for share in lengths:
+        if share > left:
+            break
+        reached = share
+        asked.report(min(table.error(recipe, share), DIVERGED), step=round(8 * share))
+        if share < 1 and asked.should_prune():
+            break
+    return reached
 
 
-@cache
-def seen_task(subject: Subject, seed: int) -> Task:
-    """Return the task as a method sees it: without the test part."""
-    return surefoot.task(seen_data(subject), subject.model, seed=seed, precision="fp32", threads=1)
-
-
-def seen_data(subject: Subject) -> surefoot.DataSet:
-    """Return the data as a method sees it."""
-    return dataclasses.replace(subject.data(), test=None)
-
-
-class Trial:
-    """One training by the full-length schedule that may be paused after any epoch."""
-
-    def __init__(self, subject: Subject, seed: int, recipe: Recipe) -> None:
-        self.task, self.recipe = seen_task(subject, seed), recipe
-        self.plan = surefoot.plan(recipe, self.task.data.examples)
-        self.state = surefoot.start(self.task, self.plan)
-        self.epochs, self.accuracy = 0, 0.0
-
-    def train(self, until_epoch: int) -> float:
-        """Go on to the end of this epoch and return the validation accuracy; 0 where the run has diverged."""
-        self.state, rows = surefoot.advance(self.task, self.plan, self.state, until_epoch * self.plan.steps_per_epoch)
-        self.epochs = until_epoch
-        self.accuracy = 0.0 if self.diverged or rows[-1].val_accuracy is None else rows[-1].val_accuracy
-        return self.accuracy
-
-    @property
-    def diverged(self) -> bool:
-        return self.state.outcome is not None and self.state.outcome.kind == "diverged"
-
-    @property
-    def steps(self) -> int:
-        """Updates that it has cost. A run that diverged costs no more than it did until then."""
-        return self.state.step + self.diverged
-
-    def said(self) -> dict[str, Any]:
-        recipe = self.recipe
-        return {"lr": recipe.lr, "weight_decay": recipe.weight_decay, recipe.update_rule.memory: recipe.memory,
-                "epochs": self.epochs, "diverged": self.diverged, "val_accuracy": self.accuracy}  # fmt: skip
-
-
-def random_search(subject: Subject, budget: int, seed: int) -> Choice:
-    """As many complete trainings as the budget allows; the best on validation (Bergstra & Bengio 2012)."""
-    rng, trials = np.random.default_rng(_draw_seed(subject, seed)), list[Trial]()
-    steps = _final_steps(subject)
-    while sum(trial.steps for trial in trials) <= (budget - 1) * steps:
-        trials.append(Trial(subject, seed, _drawn(subject, rng)))
-        trials[-1].train(subject.epochs)
-    return _best(subject, trials, trials)
-
-
-def halving(subject: Subject, budget: int, seed: int) -> Choice:
-    """One bracket of successive halving with as many recipes as fit into the budget.
-
-    All are trained for one epoch of the full-length schedule, the best third goes on to three, and so on to the end:
-    ASHA's rungs (Li et al. 2018, arXiv 1810.05934, section 3) with one worker that waits for a rung to be full.
+def smac(table: Table, budgets: Sequence[float], seed: int) -> dict[float, Choice]:
+    """SMAC3's facade for hyperparameters, a random forest and expected improvement, at its defaults (Lindauer et al.
+    2022, arXiv 2109.09831), with complete trainings.
     """
-    rungs, rng = halving_rungs(subject.epochs), np.random.default_rng(_draw_seed(subject, seed))
-    count = halving_size(rungs, budget * subject.epochs)
-    trials = [Trial(subject, seed, _drawn(subject, rng)) for _ in range(count)]
-    kept = trials
-    for rung in rungs:
-        kept = sorted(kept, key=lambda trial: -trial.accuracy)[: _survivors(len(kept))] if rung > rungs[0] else kept
-        for trial in kept:
-            trial.train(rung)
-    return _best(subject, kept, trials)
+    import logging
 
+    from ConfigSpace import Categorical, ConfigurationSpace, Float
+    from smac import HyperparameterOptimizationFacade, Scenario
+    from smac.runhistory.dataclasses import TrialValue
 
-def halving_rungs(epochs: int) -> list[int]:
-    """Return the epochs after which recipes are dropped, and the last.
-
-    >>> halving_rungs(9), halving_rungs(6)
-    ([1, 3, 9], [1, 3, 6])
-    """
-    return [rung for rung in (REDUCTION**k for k in range(epochs)) if rung < epochs] + [epochs]
-
-
-def halving_size(rungs: Sequence[int], epochs: int) -> int:
-    """Return how many recipes a bracket can start with, when it may take this many epochs in all.
-
-    >>> halving_size([1, 3, 9], 18)  # 8 x 1 + 2 x 2 + 1 x 6
-    8
-    """
-
-    def cost(count: int) -> int:
-        total, before = 0, 0
-        for rung in rungs:
-            total += count * (rung - before)
-            count, before = _survivors(count), rung
-        return total
-
-    return max(count for count in range(1, epochs + 1) if cost(count) <= epochs)
-
-
-def _survivors(count: int) -> int:
-    return max(1, count // REDUCTION)
-
-
-def optuna_search(subject: Subject, budget: int, seed: int) -> Choice:
-    """Optuna's TPE sampler with its Hyperband pruner, both at their defaults, told the accuracy after every epoch.
-
-    The answer is the best completed trial, or where the pruner let none complete, the best that was reported.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        direction="maximize",
-        study_name=f"{subject.name} {seed}",  # the pruner draws each trial's bracket from the study's name
-        sampler=optuna.samplers.TPESampler(seed=_draw_seed(subject, seed)),
-        pruner=optuna.pruners.HyperbandPruner(min_resource=1, max_resource=subject.epochs),
-    )
-    trials, most = list[Trial](), budget * _final_steps(subject)
-    lrs, decays, memories = _box(subject)
-
-    def spent() -> int:
-        return sum(trial.steps for trial in trials)
-
-    while spent() < most:
-        asked = study.ask()
-        recipe = subject.recipe(
-            asked.suggest_float("lr", *lrs, log=True),
-            asked.suggest_float("weight_decay", *decays, log=True),
-            asked.suggest_float("memory", *memories),
+    logging.getLogger("smac").setLevel(logging.ERROR)
+    box = BOX[table.of.rule]
+    space = ConfigurationSpace(seed=_seed(table, seed, "smac"))
+    space.add(
+        Float("lr", box["lr"], log=True), Float("weight_decay", box["weight_decay"], log=True),
+        Float("memory", box["memory"]), Categorical("batch_size", list(table.of.batch_sizes)),
+    )  # fmt: skip
+    most, seen = int(max(budgets)), list[tuple[float, Recipe]]()
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Scenario(
+            space, deterministic=True, n_trials=max(1, most), seed=_seed(table, seed, "smac") % 2**31,
+            output_directory=folder,
+        )  # fmt: skip
+        search = HyperparameterOptimizationFacade(
+            scenario, lambda config, seed=0: 0.0, overwrite=True, logging_level=logging.ERROR
         )
-        trial, pruned = Trial(subject, seed, recipe), False
-        trials.append(trial)
-        while spent() < most and trial.epochs < subject.epochs and not (pruned or trial.diverged):
-            asked.report(trial.train(trial.epochs + 1), step=trial.epochs)
-            pruned = asked.should_prune()
-        whole = trial.epochs == subject.epochs
-        study.tell(asked, trial.accuracy if whole else None, None if whole else optuna.trial.TrialState.PRUNED)
-    completed = [trial for trial in trials if trial.epochs == subject.epochs]
-    return _best(subject, completed or trials, trials)
+        for _ in range(most):
+            asked = search.ask()
+            at = dict(asked.config)
+            recipe = recipe_of(table, at["lr"], at["weight_decay"], at["memory"], int(at["batch_size"]))
+            seen.append((table.error(recipe), recipe))
+            search.tell(asked, TrialValue(cost=min(seen[-1][0], DIVERGED)))
+    return {budget: _best(table, seen[: int(budget)], float(int(budget))) for budget in budgets}
 
 
-def by_rule(rule: str) -> Method:
-    """Return the method that takes the rate of a range test's rule, with the default weight decay and momentum.
+def default(table: Table, budgets: Sequence[float], seed: int) -> dict[float, Choice]:
+    """The library's default recipe: nothing is searched."""
+    return {budget: Choice(table.default, 0.0) for budget in budgets}
 
-    A rule that gives no answer leaves the default rate. A range test costs the same whatever the budget.
+
+def single_recipe(others: Mapping[str, Map]) -> Method:
+    """Return the method that takes the one recipe with the least mean regret on other tasks of the rule.
+
+    Args:
+        others: the maps it may be fitted to; that of the task itself is left out.
     """
 
-    def choose(subject: Subject, budget: int, seed: int) -> Choice:
-        lr = _read(subject, seed, LIGHTNING_RAMP if rule == "lightning" else FASTAI_RAMP)[rule]
-        recipe = subject.default if lr is None else dataclasses.replace(subject.default, lr=lr)
-        return Choice(recipe, RANGE_STEPS / _final_steps(subject), {"answered": lr is not None})
+    def choose(table: Table, budgets: Sequence[float], seed: int) -> dict[float, Choice]:
+        fitted = [of for name, of in others.items() if name != table.of.name and of.rule == table.of.rule]
+        if not fitted:
+            return default(table, budgets, seed)
+        cells = [Cell(size, step, decay, memory) for size in (8, 16, 32, 64, 128) for step in range(-14, 7)
+                 for decay in DECAYS for memory in table.of.memories]  # fmt: skip
+        best = min(cells, key=lambda cell: sum(_lost(of, cell) for of in fitted))
+        return {budget: Choice(_recipe_at(table.of, best, table.default), 0.0) for budget in budgets}
 
     return choose
 
 
-def default(subject: Subject, budget: int, seed: int) -> Choice:
-    """The library's default recipe: nothing is searched."""
-    return Choice(subject.default, 0.0)
+def _lost(of: Map, cell: Cell) -> float:
+    return of.best[1] - of.points(of.nearest(_recipe_at(of, cell, Recipe(rule=of.rule))))
 
 
-@cache
-def _read(subject: Subject, seed: int, ends: tuple[float, float]) -> dict[str, float | None]:
-    return suggestions(*ramp(seen_task(subject, seed), subject.default, *ends, RANGE_STEPS))
+def _recipe_at(of: Map, cell: Cell, base: Recipe) -> Recipe:
+    """Return the recipe of a place of the axes on a task; the place need not be one of the map's cells."""
+    rule = update_rule(of.rule)
+    values = {**rule.defaults, rule.memory: cell.memory}
+    lr = 10 ** (cell.step / 4) * rule.per_rate(values)
+    decay = cell.decay / (lr / rule.per_shrink(values) * max(1, of.updates(min(cell.batch_size, of.examples))))
+    changes: dict[str, Any] = {rule.memory: cell.memory}
+    return dataclasses.replace(base, lr=lr, weight_decay=decay, batch_size=cell.batch_size, **changes)
 
 
-def _final_steps(subject: Subject) -> int:
-    return surefoot.plan(subject.default, subject.data().examples).steps
+def _best(table: Table, seen: Sequence[tuple[float, Recipe]], cost: float) -> Choice:
+    """Return the recipe of the least error; the default one where none finished."""
+    error, recipe = min(seen, key=lambda each: each[0], default=(math.inf, table.default))
+    return Choice(recipe if error < DIVERGED else table.default, cost)
 
 
-def _draw_seed(subject: Subject, seed: int) -> int:
+def _seed(table: Table, seed: int, method: str) -> int:
     """Return the seed of what is drawn, another for each task: two lucky draws shall not serve all tasks."""
-    return zlib.crc32(f"{subject.name} {seed}".encode())
+    return zlib.crc32(f"{method} {table.of.name} {seed}".encode())
 
 
-def _drawn(subject: Subject, rng: np.random.Generator) -> Recipe:
-    lrs, decays, memories = _box(subject)
-    lr, decay = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (lrs, decays))
-    return subject.recipe(lr, decay, float(rng.uniform(*memories)))
+def _generator(table: Table, seed: int, method: str) -> np.random.Generator:
+    return np.random.default_rng(_seed(table, seed, method))
 
 
-def _box(subject: Subject) -> list[tuple[float, float]]:
-    """Return the search space: rate and decay log-uniform, memory uniform, between the ends of the truth's map."""
-    axes = AXES[subject.rule]
-    return [(values[0], values[-1]) for values in (axes.lrs, axes.weight_decays, axes.memories)]
-
-
-def _best(subject: Subject, among: Sequence[Trial], trials: Sequence[Trial]) -> Choice:
-    best = max(among, key=lambda trial: trial.accuracy)
-    cost = sum(trial.steps for trial in trials) / _final_steps(subject)
-    return Choice(best.recipe, cost, {"trials": [trial.said() for trial in trials]})
-
-
-PEERS: dict[str, Method] = {"random": random_search, "halving": halving, "optuna": optuna_search}
+PEERS: dict[str, Method] = {
+    "random": random_search, "halving": halving, "hyperband": hyperband, "tpe": optuna_search("tpe", False),
+    "tpe, pruned": optuna_search("tpe", True), "gp": optuna_search("gp", False),
+    "gp, pruned": optuna_search("gp", True), "smac": smac,
+}  # fmt: skip
 """Those that are the better, the more they may spend."""
-FIXED: dict[str, Method] = {**{rule: by_rule(rule) for rule in RULES}, "default": default}
-"""Those that cost what they cost."""

@@ -1,181 +1,268 @@
-"""How much worse than the best recipe of a whole map is the one that a method chose, and what did choosing cost?
+"""How much worse than the best cell of a map is what a method chose, and what did choosing cost?
 
-    python benchmarks/truth.py --cifar10 FOLDER --out TRUTH.json      # once: the whole maps
-    python benchmarks/regret.py --cifar10 FOLDER --truth TRUTH.json --out benchmarks/results/regret_MACHINE_DATE.json
+    python benchmarks/truth.py --cifar10 FOLDER --out MAPS                          # once: the maps
+    python benchmarks/rate_free.py --cifar10 FOLDER --out RATE_FREE.json            # once: what must be trained
+    python benchmarks/regret.py --maps MAPS --rate-free RATE_FREE.json --out benchmarks/results/regret_MACHINE_DATE.json
+    python benchmarks/regret.py --maps MAPS --out REGRET.json --live --cifar10 FOLDER --tasks cancer friedman
+    python benchmarks/regret.py --maps MAPS --out REGRET.json --half test           # once, at the end
 
-Regret: the test accuracy of the map's best cell minus that of the chosen recipe, trained anew with the truth's own
-seeds, each the mean of three, in points. Cost: examples processed by the search over those of one complete training.
-`regret_fresh` takes the best cell's accuracy from fresh seeds: without the optimism of the best of many noisy cells.
-
-Methods see the training and validation parts. Batch size, length and schedule (cosine to 0) are fixed for all of them.
-A run that is already in the output is left out, so the script can be stopped and called again.
+Methods are played on the maps (`played.py`, `peers.py`), at budgets of half a training to 32. Regret, in points of
+accuracy or R2: the best cell's test score by fresh seeds minus that of the chosen recipe's cell, by fresh seeds where
+it has them, else by the map's one. It can be negative. The development half is the default; what is there of the other
+half stays in the output. A run that is already in the output is left out; --anew METHOD plays it again.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
 import time
-from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib.metadata import version
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from peers import FIXED, PEERS, Choice, Method, seen_data
-from tasks import Score, Subject, first_task, subjects, trained
-from truth import AXES, SEEDS, features, setting, shown, write
+from maps import FRESH, Map, read_maps
+from peers import PEERS, Method, default, single_recipe
+from played import Choice, Table, surefoot_choice
+from rate_free import RANGE_SEEDS
+from regret_pictures import draw
+from tasks import Subject, first_task, subjects, trained
+from truth import setting, write
 
 import surefoot
-from surefoot.config import Recipe
-from surefoot.rules import update_rule
 
-FIXED_BUDGET = 2
-"""Under which the methods are listed whose cost does not depend on the budget."""
-
-
-def tuned(subject: Subject, budget: int, seed: int) -> Choice:
-    """Surefoot's own answer."""
-    found = surefoot.tune(
-        seen_data(subject), subject.model, budget=f"{budget}x", seed=seed, final=False, precision="fp32", threads=1,
-        fixed={"batch_size": subject.batch_size, "epochs": subject.epochs, "schedule": "cosine"}, rule=subject.rule,
-    )  # fmt: skip
-    if found.recipe is None:
-        failed = next(decision for decision in found.decisions if decision.verdict == "fail")
-        raise RuntimeError(f"{subject.name}, seed {seed}: step {failed.step} failed: {failed.reason}")
-    decisions = [{"name": each.name, "verdict": each.verdict, "reason": each.reason} for each in found.decisions]
-    return Choice(found.recipe, found.cost["trainings"], {"decisions": decisions, "unchecked": list(found.unchecked)})
+BUDGETS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+REPETITIONS = 5
+RESAMPLED = 2000
+"""Draws of the bootstrap, tasks with replacement and a repetition of each: a mean's interval of 95 %."""
+LIVE_BUDGETS = (2.0,)
+SUREFOOT = "surefoot"
 
 
-METHODS: dict[str, Method] = {"surefoot": tuned, **PEERS, **FIXED}
+def played(table: Table, budgets: Sequence[float], seed: int) -> dict[float, Choice]:
+    """The product's own search."""
+    return {budget: surefoot_choice(table, budget) for budget in budgets}
 
 
-def measured(subject: Subject, method: str, budget: int, seed: int) -> dict[str, Any]:
-    """Let a method choose, train what it chose with the truth's seeds, and return both."""
-    began, busy = time.perf_counter(), time.process_time()
-    choice = METHODS[method](subject, budget, seed)
-    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - busy
-    scores, recipe = judged(subject, choice.recipe), choice.recipe
-    return {
-        "task": subject.name, "method": method, "budget": budget, "seed": seed,
-        **recipe.rule_values,
-        "schedule": recipe.schedule.kind, "cost": choice.cost, "seconds": seconds, "cpu_seconds": cpu_seconds,
-        "test_accuracies": [100 * score.test_accuracy for score in scores],
-        "outcomes": [score.outcome for score in scores], "said": choice.said,
-    }  # fmt: skip
-
-
-@cache
-def judged(subject: Subject, recipe: Recipe) -> list[Score]:
-    """Return the scores of a recipe under the truth's seeds; methods that agree are trained once."""
-    first = first_task(subject)
-    return [trained(first, [recipe], seed)[0] for seed in SEEDS]
-
-
-def regrets(run: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, float]:
-    """Return both regrets of a run, in points, from what is known of its task's map.
-
-    >>> regrets({"test_accuracies": [90.0, 91.0, 92.0]}, {"best_accuracy": 91.5, "best_accuracy_fresh": 91.25})
-    {'regret': 0.5, 'regret_fresh': 0.25}
-    """
-    accuracy = statistics.fmean(run["test_accuracies"])
-    return {name: known[best] - accuracy for name, best in
-            (("regret", "best_accuracy"), ("regret_fresh", "best_accuracy_fresh"))}  # fmt: skip
-
-
-def summary(runs: Iterable[Mapping[str, Any]], maps: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the figures of each method, by name and budget: regrets in points, costs in complete trainings.
+def methods(maps: Mapping[str, Map], fitted_on: Mapping[str, Map]) -> dict[str, Method]:
+    """Return the methods that are played, by name.
 
     Args:
-        runs: from `measured`.
-        maps: the truth's tasks; runs of tasks whose map is not complete are left out.
-
-    `mean_regret` is the mean over tasks of the mean over repetitions; `worst_regret` is of a single repetition, and
-    `worst_task_regret` of the mean over a task's repetitions.
+        maps: of the half that is played.
+        fitted_on: of the development half, by which a recipe for the other half is found.
     """
-    whole = {name: features(kept) for name, kept in maps.items() if "fresh" in kept}
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for run in runs:
-        if run["task"] in whole:
-            row = regrets(run, whole[run["task"]]) | {"cost": run["cost"], "cpu_seconds": run["cpu_seconds"]}
-            name = run["method"] if run["method"] in FIXED else f"{run['method']} {run['budget']}x"
-            found.setdefault(name, {}).setdefault(run["task"], []).append(row)
-    return {name: _figures(by_task) for name, by_task in found.items()}
+    found: dict[str, Method] = {SUREFOOT: played, **PEERS, "default": default}
+    return found | {"single recipe": single_recipe(fitted_on or maps)}
 
 
-def _figures(by_task: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
-    every = [row for rows in by_task.values() for row in rows]
-    means = {task: statistics.fmean(row["regret"] for row in rows) for task, rows in by_task.items()}
-    fresh = [statistics.fmean(row["regret_fresh"] for row in rows) for rows in by_task.values()]
+def run(name: str, method: Method, of: Map, repetition: int, repetitions: int) -> dict[str, Any]:
+    """Play a method once at every budget."""
+    table, began = Table(of, repetition, repetitions), time.process_time()
+    choices = method(table, BUDGETS, repetition)
     return {
-        "mean_regret": statistics.fmean(means.values()), "worst_regret": max(row["regret"] for row in every),
-        "worst_task_regret": max(means.values()), "mean_regret_fresh": statistics.fmean(fresh),
-        "worst_regret_fresh": max(row["regret_fresh"] for row in every),
-        "cost": statistics.fmean(row["cost"] for row in every), "most_cost": max(row["cost"] for row in every),
-        "cpu_seconds": sum(row["cpu_seconds"] for row in every), "tasks": len(by_task), "runs": len(every),
-        "regret_by_task": means,
+        "task": of.name, "method": name, "repetition": repetition,
+        "cpu_seconds": round(time.process_time() - began, 3),
+        "answers": {f"{budget:g}": [round(table.points(choice.recipe), 3), round(choice.cost, 3),
+                                    " ".join(map(str, table.cell(choice.recipe)))]
+                    for budget, choice in choices.items()},
     }  # fmt: skip
 
 
-def table(figures: Mapping[str, Mapping[str, Any]], maps: Mapping[str, Any]) -> str:
-    """Return the summary as text, the least mean regret first."""
-    tasks = [name for name in maps if any(name in row["regret_by_task"] for row in figures.values())]
-    lines = [f"{'method':<14} {'cost':>5} {'mean':>6} {'worst':>6} {'fresh':>6} " + " ".join(f"{i:>6}" for i, _ in
-             enumerate(tasks, 1))]  # fmt: skip
-    for name, row in sorted(figures.items(), key=lambda item: item[1]["mean_regret"]):
-        cells = " ".join(f"{row['regret_by_task'].get(task, float('nan')):6.2f}" for task in tasks)
-        lines.append(f"{name:<14} {row['cost']:5.2f} {row['mean_regret']:6.2f} {row['worst_regret']:6.2f} "
-                     f"{row['mean_regret_fresh']:6.2f} {cells}")  # fmt: skip
-    lines += [f"{i}: {task}" for i, task in enumerate(tasks, 1)]
+def rate_free_runs(of: Map, seen: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """Yield the runs of what was trained live: rules without a rate at one training, and range tests at their steps."""
+    start = {"task": of.name, "cpu_seconds": 0.0}
+    for rule, scores in seen["rules"].items():
+        for i, points in enumerate(scores.values()):
+            answers = {f"{budget:g}": [points, 1.0, ""] for budget in BUDGETS if budget >= 1}
+            yield start | {"method": rule, "repetition": i, "answers": answers}
+    for i, seed in enumerate(RANGE_SEEDS):
+        table = Table(of, i, len(RANGE_SEEDS))
+        for rule, lr in seen["ranges"].get(str(seed), {}).items():
+            recipe = table.default if lr is None else dataclasses.replace(table.default, lr=lr)
+            answer = [round(table.points(recipe), 3), round(seen["range_cost"], 3), ""]
+            answers = {f"{budget:g}": answer for budget in BUDGETS if budget >= min(1.0, seen["range_cost"])}
+            yield start | {"method": f"range test, {rule}", "repetition": i, "answers": answers}
+
+
+def live(of: Map, subject: Subject, repetition: int, budget: float) -> dict[str, Any]:
+    """Let the product search by training, steps 0 to 3 too, and train what it chose with the fresh seeds."""
+    began = time.process_time()
+    data = dataclasses.replace(subject.data(), test=None)
+    found = surefoot.tune(
+        data, subject.model, budget=f"{budget:g}x", seed=repetition, final=False, precision="fp32", threads=1,
+        fixed={"epochs": subject.epochs}, rule=subject.rule,
+    )  # fmt: skip
+    recipe = found.recipe or subject.default
+    scores = trained(first_task(subject), [(recipe, seed) for seed in FRESH], test=True)
+    points = statistics.fmean(score.test for score in scores if score.test is not None)
+    said = " ".join(map(str, Table(of, 0, 1).cell(recipe)))
+    return {
+        "task": of.name, "method": f"{SUREFOOT}, live", "repetition": repetition,
+        "cpu_seconds": round(time.process_time() - began, 3),
+        "answers": {f"{budget:g}": [round(points, 3), round(found.cost["trainings"], 3), said]},
+    }  # fmt: skip
+
+
+def summary(runs: Iterable[Mapping[str, Any]], maps: Mapping[str, Map]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the figures of every half, method and budget: regrets in points, costs in trainings.
+
+    `worst_regret` is of the worst task, the mean over its repetitions; `rank` the mean over tasks, from 1, among the
+    methods that answer at that budget, ties shared.
+    """
+    regrets: dict[tuple[str, str], dict[str, dict[str, list[tuple[float, float]]]]] = {}
+    for each in runs:
+        if each["task"] not in maps:
+            continue
+        of = maps[each["task"]]
+        for budget, (points, cost, *_) in each["answers"].items():
+            by_method = regrets.setdefault((of.about["half"], budget), {})
+            by_method.setdefault(each["method"], {}).setdefault(each["task"], []).append((of.best[1] - points, cost))
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for (half, budget), by_method in regrets.items():
+        ranks = _ranks(by_method)
+        for method, by_task in by_method.items():
+            figures = _figures(by_task) | {"rank": ranks.get(method)}
+            found.setdefault(half, {}).setdefault(method, {})[budget] = figures
+    return found
+
+
+def _figures(by_task: Mapping[str, list[tuple[float, float]]]) -> dict[str, Any]:
+    means = {task: statistics.fmean(regret for regret, _ in rows) for task, rows in by_task.items()}
+    draws = np.random.default_rng(0)
+    rows = list(by_task.values())
+    resampled = [
+        np.mean([rows[i][draws.integers(len(rows[i]))][0] for i in draws.integers(len(rows), size=len(rows))])
+        for _ in range(RESAMPLED)
+    ]  # fmt: skip
+    return {
+        "mean_regret": statistics.fmean(means.values()),
+        "interval": [float(np.quantile(resampled, 0.025)), float(np.quantile(resampled, 0.975))],
+        "worst_regret": max(means.values()), "worst_task": max(means, key=lambda task: means[task]),
+        "worst_run": max(regret for every in rows for regret, _ in every),
+        "cost": statistics.fmean(cost for every in rows for _, cost in every), "tasks": len(means),
+        "runs": sum(map(len, rows)), "regret_by_task": means,
+    }  # fmt: skip
+
+
+def _ranks(by_method: Mapping[str, Mapping[str, list[tuple[float, float]]]]) -> dict[str, float]:
+    """Return the mean rank of the methods that were played on all of the tasks."""
+    tasks = set().union(*(by_task for by_task in by_method.values()))
+    whole = [method for method, by_task in by_method.items() if tasks <= by_task.keys()]
+    ranks: dict[str, list[float]] = {method: [] for method in whole}
+    for task in tasks:
+        of = {method: statistics.fmean(regret for regret, _ in by_method[method][task]) for method in whole}
+        for method in whole:
+            less = sum(value < of[method] - 1e-9 for value in of.values())
+            same = sum(abs(value - of[method]) <= 1e-9 for value in of.values())
+            ranks[method].append(less + (same + 1) / 2)
+    return {method: statistics.fmean(values) for method, values in ranks.items() if values}
+
+
+def behind(figures: Mapping[str, Mapping[str, Any]], least: float = 0.3) -> list[str]:
+    """Return where the product is behind another method by more than so many points, the worst first."""
+    found = []
+    for method, by_budget in figures.items():
+        for budget, theirs in by_budget.items():
+            ours = figures.get(SUREFOOT, {}).get(budget)
+            if ours is None or method.startswith(SUREFOOT):
+                continue
+            for task, regret in theirs["regret_by_task"].items():
+                lost = ours["regret_by_task"].get(task, -np.inf) - regret
+                if lost > least:
+                    found.append((lost, f"{lost:6.2f} behind {method} at {budget}x: {task}"))
+    return [text for _, text in sorted(found, reverse=True)]
+
+
+def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the mean regret, the worst task's and the rank of every method at every budget as text."""
+    names = [f"{budget:g}" for budget in BUDGETS]
+    most = max(of["tasks"] for by_budget in figures.values() for of in by_budget.values())
+    lines = [f"{f'{most} tasks: mean, worst, rank':<30} " + " ".join(f"{name + 'x':>18}" for name in names)]
+    last = {method: next((of[name] for name in reversed(names) if name in of), None) for method, of in figures.items()}
+    for method in sorted(figures, key=lambda each: last[each]["mean_regret"] if last[each] else np.inf):
+        cells = [figures[method].get(name) for name in names]
+        lines.append(f"{method:<30} " + " ".join(
+            f"{'-':>18}" if each is None else
+            f"{each['mean_regret']:6.2f} {each['worst_regret']:6.2f} {each['rank'] or float('nan'):4.1f}"
+            for each in cells
+        ))  # fmt: skip
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure what is not in the output yet, and print the table."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Play what is not in the output yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="folder or archive of CIFAR-10")
+    parser.add_argument("--maps", type=Path, required=True, help="folder or file of truth.py")
+    parser.add_argument("--rate-free", type=Path, help="what rate_free.py has written")
+    parser.add_argument("--half", choices=("development", "test"), default="development")
     parser.add_argument("--tasks", nargs="*", help="only those whose name holds one of these words")
-    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--rule", choices=list(AXES), default="sgd", help="that of the truth")
-    parser.add_argument("--budgets", nargs="*", type=int, default=[2], help="in complete trainings")
-    parser.add_argument("--repetitions", type=int, default=3, help="seeds of each method")
-    parser.add_argument("--truth", type=Path, required=True, help="what truth.py has written")
-    parser.add_argument("--maps", action="store_true", help="also print the maps")
+    parser.add_argument("--methods", nargs="*", help="of those that are played; all, if left out")
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    parser.add_argument("--anew", nargs="*", default=(), metavar="METHOD", help="forget its runs of this half")
+    parser.add_argument("--live", action="store_true", help="search by training in place of playing")
+    parser.add_argument("--live-budgets", nargs="*", type=float, default=LIVE_BUDGETS)
+    parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="for --live")
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {"runs": {}}
-    known, maps = subjects(options.cifar10, options.rule), json.loads(options.truth.read_text())["tasks"]
-    names = [name for name in known if name in maps]
-    names = [name for name in names if not options.tasks or any(word in name for word in options.tasks)]
-    wanted = product(names, product(options.budgets, range(options.repetitions)), options.methods)
-    for name, (budget, seed), method in wanted:
-        key = f"{name} | {method} | {budget}x | {seed}"
-        if key in result["runs"] or (method in FIXED and budget != FIXED_BUDGET):
+    runs: dict[str, dict[str, Any]] = result["runs"]
+    whole = read_maps(options.maps)
+    maps = {name: of for name, of in whole.items() if of.about["half"] == options.half}
+    fitted_on = {name: of for name, of in whole.items() if of.about["half"] == "development"}
+    chosen = [of for name, of in maps.items() if not options.tasks or any(word in name for word in options.tasks)]
+    for key in [key for key, each in runs.items() if each["method"] in options.anew and each["task"] in maps]:
+        del runs[key]
+
+    def keep(each: dict[str, Any], budget: str = "") -> None:
+        runs[" | ".join([each["task"], each["method"], *([budget] if budget else []), str(each["repetition"])])] = each
+
+    if options.live:
+        known = subjects(options.cifar10)
+        for of in chosen:
+            for budget in options.live_budgets:
+                for i in range(options.repetitions):
+                    if f"{of.name} | {SUREFOOT}, live | {budget:g} | {i}" not in runs:
+                        keep(live(of, known[of.name], i, budget), f"{budget:g}")
+                        write(options.out, result)
+    else:
+        for name, method in methods(maps, fitted_on).items():
+            if options.methods and name not in options.methods:
+                continue
+            for of in chosen:
+                for i in range(options.repetitions):
+                    if f"{of.name} | {name} | {i}" not in runs:
+                        keep(run(name, method, of, i, options.repetitions))
+            write(options.out, result)
+    if options.rate_free:
+        seen = json.loads(options.rate_free.read_text())["tasks"]
+        for of in chosen:
+            for each in rate_free_runs(of, seen[of.name]) if of.name in seen else ():
+                keep(each)
+    figures = summary(runs.values(), whole)
+    result |= {"what": __doc__.splitlines()[0] if __doc__ else "", **setting(), "summary": figures}
+    for package in ("optuna", "smac"):
+        try:
+            result["versions"][package] = version(package)
+        except PackageNotFoundError:
             continue
-        run = measured(known[name], method, budget, seed)
-        result["runs"][key] = run
-        memory = update_rule(options.rule).memory
-        chosen = f"lr {run['lr']:.3g}, weight decay {run['weight_decay']:.2g}, {memory} {run[memory]:.3g}"
-        accuracy = statistics.fmean(run["test_accuracies"])
-        print(f"{key}: {chosen}: {accuracy:.2f} at {run['cost']:.2f}, {run['seconds']:.0f} s", flush=True)
-        write(options.out, result)
-    result |= {
-        "what": "test accuracy of the best cell of a whole map minus that of the recipe a method chose, in points",
-        **setting(), "rule": options.rule, "truth": options.truth.name, "truth_seeds": SEEDS,
-        "summary": summary(result["runs"].values(), maps),
-    }  # fmt: skip
-    if any(run["method"] == "optuna" for run in result["runs"].values()):
-        result["versions"]["optuna"] = version("optuna")
-    result["maps"] = {name: features(kept) for name, kept in maps.items() if "fresh" in kept}
+    result["maps"] = {name: of.said() for name, of in whole.items() if of.about["half"] in figures}
+    ours = figures.get("test", {}).get(SUREFOOT, {}).get("2")
+    if ours is not None:
+        result["surefoot"] = {name: ours[name] for name in ("mean_regret", "worst_regret", "cost")}
     write(options.out, result)
-    for name in maps if options.maps else ():
-        print(shown(name, maps[name]) + "\n")
-    print(table(result["summary"], maps))
+    for half, of_half in figures.items():
+        print(
+            f"{half}: {len({each['task'] for each in runs.values() if each['half'] == half})} tasks\n{table(of_half)}"
+        )
+        print("\n".join(behind(of_half)[:20]), end="\n\n")
+        draw(of_half, options.out.with_name(f"{options.out.stem}_{half}"), BUDGETS)
 
 
 if __name__ == "__main__":

@@ -1,207 +1,237 @@
-"""The whole map of small tasks: every cell of rate x weight decay x memory trained to its end, over three seeds.
+"""The whole map of small tasks: every cell of batch size x rate x total decay x momentum trained, at four lengths.
 
-    python benchmarks/truth.py --cifar10 FOLDER --out benchmarks/results/truth_MACHINE_DATE.json
-    python benchmarks/truth.py --rule adamw --out benchmarks/results/truth_adamw_MACHINE_DATE.json
+    python benchmarks/truth.py --cifar10 FOLDER --half development --out benchmarks/results/maps
+    python benchmarks/truth.py --cifar10 FOLDER --half development --out FOLDER --estimate    # what that takes
+    python benchmarks/truth.py --out FOLDER --show                                            # print what is there
+    python benchmarks/truth.py --out FOLDER --join benchmarks/results/truth_MACHINE_DATE.json # one file of all
 
-What a tuner's answer is judged by (`regret.py`). A cell's value is the mean test accuracy of its seeds. The best of
-many noisy cells looks better than it is, so the best cell is trained again with fresh seeds: the difference is the
-optimism, which every regret against the best cell contains.
+What a tuner's answer is judged by (`regret.py`), and what searches are played on. All cells are trained with one seed
+(--seeds), shorter runs with a schedule of their own, and only runs of the final length see the test part. A batch size
+begins with a window of two decades of rates, which is widened until the best rate, by validation and by test, lies
+half a decade inside. Then the hopeful cells get more seeds, some that a search may ask for and fresh ones that score
+what was chosen; the best by these gets five more, since the best of many looks better than it is. Last, other axes at
+the best cell: schedule, warmup, label smoothing and, for images, augmentation.
 
-The script can be stopped and called again: it goes on from the last rate that is in the output. All tasks get their
-first seed before any gets its second, and cells that were hopeless under the first seed are repeated last: until then
-such a cell's value is that of one seed.
+A file for each task. The script can be stopped and called again, and several processes share the tasks: one that
+another process works on is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tasks import Subject, first_task, subjects, trained
+from filelock import FileLock, Timeout
+from maps import AGAIN, FRESH, HOPEFUL, LENGTHS, REPEATS, SEED, Map, described, key, read_maps, shown
+from tasks import DECAYS, NEAR_CELLS, Cell, Score, Subject, first_task, guessing, initial_loss, subjects, trained
 
 import surefoot
-from surefoot.rules import update_rule
+from surefoot.config import Recipe, Schedule
 from surefoot.training.population.engine import Engine
+from surefoot.training.task import Task
+
+INSIDE = 2
+"""Rates beyond the best one on either side, half a decade, until which a window is widened."""
+WIDER = 2
+"""Rates by which it is widened at a time."""
+MOST_RATES = 21
+"""Of a batch size: five decades."""
+STAGES = ("map", "fresh", "variants")
+AUGMENTATIONS = {"flip": ("flip",), "flip and crop": ("flip", "crop:1")}
+HALF_LENGTHS = (0.5, 1.0)
+"""Of the runs along other axes."""
 
 
-@dataclass(frozen=True)
-class Axes:
-    """The cells of a rule's map.
+class OutOfTimeError(Exception):
+    """The time that a call may take is over: what is there is saved."""
+
+
+class Work:
+    """The training of one task's map.
 
     Attributes:
-        lrs, weight_decays: values of each.
-        memories: of momentum, or of what the rule has in its place.
-    """
-
-    lrs: list[float]
-    weight_decays: tuple[float, ...]
-    memories: tuple[float, ...]
-
-    @property
-    def cells(self) -> tuple[tuple[float, float], ...]:
-        """(memory, weight decay) of what is trained at each rate, in the order of the output."""
-        return tuple(product(self.memories, self.weight_decays))
-
-
-AXES = {
-    "sgd": Axes(np.geomspace(1e-3, 10, 13).tolist(), (1e-4, 1e-3, 1e-2, 1e-1), (0.5, 0.9)),
-    "adamw": Axes(np.geomspace(1e-4, 1, 13).tolist(), (1e-2, 1e-1, 1.0, 10.0), (0.95, 0.999)),
-}
-"""13 x 4 x 2. On digits the edges were seen to be clearly worse than the middle, but for weight decay, of which the
-least does nothing in runs as short as these."""
-SEEDS = (9000, 9001, 9002)
-"""Of the map. No method is given these."""
-FRESH_SEEDS = tuple(range(9100, 9106))
-"""Of the best cell's second training."""
-NEAR = (0.3, 1.0)
-"""Points below the best cell that count as its plateau: the targets for mean and worst regret."""
-
-HOPELESS = 3.0
-"""Points below the best cell of the first seed. Chosen by hand: 6 to 10 times the deviation between seeds."""
-
-
-def axes_of(kept: Mapping[str, Any]) -> Axes:
-    """Return the axes of a task's part of the output; those of before other rules say none."""
-    return AXES[kept.get("rule", "sgd")]
-
-
-def measure(subject: Subject, kept: dict[str, Any], seed: int, wanted: np.ndarray, save: Callable[[], None]) -> None:
-    """Train what is missing of one seed's map, saving after every rate.
-
-    Args:
         subject: the task.
-        kept: its part of the output: by seed and rate, [validation accuracy, test accuracy, outcome] of each cell, or
-            None.
-        seed: of the weights and batches.
-        wanted: which cells, bool [memories, weight decays, rates].
-        save: called when `kept` has grown.
+        kept: its part of the output, which grows.
+        save: writes it.
+        until: process time at which no other piece of work is begun.
+        seeds: of every cell.
     """
-    first, engine, axes = None, Engine(), AXES[subject.rule]
-    of_rate = axes.cells
-    for lr, cells in zip(axes.lrs, wanted.reshape(len(of_rate), len(axes.lrs)).T, strict=True):
-        row = kept["runs"].get(_key(seed, lr), [None] * len(of_rate))
-        missing = [i for i, cell in enumerate(row) if cell is None and cells[i]]
-        if not missing:
-            continue
+
+    def __init__(
+        self, subject: Subject, kept: dict[str, Any], save: Callable[[], None], until: float, seeds: int = 1
+    ) -> None:  # fmt: skip
+        self.subject, self.kept, self.save, self.until, self.seeds = subject, kept, save, until, seeds
+        self.first, self.engine = first_task(subject), Engine()
+        if "initial_loss" not in kept:
+            kept |= {"guessing": guessing(subject.data()), "initial_loss": initial_loss(self.first)}
+            save()
+
+    def trained(self, runs: Sequence[tuple[Recipe, int]], stage: str, *, test: bool, first: Task | None = None) -> Any:
+        """Train runs of one length and batch size and return their rows."""
+        if time.process_time() > self.until:
+            raise OutOfTimeError
         began = time.process_time()
-        first = first or first_task(subject)
-        recipes = [subject.recipe(lr, weight_decay=of_rate[i][1], memory=of_rate[i][0]) for i in missing]
-        scores = dict(zip(missing, trained(first, recipes, seed, engine), strict=True))
-        kept["runs"][_key(seed, lr)] = [
-            [s.val_accuracy, s.test_accuracy, s.outcome] if (s := scores.get(i)) else cell for i, cell in enumerate(row)
-        ]
-        kept["cpu_seconds"] = kept.get("cpu_seconds", 0.0) + time.process_time() - began
-        save()
+        scores = trained(first or self.first, runs, test=test, engine=self.engine)
+        spent = self.kept["cpu_seconds"]
+        spent[stage] = round(spent.get(stage, 0.0) + time.process_time() - began, 2)
+        return [row(score) for score in scores]
+
+    def map(self) -> None:
+        """Train every cell at every length, and widen the windows; then the same cells with other seeds."""
+        for size in self.subject.batch_sizes:
+            steps = list(self.subject.window(size))
+            while steps:
+                for share in reversed(LENGTHS):
+                    self._fill(SEED, size, share, steps)
+                steps = wider(Map(self.kept), size)
+        for seed, size, share in product(REPEATS[: self.seeds - 1], self.subject.batch_sizes, LENGTHS):
+            self._fill(seed, size, share, Map(self.kept).rates(size))
+
+    def _fill(self, seed: int, size: int, share: float, steps: Sequence[int]) -> None:
+        runs = self.kept["runs"].setdefault(str(seed), {})
+        rows = runs.setdefault(str(size), {}).setdefault(f"{share:g}", {})
+        missing = [step for step in steps if str(step) not in rows]
+        if not missing:
+            return
+        others = list(product(self.subject.memories, DECAYS))
+        cells = [Cell(size, step, decay, memory) for step in missing for memory, decay in others]
+        wanted = [(self.subject.recipe(cell, share), seed) for cell in cells]
+        found = self.trained(wanted, "map", test=share == 1.0 and seed == SEED)
+        for i, step in enumerate(missing):
+            rows[str(step)] = found[i * len(others) : (i + 1) * len(others)]
+        self.save()
+
+    def fresh(self) -> None:
+        """Train the hopeful cells and the default recipe with more seeds, and the best of them once more."""
+        cells = hopeful(Map(self.kept))
+        for size in self.subject.batch_sizes:
+            some = [cell for cell in cells if cell.batch_size == size]
+            seeds = {seed: self.kept["repeats"].setdefault(str(seed), {}) for seed in REPEATS}
+            runs = [(cell, seed) for cell, seed in product(some, REPEATS) if key(cell) not in seeds[seed]]
+            runs += [(cell, seed) for cell, seed in product(some, FRESH)
+                     if str(seed) not in self.kept["fresh"].get(key(cell), {})]  # fmt: skip
+            self._score(runs, seeds)
+        default, seen = self.subject.default, self.kept["default"]
+        missing = [seed for seed in (SEED, *REPEATS, *FRESH) if str(seed) not in seen]
+        if missing:
+            found = self.trained([(default, seed) for seed in missing], "fresh", test=True)
+            seen |= {str(seed): each or [None, None, None, self.kept["guessing"]]
+                     for seed, each in zip(missing, found, strict=True)}  # fmt: skip
+            self.save()
+        best, _ = Map(self.kept).best
+        if key(best) not in self.kept["again"]:
+            found = self.trained([(self.subject.recipe(best), seed) for seed in AGAIN], "fresh", test=True)
+            scores = dict(zip(map(str, AGAIN), map(self._points, found), strict=True))
+            self.kept["again"] = {key(best): scores}
+            self.save()
+
+    def _score(self, runs: Sequence[tuple[Cell, int]], repeats: Mapping[int, dict[str, Any]]) -> None:
+        if not runs:
+            return
+        found = self.trained([(self.subject.recipe(cell), seed) for cell, seed in runs], "fresh", test=True)
+        for (cell, seed), each in zip(runs, found, strict=True):
+            if seed in repeats:
+                repeats[seed][key(cell)] = each
+            else:
+                self.kept["fresh"].setdefault(key(cell), {})[str(seed)] = self._points(each)
+        self.save()
+
+    def _points(self, found: Sequence[float] | None) -> float:
+        return self.kept["guessing"] if found is None else found[3]
+
+    def variants(self) -> None:
+        """Train the best cell along other axes, each beside the plain recipe on the same seeds."""
+        best, _ = Map(self.kept).best
+        seen = self.kept["variants"].setdefault(key(best), {})
+        for share in HALF_LENGTHS:
+            missing = {name: each for name, each in varied(self.subject.recipe(best, share), self.subject).items()
+                       if f"{share:g}" not in seen.get(name, {})}  # fmt: skip
+            for augment in dict.fromkeys(augment for _, augment in missing.values()):
+                names = [name for name, each in missing.items() if each[1] == augment]
+                runs = [(missing[name][0], seed) for name in names for seed in (SEED, *REPEATS)]
+                found = self.trained(runs, "variants", test=True, first=self._augmented(augment))
+                for i, name in enumerate(names):
+                    seen.setdefault(name, {})[f"{share:g}"] = found[3 * i : 3 * i + 3]
+                self.save()
+
+    def _augmented(self, augment: tuple[str, ...]) -> Task | None:
+        if not augment:
+            return None
+        where = {"precision": "fp32", "threads": 1}
+        return surefoot.task(self.subject.data(), self.subject.model, augment=list(augment), **where)
 
 
-def hopeful(kept: Mapping[str, Any]) -> np.ndarray:
-    """Return which cells were not hopeless under the first seed, bool [memories, weight decays, rates]."""
-    first = accuracies(kept)[0]
-    return first >= np.nanmax(first) - HOPELESS
-
-
-def confirm(subject: Subject, kept: dict[str, Any], save: Callable[[], None]) -> None:
-    """Train the best cell again with fresh seeds, unless that was done."""
-    if "fresh" in kept:
-        return
-    best = features(kept)["best"]
-    recipe = subject.recipe(best["lr"], best["weight_decay"], best[update_rule(subject.rule).memory])
-    first = first_task(subject)
-    kept["fresh"] = [trained(first, [recipe], seed)[0].test_accuracy for seed in FRESH_SEEDS]
-    save()
-
-
-def accuracies(kept: Mapping[str, Any], part: str = "test") -> np.ndarray:
-    """Return the accuracies of a map, in points, [seeds, memories, weight decays, rates]; nan where one is missing.
-
-    Args:
-        kept: a task's part of the output.
-        part: "test" or "validation".
-    """
-    axes, column = axes_of(kept), ("validation", "test").index(part)
-    rows = [
-        [kept["runs"].get(_key(seed, lr), [None] * len(axes.cells)) for lr in axes.lrs] for seed in SEEDS
-    ]  # fmt: skip
-    table = [[[np.nan if cell is None else cell[column] for cell in row] for row in of_seed] for of_seed in rows]
-    shape = (len(SEEDS), len(axes.lrs), len(axes.memories), len(axes.weight_decays))
-    return 100 * np.array(table, dtype=np.float64).reshape(shape).transpose(0, 2, 3, 1)
-
-
-def means(kept: Mapping[str, Any], part: str = "test") -> np.ndarray:
-    """Return the mean over the seeds that a cell has, in points, [memories, weight decays, rates]; nan where none."""
-    runs = accuracies(kept, part)
-    return np.where(np.isfinite(runs).any(axis=0), np.nansum(runs, axis=0), np.nan) / np.maximum(
-        np.isfinite(runs).sum(axis=0), 1
-    )
-
-
-def features(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what there is to say of a map: its best cell, its plateau, its noise; accuracies in points."""
-    runs, mean, axes = accuracies(kept), means(kept), axes_of(kept)
-    memory = update_rule(kept.get("rule", "sgd")).memory
-    best, at = float(np.nanmax(mean)), np.unravel_index(int(np.nanargmax(mean)), mean.shape)
-    repeated = np.isfinite(runs).all(axis=0) & (mean >= best - NEAR[1])
-    spread = float(np.sqrt(runs[:, repeated].var(axis=0, ddof=1).mean()))
-    # What a search that trained every cell as often would answer, if it saw the validation part alone.
-    by_validation = means(kept, "validation")
-    tied = mean[by_validation == np.nanmax(by_validation)]
-    found: dict[str, Any] = {
-        "best": {
-            "lr": axes.lrs[at[2]], "weight_decay": axes.weight_decays[at[1]], memory: axes.memories[at[0]]
-        },
-        "best_accuracy": best, "on_border_of_rates": bool(at[2] in (0, len(axes.lrs) - 1)), "seeds": len(runs),
-        "seed_deviation": spread, "standard_error_of_a_cell": spread / len(runs) ** 0.5,
-        "cells_of_one_seed": int((np.isfinite(runs).sum(axis=0) == 1).sum()),
-        "cells_missing": int(np.isnan(mean).sum()),
-        "regret_of_choosing_by_validation": float(best - tied.mean()),
-        "cells_within": {f"{points:g}": int((mean >= best - points).sum()) for points in NEAR},
-        "rates_within": {f"{points:g}": _rates_within(axes, memory, mean, best - points) for points in NEAR},
+def varied(plain: Recipe, subject: Subject) -> dict[str, tuple[Recipe, tuple[str, ...]]]:
+    """Return recipes that differ from one along one axis, and the augmentation of each, by name."""
+    batches = subject.data().examples // int(plain.batch_size)
+    epochs = (plain.steps or 0) / batches
+    schedules = {
+        "constant": Schedule(kind="constant"), "linear": Schedule(kind="linear"),
+        "wsd": Schedule(kind="wsd", decay_epochs=epochs / 5),
+        "step": Schedule(kind="step", milestones_epochs=(epochs / 2, epochs * 3 / 4)),
+        "warmup": Schedule(warmup_epochs=epochs / 10),
     }  # fmt: skip
-    if "fresh" in kept:
-        fresh = 100 * np.array(kept["fresh"])
-        found |= {"best_accuracy_fresh": float(fresh.mean()), "optimism": best - float(fresh.mean())}
+    found: dict[str, tuple[Recipe, tuple[str, ...]]] = {"plain": (plain, ())}
+    found |= {name: (dataclasses.replace(plain, schedule=each), ()) for name, each in schedules.items()}
+    if subject.data().classes is not None:
+        found["smoothing"] = (dataclasses.replace(plain, label_smoothing=0.1), ())
+    if "image" in subject.kinds:
+        found |= {name: (plain, augment) for name, augment in AUGMENTATIONS.items()}
     return found
 
 
-def _rates_within(axes: Axes, name: str, mean: np.ndarray, least: float) -> list[dict[str, Any]]:
-    """Return the lowest and highest rate with at least this accuracy, for each memory and weight decay with any."""
-    found = []
-    for (i, memory), (j, decay) in product(enumerate(axes.memories), enumerate(axes.weight_decays)):
-        good = np.flatnonzero(mean[i, j] >= least)
-        if len(good):
-            ends = {"low": axes.lrs[good[0]], "high": axes.lrs[good[-1]]}
-            found.append({name: memory, "weight_decay": decay, **ends, "rates": len(good)})
-    return found
+def wider(of: Map, size: int) -> list[int]:
+    """Return the rates by which a batch size's window is to be widened; none where its best rates lie inside."""
+    rates = of.rates(size)
+    cells = [cell for cell in of.cells() if cell.batch_size == size]
+    scores = {cell: of.score(cell) for cell in cells}
+    best = min(cells, key=lambda cell: of.error(scores[cell])), max(cells, key=lambda cell: scores[cell].test or 0.0)
+    low, high = min(cell.step for cell in best), max(cell.step for cell in best)
+    room = max(0, MOST_RATES - len(rates))
+    more = [rates[0] - 1 - i for i in range(WIDER)] if low - rates[0] < INSIDE else []
+    more += [rates[-1] + 1 + i for i in range(WIDER)] if rates[-1] - high < INSIDE else []
+    return sorted(more) if len(more) <= room else []
 
 
-def shown(name: str, kept: Mapping[str, Any]) -> str:
-    """Return a task's map and features as text, accuracies in points."""
-    said, mean, axes = features(kept), means(kept), axes_of(kept)
-    best, memory = said["best"], update_rule(kept.get("rule", "sgd")).memory
-    lines = [
-        f"{name}: {said['best_accuracy']:.2f} at lr {best['lr']:.3g}, weight decay {best['weight_decay']:g}, {memory} "
-        f"{best[memory]:g} (fresh seeds: {said.get('best_accuracy_fresh', float('nan')):.2f}); {said['seeds']} "
-        f"seeds, deviation {said['seed_deviation']:.2f}; cells within 0.3 and 1 points: "
-        f"{said['cells_within']['0.3']}, {said['cells_within']['1']} of {mean.size}; choosing by validation: regret "
-        f"{said['regret_of_choosing_by_validation']:.2f}",
-        f"{'lr':>22} " + " ".join(f"{lr:6.2g}" for lr in axes.lrs),
-    ]
-    for (i, value), (j, decay) in product(enumerate(axes.memories), enumerate(axes.weight_decays)):
-        cells = " ".join(f"{accuracy:6.2f}" for accuracy in mean[i, j])
-        lines.append(f"{memory:>8} {value:3g}, decay {decay:5g} {cells}")
-    return "\n".join(lines)
+def hopeful(of: Map) -> list[Cell]:
+    """Return the cells that are best by validation or by test."""
+    scores = {cell: of.score(cell) for cell in of.cells()}
+    by_validation = sorted(scores, key=lambda cell: of.error(scores[cell]))[:HOPEFUL]
+    by_test = sorted(scores, key=lambda cell: -(scores[cell].test or 0.0))[:HOPEFUL]
+    return list(dict.fromkeys([*by_validation, *by_test]))
+
+
+def row(score: Score) -> list[float | None] | None:
+    """Return a score as a row of the output, numbers to five digits; None of a run that diverged."""
+    if score.val_loss is None:
+        return None
+    values = (score.val_loss, score.val_accuracy, score.train_loss, score.test)
+    return [None if value is None else float(f"{value:.5g}") for value in values]
+
+
+def estimate(subject: Subject) -> float:
+    """Return the CPU seconds that a task's map takes, from 18 of its cells at a quarter of the length."""
+    first, size = first_task(subject), subject.batch_sizes[len(subject.batch_sizes) // 2]
+    middle, others = list(subject.window(size))[NEAR_CELLS], list(product(subject.memories, DECAYS))
+    cells = [Cell(size, middle + i, decay, memory) for i in (-2, 0, 2) for memory, decay in others]
+    trained(first, [(subject.recipe(cells[0], 0.25), SEED)])  # what is done once
+    began = time.process_time()
+    trained(first, [(subject.recipe(cell, 0.25), SEED) for cell in cells], test=True)
+    each = (time.process_time() - began) / len(cells) / 0.25
+    trainings = 12 * len(others) * len(subject.batch_sizes) * sum(LENGTHS)  # 12 rates: windows are widened by three
+    trainings += 1.5 * HOPEFUL * (len(REPEATS) + len(FRESH)) + 40
+    return each * trainings
 
 
 def setting() -> dict[str, Any]:
@@ -222,69 +252,68 @@ def write(out: Path, result: Mapping[str, Any]) -> None:
     partial.replace(out)
 
 
-def _key(seed: int, lr: float) -> str:
-    return f"seed {seed}, lr {lr:.4g}"
+def file_of(folder: Path, name: str) -> Path:
+    """Return the file of a task."""
+    return folder / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}.json"
 
 
-def _described(subject: Subject) -> dict[str, Any]:
-    data = subject.data()
-    parts = {name: len(part) for name, part in data.parts.items()}
-    return {
-        "rule": subject.rule, "parts": parts, "shape": data.input_shape, "batch_size": subject.batch_size,
-        "epochs": subject.epochs, "schedule": "cosine", "fingerprint": data.fingerprint, "runs": {},
-    }  # fmt: skip
+def train(subject: Subject, folder: Path, stages: Sequence[str], until: float, seeds: int = 1) -> None:
+    """Train what a task's map lacks; nothing where another process works on it."""
+    path = file_of(folder, subject.name)
+    try:
+        with FileLock(path.with_suffix(".lock"), timeout=0):
+            kept = json.loads(path.read_text()) if path.is_file() else described(subject) | setting()
+            if kept["fingerprint"] != subject.data().fingerprint:
+                raise SystemExit(f"{path}: the data of {subject.name} has changed since it was begun: move it away")
+            work = Work(subject, kept, lambda: write(path, kept), until, seeds)
+            for stage in STAGES:
+                if stage in stages:
+                    getattr(work, stage)()
+            print(f"{subject.name}: {kept['cpu_seconds']} CPU seconds", flush=True)
+    except Timeout:
+        print(f"{subject.name}: another process works on it", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train what is missing, and print the maps."""
+    """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cifar10", default=os.environ.get("SUREFOOT_CIFAR10"), help="folder or archive of CIFAR-10")
+    parser.add_argument("--half", choices=("development", "test"), help="both, if left out")
     parser.add_argument("--tasks", nargs="*", help="only those whose name holds one of these words")
-    parser.add_argument("--rule", choices=list(AXES), default="sgd")
-    parser.add_argument(
-        "--rounds", type=int, choices=range(4), default=3,
-        help="0: train nothing; 1: the first seed; 2: the others too, without hopeless cells; 3: all",
-    )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--stages", nargs="*", choices=STAGES, default=STAGES)
+    parser.add_argument("--seeds", type=int, choices=(1, 2, 3), default=1, help="of every cell of the map")
+    parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="CPU seconds of this call")
+    parser.add_argument("--estimate", action="store_true", help="say what the maps take, and train none")
+    parser.add_argument("--show", action="store_true", help="print the maps that are whole, and train none")
+    parser.add_argument("--join", type=Path, help="write all maps that are whole into one file, and train none")
+    parser.add_argument("--out", type=Path, required=True, help="folder, with a file for each task")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {"tasks": {}}
-    axes, memory = AXES[options.rule], update_rule(options.rule).memory
-    result |= setting() | {
-        "what": f"test accuracy of complete trainings over learning rate x weight decay x {memory}",
-        "rule": options.rule, "lrs": axes.lrs, "weight_decays": axes.weight_decays, "memory": memory,
-        "memories": axes.memories, "seeds": SEEDS, "fresh_seeds": FRESH_SEEDS,
-        "cells": f"of each seed and rate, [validation accuracy, test accuracy, outcome] of each {memory}, weight decay",
-    }  # fmt: skip
-    chosen = {
-        name: subject for name, subject in subjects(options.cifar10, options.rule).items()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.show or options.join:
+        maps = read_maps(options.out, options.half)
+        if options.join:
+            said = {"what": __doc__.splitlines()[0] if __doc__ else "", **setting()}
+            write(options.join, said | {"tasks": {name: of.about for name, of in maps.items()}})
+        for of in maps.values() if options.show else ():
+            print(shown(of), end="\n\n")
+        return
+    chosen = [
+        subject for name, subject in subjects(options.cifar10, options.half).items()
         if not options.tasks or any(word in name for word in options.tasks)
-    }  # fmt: skip
-
-    def save() -> None:
-        write(options.out, result)
-
-    whole = np.full((len(axes.memories), len(axes.weight_decays), len(axes.lrs)), True)
-    for number, (name, subject) in product(range(1, options.rounds + 1), chosen.items()):
-        kept = result["tasks"].setdefault(name, {}) or _begun(result, name, subject)
-        for seed in SEEDS[:1] if number == 1 else SEEDS:
-            measure(subject, kept, seed, hopeful(kept) if number == 2 else whole, save)
-        if number > 1:
-            confirm(subject, kept, save)
-        print(f"round {number}, {name}: {kept['cpu_seconds']:.0f} CPU seconds so far", flush=True)
-    for name, kept in result["tasks"].items():
-        if name in chosen and "fresh" in kept:
-            kept["features"] = features(kept)
-            kept["map"] = [
-                [[None if np.isnan(v) else round(float(v), 3) for v in row] for row in rows] for rows in means(kept)
-            ]
-            print(f"\n{shown(name, kept)}")
-    save()
-
-
-def _begun(result: dict[str, Any], name: str, subject: Subject) -> dict[str, Any]:
-    result["tasks"][name] = _described(subject)
-    return result["tasks"][name]
+    ]  # fmt: skip
+    if options.estimate:
+        seconds = {subject.name: estimate(subject) for subject in chosen}
+        for name, each in seconds.items():
+            print(f"{each:7.0f} CPU seconds  {name}", flush=True)
+        print(f"{sum(seconds.values()):7.0f} CPU seconds in all")
+        return
+    until = time.process_time() + options.limit_seconds
+    try:
+        for subject in chosen:
+            train(subject, options.out, options.stages, until, options.seeds)
+    except OutOfTimeError:
+        print(f"{options.limit_seconds:g} CPU seconds are over: call it again to go on")
 
 
 if __name__ == "__main__":

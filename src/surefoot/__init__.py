@@ -39,6 +39,7 @@ _HOMES = {
     "Finding": "record.decision",
     "LayerNoise": "record.noise",
     "Member": "training.population.member",
+    "Muon": "optim.faces",
     "Noise": "record.noise",
     "Outcome": "record.run",
     "Part": "data.dataset",
@@ -90,7 +91,7 @@ if TYPE_CHECKING:
     from surefoot.errors import CheckpointError, ConfigError, DataError, SurefootError
     from surefoot.inference.evaluate import evaluate
     from surefoot.inference.predict import predict
-    from surefoot.optim.faces import Adam, AdamW, RMSProp
+    from surefoot.optim.faces import Adam, AdamW, Muon, RMSProp
     from surefoot.optim.optimizer import SGD, lr_scheduler
     from surefoot.optim.plan import Plan, plan
     from surefoot.record.comparison import Comparison

@@ -166,6 +166,7 @@ def test_a_step_of_each_member_is_the_step_it_would_have_done_alone(name, rule):
 OTHERS = {
     "adam": ({"lr": 1e-3}, {"beta1": 0.5, "weight_decay": 1e-2, "clip_norm": 0.5}, {"beta2": 0.9, "eps": 1e-3}),
     "adamw": ({"lr": 1e-2}, {"beta1": 0.0, "weight_decay": 0.0}, {"beta2": 0.99, "ema_decay": None}),
+    "muon": ({"lr": 1e-2}, {"momentum": 0.6, "weight_decay": 0.0}, {"lr": 3e-2, "clip_norm": 0.5}),
     "rmsprop": ({"lr": 1e-3}, {"momentum": 0.9, "weight_decay": 1e-2}, {"alpha": 0.9, "label_smoothing": 0.1}),
 }
 

@@ -35,6 +35,7 @@ JOBS = {
     "cosine": reference_job,
     "plateau": plateau_job,
     "adamw": lambda: of_rule(rule="adamw"),
+    "muon": lambda: of_rule(rule="muon"),
     "rmsprop": lambda: of_rule(rule="rmsprop", momentum=0.5),
 }
 STEPS = 16

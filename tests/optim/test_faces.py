@@ -1,4 +1,4 @@
-"""surefoot.Adam, AdamW, RMSProp and SGD as PyTorch optimizers: what PyTorch's suite asks of each optimizer, and more.
+"""surefoot.Adam, AdamW, RMSProp, Muon and SGD as PyTorch optimizers: what PyTorch's suite asks of each one, and more.
 
 Inputs, error inputs and schedulers are those of `torch.testing._internal.common_optimizers`, which PyTorch's suite runs
 on its own. What only SGD has is in `test_optimizer.py`.
@@ -27,25 +27,29 @@ TWINS = {
     surefoot.RMSProp: torch.optim.RMSprop,
 }  # fmt: skip
 BY_RULE = [face for face in TWINS if face is not surefoot.SGD]
-INFO = {face: next(info for info in optim_db if info.optim_cls is twin) for face, twin in TWINS.items()}
+FACES = {**TWINS, surefoot.Muon: torch.optim.Muon}
+"""With the one whose twin takes matrices alone: it is compared with it at the end of this file."""
+INFO = {face: next(info for info in optim_db if info.optim_cls is twin) for face, twin in FACES.items()}
 MORE = {
     surefoot.SGD: [{"momentum": 0.9, "momentum_form": "sutskever", "clip_norm": 1.0}],
     surefoot.Adam: [{"betas": (0.8, 0.95)}, {"eps": 1e-3, "weight_decay": 0.1}],
     surefoot.AdamW: [{"betas": (0.8, 0.95)}, {"eps": 1e-3, "weight_decay": 0.0}],
     surefoot.RMSProp: [{"alpha": 0.9}, {"momentum": 0.9, "weight_decay": 0.1}],
+    surefoot.Muon: [{"momentum": 0.0, "adjust_lr_fn": "original"}, {"weight_decay": 0.0, "clip_norm": 1.0}],
 }
 """Options beside those of PyTorch's inputs."""
 
 
 def lacks(face, kwargs):
     """Whether a face refuses these options."""
-    return face is not surefoot.SGD and any(kwargs.get(name) for name in ("maximize", "amsgrad", "centered"))
+    lacking = ("maximize", "amsgrad", "centered", "ns_steps", "ns_coefficients")
+    return face is not surefoot.SGD and any(kwargs.get(name) for name in lacking)
 
 
 def inputs(*faces, implementations=({},)):
     """Every face with each of its inputs, as parameters of a test."""
     found = []
-    for face in faces or TWINS:
+    for face in faces or FACES:
         named = [(each.desc, each.kwargs) for each in INFO[face].optim_inputs_func(CPU)]
         named += [(", ".join(more), more) for more in MORE[face]]
         if face is not surefoot.SGD:
@@ -58,6 +62,7 @@ def inputs(*faces, implementations=({},)):
 
 each_face = pytest.mark.parametrize("face", list(TWINS), ids=lambda face: face.__name__)
 each_rule_face = pytest.mark.parametrize("face", BY_RULE, ids=lambda face: face.__name__)
+each_rule_face_and_muon = pytest.mark.parametrize("face", [*BY_RULE, surefoot.Muon], ids=lambda face: face.__name__)
 
 
 def weights(dtype=torch.float64):
@@ -390,7 +395,7 @@ def test_a_state_goes_to_and_from_torch_optim(face, kwargs, to_torch):
     torch.testing.assert_close(together(params), together(others), rtol=1e-9, atol=1e-12)
 
 
-@each_rule_face
+@each_rule_face_and_muon
 def test_the_formula_does_what_the_kernel_does(face, monkeypatch):
     rows = []
     for _ in range(2):
@@ -404,7 +409,7 @@ def test_the_formula_does_what_the_kernel_does(face, monkeypatch):
 # What is ours
 
 
-@each_rule_face
+@each_rule_face_and_muon
 def test_what_is_left_out_is_the_rule_s_default(face):
     defaults = {name: each.default for name, each in inspect.signature(face).parameters.items()}
     beta1, beta2 = defaults.pop("betas", (None, None))
@@ -425,6 +430,10 @@ def test_what_is_left_out_is_the_rule_s_default(face):
         (surefoot.AdamW, {"momentum": 0.9}, "it is no setting of surefoot.AdamW"),
         (surefoot.RMSProp, {"betas": (0.9, 0.99)}, "it is no setting of surefoot.RMSProp"),
         (surefoot.AdamW, {"weight_decy": 0.1}, "did you mean 'weight_decay'"),
+        (surefoot.Muon, {"nesterov": False}, "leave nesterov out, or use torch.optim.Muon"),
+        (surefoot.Muon, {"ns_steps": 3}, "has ns_steps = 5 alone"),
+        (surefoot.Muon, {"adjust_lr_fn": "match_rms_adamw"}, "has adjust_lr_fn = original alone"),
+        (surefoot.Muon, {"momentum": 1.0}, "momentum = 1.0 of muon: it is the weight of a mean, below 1"),
     ],
 )
 def test_an_option_that_the_rule_does_not_have_is_refused(face, kwargs, message):
@@ -471,7 +480,7 @@ def test_a_value_out_of_its_range_is_refused_here_and_in_a_group(face, kwargs, m
     assert len(optimizer.param_groups) == 1
 
 
-@each_rule_face
+@each_rule_face_and_muon
 @pytest.mark.parametrize("kind", ["sparse", "complex"])
 def test_sparse_and_complex_gradients_are_refused_in_one_sentence_and_nothing_is_moved(face, kind):
     first = Parameter(torch.ones(2))
@@ -502,6 +511,7 @@ def test_sparse_and_complex_gradients_are_refused_in_one_sentence_and_nothing_is
         (surefoot.AdamW, surefoot.Adam, "the other of surefoot.Adam and AdamW"),
         (surefoot.RMSProp, lambda p: torch.optim.RMSprop(p, centered=True), "centered = True"),
         (surefoot.SGD, lambda p: torch.optim.AdamW(p), "without momentum, dampening"),
+        (surefoot.Muon, lambda p: torch.optim.AdamW(p), "without momentum, momentum_buffer"),
     ],
 )
 def test_another_optimizer_s_state_is_refused_and_nothing_is_changed(face, saved_by, message):
@@ -618,6 +628,60 @@ def test_one_cycle_cycles_the_momentum_too(face):
     for cls in (face, TWINS[face]):
         params = weights()
         optimizer = cls(params, lr=0.01, **({"momentum": 0.9} if face is surefoot.RMSProp else {}))
+        scheduler = lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=12)
+        for step in range(10):
+            walk(optimizer, params, 1, step)
+            scheduler.step()
+        rows.append(together(params))
+    torch.testing.assert_close(*rows, rtol=1e-9, atol=1e-12)
+
+
+# Muon, whose twin takes matrices alone
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """PyTorch's Muon computes in bfloat16 whatever the weights are; without that the two are one to the last digits."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+
+
+def matrices(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((6, 3), (3, 6), (3, 6), (5, 5))
+    return [Parameter(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)) for shape in shapes]
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"momentum": 0.6, "weight_decay": 0.0}], ids=str)
+def test_500_steps_of_muon_are_torch_s_with_its_state_and_groups(kwargs, exact):
+    def run(cls):
+        params = matrices()
+        groups = [{"params": params[:2]}, {"params": params[2:], "weight_decay": 0.3, "lr": 0.003}]
+        optimizer = cls(groups, lr=0.01, **kwargs)
+        walk(optimizer, params, 500)
+        return together(params), optimizer.state_dict()["state"]
+
+    ours, theirs = run(surefoot.Muon), run(torch.optim.Muon)
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("to_torch", [True, False], ids=["to torch", "from torch"])
+def test_muon_s_state_goes_to_and_from_torch_optim(to_torch, exact):
+    first, second = (surefoot.Muon, torch.optim.Muon) if to_torch else (torch.optim.Muon, surefoot.Muon)
+    params = matrices()
+    optimizer = first(params, lr=0.01, momentum=0.9)
+    walk(optimizer, params, 6)
+    others = copy.deepcopy(params)
+    taken = second(others, lr=123.0)
+    taken.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    walk(optimizer, params, 6, 6), walk(taken, others, 6, 6)
+    torch.testing.assert_close(together(params), together(others), rtol=1e-9, atol=1e-12)
+
+
+def test_pytorch_s_schedulers_drive_muon_as_its_twin(exact):
+    rows = []
+    for cls in (surefoot.Muon, torch.optim.Muon):
+        params = matrices()
+        optimizer = cls(params, lr=0.01)
         scheduler = lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=12)
         for step in range(10):
             walk(optimizer, params, 1, step)

@@ -7,7 +7,8 @@ from surefoot.optim.flagged import flagged_
 from surefoot.optim.kernels import new_slots, update_
 from surefoot.rules.groups import Factors
 
-FACTORS = [Factors(), Factors(lr=3.0, weight_decay=0.0)]
+FACTORS = [Factors(), Factors(lr=3.0, weight_decay=0.0), Factors(), Factors()]
+"""The first and third weight have one shape and one rate: by formula they are moved as one."""
 RECIPES = {
     "sgd": Recipe(),
     "no momentum": Recipe(momentum=0.0),
@@ -18,14 +19,15 @@ RECIPES = {
     "adamw": Recipe(rule="adamw"),
     "sutskever": Recipe(momentum_form="sutskever"),
     "rmsprop": Recipe(rule="rmsprop", momentum=0.5),
+    "muon": Recipe(rule="muon"),
 }
-BY_FORMULA = ("sutskever", "rmsprop")
+BY_FORMULA = ("sutskever", "rmsprop", "muon")
 """These round otherwise than the foreach kernels of the host: a unit in the last place a step."""
 
 
 def values(step):
     generator = torch.Generator().manual_seed(step)
-    return [torch.randn(3, 4, generator=generator), torch.randn(5, generator=generator)]
+    return [torch.randn(shape, generator=generator) for shape in ((3, 4), (5,), (3, 4), ())]
 
 
 def flag(up):

@@ -43,7 +43,7 @@ def test_the_space_follows_from_the_rule(rule):
     assert set(where.axes[0].values) == {*of_rule.memories, of_rule.defaults[of_rule.memory]}
     recipe = where.recipe(where.default, 1.0)
     assert recipe.rule == rule
-    if rule == "adamw":  # lr wd T, the timescale of Wang & Aitchison 2024
+    if rule in ("adamw", "muon"):  # lr wd T, the timescale of Wang & Aitchison 2024
         assert recipe.lr * recipe.weight_decay * 1000 == pytest.approx(of_rule.usual_decay, rel=0.01)
     if rule in ("adam", "rmsprop"):
         assert recipe.weight_decay == of_rule.defaults["weight_decay"]

@@ -68,6 +68,8 @@ def random_rule(draw: random.Random) -> dict[str, Any]:
         made["momentum_form"] = draw.choice(["pytorch", "sutskever", "nesterov"])
         made["dampening"] = draw.choice([0.0, 0.0, draw.uniform(0, 1)])
         made["weight_decay_form"] = draw.choice(["coupled", "decoupled"])
+    elif rule == "muon":
+        made |= {"lr": made["lr"] * 10, "momentum": draw.choice([0.0, 0.6, 0.95])}
     elif rule == "rmsprop":
         made |= {
             "alpha": draw.choice([0.99, 0.9]),

@@ -32,11 +32,20 @@ def test_without_an_accuracy_it_is_that_of_the_device():
 
 
 def test_what_is_given_goes_before_the_table():
-    found = asked(0.94, recipe={"epochs": 3.0, "lr": 0.3}, validation=0.1, augment=["flip"])
+    found = asked(0.96, recipe={"epochs": 3.0, "lr": 0.3}, validation=0.1, augment=["flip"])
     assert (found.recipe.epochs, found.recipe.lr, found.validation, found.augment) == (3.0, 0.3, 0.1, ("flip",))
-    whole = asked(0.94).recipe
+    whole = asked(0.96).recipe
     assert found.recipe.schedule.warmup_epochs < whole.schedule.warmup_epochs, "the schedule shrinks with the run"
     assert found.recipe.progressive_resizing == whole.progressive_resizing
+
+
+def test_another_rule_has_settings_of_its_own_at_the_length_of_the_row():
+    row, sgd, adamw = (asked(0.9, recipe=recipe).recipe for recipe in ({}, {"rule": "sgd"}, {"rule": "adamw"}))
+    assert row.rule == "muon"
+    assert {found.epochs for found in (row, sgd, adamw)} == {row.epochs}
+    assert (sgd.lr, sgd.momentum_form, sgd.groups[0].lr) == (0.375, "nesterov", 64)
+    assert (adamw.lr, adamw.groups) == (surefoot.Recipe(rule="adamw").lr, ()), "400 times AdamW's rate means nothing"
+    assert adamw.progressive_resizing == row.progressive_resizing
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ def stretched(cuts, model="mlp", **recipe):
     return state, losses, correct
 
 
-@pytest.mark.parametrize("recipe", [{}, {"ema_decay": 0.9}, {"micro_batch_size": 5}, {"rule": "adamw", "lr": 1e-3}])
+@pytest.mark.parametrize(
+    "recipe", [{}, {"ema_decay": 0.9}, {"micro_batch_size": 5}, {"rule": "adamw", "lr": 1e-3}, {"rule": "muon"}]
+)
 def test_what_is_computed_does_not_depend_on_the_stretches(recipe):
     whole, single = (stretched(cuts, **recipe) for cuts in ([10], range(1, 11)))
     assert whole[1:] == single[1:]

@@ -24,6 +24,7 @@ RECIPES = {
     "sutskever": {"momentum_form": "sutskever", "weight_decay_form": "decoupled", "clip_norm": 0.5, "dampening": 0.3},
     "nesterov": {"momentum_form": "nesterov", "ema_decay": 0.8, "label_smoothing": 0.1, "decay_on": "weights"},
     "adamw": {"rule": "adamw", "lr": 0.01, "groups": {"*bias": {"lr": 3}}},
+    "muon": {"rule": "muon", "lr": 0.01, "groups": {"*bias": {"lr": 3}}},
 }
 COMPILED = ("dict", "tokens", "tokens, is_causal", "multilabel", "sum and count", "several heads")
 

@@ -25,6 +25,7 @@ from surefoot.training.make import task
 def a_graph(monkeypatch):
     for module in (graph, device):
         monkeypatch.setattr(module, "captured", recorded)
+    monkeypatch.setattr(device, "new_pool", lambda _: [])  # what lies there is overwritten before each replay
     monkeypatch.setattr(flagged, "_number", lambda rate: rate)  # as on a card: a recorded number would stay
 
 
@@ -101,15 +102,46 @@ def test_the_device_computes_the_bits_of_the_host_however_it_is_divided(name):
         assert state.step == expected.step
 
 
+def test_the_graphs_of_a_run_share_one_pool_and_new_ones_take_another(monkeypatch):
+    pools = []
+    monkeypatch.setattr(device, "captured", lambda *given: pools.append(given[2]) or recorded(*given))
+    monkeypatch.setattr(graph, "captured", lambda *given: pools.append(given[2]) or recorded(*given))
+    work, made = job(groups={"hidden*": {"frozen_epochs": 1.5}})
+    by_device(work, made, [made.steps])
+    before, after = pools[:2], pools[2:]
+    assert before[0] is before[1] is not None
+    assert after[0] is after[1] is not before[0], "once other weights are trained"
+
+
+def test_where_only_one_step_can_be_captured_each_is_launched_alone(monkeypatch):
+    def none(function, *given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(device, "captured", none)
+    work, made = job()
+    state, _, stepper = by_device(work, made, [made.steps])
+    assert set(stepper._graphs) == {1}
+    assert state.computed == "graph"
+    assert same(state, by_host(work, made)[0])
+
+
 @pytest.mark.parametrize(
-    "settings", [{"ema_decay": 0.9}, {"rule": "rmsprop", "lr": 1e-3}, {"momentum_form": "sutskever"}]
+    "settings",
+    [
+        {"ema_decay": 0.9},
+        {"rule": "rmsprop", "lr": 1e-3},
+        {"momentum_form": "sutskever"},
+        {"rule": "muon", "lr": 0.01, "model": small_cnn},
+    ],
 )
 def test_other_kernels_are_within_rounding(settings):
     """A foreach kernel adds with a product fused into it, a formula does not: 1 unit in the last place a step."""
     work, made = job(**settings)
     expected, state = by_host(work, made)[0], by_device(work, made, [made.steps])[0]
     for name, value in expected.weights.items():
-        torch.testing.assert_close(state.weights[name], value, rtol=1e-4, atol=1e-6)
+        # Muon's step makes what is far below the largest singular value up to 485 times as large, rounding too.
+        atol = 1e-5 if made.recipe.rule == "muon" else 1e-6
+        torch.testing.assert_close(state.weights[name], value, rtol=1e-4, atol=atol)
 
 
 def test_numbers_and_a_loss_in_the_unit_of_the_targets():
@@ -188,8 +220,7 @@ def test_what_a_graph_would_compute_otherwise_is_computed_step_by_step_and_named
     state, _, stepper = by_device(work, made, [made.steps])
     assert REFUSED[model] in stepper.eager
     assert state.computed == f"loop; not a graph: {stepper.eager}"
-    if model is not Counts:  # the trial has called it too; what it counts is in no state, so no run of it is repeatable
-        assert same(state, expected)
+    assert same(state, expected)
 
 
 def test_a_loss_that_changes_in_python_is_seen_too():

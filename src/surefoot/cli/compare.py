@@ -68,14 +68,14 @@ def compare(
     Args:
         rule: A rule, as "NAME setting=value ...", once for each; the six by name if left out. NAME is
             gradient-descent, sgd, mini-batch, momentum, sutskever or nesterov, or an update rule of surefoot train:
-            adam, adamw, rmsprop. A setting is any of recipe and schedule, by the name of its flag. lr= fixes the rate,
-            preset= takes a published schedule alone, label= is what the rule is called. For example: --rule sgd
+            adam, adamw, muon, rmsprop. A setting is any of recipe and schedule, by the name of its flag. lr= fixes the
+            rate, preset= takes a published schedule alone, label= is what the rule is called. For example: --rule sgd
             --rule "momentum lr=0.1 batch_size=64 schedule=cosine" --rule adamw.
         epochs: Budget of each run, in passes over the training examples (5 if left out).
         examples: Training examples used; all if left out.
         seeds: Final runs of each rule, from as many starts, the same for all.
         low: First rate of the grid that every rule is searched on; widened where the best lies on its border. That of
-            adam, adamw and rmsprop is as long, and lies as much lower as their usual rates.
+            adam, adamw and rmsprop is as long, and lies as much lower as their usual rates; that of muon higher.
         high: Last rate of the grid.
         points_per_decade: Rates per factor of 10.
         target_loss: Training loss that rules are timed to; the least that all but the worst reach if left out.

@@ -1,5 +1,4 @@
-"""Adam, AdamW and RMSProp with the face of torch.optim, filled by the rules of `surefoot.rules`; and what SGD's face
-shares with them.
+"""Adam, AdamW, RMSProp and Muon with the face of torch.optim, filled by the rules of `surefoot.rules`.
 
 Arguments, parameter groups and state have PyTorch's names, so a loop, a scheduler or a checkpoint that was made for
 torch.optim's works, and the other way round. The update itself is `kernels.move_`, the one that `surefoot.train` does.
@@ -9,149 +8,20 @@ torch.optim's works, and the other way round. The update itself is `kernels.move
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
+from torch.optim.optimizer import ParamsT
 
 from surefoot.errors import ConfigError, nearest
+from surefoot.optim.face import Face, check_settings, check_state, states_of
 from surefoot.optim.kernels import move_, new_number
-from surefoot.optim.update import clip_, global_norm
 from surefoot.rules import update_rule
+from surefoot.rules.muon import COEFFICIENTS, EPS, NS_STEPS
 
-_ADAM, _ADAMW, _RMSPROP = (update_rule(name).defaults for name in ("adam", "adamw", "rmsprop"))
-
-
-class Face(Optimizer, ABC):
-    """The step that our faces share: closure, gradient scaler, clipping over all groups, then each group's update.
-
-    Attributes:
-        twin: the name of PyTorch's optimizer, with which states are exchanged.
-    """
-
-    twin: ClassVar[str]
-
-    @_use_grad_for_differentiable
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Do one update and return the closure's loss, or None without a closure."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        if not self._unscale():
-            return loss
-        moving = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
-        for group, params in moving:  # all before the first: a step that is refused moves no weight
-            self._check_gradients(group, params)
-        self._clip(moving)
-        for group, params in moving:
-            if params:
-                self._step_group(group, params)
-        return loss
-
-    @abstractmethod
-    def _check_gradients(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        """Raise for a gradient that cannot be used; changes nothing."""
-
-    @abstractmethod
-    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        """Update the parameters of a group, which have gradients, in place."""
-
-    def _unscale(self) -> bool:
-        """Divide by the scale that a gradient scaler left here; False where it saw an infinite gradient."""
-        found_inf, scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
-        if found_inf is not None and float(found_inf) > 0:
-            return False
-        if scale is not None:
-            for group in self.param_groups:
-                for p in group["params"]:
-                    if p.grad is not None:
-                        p.grad.div_(scale.to(p.grad.device) if isinstance(scale, Tensor) else scale)
-        return True
-
-    def _clip(self, moving: list[tuple[dict[str, Any], list[Tensor]]]) -> None:
-        if all(group["clip_norm"] is None for group, _ in moving):
-            return
-        grads = [[_entries(p) for p in params] for _, params in moving]
-        norm = global_norm(grad for part in grads for grad in part)
-        for (group, params), entries in zip(moving, grads, strict=True):
-            if group["clip_norm"] is not None and group["differentiable"]:
-                for p in params:  # out of place: the derivative of the norm needs the gradient as it was
-                    p.grad = p.grad * (group["clip_norm"] / norm.clamp(min=group["clip_norm"]))
-            elif group["clip_norm"] is not None:
-                clip_(entries, norm, group["clip_norm"])
-
-
-def _entries(p: Tensor) -> Tensor:
-    """Return what can be nonzero in a parameter's gradient, in its own memory."""
-    assert p.grad is not None
-    if not p.grad.is_sparse:
-        return p.grad
-    p.grad = p.grad.coalesce()  # an index that stands twice would count as two entries in the norm
-    return p.grad.values()
-
-
-Range = tuple[Callable[[Any], bool], str]
-_AT_LEAST_0: Range = (lambda value: value >= 0.0, "at least 0")
-_FRACTION: Range = (lambda value: 0.0 <= value < 1.0, "at least 0 and below 1")
-_NUMBERS: dict[str, tuple[str, Range]] = {
-    "lr": ("learning rate", _AT_LEAST_0), "beta1": ("beta parameter at index 0", _FRACTION),
-    "beta2": ("beta parameter at index 1", _FRACTION), "alpha": ("alpha value", _FRACTION),
-    "eps": ("epsilon value", _AT_LEAST_0), "momentum": ("momentum value", _AT_LEAST_0),
-    "dampening": ("dampening value", (lambda value: True, "a number")),
-    "weight_decay": ("weight_decay value", _AT_LEAST_0),
-    "clip_norm": ("clip_norm value", (lambda value: value > 0.0, "above 0, or None for no clipping")),
-}  # fmt: skip
-"""By the names of settings, what PyTorch calls them where they are out of their range, and the range."""
-
-
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise where a setting that our faces share is out of its range, in PyTorch's words.
-
-    Args:
-        settings: by name; what is not there is not looked at.
-
-    Raises:
-        ValueError: a number is out of its range, no number, or a tensor of several elements.
-        RuntimeError: two kernels are asked for.
-
-    >>> check_settings({"lr": -1})
-    Traceback (most recent call last):
-    ValueError: Invalid learning rate: -1. It must be at least 0.
-    """
-    for name, (words, (within, allowed)) in _NUMBERS.items():
-        if name not in settings or (name == "clip_norm" and settings[name] is None):
-            continue
-        value = settings[name]
-        if isinstance(value, Tensor) and value.numel() != 1:
-            raise ValueError(f"Tensor {name} must be 1-element")
-        if not isinstance(value, Real | Tensor) or not within(value):
-            raise ValueError(f"Invalid {words}: {value!r}. It must be {allowed}.")
-    if settings.get("fused") and settings.get("foreach"):
-        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-
-
-def _states(state: Mapping[str, Any]) -> list[tuple[Tensor, dict[str, Any]]]:
-    """Return the weights that were moved and what a state has of each; a hook may have put other things beside them."""
-    weights = (p for group in state["param_groups"] for p in group["params"])
-    return [(p, state["state"][p]) for p in weights if state["state"].get(p)]
-
-
-def check_state(face: Face, state: Mapping[str, Any], settings: Iterable[str], names: Iterable[str]) -> None:
-    """Raise where a state cannot be that of an optimizer with these settings and these names in its state."""
-    lacking = [name for name in settings if any(name not in group for group in state["param_groups"])]
-    lacking += [name for name in names if any(name not in each for _, each in _states(state))]
-    if lacking:
-        raise ConfigError(
-            f"a state without {', '.join(lacking)}",
-            f"surefoot.{type(face).__name__} goes on from its own states and from those of torch.optim.{face.twin}",
-            "load it into an optimizer of the kind that saved it",
-        )  # fmt: skip
-
+_ADAM, _ADAMW, _RMSPROP, _MUON = (update_rule(name).defaults for name in ("adam", "adamw", "rmsprop", "muon"))
 
 _KERNELS: dict[str, Any] = {"foreach": None, "fused": None}
 """Options of PyTorch's that name a kernel and change no number: ours is chosen by itself, whatever they are."""
@@ -167,7 +37,7 @@ class RuleFace(Face):
 
     Attributes:
         rule: its name.
-        states: by the rule's names of state, PyTorch's, which counts the updates in every rule.
+        states: by the rule's names of state, PyTorch's, which counts the updates in every rule but Muon.
         only: options of PyTorch's that change numbers, with the form that the rule has.
     """
 
@@ -198,25 +68,32 @@ class RuleFace(Face):
         """
         rule = update_rule(self.rule)
         settings = ["betas" if name == "beta1" else name for name in rule.defaults if name != "beta2"]
-        check_state(
-            self, state, settings, [self.states[name] for name in {**rule.slots(rule.defaults), "updates": "number"}]
-        )
+        check_state(self, state, settings, [self.states[name] for name in self._kinds(rule.defaults)])
         here = self.__dict__.get("param_groups") or [{} for _ in state["param_groups"]]
         for group, old in zip(state["param_groups"], here, strict=True):
             group.update({**_KERNELS, **self.only, "clip_norm": old.get("clip_norm"), **group, "capturable": False})
             self._check(group)
         super().__setstate__(state)
-        for p, each in _states(self.__dict__):  # PyTorch before 1.12 saved plain numbers
+        for p, each in states_of(self.__dict__) if "updates" in self.states else ():
+            # PyTorch before 1.12 saved plain numbers
             each["step"] = torch.as_tensor(each["step"], dtype=torch.float32, device=_place(p))
+
+    def _kinds(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """Return the state of a weight, and the count where PyTorch has one, by name: "weight" or "number"."""
+        count = {"updates": "number"} if "updates" in self.states else {}
+        return {**update_rule(self.rule).slots(values), **count}
 
     def _check(self, group: dict[str, Any]) -> None:
         for name, form in self.only.items():
-            if bool(group[name]) != form:
+            value = group[name]
+            if value is not None and (bool(value) if isinstance(form, bool) else value) != form:
                 raise ConfigError(
-                    f"{name} = {group[name]}", f"surefoot.{type(self).__name__} has {name} = {form} alone",
+                    f"{name} = {value}", f"surefoot.{type(self).__name__} has {name} = {form} alone",
                     f"{_INSTEAD.get(name, f'leave {name} out')}, or use torch.optim.{self.twin}",
                 )  # fmt: skip
         check_settings(_named(group))
+        if (refused := update_rule(self.rule).refuses(_named(group))) is not None:
+            raise ConfigError(*refused)
 
     def _check_gradients(self, group: dict[str, Any], params: list[Tensor]) -> None:
         for p in params:
@@ -237,13 +114,13 @@ class RuleFace(Face):
         for first in set(fresh):
             some = [(p, state) for p, state, new in zip(params, states, fresh, strict=True) if new is first]
             for p, state in some:
-                for name, kind in {**kinds, "updates": "number"}.items():
+                for name, kind in self._kinds(values).items():
                     if self.states[name] not in state:  # momentum that was 0 until now has a slot that is new
                         state[self.states[name]] = torch.zeros_like(p) if kind == "weight" else new_number(_place(p))
             slots = {name: [state[self.states[name]] for _, state in some] for name in kinds}
             grads = [p.grad for p, _ in some if p.grad is not None]
             move_(rule, values, [p for p, _ in some], grads, slots, values["lr"], first)
-            if "updates" not in kinds:
+            if "updates" in self.states and "updates" not in kinds:
                 counts = [state["step"] for _, state in some]
                 torch._foreach_add_(counts, torch.ones((), device=counts[0].device))
 
@@ -376,4 +253,43 @@ class RMSProp(RuleFace):
             "lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
             "clip_norm": clip_norm,
         }  # fmt: skip
+        super().__init__(params, settings, options)
+
+
+class Muon(RuleFace):
+    """Muon for a loop of your own: momentum whose step for a matrix is orthogonalised, Jordan et al. 2024
+    (kellerjordan.github.io/posts/muon); formulas in `surefoot.rules.muon`.
+
+    Takes the place of `torch.optim.Muon`, and weights of any shape: of more than two dimensions as [first, all others],
+    of fewer by SGD with Nesterov momentum at the same rate, so give biases and norms a group with their own. States are
+    loaded from it and by it. Left out, `lr` is 0.02, the author's own (PyTorch's is 0.001). Products are in the
+    precision of the weights, or of a `torch.autocast` around the step (PyTorch's are in bfloat16). What is refused is
+    what `Adam` refuses, and other options of PyTorch's than nesterov=True, its five steps, coefficients and eps, and
+    adjust_lr_fn="original".
+
+    Args:
+        params: as those of `Adam`, as are weight_decay, clip_norm and options.
+        lr: learning rate, at least 0: the length of a matrix's step in the spectral norm.
+        weight_decay: decoupled, W <- W - lr wd W.
+        momentum: in [0, 1).
+
+    >>> w = torch.nn.Parameter(torch.eye(2))
+    >>> optimizer = Muon([w], lr=0.1, weight_decay=0)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> [round(value, 1) for value in w.flatten().tolist()]
+    [0.9, 0.0, 0.0, 0.9]
+    """
+
+    rule, twin, states = "muon", "Muon", {"velocity": "momentum_buffer"}
+    only: ClassVar = {
+        **_ONLY, "nesterov": True, "ns_coefficients": COEFFICIENTS, "eps": EPS, "ns_steps": NS_STEPS,
+        "adjust_lr_fn": "original",
+    }  # fmt: skip
+
+    def __init__(
+        self, params: ParamsT, lr: float | Tensor = _MUON["lr"], weight_decay: float = _MUON["weight_decay"],
+        momentum: float = _MUON["momentum"], *, clip_norm: float | None = None, **options: Any,
+    ) -> None:  # fmt: skip
+        settings = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "clip_norm": clip_norm}
         super().__init__(params, settings, options)

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from surefoot.config import Recipe
-from surefoot.optim.kernels import Slots, alike
+from surefoot.optim.kernels import Slots, alike, by_shape
+from surefoot.optim.stacked import formula
 from surefoot.optim.update import fusible
 from surefoot.rules.groups import Factors
 
@@ -96,10 +97,19 @@ def _by_formula(
     recipe: Recipe, params: list[Tensor], grads: list[Tensor], slots: Slots, lr: Tensor, values: dict[str, Any],
     skip: Tensor, *, first: bool,
 ) -> None:  # fmt: skip
+    """All weights of a shape as one, [K, ...]: where they are many and small, calls are what a step costs."""
     rule = recipe.update_rule
-    for i, (w, g) in enumerate(zip(params, grads, strict=True)):
-        told = {**rule.words(values), **rule.numbers(values, first), "lr": lr.to(w.dtype)}
-        moved, new = rule.formula(w, g, {name: tensors[i] for name, tensors in slots.items()}, told)
-        w.copy_(torch.where(skip, w, moved))
-        for name, value in new.items():
-            slots[name][i].copy_(torch.where(skip, slots[name][i], value))
+    for places in by_shape(params):
+        w, g = (_as_one(tensors, places) for tensors in (params, grads))
+        of_some = {name: _as_one(tensors, places) for name, tensors in slots.items()}
+        told = {**rule.words(values), **rule.numbers(values, first), "stacked": True, "lr": lr.to(w.dtype)}
+        moved, new = formula(rule, w, g, of_some, told, Factors())
+        for k, i in enumerate(places):
+            params[i].copy_(torch.where(skip, params[i], moved[k]))
+            for name, value in new.items():
+                slots[name][i].copy_(torch.where(skip, slots[name][i], value[k]))
+
+
+def _as_one(tensors: Sequence[Tensor], places: Sequence[int]) -> Tensor:
+    some = [tensors[i] for i in places]
+    return some[0][None] if len(some) == 1 else torch.stack(some)

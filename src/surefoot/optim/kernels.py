@@ -1,4 +1,6 @@
 """An update of one member's weights by any rule: PyTorch's kernels where it has them, else the rule's own formula."""
+# torch._foreach_* are what torch.optim is built on; they have no public name.
+# pyright: reportPrivateImportUsage=false
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from torch.optim.rmsprop import rmsprop
 from surefoot.config import Recipe
 from surefoot.optim.update import fusible, sgd_
 from surefoot.rules.groups import Factors
+from surefoot.rules.muon import is_matrix, orthogonalised
 from surefoot.rules.rule import UpdateRule
 
 Slots = dict[str, list[Tensor]]
@@ -104,6 +107,14 @@ def alike(factors: Sequence[Factors], decaying: bool) -> list[tuple[list[int], F
     return [(places, factor) for factor, places in found.items()]
 
 
+def by_shape(params: Sequence[Tensor]) -> list[list[int]]:
+    """Return the positions of the weights that have the same shape and precision."""
+    found: dict[Any, list[int]] = {}
+    for i, w in enumerate(params):
+        found.setdefault((w.shape, w.dtype, w.device), []).append(i)
+    return list(found.values())
+
+
 def _sgd(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, values: dict[str, Any], first: bool
          ) -> None:  # fmt: skip
     velocity = sgd_(params, grads, None if first else slots.get("velocity"), **{**values, "lr": lr})
@@ -131,10 +142,28 @@ def _rmsprop(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float,
     )  # fmt: skip
 
 
+def _muon(params: list[Tensor], grads: list[Tensor], slots: Slots, lr: float, values: dict[str, Any], first: bool
+          ) -> None:  # fmt: skip
+    """All weights of a shape are orthogonalised as one: seven of [16, 144] in 0.14 ms, and not 0.36 (one core)."""
+    velocity, momentum = slots["velocity"], values["momentum"]
+    torch._foreach_lerp_(velocity, grads, 1 - momentum)
+    moves = torch._foreach_lerp(grads, velocity, momentum)
+    if values["weight_decay"] != 0:
+        torch._foreach_mul_(params, 1 - lr * values["weight_decay"])
+    for places in by_shape(params):
+        weights, some = [params[i] for i in places], [moves[i] for i in places]
+        if is_matrix(weights[0]):
+            whole = orthogonalised(torch.stack([move.flatten(1) for move in some]))
+            torch._foreach_add_(weights, [one.view(weights[0].shape) for one in whole], alpha=-lr)
+        else:
+            torch._foreach_add_(weights, some, alpha=-lr / (1 - momentum))
+
+
 KERNELS: dict[str, Kernel] = {
     "sgd": _sgd,
     "adam": lambda *given: _adam(*given, decoupled=False),
     "adamw": lambda *given: _adam(*given, decoupled=True),
+    "muon": _muon,
     "rmsprop": _rmsprop,
 }
-"""PyTorch's kernels by the name of the rule."""
+"""PyTorch's kernels by the name of the rule; Muon's is made of several."""

@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer, ParamsT, _device_dtype_check_for_fu
 from torch.optim.sgd import sgd as torch_sgd
 
 from surefoot.errors import ConfigError
-from surefoot.optim.faces import Face, check_settings, check_state
+from surefoot.optim.face import Face, check_settings, check_state
 from surefoot.optim.presets import Preset, preset
 from surefoot.optim.schedules import ScheduleFn
 from surefoot.optim.update import MomentumForm, WeightDecayForm, sgd_

@@ -98,7 +98,8 @@ def stacked_(
 
 def values_for(given: Hyperparameters, w: Tensor) -> dict[str, Any]:
     """Return what a formula is told of a stacked weight, numbers as [K, 1, ...]."""
-    return {**given.words, "lr": _wide(given.lr, w), **{name: _wide(v, w) for name, v in given.numbers.items()}}
+    numbers = {name: _wide(value, w) for name, value in given.numbers.items()}
+    return {**given.words, "stacked": True, "lr": _wide(given.lr, w), **numbers}
 
 
 def formula(

@@ -116,7 +116,10 @@ def pytorch_code(
         *_gradient(recipe, loss, precision, calls),
         "lr = rate(t) * factor" if plateau else "lr = rate(t)",
     ]
-    body += update if update[0] == OF_OPTIMIZER else ["with torch.no_grad():", *_indented(update)]
+    half = precision == "bf16" and recipe.update_rule.multiplies
+    contexts = "torch.no_grad(), torch.autocast(parameters[0].device.type, dtype=torch.bfloat16)"
+    without = f"with {contexts if half else 'torch.no_grad()'}:"
+    body += update if update[0] == OF_OPTIMIZER else [without, *_indented(update)]
     if recipe.ema_decay is not None:
         body += _averaging(recipe.ema_decay)
     if plateau:

@@ -23,7 +23,7 @@ def update_rules() -> dict[str, UpdateRule]:
     """Return every rule by its name, SGD first.
 
     >>> list(update_rules())
-    ['sgd', 'adam', 'adamw', 'rmsprop']
+    ['sgd', 'adam', 'adamw', 'muon', 'rmsprop']
     """
     names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NO_FAMILIES)
     modules = [importlib.import_module(f"{__name__}.{name}") for name in sorted(names, key="sgd".__ne__)]

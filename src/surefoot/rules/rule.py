@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +34,8 @@ class UpdateRule:
         slots: (values) -> its state by name, but not "average", "buffer" or "extra": tensors like the weight, or one
             number for each weight. All begin at 0.
         formula: (W, g, slots, values) -> new W and new slots; changes nothing. It is told in `values` the rate "lr" of
-            the update, what `numbers` makes of the settings, and words as they are.
+            the update, what `numbers` makes of the settings, and words as they are; "stacked" is among them, and
+            true, where W is that of K members, [K, ...], and so are its gradient, slots and numbers.
         numbers: (values, first) -> the numbers that a formula reads, for one member; `first`: before any update.
         program: (values, weights) -> lines of plain PyTorch that do the same. `weights` is the text of what an
             optimizer takes: "parameters", or groups where not all decay. In the lines of the update `lr` is the rate,
@@ -51,7 +52,9 @@ class UpdateRule:
             those values, `memories`.
         decay_scale, memory_scale: decades of total decay and of 1 - memory over which the log error after training
             bends, as `search.response` has them.
+        multiplies: whether its formula has products of matrices: these are done in the precision of the run.
         refuses: (values) -> what was given, what is allowed and what to do, where values do not go together.
+        refuses_weights: (trained weights) -> the same, where it is not for a model.
     """
 
     name: str
@@ -71,7 +74,9 @@ class UpdateRule:
     numbers: Callable[[Values, bool], dict[str, float]] = _as_they_are
     per_rate: Callable[[Values], float] = _one
     per_shrink: Callable[[Values], float] = _one
+    multiplies: bool = False
     refuses: Callable[[Values], tuple[str, str, str] | None] = lambda values: None
+    refuses_weights: Callable[[Sequence[Any]], tuple[str, str, str] | None] = lambda weights: None
 
     def words(self, values: Values) -> dict[str, Any]:
         """Return the settings that are no numbers: members that are computed as one have these alike."""

@@ -15,6 +15,7 @@ from surefoot.settings import merged
 
 MODEL = "fast"
 """The shipped model whose settings follow from an accuracy."""
+_OF_ANY_RULE = ("epochs", "progressive_resizing")
 _USUAL = {"cpu": 0.9, "cuda": 0.94}
 """The accuracy where none is given: on two cores it is a matter of minutes, on a card of seconds."""
 
@@ -52,7 +53,8 @@ target = 0.94, the next above it.
     card = torch.cuda.is_available() if name == "auto" else name.startswith("cuda")
     device = "cuda" if card else "cpu"
     rest.pop("model", None)  # the table names the network
-    return rest, _row(_USUAL[device] if accuracy is None else accuracy, device)
+    rule = given.get("recipe", {}).get("rule")
+    return rest, _row(_USUAL[device] if accuracy is None else accuracy, device, rule)
 
 
 def _check(target: float, given: Mapping[str, Any], data: str, model: str) -> None:
@@ -93,11 +95,19 @@ def _table() -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
-def _row(accuracy: float, device: str) -> dict[str, Any]:
-    """Return the settings of a row, over those that all have."""
+def _row(accuracy: float, device: str, rule: str | None) -> dict[str, Any]:
+    """Return the settings of a row, over those of its rule, over those that all have.
+
+    With another rule the row's length and sizes hold, and that rule's settings where the table has some: a rate and
+    what multiplies it mean nothing to another.
+    """
     table = _table()
     row = next(
         row for row in table["rows"] if row["device"] == device and math.isclose(row["accuracy"], accuracy)
     )  # the table has each accuracy for each kind of device
-    about = ("accuracy", "device", "reached")
-    return merged(table["all"], {name: value for name, value in row.items() if name not in about})
+    recipe = row["recipe"]
+    if rule not in (None, row["rule"]):
+        recipe = {name: recipe[name] for name in _OF_ANY_RULE if name in recipe}
+    usual = merged(table["all"], table["rules"].get(rule or row["rule"], {}))
+    about = ("accuracy", "device", "rule", "reached")
+    return merged(usual, {name: value for name, value in row.items() if name not in about} | {"recipe": recipe})

@@ -162,7 +162,8 @@ def _update(
         grads = [grad * scale for grad in grads]
     for i, (w, g) in enumerate(zip(weights.values(), grads, strict=True)):
         old = {name: values[i] for name, values in slots.items()}
-        new_w, new = formula(rule, w, g, old, {**told, "lr": lr}, factors[i])
+        with task.machine.updating(rule):
+            new_w, new = formula(rule, w, g, old, {**told, "lr": lr}, factors[i])
         w.copy_(torch.where(moved, new_w, w))
         for name, value in new.items():
             old[name].copy_(torch.where(moved, value, old[name]))

@@ -99,6 +99,13 @@ def freeze_(model: nn.Module, groups: tuple[Group, ...]) -> nn.Module:
     return model
 
 
+def check_weights(model: nn.Module, recipe: Recipe) -> None:
+    """Raise ConfigError where a recipe's rule is not for the weights of a model that are trained."""
+    trained = [model.get_parameter(name) for name in factors_of(model, recipe)]
+    if (refused := recipe.update_rule.refuses_weights(trained)) is not None:
+        raise ConfigError(*refused)
+
+
 def asleep(model: nn.Module, plan: Plan, step: int) -> list[str]:
     """Return the names of the parameters that are frozen at a step and will be trained later."""
     if not thaw(plan.recipe.groups):

@@ -21,7 +21,7 @@ from surefoot.training.compiled import Compiled
 from surefoot.training.computable import check_computable, try_groups
 from surefoot.training.device import OnDevice, refusal
 from surefoot.training.evaluate import evaluate_part
-from surefoot.training.groups import factors_of
+from surefoot.training.groups import check_weights
 from surefoot.training.optimizer import check_rule, optimizer_for
 from surefoot.training.state import State, Tally, named_tensors
 from surefoot.training.step import Stretch
@@ -38,8 +38,8 @@ def start(task: Task, plan: Plan) -> State:
     Raises:
         ConfigError: the plan's schedule reads a validation loss and the data has no validation part; the model cannot
             train on a single example, and the plan has pieces of a batch that are one; the plan smooths labels, and
-            the loss is not the built-in cross-entropy; its groups do not fit the model, or its rule not the task's
-            optimizer; a batch is computed in pieces, and the loss of the whole is not the mean of theirs.
+            the loss is not the built-in cross-entropy; its groups or its rule do not fit the model, or its rule not
+            the task's optimizer; a batch is computed in pieces, and the loss of the whole is not the mean of theirs.
 
     >>> import surefoot
     >>> digits = surefoot.task(surefoot.load("digits"), "linear")
@@ -58,7 +58,7 @@ def start(task: Task, plan: Plan) -> State:
     if any(group.frozen_epochs for group in plan.recipe.groups):
         try_groups(task, plan)
     model = task.fresh_model(plan.recipe.groups)
-    factors_of(model, plan.recipe)  # remembers which parameters are trained: see `check_trained`
+    check_weights(model, plan.recipe)  # which remembers the parameters that are trained: see `check_trained`
     state = State(step=0, model=model, slots={}, average=None, tally=Tally(), val_losses=[], seconds=0.0, outcome=None)
     if task.optimizer is not None:
         state.optimizer = optimizer_for(task.optimizer, plan.recipe, model)
@@ -128,7 +128,7 @@ class Stepper(Protocol):
 
 def advance_alike(
     runs: Sequence[tuple[Task, Plan]], states: Sequence[State], until_step: int, stepper: Stepper,
-    going: Sequence[int] | None = None,
+    going: Sequence[int] | None = None, rows: list[list[Row]] | None = None,
 ) -> list[list[Row]]:  # fmt: skip
     """Advance runs that stand at one step and have their rows at the same steps; change the states, return new rows.
 
@@ -140,9 +140,10 @@ def advance_alike(
         until_step: as in `advance`.
         stepper: computes the updates, of these states.
         going: positions of those that are advanced; None is all.
+        rows: to which the new rows of each are added, so that they are there where something is raised; None is new.
     """
     task, plan = runs[0]
-    rows: list[list[Row]] = [[] for _ in runs]
+    rows = [[] for _ in runs] if rows is None else rows
     last = min(until_step, plan.steps)
     asked = range(len(runs)) if going is None else going
     live = [i for i in asked if states[i].outcome is None]

@@ -14,6 +14,7 @@ from surefoot.data.dataset import Part
 from surefoot.data.mapped_tensor import MappedTensor
 from surefoot.data.tree import map_leaves
 from surefoot.errors import ConfigError
+from surefoot.rules.rule import UpdateRule
 from surefoot.switches import repeatable_kernels
 from surefoot.training.memory import MEMORY_SHARE, free_bytes
 
@@ -62,6 +63,10 @@ class Machine:
         """
         half = self.precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False)
+
+    def updating(self, rule: UpdateRule) -> AbstractContextManager[Any]:
+        """Return the context of an update by a rule: its products are in the precision of the forward pass."""
+        return self.autocast() if rule.multiplies else nullcontext()
 
     def place_model(self, model: nn.Module) -> nn.Module:
         """Return the model on the device, its convolutions in channels_last, which is faster on CPU and GPU."""

@@ -224,14 +224,15 @@ class Step:
             return
         if not state.slots:  # that of a parameter which the model did not use in its first step starts at zero
             state.slots = new_slots(recipe, self.weights)
-        if at != 0 and at not in self.thaws and all(grad is not None for grad in grads):
-            self._move_all(grads, lr)
-            return
-        there = [i for i, grad in enumerate(grads) if grad is not None]
-        for first in (True, False):
-            places = [i for i in there if self.begins(i, at) is first]
-            if places:
-                self._move(places, [grads[i] for i in places], lr, first)
+        with self.task.machine.updating(recipe.update_rule):
+            if at != 0 and at not in self.thaws and all(grad is not None for grad in grads):
+                self._move_all(grads, lr)
+                return
+            there = [i for i, grad in enumerate(grads) if grad is not None]
+            for first in (True, False):
+                places = [i for i in there if self.begins(i, at) is first]
+                if places:
+                    self._move(places, [grads[i] for i in places], lr, first)
 
     @torch.no_grad()
     def _move_all(self, grads: Sequence[Any], lr: float) -> None:

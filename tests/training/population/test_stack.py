@@ -93,6 +93,7 @@ CASES = {
     "plain": {},
     "sutskever": {"momentum_form": "sutskever", "weight_decay_form": "decoupled", "clip_norm": 0.5},
     "adamw": {"rule": "adamw", "ema_decay": 0.9},
+    "muon": {"rule": "muon", "model": small_cnn},
     "pieces": {"micro_batch_size": 5, "ema_decay": 0.5, "label_smoothing": 0.1},
     "batch norm": {"model": small_cnn, "augment": ["flip", "crop:1"]},
     "dropout": {"model": BatchNormDropoutNet},
@@ -121,9 +122,9 @@ def on_a_card(monkeypatch):
         made.append(Stack(*given, graphed=True))
         return made[-1]
 
-    def capturing(function, device):
+    def capturing(*given):
         captures.append(1)
-        return recorded(function, device)
+        return recorded(*given)
 
     monkeypatch.setattr(engine_module, "Stack", stack)
     monkeypatch.setattr(graph, "captured", capturing)

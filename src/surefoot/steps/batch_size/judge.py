@@ -17,8 +17,9 @@ ended in less than its S_0 t(B_0) seconds, at the rate that goes with its size (
 
     lr(B) = lr(B_0) (f(B) / f(B_0))^a,
 
-a being 1 for SGD and 1/2 for Adam and RMSProp, whose rate goes with the root of the batch where noise is most of the
-gradient (Malladi et al. 2022, arXiv 2205.10287, section 5, who change betas and eps with it, which stay here).
+a being 1 for SGD and 1/2 for the others, as for Adam and RMSProp, whose rate goes with the root of the batch where
+noise is most of the gradient (Malladi et al. 2022, arXiv 2205.10287, section 5, who change betas and eps with it, which
+stay here).
 """
 
 from __future__ import annotations

@@ -89,9 +89,12 @@ def _compute(
         scale = torch.clamp(clip / norm, max=1.0)
         grads = [grad * wide(scale, grad) for grad in grads]
     for i, (w, g) in enumerate(zip(params, grads, strict=True)):
-        values = {**words, "lr": wide(lr, w), **{name: wide(number, w) for name, number in numbers.items()}}
+        wides = {name: wide(number, w) for name, number in numbers.items()}
+        values = {**words, "stacked": True, "lr": wide(lr, w), **wides}
         old = {name: each[i] for name, each in slots.items()}
-        new_w, new = formula(rule, w, g, old, values, factors[i] if decaying else factors[i]._replace(weight_decay=0.0))
+        of_weight = factors[i] if decaying else factors[i]._replace(weight_decay=0.0)
+        with network.task.machine.updating(rule):
+            new_w, new = formula(rule, w, g, old, values, of_weight)
         w.copy_(torch.where(wide(moved, w), new_w, w))
         for name, value in new.items():
             old[name].copy_(torch.where(wide(moved, value), value, old[name]))
