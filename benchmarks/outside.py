@@ -9,8 +9,8 @@ The product's `next_move` is played on tables: each trial that it asks for is lo
   arXiv 2109.03670): validation accuracy over epoch, batch size, learning rate, momentum and weight decay. A shorter run
   is the prefix of one schedule of 52 epochs, not a complete run. What lies outside the axes counts as at their end: so
   does a rate above 0.1, where half of the tasks are best.
-- *Maps* of complete runs (benchmarks/results/truth_avx2-2cpu_2026-11-24.json) over rate, weight decay and momentum. Shorter runs are invented
-  (`SHORTER`): the map as at a lower rate, on a higher level, with noise that grows.
+- *Maps* of complete runs over rate, weight decay and momentum (benchmarks/results/truth_avx2-2cpu_2026-11-24.json).
+  Shorter runs are invented (`SHORTER`): the map as at a lower rate, on a higher level, with noise that grows.
 
 Values between the cells are interpolated, in the logarithm of rate, weight decay, 1 - momentum, batch size and epoch.
 Step 3 of the procedure cannot be played. It is answered with what it came to on a map's task, on LCBench with
