@@ -9,8 +9,8 @@ The product's `next_move` is played on tables: each trial that it asks for is lo
   arXiv 2109.03670): validation accuracy over epoch, batch size, learning rate, momentum and weight decay. A shorter run
   is the prefix of one schedule of 52 epochs, not a complete run. What lies outside the axes counts as at their end: so
   does a rate above 0.1, where half of the tasks are best.
-- *Maps* of `benchmarks/truth.py`: complete runs over rate, weight decay and momentum. Shorter runs are invented
-  (`SHORTER`): the map as at a lower rate, on a higher level, with noise that grows.
+- *Maps* of complete runs over rate, weight decay and momentum (benchmarks/results/truth_avx2-2cpu_2026-11-24.json).
+  Shorter runs are invented (`SHORTER`): the map as at a lower rate, on a higher level, with noise that grows.
 
 Values between the cells are interpolated, in the logarithm of rate, weight decay, 1 - momentum, batch size and epoch.
 Step 3 of the procedure cannot be played. It is answered with what it came to on a map's task, on LCBench with
@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
-from truth import AXES, accuracies, setting, write
+from truth import setting, write
 
 from surefoot.config import Recipe, Schedule
 from surefoot.record.decision import Decision
@@ -183,26 +183,37 @@ def lcbench(path: Path) -> list[Table]:
 
 
 def maps(path: Path) -> list[Table]:
-    """Return the tables of a truth's tasks, with SGD."""
-    axes, rng, found = AXES["sgd"], np.random.default_rng(0), list[Table]()
-    for name, kept in json.loads(path.read_text())["tasks"].items():
-        known = {part: _filled(accuracies(kept, part)) for part in ("validation", "test")}
+    """Return the tables of the tasks of a truth of complete runs over rate, weight decay and momentum, with SGD."""
+    truth, rng, found = json.loads(path.read_text()), np.random.default_rng(0), list[Table]()
+    for name, task in truth["tasks"].items():
+        known = [_filled(truth, task["runs"], column) for column in (0, 1)]
         drift = float(rng.normal(SHORTER["drift"], SHORTER["drift_sd"]))
         found.append(Table(
-            name, np.array([kept["epochs"]]), np.array([kept["batch_size"]]), np.array(axes.lrs),
-            np.array(axes.memories)[::-1], np.array(axes.weight_decays), known["validation"][:, None],
-            known["test"].mean(axis=0), kept["parts"]["train"], kept["parts"]["validation"], drift,
+            name, np.array([task["epochs"]]), np.array([task["batch_size"]]), np.array(truth["lrs"]),
+            np.array(truth["momenta"])[::-1], np.array(truth["weight_decays"]), known[0][:, None],
+            known[1].mean(axis=0), task["parts"]["train"], task["parts"]["validation"], drift,
         ))  # fmt: skip
     return found
 
 
-def _filled(runs: np.ndarray) -> np.ndarray:
-    """Return a map's scores as [seed, batch, rate, momentum, decay], momentum falling; a seed that a cell lacks has the
-    mean of the others, and a cell of none 0.
+def _filled(truth: Mapping[str, Any], runs: Mapping[str, Any], column: int) -> np.ndarray:
+    """Return a map's scores in points as [seed, batch, rate, momentum, decay], momentum falling.
+
+    A seed that a cell lacks has the mean of the others, and a cell of none 0.
+
+    Args:
+        truth: the file, with its axes.
+        runs: by seed and rate, (validation accuracy, test accuracy, outcome) of each momentum and decay, or None.
+        column: 0 or 1 of these.
     """
-    count = np.isfinite(runs).sum(axis=0)
-    mean = np.nansum(runs, axis=0) / np.maximum(count, 1)
-    return np.where(np.isfinite(runs), runs, mean).transpose(0, 3, 1, 2)[:, None, :, ::-1]
+    momenta, decays = truth["momenta"], truth["weight_decays"]
+    none = [None] * (len(momenta) * len(decays))
+    rows = [[[np.nan if cell is None else cell[column] for cell in runs.get(f"seed {seed}, lr {lr:.4g}", none)]
+             for lr in truth["lrs"]] for seed in truth["seeds"]]  # fmt: skip
+    table = 100 * np.array(rows, dtype=np.float64).reshape(len(rows), len(truth["lrs"]), len(momenta), len(decays))
+    count = np.isfinite(table).sum(axis=0)
+    mean = np.nansum(table, axis=0) / np.maximum(count, 1)
+    return np.where(np.isfinite(table), table, mean)[:, None, :, ::-1]
 
 
 def searched(table: Table, budget: float, noise: bool = False) -> tuple[dict[str, Any], float]:
@@ -378,7 +389,7 @@ def main() -> None:
     """Play all methods on the tables, and print regrets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--lcbench", type=Path, help="lcbench17.npz, or a file of other tasks with the same axes")
-    parser.add_argument("--truth", type=Path, help="what truth.py has written")
+    parser.add_argument("--truth", type=Path, help="a truth of complete runs")
     parser.add_argument("--methods", nargs="*", choices=[*METHODS, "single"], default=[*METHODS, "single"])
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--noise", action="store_true", help="add the noise of the validation part's size")

@@ -51,8 +51,8 @@ MOST_AT_ONCE = 8
 PER_ROUND = 4.0
 """Rounds in which what is left for runs of the final length is spent, if they are not too large."""
 SCHEDULES: tuple[ScheduleKind, ...] = ("linear", "cosine", "wsd", "step")
-RESERVED_FROM = 16.0
-"""Final trainings that must be left for some of them to be kept for comparing schedules: a quarter of these, then."""
+RESERVED_FROM = 12.0
+"""Final trainings that must be left for some of them to be kept for comparing schedules: a third of these, then."""
 SETTLED = 0.002
 """The search ends where no run is expected to lower the log error of its answer by as much. Chosen by hand: 0.2 % of
 the errors."""
