@@ -21,10 +21,10 @@ BUDGETS = {
     "integrations": 83,
     "models": 733,
     "optim": 2721,
-    "record": 3427,
+    "record": 3428,
     "report": 3283,
     "rules": 940,
-    "search": 2812,
+    "search": 3142,
     "steps": 6057,
     "training": 9791,
 }
