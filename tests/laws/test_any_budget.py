@@ -65,6 +65,7 @@ def played(trainings, world):
     while not isinstance(move := next_move(asked, history), Done):
         passed.append((history, move))
         if isinstance(move, Train):
+            assert any(trial.key not in history.results for trial in move.trials), "a round that costs nothing"
             results = {trial.key: result(trial, WORLDS[world]) for trial in move.trials}
             history = dataclasses.replace(history, results={**results, **history.results})
             continue

@@ -8,9 +8,10 @@ from surefoot.config import Recipe, Schedule
 from surefoot.errors import CheckpointError, ConfigError
 from surefoot.record.decision import Decision
 from surefoot.search.budget import Request, StepTime, Terms, budget
+from surefoot.search.choose import Proposal
 from surefoot.search.journal import History
-from surefoot.search.moves import BracketRates, Check, ChooseBatchSize, Conclude, Done, TimeStep, Train
-from surefoot.search.procedure import LEAST_SHARE, next_move, rungs
+from surefoot.search.moves import BracketRates, Check, ChooseBatchSize, Conclude, Done, Standing, TimeStep, Train
+from surefoot.search.procedure import LEAST_SHARE, _not_yet_made, next_move, rungs
 
 BASE = Recipe(epochs=10, batch_size=64, schedule=Schedule(kind="linear"))
 CHECKS = {"wiring": 1000, "initial-loss": 0, "overfit-sample": 10_000}
@@ -157,3 +158,17 @@ def test_runs_grow_from_round_to_round_and_are_paid_for(trainings, least):
     assert sum(rung.share * rung.count for rung in plan) <= trainings + 1e-9
     assert all(least <= rung.share < 1 and rung.count >= 1 for rung in plan)
     assert [rung.share for rung in plan] == sorted({rung.share for rung in plan})
+
+
+def test_no_training_is_asked_for_twice():
+    """Two points may be one recipe, whose digits are rounded: a round of what is there already would cost nothing."""
+    at = Standing(asked("16x"), History())
+    twice = [Proposal(at.space.default, 0, 0.1), Proposal(at.space.default, 0, 0.1)]
+    whole = _not_yet_made(at, "refine", twice, 1.0)
+    assert [trial.seed for trial in whole] == [0, 1]
+    later = dataclasses.replace(at, results=tuple(result(trial, 0.0) for trial in whole))
+    assert [trial.seed for trial in _not_yet_made(later, "refine", twice, 1.0)] == [2, 3]
+    short = _not_yet_made(at, "refine", twice, 0.5)
+    assert [trial.seed for trial in short] == [0], "a shorter run is not repeated"
+    later = dataclasses.replace(at, results=tuple(result(trial, 0.0) for trial in short))
+    assert _not_yet_made(later, "refine", twice, 0.5) == []

@@ -11,14 +11,17 @@ invented histories test it in milliseconds.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from surefoot.config import Recipe, Schedule, ScheduleKind
 from surefoot.errors import ConfigError
+from surefoot.record.trial import Trial
 from surefoot.search import decide
 from surefoot.search.budget import Request
-from surefoot.search.choose import choose, propose
+from surefoot.search.choose import Proposal, choose, propose
 from surefoot.search.journal import History
 from surefoot.search.moves import BracketRates, Check, CheckName, ChooseBatchSize, Done, Move, Standing, TimeStep, Train
 from surefoot.search.space import trial_of
@@ -249,7 +252,7 @@ def _searched(at: Standing) -> Standing | Move | Done:
             proposed = propose(at.results, where, count, share, examples) if count > 0 else []
             if number and proposed and share == 1:
                 proposed = [each for each in proposed if each.gain >= SETTLED]
-            trials = [trial_of(name, base, where.recipe(each.point, share), each.seed, share) for each in proposed]
+            trials = _not_yet_made(at, name, proposed, share)
             if not trials:
                 break
             results = at.came_to(trials)
@@ -275,6 +278,24 @@ def _searched(at: Standing) -> Standing | Move | Done:
     for name in choice.open:
         at = at.without(f"other values of {name.replace('_', ' ')} than {getattr(choice.recipe, name)}")
     return dataclasses.replace(at, recipe=choice.recipe)
+
+
+def _not_yet_made(at: Standing, name: str, proposed: Sequence[Proposal], share: float) -> list[Trial]:
+    """Return the trials of these proposals, each a training that no earlier one was: else a round could cost nothing,
+    and another follow it for ever. A recipe's digits are rounded, so two points may be one recipe; of complete runs it
+    is done with the next seed, of shorter ones it is left out.
+    """
+    made = {result.trial.key for result in at.results}
+    trials: list[Trial] = []
+    for each in proposed:
+        recipe = at.space.recipe(each.point, share)
+        seeds = itertools.count(each.seed) if share == 1 else (each.seed,)
+        candidates = (trial_of(name, at.final.recipe, recipe, seed, share) for seed in seeds)
+        trial = next((one for one in candidates if one.key not in made), None)
+        if trial is not None:
+            made.add(trial.key)
+            trials.append(trial)
+    return trials
 
 
 def _next_round(plan: list[Rung], number: int, left: float) -> tuple[float, int]:
