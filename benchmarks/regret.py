@@ -258,9 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result["surefoot"] = {name: ours[name] for name in ("mean_regret", "worst_regret", "cost")}
     write(options.out, result)
     for half, of_half in figures.items():
-        print(
-            f"{half}: {len({each['task'] for each in runs.values() if each['half'] == half})} tasks\n{table(of_half)}"
-        )
+        print(f"{half}\n{table(of_half)}")
         print("\n".join(behind(of_half)[:20]), end="\n\n")
         draw(of_half, options.out.with_name(f"{options.out.stem}_{half}"), BUDGETS)
 
