@@ -184,8 +184,8 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     names = [f"{budget:g}" for budget in BUDGETS]
     most = max(of["tasks"] for by_budget in figures.values() for of in by_budget.values())
     lines = [f"{f'{most} tasks: mean, worst, rank':<30} " + " ".join(f"{name + 'x':>18}" for name in names)]
-    last = {method: next((of[name] for name in reversed(names) if name in of), None) for method, of in figures.items()}
-    for method in sorted(figures, key=lambda each: last[each]["mean_regret"] if last[each] else np.inf):
+    last = {method: list(of.values())[-1] for method, of in figures.items()}
+    for method in sorted(figures, key=lambda each: last[each]["mean_regret"]):
         cells = [figures[method].get(name) for name in names]
         lines.append(f"{method:<30} " + " ".join(
             f"{'-':>18}" if each is None else
