@@ -223,7 +223,7 @@ def _alike(draw: Draw, noise: float) -> bool:
         error = -2 + 1.2 * apart**2 + noise * draw.normal() if apart < 0.6 else math.inf
         recipe = Recipe(lr=float(lr), momentum=0.9, weight_decay=0.1 / (float(lr) * 1000), steps=1000)
         tried.append(_result(recipe, 0, 1.0, error, None))
-    chosen = choose(tuple(tried), space_around(Recipe(), 1000, 0.003, 1.0, frozenset({"momentum"})), 1000)
+    chosen = choose(tuple(tried), space_around(Recipe(), 1000, (0.003, 1.0), frozenset({"momentum"})), 1000)
     # The grid of rates is spaced, and the best one may lie a step of it beside the last that is named.
     return chosen.lr_low / 10**0.125 <= 0.1 * 10**best <= chosen.lr_high * 10**0.125
 

@@ -26,6 +26,7 @@ BY_COMMAND = {
             ["train", "digits", "--name", "run", "--model", "linear", "--epochs", "1", "--no-report", "--quiet"],
             ["evaluate", "run"],
             ["show", "run"],
+            ["models"],
         ],
         {"torch"},
     ),

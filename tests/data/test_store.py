@@ -43,6 +43,22 @@ def test_a_store_whose_pixels_were_damaged_is_built_anew(cache):
     assert np.array_equal(again, store.found("place", "listing").images)
 
 
+def test_pixels_are_hashed_once_and_again_when_the_file_has_changed(cache, monkeypatch):
+    hashed, plain = [], store.sha256
+    monkeypatch.setattr(store, "_TICK_SECONDS", 0)
+    store.built("place", "listing", SHAPE, fill)
+    monkeypatch.setattr(store, "sha256", lambda images: hashed.append(1) or plain(images))
+    for _ in range(3):
+        assert store.found("place", "listing") is not None
+    assert len(hashed) == 1
+    (path,) = cache.rglob("images.npy")
+    with path.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    assert store.found("place", "listing") is None
+    assert len(hashed) == 2
+
+
 def test_writing_to_what_was_found_does_not_reach_the_disk():
     array, *_ = store.built("place", "listing", SHAPE, fill)
     array[:] = 0

@@ -86,7 +86,7 @@ def test_a_step_has_the_same_bits_with_and_without_a_graph(name, device, precisi
     graphed, rows = advance(work, plan, start(work, plan), plan.steps)
     assert graphed.computed == "graph"
     for module in ("graph", "device"):
-        monkeypatch.setattr(f"surefoot.training.{module}.captured", lambda function, _: function)
+        monkeypatch.setattr(f"surefoot.training.{module}.captured", lambda function, *_: function)
     eager, others = advance(work, plan, start(work, plan), plan.steps)
     assert bare(others) == bare(rows)
     assert not differing(contents(graphed), contents(eager))

@@ -36,13 +36,13 @@ def described(trial):
     recipe = trial.recipe
     return [
         trial.stage, trial.seed, trial.share, recipe.steps, recipe.lr, recipe.weight_decay, recipe.momentum,
-        recipe.schedule.kind,
+        recipe.schedule.kind, recipe.batch_size,
     ]  # fmt: skip
 
 
 def result_of(trial, record):
     """What the record says that came of a trial."""
-    known = {json.dumps(line[1:8]): line[8:] for line in record["trials"]}
+    known = {json.dumps(line[1:9]): line[9:] for line in record["trials"]}
     examples, train_loss, val_loss, val_accuracy = known[json.dumps(described(trial)[1:])]
     return TrialResult(
         trial=trial, outcome="diverged" if val_loss is None else "finished", examples=examples, train_loss=train_loss,
@@ -103,7 +103,7 @@ def test_a_recorded_search_asks_for_the_same_trials_in_the_same_order_and_decide
     for move, _ in moves:
         for trial in move.trials if isinstance(move, Train) else ():
             ordered.setdefault(trial.key, described(trial))
-    assert list(ordered.values()) == [line[:8] for line in record["trials"]]
+    assert list(ordered.values()) == [line[:9] for line in record["trials"]]
     assert len(history.results) == len(record["trials"])
     assert end.recipe == from_dict(Recipe, record["recipe"])
     assert list(end.unchecked) == record["unchecked"]

@@ -18,29 +18,6 @@ def test_a_block_more_than_the_side_can_be_halved_is_left_out():
     assert [len(Cnn((3, side, side), 5).blocks) for side in (3, 4, 5, 8, 9, 16, 32)] == [1, 1, 2, 2, 3, 3, 3]
 
 
-def test_the_first_channels_of_a_convolution_start_as_the_identity():
-    model = Cnn((3, 32, 32), 5)
-    found = 0
-    for module in model.blocks.modules():
-        if isinstance(module, nn.Conv2d) and module.out_channels >= module.in_channels:
-            expected = torch.zeros_like(module.weight[: module.in_channels])
-            for channel in range(module.in_channels):
-                expected[channel, channel, 1, 1] = 1
-            assert torch.equal(module.weight[: module.in_channels], expected)
-            found += 1
-    assert found == 6
-
-
-def test_whitened_patches_have_no_correlation_and_a_variance_of_one():
-    with torch_stream(0, "test"):
-        model = Cnn((3, 8, 8), 5)
-        x = torch.randn(200, 1, 8, 8) + 0.5 * torch.randn(200, 3, 8, 8)  # correlated channels
-    model.initialize_from(x)
-    out = model.stem(x)[:, :12].permute(1, 0, 2, 3).reshape(12, -1)
-    torch.testing.assert_close(out @ out.T / out.shape[1], torch.eye(12), atol=0.01, rtol=0)
-    assert torch.equal(model.stem.weight[:12], -model.stem.weight[12:])
-
-
 def test_the_stem_stays_as_the_data_made_it():
     work = task(images(), "cnn", seed=1)
     model = work.fresh_model()

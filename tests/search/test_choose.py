@@ -1,5 +1,4 @@
 import dataclasses
-import itertools
 import math
 
 import numpy as np
@@ -13,83 +12,69 @@ from surefoot.search.choose import examples_noise
 from surefoot.search.response import coordinates
 
 BASE = Recipe()
-WHERE = space.space_around(BASE, STEPS, 0.01, 0.1, frozenset())
-RATES_ONLY = space.space_around(BASE, STEPS, 0.01, 0.1, frozenset({"weight_decay", "momentum"}))
+WHERE = space.space_around(BASE, STEPS, (0.01, 0.1), frozenset())
+RATES_ONLY = space.space_around(BASE, STEPS, (0.01, 0.1), frozenset({"weight_decay", "momentum"}))
+
+
+def at(rate, decay, momentum):
+    return space.Point(rate, tuple({"momentum": momentum, "weight_decay": decay}[axis.name] for axis in WHERE.axes))
 
 
 def test_a_point_and_its_recipe_mean_the_same():
-    for point in WHERE.candidates[::37]:
-        for share in (1.0, 0.25):
-            recipe = WHERE.recipe(point, share)
-            rate, decay, keep = coordinates(recipe, share)
+    for others in WHERE.all_others():
+        for rate, share in ((0.1, 1.0), (3.0, 0.25)):
+            recipe = WHERE.recipe(space.Point(rate, others), share)
+            drift = space.DRIFT * math.log2(share)
+            found, decay, keep = coordinates(recipe, share)
+            momentum, total = others
             assert recipe.steps == share * STEPS
-            assert rate == pytest.approx(math.log10(point.rate), abs=1e-3)
-            assert decay == pytest.approx(math.log10(point.decay), abs=0.01)
-            assert keep == pytest.approx(math.log10(1 - point.momentum))
+            assert found == pytest.approx(math.log10(rate) + drift, abs=1e-3)
+            assert decay == pytest.approx(math.log10(total), abs=0.01)
+            assert keep == pytest.approx(math.log10(1 - momentum))
+            back = WHERE.point(space.trial_of("refine", BASE, recipe, 0, share))
+            assert (back.rate, back.others) == (pytest.approx(rate, rel=1e-3), others)
 
 
 def test_decoupled_weight_decay_has_the_same_total():
-    where = space.space_around(Recipe(weight_decay_form="decoupled"), STEPS, 0.01, 0.1, frozenset())
-    recipe = where.recipe(space.Point(1.0, 3.0, 0.9), 1.0)
+    where = space.space_around(Recipe(weight_decay_form="decoupled"), STEPS, (0.01, 0.1), frozenset())
+    recipe = where.recipe(at(1.0, 3.0, 0.9), 1.0)
     assert recipe.weight_decay == pytest.approx(3.0 / (0.1 * STEPS), rel=0.01)
 
 
-def test_a_short_run_has_the_weight_decay_of_the_final_one():
-    point = space.Point(1.0, 3.0, 0.9)
-    assert WHERE.recipe(point, 0.25).weight_decay == WHERE.recipe(point, 1.0).weight_decay
+def test_a_step_of_a_short_run_shrinks_weights_as_one_of_the_final_run_does():
+    point = at(1.0, 3.0, 0.9)
+    short, whole = WHERE.recipe(point, 0.25), WHERE.recipe(point, 1.0)
+    assert short.lr * short.weight_decay == pytest.approx(whole.lr * whole.weight_decay, rel=0.01)
 
 
 def test_a_recipe_that_has_a_decay_of_its_own_keeps_it_where_nothing_is_measured():
-    own = space.space_around(Recipe(lr=0.1, weight_decay=6e-3), STEPS, 0.01, 0.1, frozenset())
-    assert own.usual_decay == pytest.approx(6.0)
-    assert own.usual_decay in own.decays
-    assert space.usual(own, 1.0).decay == own.usual_decay
-    assert {point.decay for point in space.only_rates(own).candidates} == {own.usual_decay}
-    assert WHERE.usual_decay == 1.0
+    own = space.space_around(Recipe(lr=0.1, weight_decay=6e-3), STEPS, (0.01, 0.1), frozenset())
+    assert own.usual == (0.9, pytest.approx(6.0))
+    assert own.default.others == own.usual
+    assert WHERE.usual == (0.9, 1.0)
 
 
 def test_what_is_fixed_stays():
-    recipes = [RATES_ONLY.recipe(point, 1.0) for point in RATES_ONLY.candidates]
-    assert {(each.weight_decay, each.momentum) for each in recipes} == {(BASE.weight_decay, BASE.momentum)}
-    where = space.space_around(Recipe(lr=0.07), STEPS, 0.01, 0.1, frozenset({"lr"}))
-    assert {where.recipe(point, 1.0).lr for point in where.candidates} == {0.07}
-    assert {point.momentum for point in where.candidates} == {0.9}
+    assert RATES_ONLY.axes == ()
+    recipe = RATES_ONLY.recipe(space.Point(0.5), 1.0)
+    assert (recipe.weight_decay, recipe.momentum) == (BASE.weight_decay, BASE.momentum)
+    where = space.space_around(Recipe(lr=0.07), STEPS, (0.01, 0.1), frozenset({"lr"}))
+    recipes = [where.recipe(where.point_at(0.0, others), 1.0) for others in where.all_others()]
+    assert {each.lr for each in recipes} == {0.07}
+    assert {each.momentum for each in recipes} == {0.9}
 
 
 def test_nesterov_without_momentum_becomes_plain():
-    where = space.space_around(Recipe(momentum_form="nesterov"), STEPS, 0.01, 0.1, frozenset())
-    assert where.recipe(space.Point(0.1, 1.0, 0.0), 1.0).momentum_form == "pytorch"
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 12, 30])
-def test_a_coarse_grid_covers_the_bracket_and_every_axis(count):
-    points = space.coarse_grid(WHERE, count)
-    rates = sorted(math.log10(point.rate) for point in points)
-    low, high = math.log10(0.1) - space.REACH_DECADES[0], 0.0
-    assert len(points) == count
-    assert low - 1e-9 <= rates[0] <= rates[-1] <= high + 1e-9
-    if count >= 12:
-        gaps = [b - a for a, b in itertools.pairwise(rates)]
-        assert max(gaps) < 3 * (high - low) / count
-        assert {point.decay for point in points} == set(WHERE.decays)
-        assert {point.momentum for point in points} == set(WHERE.momenta)
-
-
-def test_rates_alone_are_evenly_spaced_with_the_usual_decay():
-    points = space.coarse_grid(space.only_rates(WHERE), 5)
-    steps = [math.log10(b.rate / a.rate) for a, b in itertools.pairwise(points)]
-    assert steps == pytest.approx([steps[0]] * 4)
-    assert {(point.decay, point.momentum) for point in points} == {(1.0, 0.9)}
+    where = space.space_around(Recipe(momentum_form="nesterov"), STEPS, (0.01, 0.1), frozenset())
+    assert where.recipe(at(0.1, 1.0, 0.0), 1.0).momentum_form == "pytorch"
 
 
 def tried_grid(error, shares=(0.25,), where=WHERE, count=7, seeds=1):
-    points = space.coarse_grid(space.only_rates(where), count)
+    rates = 10 ** np.linspace(-1.75, 0, count)
     trials = [
-        dataclasses.replace(trial(0.1, seed=seed), recipe=where.recipe(point, share), share=share)
-        for share in shares
-        for point in points
-        for seed in range(seeds)
-    ]
+        space.trial_of("refine", BASE, where.recipe(where.default._replace(rate=float(rate)), share), seed, share)
+        for share in shares for rate in rates for seed in range(seeds)
+    ]  # fmt: skip
     return tuple(outcomes(trials, error))
 
 
@@ -100,8 +85,7 @@ def test_the_choice_lies_at_the_valley(best):
     assert choice.lr_low <= choice.recipe.lr <= choice.lr_high
     assert choice.recipe.steps == STEPS
     assert not choice.at_border
-    assert choice.decay_open
-    assert choice.momentum_open
+    assert choice.open == ("momentum", "weight_decay")
 
 
 def test_the_choice_keeps_clear_of_a_cliff():
@@ -111,11 +95,11 @@ def test_the_choice_keeps_clear_of_a_cliff():
     assert math.isfinite(error(dataclasses.replace(trial(0.1), recipe=choice.recipe)))
 
 
-def test_short_trials_are_trusted_with_a_margin_below():
+def test_the_best_rate_of_a_longer_run_is_expected_to_be_lower():
     short = choosing.choose(tried_grid(valley(0.3, cliff=9), (1 / 16,)), WHERE, 1000)
     full = choosing.choose(tried_grid(valley(0.3, cliff=9), (1.0,)), WHERE, 1000)
     lower = math.log10(full.point.rate / short.point.rate)
-    assert lower == pytest.approx(4 * 0.1, abs=1 / space.PER_DECADE)  # a tenth of a decade for each of four doublings
+    assert lower == pytest.approx(-4 * space.DRIFT, abs=1 / space.PER_DECADE)
 
 
 def test_no_rate_beyond_those_that_were_tried_is_chosen():
@@ -123,7 +107,7 @@ def test_no_rate_beyond_those_that_were_tried_is_chosen():
     tried = tried_grid(valley(1e3, cliff=99), (0.25, 0.5))
     highest = max(each.trial.recipe.lr for each in tried)
     assert choosing.choose(tried, WHERE, 1000).recipe.lr <= highest * 1.1
-    assert max(WHERE.rates) > 11 * highest  # rates are lr / (1 - 0.9)
+    assert 10 ** max(WHERE.rates()) > 11 * highest  # rates are lr / (1 - 0.9)
 
 
 def test_no_rate_is_chosen_that_only_short_runs_have_seen():
@@ -139,17 +123,16 @@ def test_the_middle_of_where_the_best_rate_may_lie():
     mean[14] = -1e-3
     known, unknown = 1e-12 * np.eye(17), 0.01 * np.eye(17)
     whole = (-2.0, 0.0)
-    assert choosing._middle(mean, known, rates, 0.0, whole) == 14
-    assert choosing._middle(mean, known, rates, 0.25, whole) == 12
-    assert 6 <= choosing._middle(mean, unknown, rates, 0.0, whole) <= 10
-    assert choosing._middle(mean, known, rates, 0.0, (-1.5, -1.0)) == 8
+    assert choosing._middle(mean, known, rates, whole) == 14
+    assert 6 <= choosing._middle(mean, unknown, rates, whole) <= 10
+    assert choosing._middle(mean, known, rates, (-1.5, -1.0)) == 8
 
 
 def test_noise_makes_the_choice_less_sure():
     quiet = choosing.choose(tried_grid(valley(0.3, cliff=9), (1.0,), seeds=3), WHERE, 1000)
     noisy = choosing.choose(tried_grid(valley(0.3, cliff=9, noise=0.5), (1.0,), seeds=3), WHERE, 1000)
     assert noisy.spread > 2 * quiet.spread
-    assert len(noisy.alike) >= len(quiet.alike) >= 1
+    assert noisy.alike_count >= quiet.alike_count >= 1
 
 
 def test_an_answer_on_the_border_is_said():
@@ -158,32 +141,41 @@ def test_an_answer_on_the_border_is_said():
 
 def test_only_what_was_tried_is_chosen_among_momenta_and_decays():
     tried = tried_grid(valley(0.3, cliff=9), (1.0,))
-    assert choosing.choose(tried, WHERE, 1000).point[1:] == (1.0, 0.9)
+    assert choosing.choose(tried, WHERE, 1000).point.others == (0.9, 1.0)
     other = [came_to(trial(0.03, decay=0.1), -4.0), came_to(trial(0.02, decay=0.1, momentum=0.95), -3.0)]
     choice = choosing.choose((*tried, *other), WHERE, 1000)
-    assert choice.point.decay < 1.0
-    assert not choice.decay_open
-    assert not choice.momentum_open
+    assert choice.point.others[1] < 1.0
+    assert choice.open == ()
 
 
-def test_a_round_of_refinement_encloses_the_best_rate_and_halves_its_arms():
+def test_the_first_of_all_is_the_default_and_the_others_spread():
+    points = [each.point for each in choosing.propose((), WHERE, 6, 0.125, 1000)]
+    assert points[0] == WHERE.default
+    assert len(set(points)) == 6
+    assert len({round(math.log10(point.rate), 1) for point in points}) > 2
+
+
+def test_a_round_goes_where_errors_fall():
     tried = tried_grid(valley(0.3, cliff=9))
-    first = choosing.next_points(tried, WHERE, 4, 0.5, 1000, number=1)
-    second = choosing.next_points(tried, WHERE, 4, 0.5, 1000, number=2)
-    center = first[0].rate
-    assert min(point.rate for point in first) < center < max(point.rate for point in first)
-    assert len({point.decay for point in first}) == 2
-    assert math.log(second[2].rate / second[0].rate) == pytest.approx(math.log(first[2].rate / first[0].rate) / 2)
+    points = [each.point for each in choosing.propose(tried, WHERE, 6, 0.5, 1000)]
+    assert sum(0.1 < point.rate < 1.0 for point in points) >= 4
 
 
-def test_nothing_is_tried_twice_at_one_length():
+def test_nothing_is_tried_twice_at_one_length_but_a_complete_run_with_another_seed():
     tried = tried_grid(valley(0.3, cliff=9))
-    points = choosing.next_points(tried, WHERE, 4, 0.5, 1000)
-    done = outcomes(
-        [dataclasses.replace(trial(0.1), recipe=WHERE.recipe(p, 0.5), share=0.5) for p in points], lambda _: -2
-    )
-    again = choosing.next_points((*tried, *done), WHERE, 4, 0.5, 1000)
-    assert not {WHERE.recipe(p, 0.5) for p in again} & {each.trial.recipe for each in done}
+    points = choosing.propose(tried, WHERE, 4, 0.5, 1000)
+    trials = [space.trial_of("refine", BASE, WHERE.recipe(each.point, 0.5), 0, 0.5) for each in points]
+    again = choosing.propose((*tried, *outcomes(trials, lambda _: -2.0)), WHERE, 4, 0.5, 1000)
+    assert not {each.point for each in points} & {each.point for each in again}
+    whole = tried_grid(valley(0.3, cliff=9, noise=0.3), (1.0,), RATES_ONLY, 9)
+    proposed = choosing.propose(whole, RATES_ONLY, 30, 1.0, 1000)
+    assert {each.seed for each in proposed} >= {0, 1}
+
+
+def test_a_best_rate_on_the_border_is_looked_for_beyond_it():
+    tried = tried_grid(valley(300.0, cliff=9), (1.0,), RATES_ONLY)
+    highest = max(each.trial.recipe.effective_lr for each in tried)
+    assert choosing.propose(tried, RATES_ONLY, 1, 1.0, 1000)[0].point.rate > highest
 
 
 def test_gains_are_paired_by_seed():
@@ -191,14 +183,6 @@ def test_gains_are_paired_by_seed():
     new = [came_to(trial(0.2, seed=s), e) for s, e in ((1, -2.3), (2, -9.0))]
     assert choosing.paired_gain(new, old, 100) == pytest.approx(0.3)
     assert math.isnan(choosing.paired_gain(new[1:], old, 100))
-
-
-def test_promising_are_the_best_of_the_final_length():
-    tried = tried_grid(valley(0.3, cliff=9), (0.25, 1.0))
-    best = choosing.promising(tried, WHERE, 2, 1000)
-    assert [each.steps for each in best] == [STEPS, STEPS]
-    assert best[0].lr / 0.1 == pytest.approx(0.3, rel=0.6)
-    assert choosing.promising(tried_grid(valley(0.3)), WHERE, 2, 1000) == []
 
 
 @pytest.mark.parametrize(("by", "share"), [(None, 0.5), ("accuracy", 1.0), ("f1", 0.0), ("loss", 0.0)])

@@ -48,7 +48,7 @@ def test_a_grid_that_does_not_get_under_the_loss_before_training_is_suspect():
 
 
 def test_a_round_says_how_the_rate_moved_and_what_is_alike():
-    where = space.space_around(Recipe(), 1000, 0.01, 0.1, frozenset())
+    where = space.space_around(Recipe(), 1000, (0.01, 0.1), frozenset())
     first, more = grid([-1.0, -2.0, -1.5, -1.0]), grid([-1.2, -2.0, -2.6, math.inf], share=1.0)
     earlier, now = choose(tuple(first), where, 100), choose((*first, *more), where, 100)
     decision = decide.refined(1, earlier, now, more)
@@ -130,7 +130,7 @@ def test_the_picture_and_the_sentence_of_schedules_have_one_quantity():
 
 
 def test_a_rate_far_from_that_of_step_3_is_explained_and_one_near_is_not():
-    where = space.space_around(Recipe(), 1000, 0.01, 0.1, frozenset())
+    where = space.space_around(Recipe(), 1000, (0.01, 0.1), frozenset())
     first, more = grid([-1.0, -2.0, -1.5, -1.0]), grid([-1.2, -2.0, -2.6, math.inf], share=1.0)
     earlier, now = choose(tuple(first), where, 100), choose((*first, *more), where, 100)
 

@@ -8,8 +8,10 @@ import pytest
 import surefoot
 from surefoot.cli.app import run
 from surefoot.config import Recipe, Schedule
-from surefoot.search.budget import Terms, budget, final_run
-from surefoot.search.space import coarse_grid, only_rates, space_around, usual
+from surefoot.search.budget import Budget, Request, Terms, budget, final_run
+from surefoot.search.journal import History
+from surefoot.search.moves import Standing
+from surefoot.search.space import space_around, trial_of
 from surefoot.search.tune import asked_for
 
 GIVEN = {
@@ -47,7 +49,7 @@ def test_a_value_in_a_file_stays_where_it_is_not_searched(name, tmp_path):
     found = surefoot.tune("digits", "linear", config=path, budget="2x", final=False, threads=1)
     assert value_of(found.recipe, name) == value
     assert "lr" in found.searched
-    assert "weight_decay" not in found.searched
+    assert name.split()[0] not in found.searched
 
 
 @pytest.mark.parametrize("where", ["file", "flags"])
@@ -60,7 +62,7 @@ def test_the_command_line_keeps_it_too_and_says_what_was_searched(where, tmp_pat
     assert run([*words, *flags]) == 0
     recipe = json.loads((tmp_path / "runs" / "a" / "result.json").read_text())["recipe"]
     assert (recipe["weight_decay"], recipe["clip_norm"], recipe["epochs"]) == (0.0, 0.7, 3.0)
-    assert "Searched: lr; all else is as given" in capsys.readouterr().out
+    assert "Searched: lr, momentum, batch_size; all else is as given" in capsys.readouterr().out
 
 
 def test_by_name_it_stays_in_any_case():
@@ -68,16 +70,24 @@ def test_by_name_it_stays_in_any_case():
     assert found.recipe.weight_decay == 0.0
 
 
-def test_a_decay_of_zero_that_was_given_is_one_of_those_that_a_wide_search_looks_at():
-    base = Recipe(weight_decay=0.0)
-    where = space_around(base, 1000, 0.01, 0.1, frozenset(), frozenset({"weight_decay"}))
-    assert where.decays[0] == 0.0
-    assert {point.decay for point in coarse_grid(where, 30)} >= {0.0, 1.0}
-    assert where.recipe(where.candidates[0], 1.0).weight_decay == 0.0
-    assert only_rates(where).decays == (None,)
-    assert usual(where, 0.1).decay is None
-    default = space_around(Recipe(), 1000, 0.01, 0.1, frozenset())
-    assert usual(default, 0.1).decay == 1.0
+def test_what_was_given_is_searched_in_a_large_budget_alone():
+    base = Recipe(weight_decay=0.0, batch_size=32, epochs=5)
+    for trainings, decays in ((8.0, None), (20.0, 0.0)):
+        terms = Terms(budget=Budget(trainings=trainings), given=frozenset({"weight_decay", "lr"}))
+        request = Request(terms=terms, base=base, examples=2000, validation_examples=100, check_examples={})
+        axes = {axis.name: axis for axis in Standing(request, History()).space.axes}
+        assert ("weight_decay" in axes) == (decays is not None)
+        if decays is not None:
+            assert (axes["weight_decay"].values[0], axes["weight_decay"].usual) == (0.0, 0.0)
+    assert not Standing(request, History()).space.fixed_rate
+
+
+def test_a_decay_of_zero_that_was_given_is_one_of_those_that_are_looked_at():
+    where = space_around(Recipe(weight_decay=0.0), 1000, (0.01, 0.1), frozenset(), frozenset({"weight_decay"}))
+    assert where.recipe(where.default, 1.0).weight_decay == 0.0
+    trial = trial_of("refine", Recipe(), where.recipe(where.default, 0.5), 0, 0.5)
+    assert where.point(trial).others == where.default.others
+    assert space_around(Recipe(), 1000, (0.01, 0.1), frozenset()).usual[-1] == 1.0
 
 
 def test_a_length_and_a_batch_that_were_given_are_those_of_the_final_training(tmp_path):

@@ -10,7 +10,7 @@ from surefoot.record.decision import Decision
 from surefoot.search.budget import Request, StepTime, Terms, budget
 from surefoot.search.journal import History
 from surefoot.search.moves import BracketRates, Check, ChooseBatchSize, Conclude, Done, TimeStep, Train
-from surefoot.search.procedure import REFINED, _round_size, next_move
+from surefoot.search.procedure import LEAST_SHARE, next_move, rungs
 
 BASE = Recipe(epochs=10, batch_size=64, schedule=Schedule(kind="linear"))
 CHECKS = {"wiring": 1000, "initial-loss": 0, "overfit-sample": 10_000}
@@ -124,7 +124,7 @@ def test_what_was_left_out_is_said():
     _, _, end = searched(asked("0.5x"))
     assert [text for text in end.unchecked if "wiring" in text or "step 4" in text]
     _, _, end = searched(asked("2x", fixed=()))
-    assert "the batch size: 64 stands; only a budget in time has it chosen" in end.unchecked
+    assert any("other schedules" in text for text in end.unchecked)
 
 
 def test_a_budget_in_time_asks_for_the_time_of_a_step_first_and_of_another_batch_when_it_is_chosen():
@@ -150,15 +150,10 @@ def test_a_history_of_another_search_is_refused():
         next_move(asked(), History((made("refine"),)))
 
 
-@pytest.mark.parametrize("left", [0.05, 0.3, 1.0, 2.9, 3.0, 6.0, 7.9, 40.0])
-@pytest.mark.parametrize("longest", [0.1, 0.3, 1.0])
-def test_a_round_is_paid_for_and_no_shorter_than_what_was_trained(left, longest):
-    share, count = _round_size(left, longest)
-    assert share * count <= left + 1e-9
-    assert longest <= share <= 1
-    assert count <= 8 or share < 1
-    assert count >= REFINED or share == longest
-
-
-def test_nothing_left_is_no_round():
-    assert _round_size(-1.0, 0.5)[1] == 0
+@pytest.mark.parametrize("trainings", [0.2, 0.5, 1.0, 2.0, 3.3, 4.0, 8.0, 12.0, 16.0, 32.0])
+@pytest.mark.parametrize("least", [LEAST_SHARE, 0.2, 1.0])
+def test_runs_grow_from_round_to_round_and_are_paid_for(trainings, least):
+    plan = rungs(trainings, least)
+    assert sum(rung.share * rung.count for rung in plan) <= trainings + 1e-9
+    assert all(least <= rung.share < 1 and rung.count >= 1 for rung in plan)
+    assert [rung.share for rung in plan] == sorted({rung.share for rung in plan})

@@ -11,7 +11,6 @@ from surefoot.record.store import TIMINGS, read_sealed, write_sealed
 from surefoot.search import search as module
 from surefoot.search.budget import StepTime, Terms, budget
 from surefoot.search.journal import History
-from surefoot.search.procedure import TELLING_SHARE
 from surefoot.search.response import coordinates
 from surefoot.search.search import open_search
 from surefoot.training.population.engine import Engine
@@ -111,16 +110,26 @@ def test_what_it_cost_is_the_sum_of_its_decisions(undisturbed):
     assert list(found["steps"]) == list(dict.fromkeys(each.name for each in undisturbed.decisions))
 
 
-@pytest.mark.parametrize(("text", "wide"), [("3x", False), ("40x", True)])
-def test_only_runs_of_half_the_length_and_more_are_asked_for_decay_and_momentum(text, wide):
+@pytest.mark.parametrize("text", ["3x", "40x"])
+def test_decay_and_momentum_are_searched_in_a_small_budget_too(text):
     search = ended(opened(text, fixed=("schedule",)))
     trials = [result.trial for result in search.journal.history.results.values()]
-    short = {(each.recipe.momentum, round(coordinates(each.recipe, each.share)[1], 1))
-             for each in trials if each.share < TELLING_SHARE}  # fmt: skip
     whole = {(each.recipe.momentum, round(coordinates(each.recipe, each.share)[1], 1)) for each in trials}
-    assert len(short) <= 1
-    assert (len({decay for _, decay in whole}) > 2) == wide
-    assert (len({momentum for momentum, _ in whole}) > 2) == wide
+    assert len({decay for _, decay in whole}) > 1
+    assert len({momentum for momentum, _ in whole}) > 1
+
+
+def test_batches_of_several_sizes_are_trained_for_as_many_examples():
+    config = Config(data="digits", model="linear", recipe=Recipe(epochs=4), threads=1, precision="fp32")
+    terms = Terms(budget=budget("3x"), fixed=frozenset({"schedule"}))
+    search = ended(open_search(config, terms, engine=Engine(LOOP), runs_dir=None))
+    results = search.journal.history.results.values()
+    assert len({each.trial.recipe.batch_size for each in results}) > 1
+    final = search.ledger.final.examples
+    assert all(each.examples <= each.trial.share * final for each in results if each.finished)
+    assert all(each.examples > each.trial.share * final - 2 * each.trial.recipe.batch_size for each in results)
+    assert "batch_size" in search.searched
+    assert search.recipe.epochs == 4
 
 
 def test_what_is_fixed_stays():

@@ -41,7 +41,8 @@ def test_what_is_given_goes_before_the_table():
 
 def test_another_rule_has_settings_of_its_own_at_the_length_of_the_row():
     row, sgd, adamw = (asked(0.9, recipe=recipe).recipe for recipe in ({}, {"rule": "sgd"}, {"rule": "adamw"}))
-    assert row.rule == "muon" and {found.epochs for found in (row, sgd, adamw)} == {row.epochs}
+    assert row.rule == "muon"
+    assert {found.epochs for found in (row, sgd, adamw)} == {row.epochs}
     assert (sgd.lr, sgd.momentum_form, sgd.groups[0].lr) == (0.375, "nesterov", 64)
     assert (adamw.lr, adamw.groups) == (surefoot.Recipe(rule="adamw").lr, ()), "400 times AdamW's rate means nothing"
     assert adamw.progressive_resizing == row.progressive_resizing

@@ -25,6 +25,7 @@ from surefoot.training.make import task
 def a_graph(monkeypatch):
     for module in (graph, device):
         monkeypatch.setattr(module, "captured", recorded)
+    monkeypatch.setattr(device, "new_pool", lambda _: [])  # what lies there is overwritten before each replay
     monkeypatch.setattr(flagged, "_number", lambda rate: rate)  # as on a card: a recorded number would stay
 
 
@@ -99,6 +100,29 @@ def test_the_device_computes_the_bits_of_the_host_however_it_is_divided(name):
         assert bare(rows) == bare(others)
         assert state.outcome == expected.outcome
         assert state.step == expected.step
+
+
+def test_the_graphs_of_a_run_share_one_pool_and_new_ones_take_another(monkeypatch):
+    pools = []
+    monkeypatch.setattr(device, "captured", lambda *given: pools.append(given[2]) or recorded(*given))
+    monkeypatch.setattr(graph, "captured", lambda *given: pools.append(given[2]) or recorded(*given))
+    work, made = job(groups={"hidden*": {"frozen_epochs": 1.5}})
+    by_device(work, made, [made.steps])
+    before, after = pools[:2], pools[2:]
+    assert before[0] is before[1] is not None
+    assert after[0] is after[1] is not before[0], "once other weights are trained"
+
+
+def test_where_only_one_step_can_be_captured_each_is_launched_alone(monkeypatch):
+    def none(function, *given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(device, "captured", none)
+    work, made = job()
+    state, _, stepper = by_device(work, made, [made.steps])
+    assert set(stepper._graphs) == {1}
+    assert state.computed == "graph"
+    assert same(state, by_host(work, made)[0])
 
 
 @pytest.mark.parametrize(
@@ -196,8 +220,7 @@ def test_what_a_graph_would_compute_otherwise_is_computed_step_by_step_and_named
     state, _, stepper = by_device(work, made, [made.steps])
     assert REFUSED[model] in stepper.eager
     assert state.computed == f"loop; not a graph: {stepper.eager}"
-    if model is not Counts:  # the trial has called it too; what it counts is in no state, so no run of it is repeatable
-        assert same(state, expected)
+    assert same(state, expected)
 
 
 def test_a_loss_that_changes_in_python_is_seen_too():

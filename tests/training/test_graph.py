@@ -91,6 +91,7 @@ def test_a_private_counter_is_seen():
         weight.mul_(2 if module._calls < 1000 else 3)
 
     assert "counts or remembers" in tried(step, lambda: [weight], [module], CPU, lambda i: None)
+    assert module._calls == 0
 
 
 def test_plain_attributes_are_copies():
@@ -101,3 +102,13 @@ def test_plain_attributes_are_copies():
     after = plain_state([nn.Sequential(module)])
     assert before != after
     assert after[1]["table"] == {"a": (1, 2)}
+
+
+def test_a_step_that_reads_what_the_last_left_on_the_way_is_found():
+    weight, left = torch.ones(3), []
+
+    def step():
+        left.append(weight + 1)  # of which the next reads the one that lies in the graph's pool
+        weight.add_(left[-2] if len(left) > 1 else 0)
+
+    assert tried(step, lambda: [weight], [], CPU, lambda i: None) == "its steps as a graph have other bits"

@@ -86,6 +86,8 @@ def _rich(unit: str) -> Any:
 
 
 _ROWS_AT_ONCE = 1024
+_SOUND = "store of images whose pixels were hashed, 1"
+"""By which it is kept that they are those that were written."""
 _TICK_SECONDS = 2.0
 """The coarsest clock of a file system, of FAT's write times."""
 
@@ -176,12 +178,22 @@ def opened(folder: Path) -> Stored | None:
 
 
 def found(place: str, listing: str) -> Stored | None:
-    """Return the store of these images, or None where there is none. One whose pixels have changed is removed."""
+    """Return the store of these images, or None where there is none. One whose pixels have changed is removed.
+
+    Its pixels are hashed once, and again only where the file is not what it was then.
+    """
     folder = cache_folder() / "images" / _hash(place) / _hash(listing)
     stored = opened(folder)
-    if stored is not None and sha256(stored.images) != stored.sha256:
+    if stored is None:
+        return None
+    before = stamp(folder / "images.npy")
+    if before is not None and recalled(f"{_SOUND}\n{before}") == {"sha256": stored.sha256}:
+        return stored
+    if sha256(stored.images) != stored.sha256:
         shutil.rmtree(folder, ignore_errors=True)
         return None
+    if before is not None:
+        remember(f"{_SOUND}\n{before}", {"sha256": stored.sha256})
     return stored
 
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from surefoot.errors import ConfigError, nearest
 from surefoot.models.cnn import Cnn
@@ -115,6 +116,13 @@ def build(
     return usable(built, input_shape, seed)
 
 
+class _NoDraws(TorchFunctionMode):
+    """Leaves normal draws out: of a tensor without memory they load PyTorch's compiler, for 1.5 s."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is torch.Tensor.normal_ else func(*args, **(kwargs or {}))
+
+
 def parameter_count(name: str, input_shape: tuple[int, ...], outputs: int) -> int:
     """Return the number of parameters of a shipped model, without memory for them.
 
@@ -125,7 +133,7 @@ def parameter_count(name: str, input_shape: tuple[int, ...], outputs: int) -> in
     15
     """
     _check_shape(name, input_shape)
-    with torch.device("meta"):  # shapes alone: no memory, no random numbers
+    with torch.device("meta"), _NoDraws():  # shapes alone: no memory, no random numbers
         model = SHIPPED[name].factory(input_shape=input_shape, outputs=outputs)
     return sum(parameter.numel() for parameter in model.parameters())
 

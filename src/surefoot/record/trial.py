@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from surefoot.config import Recipe
@@ -31,7 +32,7 @@ class Trial:
     seed: int
     share: float
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The same for the same training, whichever stage asks for it."""
         text = json.dumps([to_dict(self.recipe), self.seed], sort_keys=True)

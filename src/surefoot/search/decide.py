@@ -105,7 +105,7 @@ def coarse(results: Sequence[TrialResult], validation_examples: int, initial_los
         findings += _learns(best, finished, initial_loss)
     failed = next((each.reason for each in findings if each.verdict == "fail"), None)
     reason = failed or f"best of {len(results)}: {_said(best)}, on the examples that it was chosen by"
-    value = {**_values(best.trial.recipe), "batch_size": best.trial.recipe.batch_size}
+    value = _values(best.trial.recipe)
     return _decision(4, "coarse-grid", results, findings, reason, value)
 
 
@@ -162,7 +162,7 @@ def refined(
         Finding(
             name="alike", verdict="pass",
             reason=f"rates from {now.lr_low:.3g} to {now.lr_high:.3g} cannot be told from it, and "
-            f"{len(now.alike)} recipes of the grid in all{_tied(now)}",
+            f"{now.alike_count} recipes of the grid in all{_tied(now)}",
         ),
         *_beside_bracket(recipe, bracket, results),
     ]  # fmt: skip
@@ -176,7 +176,8 @@ def refined(
     lengths = " and ".join(f"{share:.0%}" for share in shares)
     reason = (
         f"lr {recipe.lr:.3g} [{now.lr_low:.3g}, {now.lr_high:.3g}], weight decay {recipe.weight_decay:g}, "
-        f"{recipe.update_rule.memory} {recipe.memory:g}, after {len(results)} runs of {lengths} of the final length"
+        f"{recipe.update_rule.memory} {recipe.memory:g}, batch {recipe.batch_size}, after {len(results)} runs of "
+        f"{lengths} of the final length"
     )
     value = {
         **_values(recipe), "lr_low": now.lr_low, "lr_high": now.lr_high,
@@ -186,10 +187,13 @@ def refined(
 
 
 def _tied(now: Choice) -> str:
-    """Return which other momenta and decays cannot be told from the chosen ones, and why these were taken."""
+    """Return which other momenta, decays and batches cannot be told from the chosen ones, and why these were taken."""
     words = []
     memory = now.recipe.update_rule.memory
-    for name, of in ((memory, "momenta" if memory == "momentum" else memory), ("weight_decay", "weight decays")):
+    for name, of in (
+        (memory, "momenta" if memory == "momentum" else memory), ("weight_decay", "weight decays"),
+        ("batch_size", "batch sizes"),
+    ):  # fmt: skip
         values = sorted({getattr(recipe, name) for recipe in now.alike})
         if len(values) > 1:
             words.append(f"{of} from {values[0]:.2g} to {values[-1]:.2g}")
@@ -356,7 +360,13 @@ def _decision(
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:
-    return {"lr": recipe.lr, "weight_decay": recipe.weight_decay, recipe.update_rule.memory: recipe.memory}
+    memory = recipe.update_rule.memory
+    return {
+        "lr": recipe.lr,
+        "weight_decay": recipe.weight_decay,
+        memory: recipe.memory,
+        "batch_size": recipe.batch_size,
+    }
 
 
 def _said(best: TrialResult) -> str:

@@ -189,8 +189,9 @@ def train_trials(
     tasks = {seed: reseeded(task, task.seed + seed) if seed else task for seed in {trial.seed for trial in missing}}
     # The short ones first: a search that is stopped has then kept most of them.
     missing.sort(key=lambda trial: (trial.recipe.steps or 0, trial.recipe.batch_size))
-    for length in sorted({trial.recipe.steps or 0 for trial in missing}):
-        alike = [trial for trial in missing if trial.recipe.steps == length]
+    lengths = [(trial.recipe.steps or 0, trial.recipe.batch_size) for trial in missing]
+    for length, size in dict.fromkeys(lengths):
+        alike = [trial for trial, of in zip(missing, lengths, strict=True) if of == (length, size)]
         for first in range(0, len(alike), AT_ONCE):
             together = [_Run(trial, tasks[trial.seed], journal, choose_by) for trial in alike[first : first + AT_ONCE]]
             with contextlib.closing(_together(together, journal, engine)) as work:

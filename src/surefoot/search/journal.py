@@ -25,7 +25,7 @@ from surefoot.record.lines import append_lines, read_lines
 from surefoot.record.trial import TrialResult
 from surefoot.search.budget import StepTime
 
-FORMAT = 2
+FORMAT = 3
 """Of the history: raised when a search asks for other trials, or in another order, so that it could not go on."""
 _STEP = "step at batch "
 _WRITTEN = "as the search wrote it"

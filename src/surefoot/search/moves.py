@@ -16,6 +16,10 @@ from surefoot.search.budget import FinalRun, Ledger, Request, final_run
 from surefoot.search.journal import History
 from surefoot.search.space import Space, space_around
 
+GIVEN_FROM = 14.0
+"""Final trainings of a budget in which what the user gave to start from is searched too: in a smaller one it is taken
+for knowledge. Chosen by hand: where a search of decay and momentum began before they were searched at any budget."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -53,12 +57,16 @@ class Standing:
 
     @cached_property
     def space(self) -> Space:
-        """The recipes around the bracket; where there is none, around the upper two decades of the rule's rates."""
-        value, fixed, base = self.value_of("learning-rate"), self.request.terms.fixed, self.final.recipe
-        high = base.update_rule.lr_range[1]
-        low, high = (value["low"], value["high"]) if value else (high / 100, high)
-        low, high = (base.lr,) * 2 if "lr" in fixed and not value else (low, high)
-        return space_around(base, self.final.steps, low, high, fixed, self.request.terms.given)
+        """The recipes that can be chosen; a batch size is where runs are counted in examples.
+
+        What the user gave to start from, but for the rate, is searched in a large budget alone.
+        """
+        value, terms, final = self.value_of("learning-rate"), self.request.terms, self.final
+        bracket = (value["low"], value["high"]) if value else None
+        whole = terms.budget.trainings or (terms.budget.seconds or 0.0) / max(final.seconds or 0.0, 1e-9)
+        stays = terms.fixed if whole >= GIVEN_FROM else terms.fixed | (terms.given - {"lr"})
+        examples = self.request.examples if self.request.exact else None
+        return space_around(final.recipe, final.steps, bracket, stays, terms.given, examples=examples)
 
     def value_of(self, name: str) -> dict[str, Any] | None:
         """Return the newest value that the step of this name chose; None where it chose none."""
@@ -67,6 +75,10 @@ class Standing:
     def fails(self) -> bool:
         """Whether the last decision ends the search."""
         return self.decisions[-1].verdict == "fail" and not self.request.terms.force
+
+    def comes_to(self, name: str) -> bool:
+        """Whether the next decision of the history has this name."""
+        return self.passed < len(self.history.decisions) and self.history.decisions[self.passed].name == name
 
     def after(self, name: str) -> Standing | None:
         """Return the point after the next decision, which must have this name; None where it is not made yet."""

@@ -11,17 +11,17 @@ invented histories test it in milliseconds.
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from surefoot.config import Recipe, Schedule, ScheduleKind
 from surefoot.errors import ConfigError
-from surefoot.record.trial import Trial
 from surefoot.search import decide
 from surefoot.search.budget import Request
-from surefoot.search.choose import Choice, choose, next_points, promising
+from surefoot.search.choose import choose, propose
 from surefoot.search.journal import History
 from surefoot.search.moves import BracketRates, Check, CheckName, ChooseBatchSize, Done, Move, Standing, TimeStep, Train
-from surefoot.search.space import coarse_grid, only_rates, trial_of, usual, without_momentum
+from surefoot.search.space import trial_of
 from surefoot.settings import from_dict
 
 CHECK_SHARE: dict[CheckName, float] = {"wiring": 0.1, "initial-loss": 0.1, "overfit-sample": 0.15}
@@ -37,28 +37,25 @@ BATCH_SHARE = 0.15
 """Share of what is left that choosing the batch size may cost. Chosen by hand."""
 _BATCH_STEPS = 200
 """Updates of the run along which noise is measured; measuring, timing and at most two races take as long each."""
-COARSE_SHARE = 0.45
-"""Share of what is then left that the coarse grid may cost. Chosen by hand: about half to look around."""
-WIDE, NARROW = 12, 5
-"""Members of a coarse grid over rate, decay and momentum; of one over rates alone, where no more can be paid for."""
-TELLING_SHARE = 0.5
-"""Shortest runs that say which weight decay or momentum is better. On digits with flipped labels runs of a quarter of
-the length preferred a tenth of the decay that was best at the end, since nothing is learned by heart in so short a time
-(docs/log.md, "Regret at two trainings, halved")."""
 LEAST_SHARE = 1 / 16
 LEAST_STEPS = 10
 """Shorter runs say nothing of longer ones. Chosen by hand."""
-REFINED = 3
-"""Members of a round of refinement: fewer do not enclose a best rate."""
-MOST_ROUNDS = 6
-SETTLED = 0.01
-"""A round that lowers the expected log error by less than this was the last. Chosen by hand: 1 % of the errors."""
-SEEDS = 3
-"""Repetitions of the best recipes where they are close and it can be paid for."""
+LOWEST, HIGHEST = 16.0, 8.0
+"""Runs of the first length, and of the longest, that what is left would pay for, were it spent on one of them alone."""
+RUNGS_SHARE = 0.5
+"""Share of what is left that goes to runs under the final length, where some of that can be paid for."""
+MOST_TRIALS = 160
+"""Of a search: the response is computed from all in a tenth of a second."""
+MOST_AT_ONCE = 8
+"""Runs of the final length that are chosen together at most."""
+PER_ROUND = 4.0
+"""Rounds in which what is left for runs of the final length is spent, if they are not too large."""
 SCHEDULES: tuple[ScheduleKind, ...] = ("linear", "cosine", "wsd", "step")
-RESERVED_FROM = 6.0
-"""Final trainings that must be left for some of them to be kept for comparing schedules. Chosen by hand: half as many
-again as that takes."""
+RESERVED_FROM = 12.0
+"""Final trainings that must be left for some of them to be kept for comparing schedules: a third of these, then."""
+SETTLED = 0.002
+"""The search ends where no run is expected to lower the log error of its answer by as much. Chosen by hand: 0.2 % of
+the errors."""
 
 
 def next_move(request: Request, history: History) -> Move | Done:
@@ -73,7 +70,7 @@ def next_move(request: Request, history: History) -> Move | Done:
         CheckpointError: the history is not that of this request.
     """
     at: Standing | Move | Done = Standing(request, history)
-    for step in (_timed, _checked, _bracketed, _batch_sized, _explored, _refined, _scheduled):
+    for step in (_timed, _checked, _bracketed, _batch_sized, _searched, _scheduled):
         at = step(at)
         if not isinstance(at, Standing):
             return at
@@ -174,7 +171,7 @@ def _batch_sized(at: Standing) -> Standing | Move:
     if "batch_size" in at.request.terms.fixed:
         return at
     if at.request.exact:
-        return at.without(f"the batch size: {base.batch_size} stands; only a budget in time has it chosen")
+        return at  # it is an axis of the space: each costs the same
     assert final.seconds is not None
     value, step = at.value_of("learning-rate"), final.seconds / max(1, final.steps)
     if value is None or 5 * _BATCH_STEPS * step > BATCH_SHARE * at.ledger.left * final.seconds:
@@ -190,34 +187,114 @@ def _batch_sized(at: Standing) -> Standing | Move:
     return _bracket(after) if after.final.seconds is not None else TimeStep(after.final.recipe)
 
 
-def _explored(at: Standing) -> Standing | Move | Done:
-    """Step 4, a coarse grid of complete small runs.
+@dataclass(frozen=True)
+class Rung:
+    """Runs of one length.
 
-    They cover rate, decay and momentum where the runs are long enough to tell decays apart, and else the rates alone.
+    Attributes:
+        share: of the final length; count: how many.
     """
-    where, granted = at.space, COARSE_SHARE * at.ledger.left
+
+    share: float
+    count: int
+
+
+def rungs(budget: float, least: float) -> list[Rung]:
+    """Return the lengths of runs that a search goes through, with how many of each: each twice as long as the one
+    before, at the same price together (Jamieson & Talwalkar 2016, arXiv 1502.07943). What is left of the budget is for
+    runs of the final length.
+
+    Args:
+        budget: in final trainings.
+        least: shortest share of the final length.
+
+    >>> [(rung.share, rung.count) for rung in rungs(2, 1 / 16)]
+    [(0.125, 5), (0.25, 2), (0.5, 1)]
+    """
+    highest = max(least, min(1.0, budget / HIGHEST))
+    lowest = max(least, min(highest, budget / LOWEST))
+    shares = [lowest]
+    while shares[-1] < highest - 1e-9:
+        shares.append(min(highest, 2 * shares[-1]))
+    short = [share for share in shares if share < 1]
+    granted = budget * (RUNGS_SHARE if highest == 1 else 1.0)
+    made, spent = list[Rung](), 0.0
+    for number, share in enumerate(short, 1):
+        count = max(1, int((granted * number / len(short) - spent) / share + 1e-9))
+        if spent + count * share <= budget:
+            made.append(Rung(share, count))
+            spent += count * share
+    return made
+
+
+def _searched(at: Standing) -> Standing | Move | Done:
+    """Steps 4 and 5: rounds of runs that grow longer, each with those recipes that promise most."""
+    where, base, examples = at.space, at.final.recipe, at.request.validation_examples
     least = max(LEAST_SHARE, LEAST_STEPS / at.final.steps)
-    if granted < 2 * least or len(where.candidates) == 1:
-        return at.without("step 4, the coarse grid: nothing is free, or the budget does not allow two short runs")
-    after = at.after("coarse-grid")
-    if after is not None:
-        return Done(None, after.unchecked) if after.fails() else after
-    wide = granted >= WIDE * max(2 * least, TELLING_SHARE)
-    if not wide and not where.fixed_rate:
-        where = only_rates(where)
-    count = WIDE if wide else NARROW
-    share = min(1.0, granted / count)
-    if share < least:
-        share, count = least, int(granted / least)
-    count = max(2, min(int(granted / share + 1e-9), 4 * WIDE)) if share >= 1 else count
-    base = at.final.recipe
-    trials = [trial_of("coarse-grid", base, where.recipe(point, share), 0, share)
-              for point in coarse_grid(where, count)]  # fmt: skip
-    results = at.came_to(trials)
-    if results is None:
-        return Train("coarse-grid", tuple(trials))
-    made = decide.coarse(results, at.request.validation_examples, _initial_loss(at))
-    return at.conclude(made, results)
+    reserved = _reserved(at)
+    whole = at.ledger.left - reserved
+    if whole < 2 * least or (where.fixed_rate and not where.axes):
+        at = at.without("step 4, the coarse grid: nothing is free, or the budget does not allow two short runs")
+        return dataclasses.replace(at, recipe=_untried(at))
+    plan = [rung for rung in rungs(whole, least) if rung.share >= least]
+    number = 0
+    while True:
+        name = "refine" if number else "coarse-grid"
+        if number and at.comes_to("schedule"):
+            break
+        after = at.after(name)
+        if after is None:
+            share, count = _next_round(plan, number, at.ledger.left - reserved)
+            count = min(count, MOST_TRIALS - len(at.results))
+            proposed = propose(at.results, where, count, share, examples) if count > 0 else []
+            if number and proposed and share == 1:
+                proposed = [each for each in proposed if each.gain >= SETTLED]
+            trials = [trial_of(name, base, where.recipe(each.point, share), each.seed, share) for each in proposed]
+            if not trials:
+                break
+            results = at.came_to(trials)
+            if results is None:
+                return Train(name, tuple(trials))
+            if not number:
+                return at.conclude(decide.coarse(results, examples, _initial_loss(at)), results)
+            earlier, now = (choose(each, where, examples) for each in (at.results, (*at.results, *at.new(results))))
+            bracket = next((made for made in reversed(at.decisions) if made.name == "learning-rate"), None)
+            return at.conclude(decide.refined(number, earlier, now, results, bracket), results)
+        at, number = after, number + 1
+        if at.fails():
+            return Done(None, at.unchecked)
+        if not any(result.finished for result in at.results):
+            return dataclasses.replace(at, recipe=_untried(at))
+    choice, longest = choose(at.results, where, examples), max(result.trial.share for result in at.results)
+    if longest < 1:
+        at = at.without(
+            f"a run of the final length: the longest trial was {longest:.0%} of it, and the rate is extrapolated"
+        )
+    if not base.update_rule.decays and "weight_decay" not in at.request.terms.fixed:
+        at = at.without(f"weight decay: that of {base.rule} is coupled to the gradients; adamw's is searched")
+    for name in choice.open:
+        at = at.without(f"other values of {name.replace('_', ' ')} than {getattr(choice.recipe, name)}")
+    return dataclasses.replace(at, recipe=choice.recipe)
+
+
+def _next_round(plan: list[Rung], number: int, left: float) -> tuple[float, int]:
+    """Return how long the runs of a round are, as a share of the final one's, and how many; 0 ends the search."""
+    if number < len(plan):
+        rung = plan[number]
+        return rung.share, min(rung.count, int(left / rung.share + 1e-9))
+    if left >= 1:
+        return 1.0, min(int(left + 1e-9), MOST_AT_ONCE, max(1, round(left / PER_ROUND)))
+    return 1.0, 0
+
+
+def _untried(at: Standing) -> Recipe:
+    """Return the recipe that stands where nothing was tried: the middle of the bracket, all else as it was."""
+    value, base, where = at.value_of("learning-rate"), at.final.recipe, at.space
+    rate = (value["lr"] if value else base.lr) / base.update_rule.per_rate(base.rule_values)
+    recipe = where.recipe(where.default._replace(rate=rate), 1.0)
+    if value is None and "lr" in at.request.terms.given:
+        recipe = dataclasses.replace(recipe, lr=base.lr)  # as it was given, to its last digit
+    return recipe
 
 
 def _initial_loss(at: Standing) -> float | None:
@@ -227,82 +304,6 @@ def _initial_loss(at: Standing) -> float | None:
         losses = evidence["learning-rate"]["initial_losses"]
         return sum(losses) / len(losses)
     return evidence["initial-loss"].get("loss") if "initial-loss" in evidence else None
-
-
-def _refined(at: Standing) -> Standing | Move:
-    """Step 5, rounds of narrower grids and longer runs, as long as they can be paid for and change anything."""
-    where, examples = at.space, at.request.validation_examples
-    if not any(result.finished for result in at.results):  # the middle of the bracket, all else as it was
-        value, base = at.value_of("learning-rate"), at.final.recipe
-        rate = (value["lr"] if value else base.lr) / base.update_rule.per_rate(base.rule_values)
-        recipe = where.recipe(usual(where, rate), 1.0)
-        if value is None and "lr" in at.request.terms.given:
-            recipe = dataclasses.replace(recipe, lr=base.lr)  # as it was given, to its last digit
-        return dataclasses.replace(at, recipe=recipe)
-    choice = choose(at.results, where, examples)
-    longest = max(result.trial.share for result in at.results)
-    reserved = _reserved(at)
-    for number in range(1, MOST_ROUNDS + 1):
-        left = at.ledger.left - reserved
-        share, count = _round_size(left, longest)
-        trials = _round(at, choice, number, left, share, count) if count else []
-        if not trials:
-            break
-        after = at.after("refine")
-        if after is None:
-            results = at.came_to(trials)
-            if results is None:
-                return Train("refine", tuple(trials))
-            now = choose((*at.results, *results), where, examples)
-            bracket = next((made for made in reversed(at.decisions) if made.name == "learning-rate"), None)
-            return at.conclude(decide.refined(number, choice, now, results, bracket), results)
-        earlier, choice = choice, choose(after.results, where, examples)
-        at, longest = after, max(longest, share)
-        settled = earlier.error - choice.error < SETTLED and earlier.recipe == choice.recipe
-        if share == 1.0 and number > 1 and settled:
-            break
-    if longest < 1:
-        at = at.without(
-            f"a run of the final length: the longest trial was {longest:.0%} of it, and the rate is extrapolated"
-        )
-    if not at.final.recipe.update_rule.decays and "weight_decay" not in at.request.terms.fixed:
-        at = at.without(
-            f"weight decay: that of {at.final.recipe.rule} is coupled to the gradients; adamw's is searched"
-        )
-    if choice.decay_open:
-        at = at.without(f"other values of weight decay than {choice.recipe.weight_decay:g}")
-    if choice.momentum_open:
-        at = at.without(f"other values of {choice.recipe.update_rule.memory} than {choice.recipe.memory:g}")
-    return dataclasses.replace(at, recipe=choice.recipe)
-
-
-def _round_size(left: float, longest: float) -> tuple[float, int]:
-    """Return how long the runs of the next round are, as a share of the final one's, and how many; 0 ends step 5.
-
-    Args:
-        left: final trainings that may be spent.
-        longest: share of the longest trial so far.
-    """
-    if left <= 0:
-        return 1.0, 0
-    share = min(1.0, left / REFINED) if left < 2 * REFINED else 1.0
-    count = max(0, int(left / share + 1e-9)) if share < 1 else min(max(REFINED, int(left / 2)), 8)
-    return (longest, int(left / longest)) if share < longest or count < REFINED else (share, count)
-
-
-def _round(at: Standing, choice: Choice, number: int, left: float, share: float, count: int) -> list[Trial]:
-    """Return the trials of a round of step 5."""
-    where, base, examples = at.space, at.final.recipe, at.request.validation_examples
-    inside = without_momentum(where) if choice.momentum_open else where
-    if share < TELLING_SHARE and not where.fixed_rate:
-        inside = only_rates(where)
-    points = next_points(at.results, inside, count, share, examples, number=number)
-    trials = [trial_of("refine", base, where.recipe(point, share), 0, share) for point in points]
-    if share == 1.0 and number > 1 and left >= 2 * SEEDS:  # the best ones again, to tell luck from worth
-        best = promising(at.results, where, 2, examples)
-        trials += [trial_of("refine", base, recipe, seed, 1.0) for recipe in best for seed in (1, 2)]
-        trials = trials[: max(1, int(left))]
-    return trials
 
 
 def _reserved(at: Standing) -> float:

@@ -138,7 +138,8 @@ class Search:
             and len({round(coordinates(trial.recipe, trial.share)[1], 1) for trial in trials}) > 1,
             memory: len({recipe.memory for recipe in recipes}) > 1,
             "schedule": len({recipe.schedule.kind for recipe in recipes}) > 1,
-            "batch_size": any(decision.name == "batch-size" and decision.value for decision in self.decisions),
+            "batch_size": len({recipe.batch_size for recipe in recipes}) > 1
+            or any(decision.name == "batch-size" and decision.value for decision in self.decisions),
         }
         return tuple(name for name, there in several.items() if there)
 

@@ -98,8 +98,8 @@ def _table() -> dict[str, Any]:
 def _row(accuracy: float, device: str, rule: str | None) -> dict[str, Any]:
     """Return the settings of a row, over those of its rule, over those that all have.
 
-    With another rule the row's length and sizes hold, and that rule's settings where the table has some: a rate and what
-    multiplies it mean nothing to another.
+    With another rule the row's length and sizes hold, and that rule's settings where the table has some: a rate and
+    what multiplies it mean nothing to another.
     """
     table = _table()
     row = next(

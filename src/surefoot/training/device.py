@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial, reduce
 from typing import Any
 
@@ -21,7 +22,7 @@ from surefoot.optim.plan import Plan
 from surefoot.optim.update import clip_, global_norm
 from surefoot.seeds import StepSeeds
 from surefoot.training.alone import in_pieces, out_of_memory, smaller
-from surefoot.training.graph import captured, new_stream, side_stream, tried
+from surefoot.training.graph import captured, new_pool, new_stream, side_stream, tried
 from surefoot.training.groups import asleep
 from surefoot.training.state import State, has_extra_state, trainable
 from surefoot.training.step import Gradient, Step, Stretch, Update
@@ -205,13 +206,15 @@ class OnDevice:
         if self._graphs or self.eager:
             return not self.eager
         models = [self.state.model, *(loss for loss in [self.task.loss] if isinstance(loss, nn.Module))]
-        graph = tried(partial(self._body, at), self._changed, models, self._device, lambda i: seeds.at(at + i))
+        body, pool = partial(self._body, at), new_pool(self._device)  # a new one: what its last graph left is no pool
+        graph = tried(body, self._changed, models, self._device, lambda i: seeds.at(at + i), pool)
         if isinstance(graph, str):
             self.eager, self.state.computed = graph, f"loop; not a graph: {graph}"
             return False
         self._graphs, self.state.computed = {1: graph}, "graph"
         if not self._draws:
-            self._graphs[STEPS_PER_REPLAY] = captured(partial(self._several, at), self._device)
+            with suppress(RuntimeError):  # where memory is too small for so many: one step a launch
+                self._graphs[STEPS_PER_REPLAY] = captured(partial(self._several, at), self._device, pool)
         return True
 
     def _several(self, at: int) -> None:

@@ -23,19 +23,26 @@ TRIAL_STEPS = 2
 _PLAIN = (bool, int, float, str, type(None))
 
 
-def captured(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
+def captured(function: Callable[[], None], device: torch.device, pool: Any = None) -> Callable[[], None]:
     """Return what does the same as the function with every call, from one launch: its CUDA graph.
 
     What the function returns or raises is lost in replays; it must have run on the current stream before, for that is
     when kernels are loaded and libraries take their workspaces.
+
+    Args:
+        function: does its work, on tensors that are there before and stay.
+        device: on which.
+        pool: from `new_pool`, the memory of what is made on the way; None: its own. Graphs may share one, in whatever
+            order they are replayed, where no two run at once and none reads what another made on the way (PyTorch,
+            CUDA semantics, sharing memory across captures); to find room there, they are captured on one stream.
 
     Raises:
         RuntimeError: it cannot be captured.
     """
     if device.type != "cuda":
         return function
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(device), capture_error_mode="thread_local"):
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
+    with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
         function()
     return graph.replay
 
@@ -65,6 +72,11 @@ def new_stream(device: torch.device) -> Any:
     return torch.cuda.Stream(device) if device.type == "cuda" else None
 
 
+def new_pool(device: torch.device) -> Any:
+    """Return a pool of memory for graphs, which ends with the last of them; None on a CPU."""
+    return torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+
+
 @contextmanager
 def no_reading_back(device: torch.device) -> Iterator[None]:
     """Raise RuntimeError where the host waits for the device in the block: what a capture would end with, but whole."""
@@ -83,7 +95,7 @@ def no_reading_back(device: torch.device) -> Iterator[None]:
 
 def tried(
     step: Callable[[], None], tensors: Callable[[], Sequence[Tensor]], models: Sequence[nn.Module],
-    device: torch.device, before: Callable[[int], None],
+    device: torch.device, before: Callable[[int], None], pool: Any = None,
 ) -> Callable[[], None] | str:  # fmt: skip
     """Return the graph of a step, or in words why it has none; all that the step changes is as it was.
 
@@ -93,6 +105,7 @@ def tried(
         models: whose modules it calls.
         device: on which.
         before: called with 0, 1, ... before each step: sets the generators.
+        pool: as in `captured`.
     """
     first, plain = tensors(), plain_state(models)
     start, hosts = [value.clone() for value in first], list[Tensor]()
@@ -116,7 +129,7 @@ def tried(
         if device.type != "cpu" and not all(map(torch.equal, hosts[::2], hosts[1::2])):
             return "the model draws from the host's generator"
         _put_back(first, start)
-        replay = captured(step, device)
+        replay = captured(step, device, pool)
         _put_back(first, start)
         if not all(map(_same, computed(replay), expected)):
             return "its steps as a graph have other bits"
@@ -125,6 +138,9 @@ def tried(
         return str(error).strip().partition("\n")[0] or type(error).__name__
     finally:
         _put_back(tensors(), start)
+        modules = [module for model in models for module in model.modules()]
+        for module, values in zip(modules, plain, strict=True):
+            vars(module).update({name: value for name, value in values.items() if vars(module).get(name) != value})
 
 
 def plain_state(models: Sequence[nn.Module]) -> list[dict[str, Any]]:

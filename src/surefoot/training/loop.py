@@ -128,7 +128,7 @@ class Stepper(Protocol):
 
 def advance_alike(
     runs: Sequence[tuple[Task, Plan]], states: Sequence[State], until_step: int, stepper: Stepper,
-    going: Sequence[int] | None = None,
+    going: Sequence[int] | None = None, rows: list[list[Row]] | None = None,
 ) -> list[list[Row]]:  # fmt: skip
     """Advance runs that stand at one step and have their rows at the same steps; change the states, return new rows.
 
@@ -140,9 +140,10 @@ def advance_alike(
         until_step: as in `advance`.
         stepper: computes the updates, of these states.
         going: positions of those that are advanced; None is all.
+        rows: to which the new rows of each are added, so that they are there where something is raised; None is new.
     """
     task, plan = runs[0]
-    rows: list[list[Row]] = [[] for _ in runs]
+    rows = [[] for _ in runs] if rows is None else rows
     last = min(until_step, plan.steps)
     asked = range(len(runs)) if going is None else going
     live = [i for i in asked if states[i].outcome is None]

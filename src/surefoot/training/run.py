@@ -42,7 +42,7 @@ from surefoot.training.figures import figures_of, reached
 from surefoot.training.loop import advance, start
 from surefoot.training.population.workload import compiles_alone
 from surefoot.training.preprocessed import Preprocessed, Preprocessing
-from surefoot.training.state import Snapshot, State
+from surefoot.training.state import Snapshot, State, lost_on_resume
 from surefoot.training.task import Task
 from surefoot.training.test_time import with_views
 from surefoot.training.weights import save_weights
@@ -169,6 +169,7 @@ class Run:
         if diverged or not self.state.is_finite(self.task.template):
             return None
         flush_rows(self.folder)
+        self.notes += [note for note in lost_on_resume(self.state.model) if note not in self.notes]
         return checkpoint.save(self.folder, self.task, self.state)
 
     @usual_switches

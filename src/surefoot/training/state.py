@@ -1,4 +1,7 @@
-"""Where a run is: everything that is needed to go on, and nothing else; extra state of a model among it."""
+"""Where a run is: everything that is needed to go on, and nothing else; extra state of a model among it.
+
+Extra state is what a module's `get_extra_state` gives, and of one that has none what it carries in attributes.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ from torch.optim import Optimizer
 
 from surefoot.errors import ConfigError
 from surefoot.record.run import Outcome
+from surefoot.training.attributes import carried
 
-_NAME = "_extra_state"
+_NAME, _ATTRIBUTES = "_extra_state", "_attributes"
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -30,7 +34,9 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def has_extra_state(model: nn.Module) -> bool:
     """Return whether some module of the model has extra state."""
-    return any(type(module).get_extra_state is not nn.Module.get_extra_state for module in model.modules())
+    return any(
+        type(module).get_extra_state is not nn.Module.get_extra_state or carried(module) for module in model.modules()
+    )
 
 
 def packed_extra_state(model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -51,7 +57,27 @@ def packed_extra_state(model: nn.Module) -> tuple[dict[str, Any], dict[str, Tens
                 "what is saved with a run must be set again when it goes on",
                 "add set_extra_state(state) to it",
             )
+    for name, module in model.named_modules():
+        values = {key: value for key, value in carried(module).items() if _can_be_saved(value)}
+        found |= {f"{name}.{_ATTRIBUTES}".removeprefix("."): values} if values else {}
     return {name: packed(value, f"extra/{name}", tensors) for name, value in found.items()}, tensors
+
+
+def lost_on_resume(model: nn.Module) -> list[str]:
+    """Return a sentence for each attribute that a module carries, and that cannot be saved."""
+    return [
+        f"{type(module).__name__}.{key} changes in forward, and a {type(value).__name__} is not saved with a run: "
+        "resumed or loaded, it begins anew; hold numbers, text or tensors there, or register a buffer"
+        for module in model.modules() for key, value in carried(module).items() if not _can_be_saved(value)
+    ]  # fmt: skip
+
+
+def _can_be_saved(value: Any) -> bool:
+    try:
+        packed(value, "extra/", {})
+    except ConfigError:
+        return False
+    return True
 
 
 def restore_extra_state(model: nn.Module, packed: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -61,7 +87,11 @@ def restore_extra_state(model: nn.Module, packed: Mapping[str, Any], tensors: di
     """
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
     for name, value in packed.items():
-        _module(model, name).set_extra_state(unpacked(value, tensors, device))
+        module, state = _module(model, name), unpacked(value, tensors, device)
+        if _is_extra(name):
+            module.set_extra_state(state)
+        else:
+            vars(module).update(state)
 
 
 def _is_extra(name: str) -> bool:

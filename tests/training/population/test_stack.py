@@ -122,9 +122,9 @@ def on_a_card(monkeypatch):
         made.append(Stack(*given, graphed=True))
         return made[-1]
 
-    def capturing(function, device):
+    def capturing(*given):
         captures.append(1)
-        return recorded(function, device)
+        return recorded(*given)
 
     monkeypatch.setattr(engine_module, "Stack", stack)
     monkeypatch.setattr(graph, "captured", capturing)

@@ -7,8 +7,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
+
 from surefoot.errors import ConfigError
 from surefoot.record.run import Row
+from surefoot.training.alone import out_of_memory
 from surefoot.training.figures import rule_figures
 from surefoot.training.loop import advance
 from surefoot.training.population.compiled import CompiledStep, shape
@@ -67,6 +70,19 @@ class _Choice:
     def choose(self, work: Work, reason: str = "") -> None:
         """Follow the rule, again where it turned out that something cannot be done."""
         self.work, self.way, self.reason = work, strategy(work, self.figures), reason
+
+    def narrow(self, members: int) -> None:
+        """Compute from now on in stacks of half the width at most, for memory was too small for so many members."""
+        wide = min(self.way.width, members)
+        half, reason = max(1, wide // 2), f"; not {dataclasses.replace(self.way, width=wide)}: out of memory"
+        self.recent.stacks.clear()
+        if self.first.task.machine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.work is not None:
+            self.choose(dataclasses.replace(self.work, fitting=half, compilable=False), reason)
+        else:
+            form = "stacked" if half > 1 else "loop"
+            self.way, self.reason = dataclasses.replace(self.way, form=form, width=half), reason
 
 
 @dataclass
@@ -146,15 +162,24 @@ class Engine:
         if choice.way.form == "compiled" and not self._compiled(choice, alone, states, busy):
             return self._advance(choice, members, states, last)
         given = [([alone[i] for i in share], [states[i] for i in share]) for share in busy]
+        found: list[list[list[Row]] | None] = [None] * len(busy)
         if len(busy) > 1 and (choice.work is None or forks_pay(choice.way, choice.work, choice.figures, sum(left))):
             found = advance_spread(given, last, partial(_here, choice))
-        else:
-            found = [_here(choice, some, theirs, last) for some, theirs in given]
         rows: list[list[Row]] = [[] for _ in members]
         for share, new in zip(busy, found, strict=True):
-            for i, more in zip(share, new, strict=True):
+            for i, more in zip(share, new or (), strict=new is not None):
                 rows[i] = more
-        return rows
+        try:
+            for share, (some, theirs), new in zip(busy, given, found, strict=True):
+                if new is None:
+                    _here(choice, some, theirs, last, [rows[i] for i in share])
+            return rows
+        except BaseException as error:  # torch's or Python's own; any other is raised again
+            if choice.way.form == "loop" or not out_of_memory(error):
+                raise
+        choice.narrow(len(members))  # here, where nothing holds the tensors any more that were too many
+        others = self._advance(choice, members, states, last)
+        return [[*old, *more] for old, more in zip(rows, others, strict=True)]
 
     def _compiled(
         self, choice: _Choice, members: Sequence[Member], states: Sequence[State], shares: Sequence[Sequence[int]]
@@ -181,9 +206,15 @@ class Engine:
         return True
 
 
-def _here(choice: _Choice, members: Sequence[Member], states: Sequence[State], until_step: int) -> list[list[Row]]:
-    """Advance a share of the members in this process, in stacks of all of them, so that none depends on who is left."""
-    rows: list[list[Row]] = [[] for _ in members]
+def _here(
+    choice: _Choice, members: Sequence[Member], states: Sequence[State], until_step: int,
+    rows: list[list[Row]] | None = None,
+) -> list[list[Row]]:  # fmt: skip
+    """Advance a share of the members in this process, in stacks of all of them, so that none depends on who is left.
+
+    The new rows of each are added to `rows`, as in `advance_alike`.
+    """
+    rows = [[] for _ in members] if rows is None else rows
     for first in range(0, len(members), choice.way.width):
         piece = slice(first, first + choice.way.width)
         some, theirs = members[piece], states[piece]
@@ -193,26 +224,25 @@ def _here(choice: _Choice, members: Sequence[Member], states: Sequence[State], u
                 going.setdefault(state.step, []).append(i)
         for alike in going.values():
             if choice.way.form == "loop" or has_extra_state(some[0].task.template):
-                found = [advance(some[i].task, some[i].plan, theirs[i], until_step)[1] for i in alike]
+                for i in alike:
+                    rows[first + i] += advance(some[i].task, some[i].plan, theirs[i], until_step)[1]
                 computed = theirs[alike[0]].computed
                 if choice.work is not None and first >= choice.work.fitting:
                     theirs[0].stepper = None  # a graph holds the memory of a step for as long as it is there
                 choice.graph = _AS_GRAPHS if computed == "graph" else computed.removeprefix("loop")
             else:
-                found = _stacked(choice, some, theirs, until_step, alike)
-            for i, new in zip(alike, found, strict=True):
-                rows[first + i] = new
+                _stacked(choice, some, theirs, until_step, alike, rows[piece])
     return rows
 
 
 def _stacked(
-    choice: _Choice, members: Sequence[Member], states: Sequence[State], until_step: int, going: Sequence[int]
-) -> list[list[Row]]:  # fmt: skip
+    choice: _Choice, members: Sequence[Member], states: Sequence[State], until_step: int, going: Sequence[int],
+    rows: list[list[Row]],
+) -> None:  # fmt: skip
     """Advance those that go, of members that are one stack; with its graph it stays for the next call."""
     compute = choice.compiled[shape(members)] if choice.way.form == "compiled" else None
     stack = choice.recent.take(members, states, going) or Stack(members, states, compute, going)
-    rows = advance_stack(members, states, until_step, compute, going, stack)
+    advance_stack(members, states, until_step, compute, going, stack, rows)
     if stack.graphed:
         choice.graph = f"; not a graph: {stack.eager}" if stack.eager else _AS_GRAPHS
         choice.recent.put(stack, 1.0 if choice.work is None else len(members) / choice.work.fitting)
-    return [rows[i] for i in going]

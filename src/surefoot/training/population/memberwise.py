@@ -6,8 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from surefoot.training.population.member import Member
+from surefoot.training.state import averaging_decay
 
 
 def survivors(ends: Mapping[int, int], rows: Sequence[int], step: int, every: int, share: float) -> list[int]:
@@ -33,6 +37,14 @@ def survivors(ends: Mapping[int, int], rows: Sequence[int], step: int, every: in
     return left
 
 
+def ema_shares(members: Sequence[Member], first: int, many: int) -> np.ndarray:
+    """Return by which share the averages of members move in so many steps from `first`, [T, K]: `averaging_decay`."""
+    decays = [member.plan.recipe.ema_decay or 0.0 for member in members]
+    steps = range(first + 1, first + 1 + many) if any(decays) else ()
+    shares = [[1 - averaging_decay(decay, updates) for decay in decays] for updates in steps]
+    return np.array(shares) if shares else np.zeros((many, len(decays)))
+
+
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return copies of tensors, made in one launch where that is possible."""
     copies = [torch.empty_like(value) for value in tensors]
@@ -51,6 +63,11 @@ def keep_(tensors: Iterable[Tensor], before: Iterable[Tensor], moved: Tensor | N
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """Return the L2 norm of each tensor of each member, [P, K]."""
     return torch.stack([torch.linalg.vector_norm(value.reshape(len(value), -1), dim=1) for value in tensors])
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and all buffers of a model by name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def wide(value: Tensor, like: Tensor) -> Tensor:

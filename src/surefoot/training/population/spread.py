@@ -40,24 +40,22 @@ def possible(member: Member) -> bool:
 
 def advance_spread(
     shares: Sequence[tuple[Sequence[Member], Sequence[State]]], until_step: int, advance: Advance
-) -> list[list[list[Row]]]:
+) -> list[list[list[Row]] | None]:
     """Advance each share of members in a fork of its own, changing their states, and return the new rows of each share.
+
+    None stands for those of a fork that died: all of its members is as it was.
 
     Args:
         shares: members and states, the members' machine with one thread.
         until_step: as for `advance`.
         advance: how each process computes its share.
     """
-    rows: list[list[list[Row]]] = []
     children = [_Child(members, states, until_step, advance) for members, states in shares]
     try:
-        for (members, states), child in zip(shares, children, strict=True):
-            found = child.result()
-            rows.append(advance(members, states, until_step) if found is None else found)  # it died: all is as it was
+        return [child.result() for child in children]
     finally:
         for child in children:
             child.end()
-    return rows
 
 
 class _Child:

@@ -22,10 +22,10 @@ from surefoot.training.graph import new_stream, side_stream, tried
 from surefoot.training.groups import asleep, factors_of, sleeping, thaw, thaws
 from surefoot.training.loop import advance_alike
 from surefoot.training.population.member import Member
-from surefoot.training.population.memberwise import copied, keep_, norms_of, survivors, wide
+from surefoot.training.population.memberwise import copied, ema_shares, keep_, norms_of, survivors, tensors_of, wide
 from surefoot.training.population.network import Network, has_rules
 from surefoot.training.population.tables import Tables
-from surefoot.training.state import State, averaging_decay, trainable
+from surefoot.training.state import State, trainable
 from surefoot.training.step import Stretch
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -61,6 +61,7 @@ class Stack:
         smoothing, clip: label smoothing and longest gradient, [K]; None where no member has one.
         rule: the hyperparameters of a weight's first step and those of all later ones, but for their rates.
         eager: why steps are not one graph on a card, in words; empty where they are, or where nothing was tried yet.
+        torn: whether an update is half done; what interrupts it then takes its stretch with it.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Stack:
         def room(like: Tensor, shape: str = "weight") -> Tensor:
             return like.detach().new_zeros((many, *like.shape) if shape == "weight" else (many,))
 
-        tensors = _tensors(first.model)
+        tensors = tensors_of(first.model)
         self.weights = {name: room(tensors[name]) for name in self.trained}
         self.buffers = {name: room(value) for name, value in tensors.items() if name not in self.trained}
         self.slots = {
@@ -126,8 +127,12 @@ class Stack:
 
     @torch.no_grad()
     def _fill(self) -> None:
-        states = [self.states[row] for row in self.rows]
-        tensors = [_tensors(state.model) for state in states]
+        states, self.torn, self._gone = [self.states[row] for row in self.rows], False, set[int]()
+        self._slots: dict[int, dict[str, list[Tensor]]] = {}  # room after a first update: `settle` takes no memory
+        for row in self.rows:
+            names = () if self.states[row].slots else slot_names([self.all[row].plan.recipe])
+            self._slots[row] = {name: [torch.empty_like(value[0]) for value in self.slots[name]] for name in names}
+        tensors = [tensors_of(state.model) for state in states]
         for name, value in (*self.weights.items(), *self.buffers.items()):
             torch.stack([of_one[name].detach() for of_one in tensors], out=value)
         for name, values in self.slots.items():
@@ -156,22 +161,27 @@ class Stack:
 
     @torch.no_grad()
     def run(self, stretches: Sequence[Stretch], seeds: StepSeeds) -> None:
-        """Do the updates of a stretch of each, as the loop's `Stepper` says."""
+        """Do the updates of a stretch of each, as the loop's `Stepper` says; none of them if one is `torn`."""
         live, done, steps = list(stretches), 0, len(stretches[0].rates)
-        with side_stream(self.device, self._stream):
-            while live and done < steps:
-                first, every = stretches[0].first + done, self.tables.steps
-                self._keep(self._left(self._ends, self.rows, first))
-                many = min(steps - done, every - first % every)
-                self._some(live, done, many, seeds)
-                live, done = [stretch for stretch in live if not stretch.failed], done + many
+        try:
+            with side_stream(self.device, self._stream):
+                while live and done < steps:
+                    first, every = stretches[0].first + done, self.tables.steps
+                    self._keep(self._left(self._ends, self.rows, first))
+                    many = min(steps - done, every - first % every)
+                    self._some(live, done, many, seeds)
+                    live, done = [stretch for stretch in live if not stretch.failed], done + many
+        finally:
+            for stretch in stretches if self.torn else ():
+                if stretch.run not in self._gone:
+                    stretch.losses, stretch.grad_norms, stretch.correct = [], [], 0
 
     def _some(self, live: Sequence[Stretch], done: int, many: int, seeds: StepSeeds) -> None:
         """Do so many updates of stretches, and read what they saw."""
         first, places = live[0].first + done, [self.rows.index(stretch.run) for stretch in live]
         rates = np.zeros((many, len(self.rows)))
         rates[:, places] = np.array([stretch.rates[done : done + many] for stretch in live]).T
-        self.tables.begin([i in places for i in range(len(self.rows))], rates, self._shares(first, many))
+        self.tables.begin([i in places for i in range(len(self.rows))], rates, ema_shares(self.members, first, many))
         measured = live[0].measure_update and done + many == len(live[0].rates)
         before, steps = {}, 0
         try:
@@ -183,14 +193,9 @@ class Stack:
         finally:
             self._read(live, places, first, steps)
         if before:
+            self.torn = True  # without its measurement the last step would have no row
             self._measure(live, places, self._norms, before)
-
-    def _shares(self, first: int, many: int) -> np.ndarray:
-        """Return by which share averages move in some steps, [T, K]; see `averaging_decay`."""
-        decays = [member.plan.recipe.ema_decay or 0.0 for member in self.members]
-        steps = range(first + 1, first + 1 + many) if self.averages is not None else ()
-        shares = [[1 - averaging_decay(decay, updates) for decay in decays] for updates in steps]
-        return np.array(shares) if shares else np.zeros((many, len(decays)))
+            self.torn = False
 
     def _one(self, at: int, seeds: StepSeeds, *, plain: bool) -> None:
         """Do update number `at`, replayed if it may be."""
@@ -238,6 +243,7 @@ class Stack:
     @torch.no_grad()
     def _update(self) -> None:
         """Do one update of all that move."""
+        self.torn = True
         loss, correct, self._norms, moved = self.compute(self)
         if self.averages is not None:
             shares, averages, mask = self.tables.shares, list(self.averages.values()), self.mask(moved)
@@ -247,6 +253,7 @@ class Stack:
                 value.lerp_(now, wide(shares, value).to(value.dtype))
             keep_(averages, before, mask)
         self.tables.note(loss, torch.linalg.vector_norm(self._norms, dim=0), correct, moved)
+        self.torn = False
 
     def mask(self, moved: Tensor) -> Tensor | None:
         """Return which members move; None for all of them, where the host may look."""
@@ -270,34 +277,38 @@ class Stack:
 
     def settle(self, run: int) -> None:
         """Copy one member's tensors back into its state. Its slots begin with its first update."""
-        if run in self.rows:  # else it was, when it left
+        if run not in self._gone and not self.torn:
             self._store(self.rows.index(run), self.states[run].step)
 
     @torch.no_grad()
     def _store(self, place: int, updates: int) -> None:
-        state = self.states[self.rows[place]]
-        tensors = _tensors(state.model)
+        tensors = tensors_of((state := self.states[self.rows[place]]).model)
         for name, value in (*self.weights.items(), *self.buffers.items()):
             tensors[name].copy_(value[place])
         if updates > 0:
-            names = slot_names([self.members[place].plan.recipe])
-            state.slots = {name: [value[place].clone() for value in self.slots[name]] for name in names}
-        if self.averages is not None:
-            state.average = {name: value[place].clone() for name, value in self.averages.items()}
+            state.slots = state.slots or self._slots[self.rows[place]]
+        for name, values in state.slots.items():
+            for i, value in enumerate(values):
+                value.copy_(self.slots[name][i][place])
+        for name, value in (self.averages or {}).items():
+            assert state.average is not None
+            state.average[name].copy_(value[place])
 
     def _keep(self, rows: Sequence[int]) -> None:
         """Let go of the members that are not among these rows, all of which have ended."""
         if rows == self.rows:
             return
+        self.torn = True
         for place, row in enumerate(self.rows):
             if row not in rows:
                 self._store(place, self._ends[row])
+                self._gone.add(row)
         index = torch.as_tensor([self.rows.index(row) for row in rows], device=self.device)
         for table in (self.weights, self.buffers, self.averages or {}):
             for name in table:
                 table[name] = table[name].index_select(0, index)
         self.slots = {name: [value.index_select(0, index) for value in values] for name, values in self.slots.items()}
-        self.rows = list(rows)
+        self.rows, self.torn = list(rows), False
         self._tabulate()
 
     def gradient(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -350,6 +361,7 @@ def eager(stack: Stack) -> Found:
     except BaseException:  # Ctrl-C too: nothing of the step is left
         for value, before in zip(buffers, former, strict=True):
             value.copy_(before)
+        stack.torn = False
         raise
     stack.used = list(grads)
     norms = norms_of(list(grads.values()))
@@ -377,16 +389,12 @@ def eager(stack: Stack) -> Found:
 
 def advance_stack(
     members: Sequence[Member], states: Sequence[State], until_step: int, compute: Compute | None = None,
-    going: Sequence[int] | None = None, stack: Stack | None = None,
+    going: Sequence[int] | None = None, stack: Stack | None = None, rows: list[list[Row]] | None = None,
 ) -> list[list[Row]]:  # fmt: skip
     """Advance members that `groups` found alike as one, change their states, and return the new rows of each.
 
     `compute` None goes operation by operation; `going` are the positions of those that are advanced, None is all;
-    `stack` is of these states, None makes one.
+    `stack` is of these states, None makes one; `rows` as in `advance_alike`.
     """
     runs = [(member.task, member.plan) for member in members]
-    return advance_alike(runs, states, until_step, stack or Stack(members, states, compute, going), going)
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return advance_alike(runs, states, until_step, stack or Stack(members, states, compute, going), going, rows)
