@@ -113,13 +113,13 @@ class Map:
         """Return the cell that is nearest to a recipe: in rate and total decay by their logarithm, in batch size too,
         in momentum by that of 1 - momentum. Beyond the map it is the cell at its end.
         """
-        rule, values = update_rule(self.rule), recipe.rule_values
-        assert isinstance(recipe.batch_size, int)
-        batch_size = min(self.batch_sizes, key=lambda size: abs(math.log(size / recipe.batch_size)))
+        rule, values, asked = update_rule(self.rule), recipe.rule_values, recipe.batch_size
+        assert isinstance(asked, int)
+        batch_size = min(self.batch_sizes, key=lambda size: abs(math.log(size / asked)))
         memory = min(self.memories, key=lambda each: abs(math.log((1 - each) / (1 - recipe.memory))))
         step = PER_DECADE * math.log10(recipe.lr / rule.per_rate(values))
         # Where the batch is another, the rate moves with it, so that the noise of the weights stays what it was.
-        step += PER_DECADE * rule.batch_exponent * math.log10(batch_size / recipe.batch_size)
+        step += PER_DECADE * rule.batch_exponent * math.log10(batch_size / asked)
         decay = recipe.lr / rule.per_shrink(values) * recipe.decay * self.updates(batch_size)
         return Cell(batch_size, self._inside(batch_size, step), nearest_decay(decay), memory)
 

@@ -184,8 +184,8 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     names = [f"{budget:g}" for budget in BUDGETS]
     most = max(of["tasks"] for by_budget in figures.values() for of in by_budget.values())
     lines = [f"{f'{most} tasks: mean, worst, rank':<30} " + " ".join(f"{name + 'x':>18}" for name in names)]
-    last = {method: next((of[name] for name in reversed(names) if name in of), None) for method, of in figures.items()}
-    for method in sorted(figures, key=lambda each: last[each]["mean_regret"] if last[each] else np.inf):
+    last = {method: list(of.values())[-1] for method, of in figures.items()}
+    for method in sorted(figures, key=lambda each: last[each]["mean_regret"]):
         cells = [figures[method].get(name) for name in names]
         lines.append(f"{method:<30} " + " ".join(
             f"{'-':>18}" if each is None else
@@ -258,8 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result["surefoot"] = {name: ours[name] for name in ("mean_regret", "worst_regret", "cost")}
     write(options.out, result)
     for half, of_half in figures.items():
-        of_tasks = {each["task"] for each in runs.values() if whole[each["task"]].about["half"] == half}
-        print(f"{half}: {len(of_tasks)} tasks\n{table(of_half)}")
+        print(f"{half}\n{table(of_half)}")
         print("\n".join(behind(of_half)[:20]), end="\n\n")
         draw(of_half, options.out.with_name(f"{options.out.stem}_{half}"), BUDGETS)
 

@@ -137,7 +137,7 @@ def _body(learned: Callable[[], DataSet]) -> Callable[..., Any]:
     weights = {name: value.clone() for name, value in state.weights.items()}
 
     def make(input_shape: tuple[int, int, int]) -> nn.Module:
-        model = net(input_shape, task.data.outputs)
+        model: Any = net(input_shape, task.data.outputs)
         model.load_state_dict(weights)
         return nn.Sequential(*list(model)[:-1]).requires_grad_(False)
 
