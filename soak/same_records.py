@@ -120,7 +120,7 @@ PLANTED: tuple[tuple[str, str, str, str], ...] = (
     ("the share of the best drop that a rate must reach is 0.51 in place of 0.5",
      "SHARE_OF_BEST = 0.5", "SHARE_OF_BEST = 0.51", "find-lr-linear"),
     ("a rate of the search is rounded to five digits in place of four",
-     "rate * rule.per_rate(values):.4g}", "rate * rule.per_rate(values):.5g}", "tune-linear-2x"),
+     'float(f"{rate:.4g}")', 'float(f"{rate:.5g}")', "tune-linear-2x"),
 )  # fmt: skip
 """Changes of the self-test: what it is, the text that stands once in the source, the new text, a command that shows."""
 

@@ -212,7 +212,7 @@ def rungs(budget: float, least: float) -> list[Rung]:
         least: shortest share of the final length.
 
     >>> [(rung.share, rung.count) for rung in rungs(2, 1 / 16)]
-    [(0.125, 5), (0.25, 2), (0.5, 1)]
+    [(0.125, 8), (0.25, 4)]
     """
     highest = max(least, min(1.0, budget / HIGHEST))
     lowest = max(least, min(highest, budget / LOWEST))
