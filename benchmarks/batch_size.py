@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from task_models import small_cnn
 
 import surefoot
 from surefoot.config import Recipe, Schedule
@@ -69,21 +69,6 @@ class Subject:
     most_steps: int
 
 
-def cnn(widths: Sequence[int], norm: bool) -> Callable[..., nn.Module]:
-    """Return a factory of 3x3 convolutions of these widths, each with ReLU and pooling, with or without batch norm."""
-
-    def make(input_shape: tuple[int, int, int], outputs: int) -> nn.Module:
-        layers: list[nn.Module] = []
-        before = input_shape[0]
-        for width in widths:
-            layers += [nn.Conv2d(before, width, 3, padding=1, bias=not norm)]
-            layers += [nn.BatchNorm2d(width)] * norm + [nn.ReLU(), nn.MaxPool2d(2)]
-            before = width
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, outputs))
-
-    return make
-
-
 def subjects(cifar10: str | None) -> dict[str, Subject]:
     """Return the tasks by name."""
 
@@ -102,11 +87,11 @@ def subjects(cifar10: str | None) -> dict[str, Subject]:
 
     found = {
         "digits, mlp": Subject(digits, "mlp", (4, 16, 64, 256, 1007), 0.15, 4000),
-        "digits, cnn": Subject(digits, cnn((16, 32, 64), norm=False), (4, 16, 64, 256, 1007), 0.2, 4000),
+        "digits, cnn": Subject(digits, small_cnn(False), (4, 16, 64, 256, 1007), 0.2, 4000),
     }
     if cifar10 is not None:
         sizes = (8, 32, 128, 512, 1024)
-        found["cifar10, cnn with batch norm"] = Subject(cifar, cnn((8, 16, 32), norm=True), sizes, 1.7, 4000)
+        found["cifar10, cnn with batch norm"] = Subject(cifar, small_cnn(True, (8, 16, 32)), sizes, 1.7, 4000)
     return found
 
 

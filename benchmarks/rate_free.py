@@ -132,7 +132,7 @@ def live(first: Task, subject: Subject, rule: Rule, seed: int) -> float:
     if average is not None:
         model = average.averaged_model
     if rule.averages == "schedule-free":
-        optimizer.eval()
+        optimizer.eval()  # its own: the weights become the averaged ones, by which it is judged
     if rule.averages:
         _measure_statistics(task, model, made.batch_size)
     assert task.data.test is not None

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -183,6 +184,13 @@ def test_gains_are_paired_by_seed():
     new = [came_to(trial(0.2, seed=s), e) for s, e in ((1, -2.3), (2, -9.0))]
     assert choosing.paired_gain(new, old, 100) == pytest.approx(0.3)
     assert math.isnan(choosing.paired_gain(new[1:], old, 100))
+
+
+def test_between_two_that_diverged_there_is_no_gain():
+    one, other = (came_to(trial(rate), math.inf) for rate in (0.1, 0.2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isnan(choosing.paired_gain([one], [other], 100))
 
 
 @pytest.mark.parametrize(("by", "share"), [(None, 0.5), ("accuracy", 1.0), ("f1", 0.0), ("loss", 0.0)])

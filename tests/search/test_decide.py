@@ -120,6 +120,16 @@ def test_a_schedule_beside_one_that_diverged_needs_no_examples():
     assert not decide.examples_show(lost, ended, 10)
 
 
+def test_schedules_that_all_diverged_cannot_be_compared():
+    found = decide.schedule(shapes(linear=math.inf, cosine=math.inf, wsd=-1.0), 100)
+    said = found.findings[0].reason
+    assert "cosine" in said
+    assert "nan" not in said
+    assert found.value["kind"] == "linear"
+    found = decide.schedule(shapes(linear=math.inf, cosine=math.inf), 100)
+    assert "cosine cannot be compared" in found.findings[0].reason
+
+
 def test_the_picture_and_the_sentence_of_schedules_have_one_quantity():
     results = judged_by({"linear": 90, "cosine": 95}, 100, linear=-2.0, cosine=-1.9)
     found = decide.schedule(results, 100)

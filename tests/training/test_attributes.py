@@ -59,8 +59,9 @@ class Drawing(Warms):
 
 
 def net(layer=Warms):
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3), layer(), nn.Linear(3, 3))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of the fork alone
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, 3), layer(), nn.Linear(3, 3))
 
 
 def trained(folder, name, stops=(), layer=Warms):

@@ -306,4 +306,6 @@ def paired_gain(new: Sequence[TrialResult], old: Sequence[TrialResult], validati
         return math.nan
     ours, theirs = (errors(list(side), validation_examples) for side in zip(*pairs, strict=True))
     level = min(ours.min(), theirs.min()) + CEILING
+    if not math.isfinite(level):  # all of both diverged
+        return math.nan
     return float((np.minimum(theirs, level) - np.minimum(ours, level)).mean())

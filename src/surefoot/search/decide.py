@@ -258,7 +258,10 @@ def schedule(
     }  # fmt: skip
     kind = max(shown, key=lambda name: gains[name]) if shown else stays
     chosen = shown.get(kind, present)
-    words = ", ".join(f"{name} {100 * (math.exp(-value) - 1):+.0f} %" for name, value in gains.items())
+    words = ", ".join(
+        f"{name} cannot be compared" if math.isnan(value) else f"{name} {100 * (math.exp(-value) - 1):+.0f} %"
+        for name, value in gains.items()
+    )
     classes = present.val_accuracy is not None and present.chosen_by in (None, ACCURACY)
     counted = _counted(results, validation_examples) if classes else ""
     measure = _measure(present)
