@@ -91,6 +91,11 @@ def test_a_repetition_shifts_the_rates_by_less_than_half_a_cell(scripts, maps):
     tables = [played.Table(of, i, 5) for i in range(5)]
     assert [round(table.shift, 3) for table in tables] == [-0.4, -0.2, 0, 0.2, 0.4]
     assert {table.cell(subject.recipe(cell)) for table in tables} == {cell}
+    recipe = subject.recipe(cell)
+    between = dataclasses.replace(recipe, lr=recipe.lr * 10 ** (0.5 / 4))  # half a cell of a quarter decade
+    steps = [table.cell(between).step for table in tables]
+    assert steps[0] == cell.step
+    assert steps[-1] == cell.step + 1
 
 
 def test_another_schedule_differs_as_it_does_at_the_best_cell(scripts, maps):

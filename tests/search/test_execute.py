@@ -56,6 +56,18 @@ def test_a_long_trial_is_saved_on_the_way(task, tmp_path, monkeypatch, short_pie
     running.close()
 
 
+def test_trials_of_one_length_in_other_batches_are_trained_once_each_and_as_alone(task):
+    recipes = [Recipe(lr=0.1, steps=40, batch_size=size) for size in (64, 16, 64)]
+    trials = [trial_of("refine", START, dataclasses.replace(each, lr=0.1 + i / 10), 0, 1.0)
+              for i, each in enumerate(recipes)]  # fmt: skip
+    journal = Journal()
+    *_, last = train_trials(task, trials, journal, Engine(LOOP))
+    assert last.steps_done == last.steps_planned == 120
+    results = [dataclasses.replace(journal.history.results[trial.key], seconds=0) for trial in trials]
+    assert results == [alone for trial in trials for alone in trained(task, [trial], Journal())]
+    assert [each.examples for each in results] == [40 * 64, 40 * 16, 40 * 64]
+
+
 def test_a_trial_that_diverged_is_a_record(task):
     (result,) = trained(task, [trial_of("refine", START, Recipe(lr=1e12, steps=40, batch_size=64), 0, 1.0)], Journal())
     assert result.outcome == "diverged"

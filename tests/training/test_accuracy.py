@@ -46,6 +46,9 @@ def test_another_rule_has_settings_of_its_own_at_the_length_of_the_row():
     assert (sgd.lr, sgd.momentum_form, sgd.groups[0].lr) == (0.375, "nesterov", 64)
     assert (adamw.lr, adamw.groups) == (surefoot.Recipe(rule="adamw").lr, ()), "400 times AdamW's rate means nothing"
     assert adamw.progressive_resizing == row.progressive_resizing
+    assert (asked(0.94).recipe.lr, asked(0.94).recipe.batch_size) == (0.14, 512)
+    found = asked(0.94, recipe={"rule": "sgd"}).recipe
+    assert (found.lr, found.batch_size) == (0.375, 256), "the row's rate is muon's"
 
 
 @pytest.mark.parametrize(

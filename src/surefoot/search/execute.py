@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import shutil
 import statistics
 import time
@@ -188,16 +189,19 @@ def train_trials(
     done, planned = 0, sum(trial.recipe.steps or 0 for trial in missing)
     tasks = {seed: reseeded(task, task.seed + seed) if seed else task for seed in {trial.seed for trial in missing}}
     # The short ones first: a search that is stopped has then kept most of them.
-    missing.sort(key=lambda trial: (trial.recipe.steps or 0, trial.recipe.batch_size))
-    lengths = [(trial.recipe.steps or 0, trial.recipe.batch_size) for trial in missing]
-    for length, size in dict.fromkeys(lengths):
-        alike = [trial for trial, of in zip(missing, lengths, strict=True) if of == (length, size)]
+    missing.sort(key=_length_and_batch)
+    for (length, _), group in itertools.groupby(missing, _length_and_batch):
+        alike = list(group)
         for first in range(0, len(alike), AT_ONCE):
             together = [_Run(trial, tasks[trial.seed], journal, choose_by) for trial in alike[first : first + AT_ONCE]]
             with contextlib.closing(_together(together, journal, engine)) as work:
                 for steps, alive in work:
                     done += steps
                     yield Progress(done, planned, f"{len(alike)} runs of {length:,} steps", len(together), alive)
+
+
+def _length_and_batch(trial: Trial) -> tuple[int, Any]:
+    return trial.recipe.steps or 0, trial.recipe.batch_size
 
 
 def _together(runs: Sequence[_Run], journal: Journal, engine: Engine) -> Generator[tuple[int, int], None, None]:
