@@ -201,6 +201,7 @@ def train_trials(
 
 
 def _length_and_batch(trial: Trial) -> tuple[int, Any]:
+    # Apart by batch size: how members are computed is chosen by what a step of the first of them costs.
     return trial.recipe.steps or 0, trial.recipe.batch_size
 
 
