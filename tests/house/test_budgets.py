@@ -24,7 +24,7 @@ BUDGETS = {
     "record": 3428,
     "report": 3283,
     "rules": 940,
-    "search": 3173,
+    "search": 3167,
     "steps": 6057,
     "training": 9791,
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import shutil
 import statistics
 import time
@@ -189,20 +188,15 @@ def train_trials(
     done, planned = 0, sum(trial.recipe.steps or 0 for trial in missing)
     tasks = {seed: reseeded(task, task.seed + seed) if seed else task for seed in {trial.seed for trial in missing}}
     # The short ones first: a search that is stopped has then kept most of them.
-    missing.sort(key=_length_and_batch)
-    for (length, _), group in itertools.groupby(missing, _length_and_batch):
-        alike = list(group)
+    missing.sort(key=lambda trial: (trial.recipe.steps or 0, trial.recipe.batch_size))
+    for length in sorted({trial.recipe.steps or 0 for trial in missing}):
+        alike = [trial for trial in missing if trial.recipe.steps == length]
         for first in range(0, len(alike), AT_ONCE):
             together = [_Run(trial, tasks[trial.seed], journal, choose_by) for trial in alike[first : first + AT_ONCE]]
             with contextlib.closing(_together(together, journal, engine)) as work:
                 for steps, alive in work:
                     done += steps
                     yield Progress(done, planned, f"{len(alike)} runs of {length:,} steps", len(together), alive)
-
-
-def _length_and_batch(trial: Trial) -> tuple[int, Any]:
-    # Apart by batch size: how members are computed is chosen by what a step of the first of them costs.
-    return trial.recipe.steps or 0, trial.recipe.batch_size
 
 
 def _together(runs: Sequence[_Run], journal: Journal, engine: Engine) -> Generator[tuple[int, int], None, None]:
